@@ -1,0 +1,20 @@
+"""Sources → store. The task is one call into the core; Dask works inside it."""
+
+from prefect import flow, task
+
+from flows.policy import worth_retrying
+from quickdraw_core.ingest.config import IngestConfig
+from quickdraw_core.ingest.run import IngestResult
+from quickdraw_core.ingest.run import ingest as run_ingest
+
+
+@task(name="ingest", retries=1, retry_delay_seconds=10, retry_condition_fn=worth_retrying)
+def ingest_stage(config: IngestConfig) -> IngestResult:
+    """Brings the store to what the configuration asks for."""
+    return run_ingest(config)
+
+
+@flow(name="ingest", flow_run_name="ingest {config.source.name}")
+def ingest(config: IngestConfig) -> IngestResult:
+    """Reads doodles from CSVs into a store."""
+    return ingest_stage(config)

@@ -1,0 +1,371 @@
+"""`quickdraw …`: the same functions that the flows call, with progress bars.
+
+Heavy libraries are loaded by the command that needs them, so that `--help` answers at once.
+"""
+
+import os
+import sys
+from collections.abc import Callable, Iterable
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, Any, TypeVar
+
+import typer
+
+from quickdraw_core.config import parse_assignments
+from quickdraw_core.console import errors, show_facts, show_lines, show_progress
+from quickdraw_core.errors import ConfigError, QuickdrawError
+
+if TYPE_CHECKING:
+    from quickdraw_core.evaluation.evaluate import EvaluateResult
+    from quickdraw_core.ingest.config import IngestConfig
+    from quickdraw_core.ingest.run import IngestResult
+    from quickdraw_core.training.config import TrainConfig
+    from quickdraw_core.training.launch import TrainResult
+
+T = TypeVar("T")
+
+app = typer.Typer(
+    name="quickdraw",
+    help="Quick, Draw! doodles to a trained, judged and comparable recogniser.",
+    no_args_is_help=True,
+    add_completion=False,
+    pretty_exceptions_enable=False,
+    rich_markup_mode=None,
+)
+
+Source = Annotated[Path, typer.Argument(help="Folder of Kaggle CSVs, one a class: <word>.csv.")]
+StoreOption = Annotated[Path, typer.Option("--store", help="Folder of the store.")]
+ClassesFile = Annotated[
+    Path | None, typer.Option(help="Text file with the words to use, one a line; default: all.")
+]
+Rows = Annotated[str, typer.Option(help="Rows a class: all, head:N or spread:WxR.")]
+Seed = Annotated[int, typer.Option(min=0, help="Seed of everything that is left to chance.")]
+Dask = Annotated[str, typer.Option(help="local, or a scheduler: tcp://host:8786.")]
+RecipeOption = Annotated[str, typer.Option("--recipe", help="demo, laptop or resnet18.")]
+Nproc = Annotated[
+    int | None, typer.Option("--nproc", min=1, help="Training processes; default: 2.")
+]
+RunDir = Annotated[
+    Path | None, typer.Option(help="Folder of checkpoints and logs; default: runs/<name>.")
+]
+Set = Annotated[
+    list[str] | None, typer.Option("--set", metavar="KEY=VALUE", help="Change one value.")
+]
+Tracking = Annotated[
+    str | None,
+    typer.Option(help="MLflow's address, or none; default: MLFLOW_TRACKING_URI, else mlflow.db."),
+]
+PerClass = Annotated[int, typer.Option(min=1, help="Held-out drawings a class.")]
+
+
+@app.command()
+def generate(
+    folder: Annotated[Path, typer.Argument(help="Folder to write <word>.csv files to.")],
+    classes: Annotated[int, typer.Option(min=1, help="Number of words.")] = 24,
+    rows: Annotated[int, typer.Option(min=1, help="Drawings a word.")] = 500,
+    seed: Seed = 0,
+) -> None:
+    """Draw doodles by program and write them as Kaggle CSVs."""
+    with show_progress():
+        paths = _generate(folder, classes, rows, seed)
+    show_facts({"drawings": f"{len(paths) * rows:,} of {len(paths)} words in {folder}"})
+
+
+@app.command()
+def ingest(
+    source: Source,
+    store: StoreOption = Path("store"),
+    classes_file: ClassesFile = None,
+    rows: Rows = "all",
+    seed: Seed = 0,
+    dask: Dask = "local",
+    fresh: Annotated[bool, typer.Option("--fresh", help="Make the store anew.")] = False,
+    changes: Set = None,
+) -> None:
+    """Read CSVs into a store: Parquet per class, with a manifest."""
+    config = _ingest_config(source, store, classes_file, rows, seed, dask, fresh, changes)
+    from quickdraw_core.ingest.run import check
+
+    check(config)
+    from flows.ingest import ingest as flow
+
+    _say_ingested(_run(lambda: flow(config)))
+
+
+@app.command()
+def train(
+    store: StoreOption = Path("store"),
+    recipe: RecipeOption = "laptop",
+    nproc: Nproc = None,
+    run_dir: RunDir = None,
+    fresh: Annotated[bool, typer.Option("--fresh", help="Start the run over.")] = False,
+    tracking_uri: Tracking = None,
+    changes: Set = None,
+) -> None:
+    """Train on a store; the same command again continues where it was."""
+    config = _train_config(store, recipe, nproc, run_dir, fresh, tracking_uri, changes)
+    from quickdraw_core.training.launch import check
+
+    check(config)
+    from flows.train import train as flow
+
+    _say_trained(_run(lambda: flow(config)))
+
+
+@app.command()
+def evaluate(
+    model: Annotated[str, typer.Argument(help="Checkpoint, run folder or MLflow run id.")],
+    store: StoreOption = Path("store"),
+    per_class: PerClass = 100,
+    report_dir: Annotated[
+        Path | None, typer.Option(help="Folder of the report; default: in the run's folder.")
+    ] = None,
+    tracking_uri: Tracking = None,
+    changes: Set = None,
+) -> None:
+    """Judge a model on the held-out drawings of a store."""
+    from quickdraw_core.evaluation.config import EvaluateConfig
+    from quickdraw_core.evaluation.evaluate import check
+
+    config = EvaluateConfig.parse(
+        {
+            "model": model,
+            "store": store,
+            "per_class": per_class,
+            "report_dir": report_dir,
+            "tracking_uri": tracking_uri,
+        }
+    ).updated(parse_assignments(changes or ()))
+    check(config)
+    from flows.evaluate import evaluate as flow
+
+    _say_evaluated(_run(lambda: flow(config)))
+
+
+@app.command()
+def predict(
+    model: Annotated[str, typer.Argument(help="Checkpoint, run folder or MLflow run id.")],
+    test_csv: Annotated[Path, typer.Argument(help="Kaggle's test_simplified.csv.")],
+    out: Annotated[Path, typer.Option(help="File to write.")] = Path("submission.csv"),
+    tracking_uri: Tracking = None,
+) -> None:
+    """Write a Kaggle submission: key_id and three guesses a row."""
+    from quickdraw_core.evaluation.model import load_model
+    from quickdraw_core.evaluation.submission import write_submission
+
+    loaded = load_model(model, tracking_uri)
+    with show_progress():
+        result = write_submission(loaded, test_csv, out)
+    facts = {"submission": f"{result.rows:,} rows in {result.path}"}
+    if result.unreadable:
+        lines = ", ".join(f"{row.line} ({row.reason})" for row in result.unreadable[:5])
+        facts["unreadable"] = (
+            f"{len(result.unreadable)} rows answered with the most common words: line {lines}"
+        )
+    show_facts(facts)
+
+
+@app.command()
+def pipeline(
+    source: Source,
+    store: StoreOption = Path("store"),
+    classes_file: ClassesFile = None,
+    rows: Rows = "all",
+    seed: Seed = 0,
+    dask: Dask = "local",
+    recipe: RecipeOption = "laptop",
+    nproc: Nproc = None,
+    run_dir: RunDir = None,
+    per_class: PerClass = 100,
+    fresh: Annotated[bool, typer.Option("--fresh", help="Store and run anew.")] = False,
+    tracking_uri: Tracking = None,
+    changes: Set = None,
+) -> None:
+    """Ingest, train and evaluate. --set takes ingest.…, train.… and evaluate.… keys."""
+    by_stage = parse_assignments(changes or ())
+    unknown = set(by_stage) - {"ingest", "train", "evaluate"}
+    if unknown:
+        raise ConfigError(
+            f"--set {min(unknown)}=… names no stage; begin with ingest., train. or evaluate."
+        )
+    ingest_config = _ingest_config(source, store, classes_file, rows, seed, dask, fresh, None)
+    train_config = _train_config(store, recipe, nproc, run_dir, fresh, tracking_uri, None)
+    _pipeline(
+        ingest_config.updated({"test_per_class": per_class} | by_stage.get("ingest", {})),
+        train_config.updated({"seed": seed} | by_stage.get("train", {})),
+        {"per_class": per_class} | by_stage.get("evaluate", {}),
+    )
+
+
+@app.command()
+def demo(
+    folder: Annotated[Path, typer.Argument(help="Folder of the demo's data.")] = Path("demo"),
+    classes: Annotated[int, typer.Option(min=2, help="Number of words.")] = 24,
+    rows: Annotated[int, typer.Option(min=50, help="Drawings a word.")] = 500,
+    seed: Seed = 0,
+    nproc: Nproc = None,
+    tracking_uri: Tracking = None,
+) -> None:
+    """Generate doodles, then the whole pipeline on them: no data, network or GPU needed."""
+    source, store = folder / "csv", folder / "store"
+    with show_progress():
+        _generate(source, classes, rows, seed)
+    ingest_config = _ingest_config(source, store, None, "all", seed, "local", False, None)
+    train_config = _train_config(store, "demo", nproc, None, False, tracking_uri, None)
+    _pipeline(ingest_config, train_config.updated({"seed": seed}), {})
+
+
+def _generate(folder: Path, classes: int, rows: int, seed: int) -> list[Path]:
+    from quickdraw_core.progress import progress
+    from quickdraw_core.sources.doodles.generator import generate_csvs
+    from quickdraw_core.sources.doodles.programs import default_words
+
+    words = default_words(classes)
+    with progress("generate", len(words) * rows, "drawings") as bar:
+        return generate_csvs(folder, words, rows, seed, on_rows=bar.advance)
+
+
+def _ingest_config(
+    source: Path,
+    store: Path,
+    classes_file: Path | None,
+    rows: str,
+    seed: int,
+    dask: str,
+    fresh: bool,
+    changes: Iterable[str] | None,
+) -> "IngestConfig":
+    from quickdraw_core.ingest.config import IngestConfig
+    from quickdraw_core.labels import read_classes_file
+
+    classes = tuple(read_classes_file(classes_file)) if classes_file is not None else None
+    values = {"source": source, "store": store, "classes": classes, "rows": rows, "seed": seed}
+    config = IngestConfig.parse(values | {"dask": dask, "fresh": fresh})
+    return config.updated(parse_assignments(changes or ()))
+
+
+def _train_config(
+    store: Path,
+    recipe: str,
+    nproc: int | None,
+    run_dir: Path | None,
+    fresh: bool,
+    tracking_uri: str | None,
+    changes: Iterable[str] | None,
+) -> "TrainConfig":
+    from quickdraw_core.recipes import find_recipe
+
+    values: dict[str, Any] = {"store": store, "run_dir": run_dir, "fresh": fresh}
+    values |= {"tracking_uri": tracking_uri} | ({"ranks": nproc} if nproc else {})
+    return find_recipe(recipe).updated(values).updated(parse_assignments(changes or ()))
+
+
+def _pipeline(
+    ingest_config: "IngestConfig", train_config: "TrainConfig", evaluate_values: dict[str, Any]
+) -> None:
+    """Checks what can be checked, runs the flow, and says where everything is."""
+    from quickdraw_core.evaluation.config import EvaluateConfig
+    from quickdraw_core.ingest.run import check
+
+    evaluate_config = EvaluateConfig.parse(evaluate_values)
+    check(ingest_config)
+    from flows.pipeline import pipeline as flow
+
+    result = _run(lambda: flow(ingest_config, train_config, evaluate_config))
+    _say_ingested(result.ingest)
+    _say_trained(result.train)
+    _say_evaluated(result.evaluate)
+
+
+def _run(work: Callable[[], T]) -> T:
+    """Runs a flow under a progress display."""
+    with show_progress():
+        return work()
+
+
+def _say_ingested(result: "IngestResult") -> None:
+    rejected = sum(result.rejected.values())
+    facts = {
+        "store": f"{result.store} ({'up to date, nothing to do' if result.skipped else 'written'})",
+        "drawings": f"{result.rows_kept:,} of {result.classes} classes, "
+        f"{result.test_share:.1%} held out as test",
+    }
+    if rejected:
+        reasons = ", ".join(f"{reason}: {count:,}" for reason, count in result.rejected.items())
+        facts["rejected"] = f"{rejected:,} rows ({reasons}), in {result.store / 'quarantine'}"
+    show_facts(facts)
+
+
+def _say_trained(result: "TrainResult") -> None:
+    from quickdraw_core.tracking.address import ui_command
+
+    how = f"{result.steps:,} steps"
+    if result.skipped:
+        how = f"finished before, {how}; --fresh trains anew"
+    elif result.resumed_from:
+        how = f"{how}, continued from step {result.resumed_from:,}"
+    facts = {
+        "model": f"{result.best_checkpoint} ({how})",
+        "validation": f"MAP@3 {result.metrics['map_at_3']:.4f}",
+    }
+    if result.mlflow_run_id:
+        facts["MLflow run"] = result.mlflow_run_id
+        facts["MLflow UI"] = ui_command(result.tracking_uri)
+    show_facts(facts)
+
+
+def _say_evaluated(result: "EvaluateResult") -> None:
+    show_lines(result.guess_lines)
+    scores = result.scores
+    facts = {
+        "held-out": f"MAP@3 {scores.map_at_3:.4f}, top-1 {scores.top_1:.1%}, "
+        f"top-3 {scores.top_3:.1%} on {scores.n:,} drawings",
+        "report": str(result.report),
+    }
+    if result.short_classes:
+        few = ", ".join(f"{word} ({n})" for word, n in list(result.short_classes.items())[:5])
+        more = (
+            f" … and {len(result.short_classes) - 5} more" if len(result.short_classes) > 5 else ""
+        )
+        facts["short"] = f"classes with fewer held-out drawings than asked for: {few}{more}"
+    show_facts(facts)
+
+
+def _quiet_environment() -> None:
+    """Settings of the commands, unless the user has their own: no telemetry, no log lines.
+
+    Without `PREFECT_API_URL`, Prefect starts a server of its own for the time of the command;
+    its default patience of 20 seconds is too little on a slow machine.
+    """
+    for name, value in {
+        "DASK_LOGGING__DISTRIBUTED": "error",
+        "DO_NOT_TRACK": "true",
+        "MLFLOW_DISABLE_TELEMETRY": "true",
+        "PREFECT_LOGGING_LEVEL": "CRITICAL",
+        "PREFECT_SERVER_ANALYTICS_ENABLED": "false",
+        "PREFECT_SERVER_EPHEMERAL_STARTUP_TIMEOUT_SECONDS": "120",
+    }.items():
+        os.environ.setdefault(name, value)
+
+
+def main() -> None:
+    """Entry point: an expected error is one line and its exit code, anything else a traceback."""
+    _quiet_environment()
+    try:
+        app()
+    except QuickdrawError as error:
+        errors.print(f"[bold red]error:[/] {_escaped(str(error))}", soft_wrap=True)
+        sys.exit(error.exit_code)
+    except KeyboardInterrupt:
+        errors.print("stopped; the same command continues", soft_wrap=True)
+        sys.exit(130)
+
+
+def _escaped(text: str) -> str:
+    from rich.markup import escape
+
+    return escape(text)
+
+
+if __name__ == "__main__":
+    main()

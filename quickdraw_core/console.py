@@ -1,0 +1,94 @@
+"""What the command line shows: progress bars, tables, the last word. All of it with rich."""
+
+from collections.abc import Iterator
+from contextlib import contextmanager
+
+from rich.console import Console
+from rich.markup import escape
+from rich.progress import (
+    BarColumn,
+    MofNCompleteColumn,
+    Progress,
+    ProgressColumn,
+    SpinnerColumn,
+    Task,
+    TaskID,
+    TextColumn,
+    TimeElapsedColumn,
+    TimeRemainingColumn,
+)
+from rich.text import Text
+
+from quickdraw_core.progress import Bar, report_to
+
+console = Console(highlight=False)
+errors = Console(stderr=True, highlight=False)
+
+
+class _RateColumn(ProgressColumn):
+    """Units a second: over the last seconds while work goes on, over all of it at the end."""
+
+    def render(self, task: Task) -> Text:
+        speed = task.finished_speed or task.speed
+        unit = task.fields["unit"]
+        return Text(f"{speed:,.0f} {unit}/s" if speed else unit, style="cyan")
+
+
+class _RichBar:
+    """One line of the display."""
+
+    def __init__(self, display: Progress, task: TaskID) -> None:
+        self.display, self.task = display, task
+
+    def advance(self, amount: float) -> None:
+        self.display.advance(self.task, amount)
+
+    def note(self, text: str) -> None:
+        self.display.update(self.task, note=text)
+
+
+class RichReporter:
+    """Shows each bar as a line; a finished one stays as a record."""
+
+    def __init__(self, display: Progress) -> None:
+        self._display = display
+
+    def open(self, name: str, total: float | None, unit: str) -> _RichBar:
+        """Adds a line."""
+        task = self._display.add_task(name, total=total, unit=unit, note="")
+        return _RichBar(self._display, task)
+
+    def close(self, bar: Bar) -> None:
+        """Stops the line's clock."""
+        if isinstance(bar, _RichBar):
+            self._display.stop_task(bar.task)
+
+
+@contextmanager
+def show_progress() -> Iterator[None]:
+    """Shows the progress of everything called inside the block."""
+    display = Progress(
+        SpinnerColumn(finished_text="[green]✓"),
+        TextColumn("{task.description:<9}"),
+        BarColumn(bar_width=24),
+        MofNCompleteColumn(),
+        _RateColumn(),
+        TimeElapsedColumn(),
+        TimeRemainingColumn(),
+        TextColumn("{task.fields[note]}"),
+        console=console,
+    )
+    with display, report_to(RichReporter(display)):
+        yield
+
+
+def show_facts(facts: dict[str, str]) -> None:
+    """Prints name and value, a line each; nothing is wrapped, so that paths can be copied."""
+    for name, value in facts.items():
+        console.print(f"[bold]{name:<12}[/] {escape(value)}", soft_wrap=True)
+
+
+def show_lines(lines: list[str]) -> None:
+    """Prints lines as they are: brackets in them are no markup, and nothing is wrapped."""
+    for line in lines:
+        console.print(line, markup=False, soft_wrap=True)

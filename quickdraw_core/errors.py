@@ -1,0 +1,54 @@
+"""Every error that this package raises on purpose.
+
+    QuickdrawError
+    ├── ConfigError        an option or a configuration value
+    ├── InputError         a source: folder, file, header, class list
+    ├── StoreError         a store or its pack: missing, damaged, of another label map
+    ├── CheckpointError    a checkpoint or run: missing, damaged, of other classes
+    └── TrainingError      the training processes ended without a model (exit code 1)
+
+A message is one line: what was wrong, what was found, what to do. The command line prints it
+as it is and exits with `exit_code`; anything that is not a `QuickdrawError` is a defect of ours
+and keeps its traceback.
+"""
+
+from collections.abc import Iterable
+from difflib import get_close_matches
+
+
+class QuickdrawError(Exception):
+    """Root of the tree. `exit_code` is what the command line exits with."""
+
+    exit_code = 2
+
+
+class ConfigError(QuickdrawError):
+    """An option or a configuration value is unknown, of the wrong type or out of range."""
+
+
+class InputError(QuickdrawError):
+    """A source cannot be read: folder, file, header or class list."""
+
+
+class StoreError(QuickdrawError):
+    """A store or its pack is missing, damaged, or disagrees with what it is used with."""
+
+
+class CheckpointError(QuickdrawError):
+    """A checkpoint or run is missing, damaged, or was trained on other classes."""
+
+
+class TrainingError(QuickdrawError):
+    """The training processes ended without a model. Work was started, hence exit code 1."""
+
+    exit_code = 1
+
+
+def nearest(name: str, known: Iterable[str], limit: int = 12) -> str:
+    """Says which of the `known` names was probably meant: the tail of an error message."""
+    names = sorted(known)
+    close = get_close_matches(name, names, n=3, cutoff=0.6)
+    if close:
+        return "did you mean " + " or ".join(repr(c) for c in close) + "?"
+    more = f", … {len(names) - limit} more" if len(names) > limit else ""
+    return "known: " + ", ".join(names[:limit]) + more

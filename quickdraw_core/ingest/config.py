@@ -1,0 +1,56 @@
+"""The ingest stage's configuration."""
+
+from pathlib import Path
+
+from pydantic import Field, field_validator
+
+from quickdraw_core.config import Config
+from quickdraw_core.errors import ConfigError
+from quickdraw_core.ingest.windows import RowSelection
+from quickdraw_core.store.holdout import DEFAULT_SALT
+
+
+class IngestConfig(Config):
+    """What to read, which rows, where to, and how much is held out."""
+
+    source: Path = Field(description="folder of Kaggle CSVs, one a class: <word>.csv")
+    store: Path = Field(
+        Path("store"), description="folder of the store to make or bring up to date"
+    )
+    classes: tuple[str, ...] | None = Field(None, description="words to read; none: all files")
+    rows: str = Field("all", description="rows a class: all, head:N or spread:WxR")
+    seed: int = Field(0, ge=0, description="places the windows of spread")
+    test_per_class: int = Field(
+        100, ge=1, description="drawings a class to hold out as test, at least"
+    )
+    max_test_share: float = Field(
+        0.3, gt=0, lt=0.9, description="no larger share of the drawings is held out as test"
+    )
+    validation_share: float = Field(
+        0.05, ge=0, lt=0.5, description="share of the drawings held out as validation"
+    )
+    salt: int = Field(DEFAULT_SALT, ge=0, lt=1 << 64, description="salt of the holdout rule")
+    dask: str = Field("local", description="local, or a scheduler's address: tcp://host:8786")
+    workers: int | None = Field(None, ge=1, description="local processes; none: one a core")
+    fresh: bool = Field(False, description="make the store anew, with new holdout shares")
+
+    @field_validator("rows")
+    @classmethod
+    def _rows_have_a_form(cls, value: str) -> str:
+        try:
+            RowSelection.parse(value)
+        except ConfigError as error:
+            raise ValueError(str(error)) from error
+        return value
+
+    @field_validator("dask")
+    @classmethod
+    def _dask_has_a_form(cls, value: str) -> str:
+        if value != "local" and "://" not in value:
+            raise ValueError("must be local or an address such as tcp://scheduler:8786")
+        return value
+
+    @property
+    def selection(self) -> RowSelection:
+        """`rows`, parsed."""
+        return RowSelection.parse(self.rows)

@@ -1,0 +1,72 @@
+"""How long work reports its progress, without knowing who looks.
+
+A stage opens a bar and advances it; the command line shows it with rich, a test or a plain
+call of a flow shows nothing. The reporter stands in a context variable, so that no function
+between the two has to pass it on.
+"""
+
+from collections.abc import Iterator
+from contextlib import contextmanager
+from contextvars import ContextVar
+from typing import Protocol
+
+
+class Bar(Protocol):
+    """One piece of work in progress."""
+
+    def advance(self, amount: float) -> None:
+        """Reports `amount` more units done."""
+
+    def note(self, text: str) -> None:
+        """Shows a short text beside the bar, instead of the one before."""
+
+
+class Reporter(Protocol):
+    """Opens bars. `unit` is a plural noun (`rows`, `images`); `total` None means unknown."""
+
+    def open(self, name: str, total: float | None, unit: str) -> Bar:
+        """Starts a bar."""
+
+    def close(self, bar: Bar) -> None:
+        """Ends a bar; it may stay on the screen as a line of record."""
+
+
+class _Silent:
+    """Reports nothing."""
+
+    def open(self, name: str, total: float | None, unit: str) -> "_Silent":
+        return self
+
+    def close(self, bar: Bar) -> None:
+        pass
+
+    def advance(self, amount: float) -> None:
+        pass
+
+    def note(self, text: str) -> None:
+        pass
+
+
+_SILENT = _Silent()
+_reporter: ContextVar[Reporter] = ContextVar("quickdraw_progress", default=_SILENT)
+
+
+@contextmanager
+def report_to(reporter: Reporter) -> Iterator[None]:
+    """Sends the progress of everything called inside the block to `reporter`."""
+    token = _reporter.set(reporter)
+    try:
+        yield
+    finally:
+        _reporter.reset(token)
+
+
+@contextmanager
+def progress(name: str, total: float | None, unit: str) -> Iterator[Bar]:
+    """Opens a bar on the current reporter for the length of the block."""
+    reporter = _reporter.get()
+    bar = reporter.open(name, total, unit)
+    try:
+        yield bar
+    finally:
+        reporter.close(bar)

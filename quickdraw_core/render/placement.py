@@ -1,0 +1,46 @@
+"""Where a drawing stands in its 255 × 255 square before it is drawn.
+
+A simplified drawing is aligned to the top-left corner; here its bounding box is moved to the
+middle, so that a network sees the same doodle at the same place whatever its aspect.
+"""
+
+from typing import NamedTuple
+
+import numba
+import numpy as np
+import numpy.typing as npt
+
+from quickdraw_core.drawing import DrawingBatch
+
+Float32Array = npt.NDArray[np.float32]
+
+
+class Points(NamedTuple):
+    """Coordinates of all points of a batch, float32 [P] each, in 0..255, y downwards."""
+
+    x: Float32Array
+    y: Float32Array
+
+
+def centred(batch: DrawingBatch) -> Points:
+    """The batch's points with each drawing's bounding box in the middle of the square."""
+    x = np.empty(len(batch.x), np.float32)
+    y = np.empty(len(batch.y), np.float32)
+    _centre(batch.x, batch.point_offsets, x)
+    _centre(batch.y, batch.point_offsets, y)
+    return Points(x, y)
+
+
+@numba.njit(nogil=True, cache=True)
+def _centre(values, offsets, out):  # type: ignore[no-untyped-def]
+    for drawing in range(len(offsets) - 1):
+        start, end = offsets[drawing], offsets[drawing + 1]
+        if start == end:
+            continue
+        lowest, highest = 255, 0
+        for k in range(start, end):
+            lowest = min(lowest, values[k])
+            highest = max(highest, values[k])
+        shift = np.float32(255 - lowest - highest) / np.float32(2)
+        for k in range(start, end):
+            out[k] = np.float32(values[k]) + shift

@@ -1,0 +1,147 @@
+"""`STORE/manifest.json`: what the store holds and how it came about; written last.
+
+A store without it is unfinished. Its fingerprint names the content (files, words, holdout rule)
+and not where or when it was made.
+"""
+
+import hashlib
+import json
+import os
+from pathlib import Path
+from typing import Any
+
+from pydantic import Field, ValidationError, field_serializer, field_validator
+
+from quickdraw_core.config import Config
+from quickdraw_core.errors import StoreError
+from quickdraw_core.labels import LabelMap
+from quickdraw_core.store.holdout import HoldoutRule
+
+FORMAT_VERSION = 1
+MANIFEST_NAME = "manifest.json"
+
+
+class SourceRecord(Config):
+    """One source file, as it was when it was read."""
+
+    path: str = Field(description="absolute path or address")
+    word: str = Field(description="the class it holds")
+    size_bytes: int
+    mtime_ns: int = Field(description="modification time, nanoseconds since 1970")
+    rows: int = Field(description="data rows in the file, read or not")
+
+
+class FileRecord(Config):
+    """One Parquet file: one window of one source."""
+
+    path: str = Field(description="relative to the store")
+    word: str
+    first_row: int = Field(description="data rows of the source before the window (skiprows)")
+    rows_read: int
+    rows: int = Field(description="drawings in the file: read less rejected")
+    strokes: int
+    points: int
+    size_bytes: int
+    sha256: str
+    rejected: dict[str, int] = Field(description="rejected rows by reason")
+
+
+class Manifest(Config):
+    """The whole record. `rows_read = rows_kept + rows_rejected`, always."""
+
+    model_config = Config.model_config | {"arbitrary_types_allowed": True}
+
+    format_version: int
+    options: dict[str, Any] = Field(description="the ingest options that decide the content")
+    label_map: LabelMap
+    holdout: HoldoutRule
+    sources: list[SourceRecord]
+    files: list[FileRecord]
+
+    @field_validator("label_map", mode="before")
+    @classmethod
+    def _read_label_map(cls, value: Any) -> LabelMap:
+        return value if isinstance(value, LabelMap) else LabelMap.from_json(value)
+
+    @field_serializer("label_map")
+    def _write_label_map(self, value: LabelMap) -> dict[str, Any]:
+        return value.to_json()
+
+    @property
+    def rows_read(self) -> int:
+        """Data rows that the windows covered."""
+        return sum(file.rows_read for file in self.files)
+
+    @property
+    def rows_kept(self) -> int:
+        """Drawings in the store."""
+        return sum(file.rows for file in self.files)
+
+    @property
+    def rejected(self) -> dict[str, int]:
+        """Rejected rows by reason, most frequent first."""
+        counts: dict[str, int] = {}
+        for file in self.files:
+            for reason, count in file.rejected.items():
+                counts[reason] = counts.get(reason, 0) + count
+        return dict(sorted(counts.items(), key=lambda item: (-item[1], item[0])))
+
+    @property
+    def fingerprint(self) -> str:
+        """SHA-256 over format, words, holdout rule and the files' checksums."""
+        content = {
+            "format_version": self.format_version,
+            "labels": self.label_map.sha256,
+            "holdout": self.holdout.model_dump(),
+            "files": sorted((file.path, file.sha256) for file in self.files),
+        }
+        return hashlib.sha256(json.dumps(content, sort_keys=True).encode()).hexdigest()
+
+    def write(self, store: Path) -> None:
+        """Writes the manifest aside, syncs and renames it."""
+        text = json.dumps(self.model_dump(mode="json"), indent=1, ensure_ascii=False) + "\n"
+        temporary = store / f".{MANIFEST_NAME}.{os.getpid()}.tmp"
+        try:
+            with temporary.open("w", encoding="utf-8") as file:
+                file.write(text)
+                file.flush()
+                os.fsync(file.fileno())
+            temporary.replace(store / MANIFEST_NAME)
+        finally:
+            temporary.unlink(missing_ok=True)
+
+    @classmethod
+    def read(cls, store: Path) -> "Manifest":
+        """Reads a store's manifest. Raises `StoreError`: missing, damaged, of another format."""
+        path = store / MANIFEST_NAME
+        try:
+            value = json.loads(path.read_text(encoding="utf-8"))
+        except FileNotFoundError as error:
+            raise StoreError(_explain_missing(store)) from error
+        except (OSError, ValueError) as error:
+            raise StoreError(f"cannot read {path}: {error}; ingest again with --fresh") from error
+        version = value.get("format_version") if isinstance(value, dict) else None
+        if version != FORMAT_VERSION:
+            raise StoreError(
+                f"{path} has format version {version}, this program reads {FORMAT_VERSION}; "
+                "ingest again with --fresh"
+            )
+        try:
+            return cls.model_validate(value)
+        except ValidationError as error:
+            fault = error.errors(include_url=False)[0]
+            place = ".".join(str(part) for part in fault["loc"])
+            raise StoreError(
+                f"{path} is damaged at {place}: {fault['msg']}; ingest again with --fresh"
+            ) from error
+
+
+def _explain_missing(store: Path) -> str:
+    if not store.exists():
+        found = f"{store} does not exist"
+    elif (store / "drawings").is_dir():
+        found = f"{store} holds drawings but no {MANIFEST_NAME}: its ingest did not finish"
+    else:
+        inside = sorted(p.name for p in store.iterdir())[:5] if store.is_dir() else ["a file"]
+        found = f"{store} holds {', '.join(inside) or 'nothing'}"
+    return f"no store there: {found}; make one with: quickdraw ingest SOURCE --store {store}"

@@ -1,0 +1,74 @@
+"""Opening a store: its manifest, its checks, its columns."""
+
+import hashlib
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+import pyarrow as pa
+import pyarrow.parquet as pq
+
+from quickdraw_core.errors import StoreError
+from quickdraw_core.labels import LabelMap
+from quickdraw_core.store.manifest import FileRecord, Manifest
+from quickdraw_core.store.schema import SCHEMA
+
+
+@dataclass(frozen=True)
+class Store:
+    """A finished store on disk. Files are read when asked for, one at a time."""
+
+    path: Path
+    manifest: Manifest
+
+    @classmethod
+    def open(cls, path: Path) -> "Store":
+        """Opens a store and checks that its files are there in their full size."""
+        manifest = Manifest.read(path)
+        for file in manifest.files:
+            _check_size(path / file.path, file)
+        return cls(path.resolve(), manifest)
+
+    @property
+    def label_map(self) -> LabelMap:
+        """Words and labels of the store."""
+        return self.manifest.label_map
+
+    def tables(self, columns: Sequence[str] | None = None) -> Iterator[tuple[int, pa.Table]]:
+        """Yields (label, table) for each file, by label, then by first row."""
+        index = self.label_map.index
+        for file in sorted(self.manifest.files, key=lambda f: (index[f.word], f.first_row)):
+            # The schema is given, and the file opened alone, so that `word=` in the path is
+            # not read as a column of its own.
+            names = list(columns) if columns is not None else SCHEMA.names
+            table = pq.ParquetFile(self.path / file.path).read(columns=names)
+            yield index[file.word], table.combine_chunks()
+
+    def verify(self) -> None:
+        """Reads every file and compares its SHA-256 with the manifest's."""
+        for file in self.manifest.files:
+            if sha256_of(self.path / file.path) != file.sha256:
+                raise StoreError(
+                    f"{self.path / file.path} is damaged: its checksum is not the manifest's; "
+                    "ingest again with --fresh"
+                )
+
+
+def sha256_of(path: Path) -> str:
+    """SHA-256 of a file's bytes, hex."""
+    with path.open("rb") as file:
+        return hashlib.file_digest(file, "sha256").hexdigest()
+
+
+def _check_size(path: Path, file: FileRecord) -> None:
+    try:
+        found = path.stat().st_size
+    except FileNotFoundError:
+        raise StoreError(
+            f"the store lacks {path}, which its manifest names; ingest again to restore it"
+        ) from None
+    if found != file.size_bytes:
+        raise StoreError(
+            f"{path} has {found} bytes, its manifest says {file.size_bytes}; "
+            "ingest again to restore it"
+        )

@@ -1,0 +1,130 @@
+"""MLflow runs: making, filling and closing one, and fetching what it holds.
+
+The only importer of `mlflow`. Every function takes the tracking address; with `none` it does
+nothing. Numbers of a training go through `journal.py`, which never makes training wait.
+"""
+
+import logging
+import os
+from collections.abc import Mapping
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from quickdraw_core.errors import CheckpointError, ConfigError
+from quickdraw_core.tracking.address import (
+    EXPERIMENT,
+    NO_TRACKING,
+    artifact_location,
+    quiet_environment,
+)
+
+if TYPE_CHECKING:
+    from mlflow import MlflowClient
+
+_PARAM_LENGTH = 6000
+
+
+def client(uri: str) -> "MlflowClient":
+    """A client of the tracking address; the environment is made quiet first."""
+    for name, value in quiet_environment().items():
+        os.environ.setdefault(name, value)
+    # Alembic tells each step of setting up a new database.
+    logging.getLogger("alembic").setLevel(logging.WARNING)
+    logging.getLogger("mlflow").setLevel(logging.WARNING)
+    from mlflow import MlflowClient
+
+    return MlflowClient(tracking_uri=uri)
+
+
+def start_run(uri: str, name: str, params: Mapping[str, Any], tags: Mapping[str, str]) -> str:
+    """Makes a run in the experiment `quickdraw` and returns its id; empty without tracking.
+
+    Raises `ConfigError` where no MLflow answers at `uri`.
+    """
+    if uri == NO_TRACKING:
+        return ""
+    from mlflow.entities import Param
+    from mlflow.exceptions import MlflowException
+
+    try:
+        mlflow = client(uri)
+        experiment = mlflow.get_experiment_by_name(EXPERIMENT)
+        experiment_id = (
+            experiment.experiment_id
+            if experiment is not None
+            else mlflow.create_experiment(EXPERIMENT, artifact_location(uri))
+        )
+        run = mlflow.create_run(experiment_id, run_name=name, tags=dict(tags))
+        pairs = [Param(key, str(value)[:_PARAM_LENGTH]) for key, value in params.items()]
+        mlflow.log_batch(run.info.run_id, params=pairs)
+    except MlflowException as error:
+        first = str(error).splitlines()[0]
+        raise ConfigError(
+            f"no MLflow answers at {uri}: {first}; start it, give another --tracking-uri, "
+            "or turn tracking off with --tracking-uri none"
+        ) from error
+    return str(run.info.run_id)
+
+
+def resume_run(uri: str, run_id: str) -> None:
+    """Marks a run as running again."""
+    if run_id:
+        client(uri).update_run(run_id, status="RUNNING")
+
+
+def end_run(uri: str, run_id: str, status: str) -> None:
+    """Closes a run as FINISHED, FAILED or KILLED."""
+    if run_id:
+        client(uri).set_terminated(run_id, status)
+
+
+def log_metrics(uri: str, run_id: str, metrics: Mapping[str, float], step: int = 0) -> None:
+    """Writes metrics of one step, all at once."""
+    if not run_id:
+        return
+    from mlflow.entities import Metric
+    from mlflow.utils.time import get_current_time_millis
+
+    now = get_current_time_millis()
+    points = [Metric(key, float(value), now, step) for key, value in metrics.items()]
+    client(uri).log_batch(run_id, metrics=points)
+
+
+def log_tags(uri: str, run_id: str, tags: Mapping[str, str]) -> None:
+    """Sets tags of a run."""
+    if run_id:
+        mlflow = client(uri)
+        for key, value in tags.items():
+            mlflow.set_tag(run_id, key, value)
+
+
+def log_file(uri: str, run_id: str, path: Path, folder: str | None = None) -> None:
+    """Copies a file to the run's artifacts, under `folder`."""
+    if run_id:
+        client(uri).log_artifact(run_id, str(path), folder)
+
+
+def log_table(uri: str, run_id: str, columns: Mapping[str, list[Any]], name: str) -> None:
+    """Writes a table that MLflow's UI shows side by side for several runs: `name`.json."""
+    if run_id:
+        client(uri).log_table(run_id, data=dict(columns), artifact_file=name)
+
+
+def fetch_file(uri: str, run_id: str, artifact: str, folder: Path) -> Path:
+    """Brings an artifact of a run into `folder`. Raises `CheckpointError`: no run, no file."""
+    from mlflow.exceptions import MlflowException
+
+    mlflow = client(uri)
+    try:
+        run = mlflow.get_run(run_id)
+    except MlflowException as error:
+        raise CheckpointError(
+            f"no run {run_id} in MLflow at {uri}; see the runs there, or give a checkpoint file"
+        ) from error
+    try:
+        return Path(mlflow.download_artifacts(run.info.run_id, artifact, str(folder)))
+    except (MlflowException, OSError) as error:
+        raise CheckpointError(
+            f"run {run_id} ({run.info.status}) has no {artifact}: it was not trained to the first "
+            "validation; give another run or a checkpoint file"
+        ) from error

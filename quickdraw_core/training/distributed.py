@@ -1,0 +1,90 @@
+"""The only importer of `torch.distributed`: one process group, and what the loop asks of it."""
+
+import ctypes
+import os
+import signal
+import sys
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+from datetime import timedelta
+
+import torch
+from torch import Tensor, distributed, nn
+from torch.nn.parallel import DistributedDataParallel
+
+_PR_SET_PDEATHSIG = 1
+
+
+def die_with_parent() -> None:
+    """Has the kernel kill this process when its parent is gone, `kill -9` included (Linux).
+
+    A launcher that is killed cannot end its ranks; they would live on and hold the GPU.
+    """
+    if not sys.platform.startswith("linux"):
+        return
+    parent = os.getppid()
+    ctypes.CDLL(None, use_errno=True).prctl(_PR_SET_PDEATHSIG, signal.SIGKILL)
+    if os.getppid() != parent:  # it died between the two lines
+        os.kill(os.getpid(), signal.SIGKILL)
+
+
+@dataclass(frozen=True)
+class Ranks:
+    """This process's place among the training processes."""
+
+    rank: int
+    world_size: int
+    device: torch.device
+
+    @property
+    def is_first(self) -> bool:
+        """Rank 0 writes: journal, checkpoints, tracking."""
+        return self.rank == 0
+
+    def wrap(self, network: nn.Module) -> nn.Module:
+        """The network with gradients averaged over the ranks.
+
+        Buffers are left alone in a forward pass: batch norm's running statistics are averaged by
+        `average_buffers`, before they are used or saved.
+        """
+        device_ids = [self.device.index] if self.device.type == "cuda" else None
+        return DistributedDataParallel(network, device_ids=device_ids, forward_sync_buffers=False)
+
+    def sum(self, values: Tensor) -> Tensor:
+        """Sum of a tensor over all ranks, in place."""
+        distributed.all_reduce(values)
+        return values
+
+    def average_buffers(self, network: nn.Module) -> None:
+        """Averages the floating-point buffers (running means and variances) over the ranks."""
+        for buffer in network.buffers():
+            if buffer.is_floating_point():
+                self.sum(buffer).div_(self.world_size)
+
+    def barrier(self) -> None:
+        """Waits until every rank is here."""
+        distributed.barrier()
+
+
+def choose_device(wanted: str, ranks: int) -> str:
+    """`cuda` or `cpu`: what `auto` means for so many ranks on this host."""
+    if wanted != "auto":
+        return wanted
+    return "cuda" if torch.cuda.device_count() >= ranks else "cpu"
+
+
+@contextmanager
+def process_group(device: str, timeout_seconds: int) -> Iterator[Ranks]:
+    """Joins the group that torch's launcher describes in the environment: nccl or gloo."""
+    local_rank = int(os.environ["LOCAL_RANK"])
+    place = torch.device(device, local_rank) if device == "cuda" else torch.device("cpu")
+    if place.type == "cuda":
+        torch.cuda.set_device(place)
+    distributed.init_process_group(
+        "nccl" if place.type == "cuda" else "gloo", timeout=timedelta(seconds=timeout_seconds)
+    )
+    try:
+        yield Ranks(distributed.get_rank(), distributed.get_world_size(), place)
+    finally:
+        distributed.destroy_process_group()

@@ -1,0 +1,24 @@
+"""One training process: `python -m quickdraw_core.training.rank RUN`, under torch's launcher."""
+
+import sys
+from pathlib import Path
+
+from torch.distributed.elastic.multiprocessing.errors import record
+
+from quickdraw_core.training.distributed import choose_device, die_with_parent, process_group
+from quickdraw_core.training.loop import train_loop
+from quickdraw_core.training.run_folder import RunFolder
+
+
+@record
+def main() -> None:
+    """Joins the group and trains; an error goes to the launcher's error file."""
+    die_with_parent()
+    run = RunFolder.read(Path(sys.argv[1]))
+    device = choose_device(run.config.device, run.config.ranks)
+    with process_group(device, run.config.timeout_seconds) as ranks:
+        train_loop(run, ranks)
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,47 @@
+"""What the tests share: a small store of generated doodles, and real drawings where they are."""
+
+import os
+from pathlib import Path
+
+import pytest
+
+from quickdraw_core.ingest.config import IngestConfig
+from quickdraw_core.ingest.run import ingest
+from quickdraw_core.sources.doodles.generator import generate_csvs
+from quickdraw_core.store.pack import Pack, open_pack
+from quickdraw_core.store.store import Store
+
+WORDS = ("star", "ice cream", "sun", "envelope")
+ROWS = 150
+
+
+@pytest.fixture(scope="session")
+def shared_data() -> Path:
+    """Real drawings, which lie beside a checkout in CI and in no clone of a user's."""
+    root = os.environ.get("QUICKDRAW_SHARED") or Path(__file__).resolve().parents[2] / "shared"
+    data = Path(root) / "data"
+    if not (data / "train_simplified").is_dir():
+        pytest.skip("the real drawings are not here")
+    return data
+
+
+@pytest.fixture(scope="session")
+def csv_folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """Generated CSVs of four words, 150 rows each. Not to be changed."""
+    folder = tmp_path_factory.mktemp("csv")
+    generate_csvs(folder, WORDS, ROWS, seed=1)
+    return folder
+
+
+@pytest.fixture(scope="session")
+def store(csv_folder: Path, tmp_path_factory: pytest.TempPathFactory) -> Store:
+    """The store of `csv_folder`, 20 test drawings a class. Not to be changed."""
+    path = tmp_path_factory.mktemp("data") / "store"
+    ingest(IngestConfig(source=csv_folder, store=path, test_per_class=20, workers=2))
+    return Store.open(path)
+
+
+@pytest.fixture(scope="session")
+def pack(store: Store) -> Pack:
+    """The pack of `store`."""
+    return open_pack(store)

@@ -1,0 +1,211 @@
+import json
+import shutil
+import subprocess
+import sys
+from pathlib import Path
+
+import numpy as np
+import pyarrow.parquet as pq
+import pytest
+
+from quickdraw_core.drawing import DrawingBatch
+from quickdraw_core.errors import ConfigError, InputError, StoreError
+from quickdraw_core.formats.kaggle import TRAIN_COLUMNS, Header, parse_lines
+from quickdraw_core.ingest.config import IngestConfig
+from quickdraw_core.ingest.run import ingest
+from quickdraw_core.ingest.window_task import WindowTask, ingest_window
+from quickdraw_core.ingest.windows import Window
+from quickdraw_core.store.holdout import DEFAULT_SALT, Split
+from quickdraw_core.store.manifest import Manifest
+from quickdraw_core.store.pack import open_pack
+from quickdraw_core.store.schema import SCHEMA
+from quickdraw_core.store.store import Store, sha256_of
+
+from conftest import ROWS, WORDS  # isort: skip
+
+
+def run(source: Path, store: Path, **options: object) -> Store:
+    ingest(IngestConfig.parse({"source": source, "store": store, "workers": 2} | options))
+    return Store.open(store)
+
+
+def files_of(store: Path) -> dict[str, str]:
+    return {
+        p.relative_to(store).as_posix(): sha256_of(p)
+        for p in sorted(store.glob("drawings/**/*.parquet"))
+    }
+
+
+def test_the_store_holds_every_row_of_the_csvs(csv_folder: Path, store: Store) -> None:
+    for word in WORDS:
+        lines = (csv_folder / f"{word}.csv").read_bytes().splitlines(keepends=True)
+        rows, _ = parse_lines(lines[1:], Header(TRAIN_COLUMNS), 2, word)
+        parts = sorted((store.path / f"drawings/word={word.replace(' ', '_')}").iterdir())
+        table = pq.ParquetFile(parts[0]).read()
+        assert table.schema.equals(SCHEMA)
+        assert table["key_id"].to_pylist() == rows.key_ids
+        assert table["x"].to_pylist() == rows.x
+        assert table["y"].to_pylist() == rows.y
+        assert table["stroke_lengths"].to_pylist() == rows.stroke_lengths
+        assert table["countrycode"].to_pylist() == rows.countrycodes
+
+
+def test_the_manifest_says_what_is_there(csv_folder: Path, store: Store) -> None:
+    manifest = store.manifest
+    assert manifest.rows_read == manifest.rows_kept == len(WORDS) * ROWS
+    assert manifest.rejected == {}
+    assert manifest.label_map.words == tuple(sorted(WORDS))
+    assert {s.word: s.size_bytes for s in manifest.sources} == {
+        word: (csv_folder / f"{word}.csv").stat().st_size for word in WORDS
+    }
+    assert Manifest.read(store.path) == manifest
+    store.verify()
+
+
+def test_the_pack_is_the_store_in_flat_arrays(store: Store) -> None:
+    pack = open_pack(store)
+    row = 0
+    for label, table in store.tables():
+        batch = DrawingBatch.from_columns(
+            *(table[name].combine_chunks() for name in ("x", "y", "stroke_lengths"))
+        )
+        rows = np.arange(row, row + len(batch))
+        assert [pack.drawings.strokes(int(r)) for r in rows] == [
+            batch.strokes(i) for i in range(len(batch))
+        ]
+        assert (pack.labels[rows] == label).all()
+        assert pack.key_ids[rows].tolist() == table["key_id"].to_pylist()
+        row += len(batch)
+    assert row == len(pack)
+
+
+def test_every_class_has_its_held_out_drawings(store: Store) -> None:
+    pack = open_pack(store)
+    rows = pack.test_rows(20)
+    assert np.bincount(pack.labels[rows]).tolist() == [20] * len(WORDS)
+    assert set(pack.splits[rows]) == {Split.TEST}
+    hashes = store.manifest.holdout.hashes(np.asarray(pack.key_ids))
+    for label in range(len(WORDS)):
+        chosen = rows[pack.labels[rows] == label]
+        others = np.setdiff1d(pack.rows(Split.TEST, label), chosen)
+        assert not len(others) or hashes[chosen].max() < hashes[others].min()
+
+
+def test_the_same_again_does_nothing(csv_folder: Path, tmp_path: Path) -> None:
+    config = IngestConfig(source=csv_folder, store=tmp_path / "store", workers=2)
+    first = ingest(config)
+    before = {p: p.stat().st_mtime_ns for p in config.store.rglob("*.parquet")}
+    second = ingest(config)
+    assert (first.skipped, second.skipped) == (False, True)
+    assert second.fingerprint == first.fingerprint
+    assert {p: p.stat().st_mtime_ns for p in config.store.rglob("*.parquet")} == before
+
+
+def test_any_number_of_workers_makes_the_same_bytes(csv_folder: Path, tmp_path: Path) -> None:
+    one = run(csv_folder, tmp_path / "one", workers=1)
+    two = run(csv_folder, tmp_path / "two", workers=2)
+    assert files_of(one.path) == files_of(two.path)
+    assert one.manifest.fingerprint == two.manifest.fingerprint
+
+
+def test_growing_keeps_every_drawing_on_its_side(csv_folder: Path, tmp_path: Path) -> None:
+    store = tmp_path / "store"
+    small = open_pack(run(csv_folder, store, rows="head:60", test_per_class=10))
+    sides = dict(zip(small.key_ids.tolist(), small.splits.tolist(), strict=True))
+    large = open_pack(run(csv_folder, store, rows="all", test_per_class=10))
+    grown = dict(zip(large.key_ids.tolist(), large.splits.tolist(), strict=True))
+    assert len(grown) > len(sides)
+    assert {key: grown[key] for key in sides} == sides
+
+
+def test_fewer_classes_leave_no_file_behind(csv_folder: Path, tmp_path: Path) -> None:
+    store = tmp_path / "store"
+    run(csv_folder, store)
+    assert len(run(csv_folder, store, classes=("sun", "star")).label_map) == 2
+    assert {path.split("/")[1] for path in files_of(store)} == {"word=sun", "word=star"}
+
+
+def test_bad_rows_are_quarantined_and_counted(csv_folder: Path, tmp_path: Path) -> None:
+    source = tmp_path / "csv"
+    shutil.copytree(csv_folder, source)
+    lines = (source / "sun.csv").read_text().splitlines(keepends=True)
+    lines[3] = lines[3].replace("]]]", "]]", 1)
+    lines[10] = "nonsense\n"
+    (source / "sun.csv").write_text("".join(lines))
+    store = run(source, tmp_path / "store")
+    assert store.manifest.rows_read == store.manifest.rows_kept + 2
+    assert store.manifest.rejected == {
+        "drawing is not JSON": 1,
+        "line has another number of fields than the header": 1,
+    }
+    (path,) = (store.path / "quarantine").rglob("*.jsonl")
+    records = [json.loads(line) for line in path.read_text().splitlines()]
+    assert [(r["source"], r["line"]) for r in records] == [("sun.csv", 4), ("sun.csv", 11)]
+    assert records[1]["text"] == "nonsense"
+    (source / "sun.csv").write_text((csv_folder / "sun.csv").read_text())
+    assert run(source, store.path).manifest.rejected == {}
+    assert not list(store.path.rglob("*.jsonl"))
+
+
+def test_a_class_without_any_readable_row_is_an_error(csv_folder: Path, tmp_path: Path) -> None:
+    source = tmp_path / "csv"
+    shutil.copytree(csv_folder, source)
+    header = (source / "sun.csv").read_text().splitlines()[0]
+    (source / "sun.csv").write_text(header + "\nnonsense\n")
+    with pytest.raises(InputError, match=r"sun\.csv gave no drawing: 1 rows, line has another"):
+        run(source, tmp_path / "store")
+    with pytest.raises(StoreError, match="its ingest did not finish"):
+        Store.open(tmp_path / "store")
+
+
+def test_a_file_that_changed_since_it_was_planned_is_refused(
+    csv_folder: Path, tmp_path: Path
+) -> None:
+    source = tmp_path / "sun.csv"
+    shutil.copy(csv_folder / "sun.csv", source)
+    size = source.stat().st_size
+    task = WindowTask(
+        tmp_path / "store", source, size, "sun", Window(0, 10), 0, 0, DEFAULT_SALT, 5
+    )
+    source.write_bytes(source.read_bytes()[: size // 2])
+    with pytest.raises(InputError, match="changed while it was read"):
+        ingest_window(task)
+    assert not (tmp_path / "store").exists()
+
+
+def test_a_store_that_lost_or_changed_a_file_is_refused(csv_folder: Path, tmp_path: Path) -> None:
+    store = run(csv_folder, tmp_path / "store")
+    path = next(store.path.rglob("*.parquet"))
+    data = path.read_bytes()
+    path.write_bytes(data[:-1] + bytes([data[-1] ^ 1]))
+    with pytest.raises(StoreError, match="checksum is not the manifest's"):
+        Store.open(store.path).verify()
+    path.write_bytes(data[:-9])
+    with pytest.raises(StoreError, match="bytes, its manifest says"):
+        Store.open(store.path)
+    path.unlink()
+    with pytest.raises(StoreError, match="the store lacks"):
+        Store.open(store.path)
+
+
+def test_a_folder_of_other_things_is_no_store(csv_folder: Path, tmp_path: Path) -> None:
+    (tmp_path / "thesis.txt").write_text("precious")
+    with pytest.raises(StoreError, match=r"is no store: it holds thesis\.txt"):
+        run(csv_folder, tmp_path)
+    assert [p.name for p in tmp_path.iterdir()] == ["thesis.txt"]
+
+
+def test_an_absent_scheduler_is_named(csv_folder: Path, tmp_path: Path) -> None:
+    with pytest.raises(ConfigError, match=r"no Dask scheduler answers at tcp://127\.0\.0\.1:9"):
+        run(csv_folder, tmp_path / "store", dask="tcp://127.0.0.1:9")
+
+
+def test_ingest_needs_neither_torch_nor_mlflow() -> None:
+    code = (
+        "import sys; sys.modules['torch'] = sys.modules['mlflow'] = None; "
+        "import flows.ingest, quickdraw_core.ingest.run, quickdraw_core.sources.doodles.generator"
+    )
+    done = subprocess.run(
+        [sys.executable, "-c", code], capture_output=True, text=True, check=False
+    )
+    assert done.returncode == 0, done.stderr
