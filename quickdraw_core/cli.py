@@ -278,15 +278,23 @@ def _pipeline(
 
 
 def _run(work: Callable[[], T]) -> T:
-    """Runs a flow under a progress display."""
-    with show_progress():
-        return work()
+    """Runs a flow under a progress display, on Prefect's temporary server where none is set."""
+    from flows.local import start_local_server
+
+    try:
+        with show_progress(starting="Prefect"):
+            start_local_server()
+            return work()
+    except KeyboardInterrupt:
+        errors.print("stopped; the same command goes on from here", soft_wrap=True)
+        raise
 
 
 def _say_ingested(result: "IngestResult") -> None:
     rejected = sum(result.rejected.values())
+    done = "up to date, nothing to do" if result.skipped else "written"
     facts = {
-        "store": f"{result.store} ({'up to date, nothing to do' if result.skipped else 'written'})",
+        "store": f"{result.store} ({done})",
         "drawings": f"{result.rows_kept:,} of {result.classes} classes, "
         f"{result.test_share:.1%} held out as test",
     }
@@ -356,9 +364,6 @@ def main() -> None:
     except QuickdrawError as error:
         errors.print(f"[bold red]error:[/] {_escaped(str(error))}", soft_wrap=True)
         sys.exit(error.exit_code)
-    except KeyboardInterrupt:
-        errors.print("stopped; the same command continues", soft_wrap=True)
-        sys.exit(130)
 
 
 def _escaped(text: str) -> str:

@@ -1,5 +1,6 @@
 """What the command line shows: progress bars, tables, the last word. All of it with rich."""
 
+import sys
 from collections.abc import Iterator
 from contextlib import contextmanager
 
@@ -14,14 +15,14 @@ from rich.progress import (
     Task,
     TaskID,
     TextColumn,
-    TimeElapsedColumn,
     TimeRemainingColumn,
 )
+from rich.table import Column
 from rich.text import Text
 
 from quickdraw_core.progress import Bar, report_to
 
-console = Console(highlight=False)
+console = Console(highlight=False, width=None if sys.stdout.isatty() else 120)
 errors = Console(stderr=True, highlight=False)
 
 
@@ -50,11 +51,19 @@ class _RichBar:
 class RichReporter:
     """Shows each bar as a line; a finished one stays as a record."""
 
-    def __init__(self, display: Progress) -> None:
+    def __init__(self, display: Progress, starting: str | None) -> None:
         self._display = display
+        self._starting: TaskID | None = None
+        if starting is not None:
+            self._starting = self.open("start", None, "").task
+            display.update(self._starting, note=starting)
 
     def open(self, name: str, total: float | None, unit: str) -> _RichBar:
-        """Adds a line."""
+        """Adds a line. The display begins with the first one: none, and nothing is shown."""
+        self._display.start()
+        if self._starting is not None:
+            self._display.remove_task(self._starting)
+            self._starting = None
         task = self._display.add_task(name, total=total, unit=unit, note="")
         return _RichBar(self._display, task)
 
@@ -65,21 +74,29 @@ class RichReporter:
 
 
 @contextmanager
-def show_progress() -> Iterator[None]:
-    """Shows the progress of everything called inside the block."""
+def show_progress(starting: str | None = None) -> Iterator[None]:
+    """Shows the progress of everything called inside the block.
+
+    starting: what is going on until the first bar opens.
+    """
+    one_line = Column(no_wrap=True)
     display = Progress(
         SpinnerColumn(finished_text="[green]✓"),
-        TextColumn("{task.description:<9}"),
-        BarColumn(bar_width=24),
-        MofNCompleteColumn(),
-        _RateColumn(),
-        TimeElapsedColumn(),
-        TimeRemainingColumn(),
-        TextColumn("{task.fields[note]}"),
+        TextColumn("{task.description:<8}", table_column=one_line),
+        BarColumn(bar_width=16),
+        MofNCompleteColumn(table_column=one_line),
+        _RateColumn(table_column=one_line),
+        TimeRemainingColumn(
+            compact=True, elapsed_when_finished=True, table_column=Column(no_wrap=True)
+        ),
+        TextColumn("{task.fields[note]}", table_column=Column(no_wrap=True)),
         console=console,
     )
-    with display, report_to(RichReporter(display)):
-        yield
+    try:
+        with report_to(RichReporter(display, starting)):
+            yield
+    finally:
+        display.stop()
 
 
 def show_facts(facts: dict[str, str]) -> None:

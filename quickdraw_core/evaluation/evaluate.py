@@ -33,7 +33,7 @@ from quickdraw_core.progress import progress
 from quickdraw_core.store.pack import Pack, open_pack
 from quickdraw_core.store.store import Store
 from quickdraw_core.tracking.address import NO_TRACKING, resolve_tracking_uri
-from quickdraw_core.tracking.runs import log_file, log_metrics, log_table
+from quickdraw_core.tracking.runs import log_file, log_metrics, log_table, log_tags
 
 BATCH_SIZE = 256
 
@@ -182,6 +182,11 @@ def _track(result: EvaluateResult, classes: list[ClassScores], folder: Path) -> 
             "test/drawings": scores.n,
         },
     )
+    note = (
+        f"Held-out MAP@3 **{scores.map_at_3:.4f}**, top-1 {scores.top_1:.1%}, top-3 "
+        f"{scores.top_3:.1%} on {scores.n:,} drawings; the report is `evaluation/report.html`."
+    )
+    log_tags(uri, run_id, {"mlflow.note.content": note})
     for name in ("evaluation.json", "guesses.txt", "report.html"):
         log_file(uri, run_id, folder / name, "evaluation")
     columns: dict[str, list[Any]] = {

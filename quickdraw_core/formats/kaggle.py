@@ -55,6 +55,7 @@ class Header:
         missing = [name for name in required if name not in columns]
         if missing:
             found = ", ".join(columns)[:120] or "an empty line"
+            found = "".join(c if c.isprintable() and c != "\ufffd" else "?" for c in found)
             raise InputError(
                 f"{path} lacks the column {missing[0]!r}: its header is {found}; "
                 f"Kaggle's CSV needs {', '.join(required)}"

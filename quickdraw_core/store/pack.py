@@ -11,9 +11,11 @@ import os
 import shutil
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any, NamedTuple
 
 import numpy as np
 import numpy.typing as npt
+import pyarrow as pa
 
 from quickdraw_core.drawing import DrawingBatch, Int64Array, UInt16Array
 from quickdraw_core.errors import StoreError
@@ -61,14 +63,18 @@ class Pack:
         return len(self.labels)
 
     def rows(self, split: Split, label: int | None = None) -> Int64Array:
-        """Indices of the drawings of one side of the holdout, of one class if given."""
-        chosen = self.splits == split
-        if label is not None:
-            chosen &= self.labels == label
-        return np.flatnonzero(chosen)
+        """Indices of the drawings of one side of the holdout, of one class if given: int64 [n]."""
+        if label is None:
+            return np.flatnonzero(self.splits == split)
+        first, end = np.searchsorted(self.labels, [label, label + 1])
+        rows: Int64Array = np.flatnonzero(self.splits[first:end] == split) + first
+        return rows
 
     def test_rows(self, per_class: int) -> Int64Array:
-        """The test drawings to judge on: of each class the `per_class` smallest hashes."""
+        """The test drawings to judge on: of each class the `per_class` smallest hashes.
+
+        Returns their rows, int64 [n], ascending; a class with fewer gives what it has.
+        """
         chosen = []
         for label in range(len(self.label_map)):
             rows = self.rows(Split.TEST, label)
@@ -104,62 +110,79 @@ def open_pack(store: Store) -> Pack:
 
 def _build(store: Store, folder: Path) -> None:
     """Copies the store's columns into flat arrays, beside `folder`, then renames."""
-    files = store.manifest.files
-    drawings = sum(file.rows for file in files)
-    points = sum(file.points for file in files)
-    strokes = sum(file.strokes for file in files)
-    lengths = {"x": points, "y": points, "stroke_lengths": strokes}
-    lengths |= {"point_offsets": drawings + 1, "stroke_offsets": drawings + 1}
     temporary = folder.with_name(f".{folder.name}.{os.getpid()}.tmp")
     shutil.rmtree(temporary, ignore_errors=True)
     temporary.mkdir(parents=True)
     try:
-        arrays = {
-            name: np.lib.format.open_memmap(
-                temporary / f"{name}.npy", "w+", dtype, (lengths.get(name, drawings),)
-            )
-            for name, dtype in _ARRAYS.items()
-        }
-        with progress("pack", drawings, "drawings") as bar:
-            row = point = stroke = 0
+        arrays = _create(temporary, store)
+        with progress("pack", store.manifest.rows_kept, "drawings") as bar:
+            place = _Place(0, 0, 0)
             for label, table in store.tables():
-                columns = (table[name].combine_chunks() for name in ("x", "y", "stroke_lengths"))
-                batch = DrawingBatch.from_columns(*columns)
-                rows = slice(row, row + len(batch))
-                arrays["x"][point : point + len(batch.x)] = batch.x
-                arrays["y"][point : point + len(batch.y)] = batch.y
-                arrays["stroke_lengths"][stroke : stroke + len(batch.stroke_lengths)] = (
-                    batch.stroke_lengths
-                )
-                arrays["point_offsets"][rows.start + 1 : rows.stop + 1] = (
-                    batch.point_offsets[1:] + point
-                )
-                arrays["stroke_offsets"][rows.start + 1 : rows.stop + 1] = (
-                    batch.stroke_offsets[1:] + stroke
-                )
-                key_ids = table["key_id"].to_numpy()
-                arrays["labels"][rows] = label
-                arrays["key_ids"][rows] = key_ids
-                arrays["splits"][rows] = store.manifest.holdout.split(key_ids)
-                arrays["recognized"][rows] = (
-                    table["recognized"].cast("uint8").fill_null(UNKNOWN_RECOGNIZED).to_numpy()
-                )
-                row, point, stroke = (
-                    rows.stop,
-                    point + len(batch.x),
-                    stroke + len(batch.stroke_lengths),
-                )
-                bar.advance(len(batch))
+                place = _copy(table, label, arrays, place, store.manifest.holdout)
+                bar.advance(len(table))
         for array in arrays.values():
             array.flush()
-        (temporary / "pack.json").write_text(
-            json.dumps({"version": PACK_VERSION, "fingerprint": store.manifest.fingerprint})
-        )
-        if folder.exists():
-            shutil.rmtree(folder)
+        facts = {"version": PACK_VERSION, "fingerprint": store.manifest.fingerprint}
+        (temporary / "pack.json").write_text(json.dumps(facts))
+        shutil.rmtree(folder, ignore_errors=True)
         temporary.rename(folder)
     finally:
         shutil.rmtree(temporary, ignore_errors=True)
     for old in folder.parent.iterdir():  # packs of what the store was before
         if old != folder and not old.name.startswith("."):
             shutil.rmtree(old, ignore_errors=True)
+
+
+class _Place(NamedTuple):
+    """How far the arrays are filled: drawings, points, strokes."""
+
+    row: int
+    point: int
+    stroke: int
+
+
+def _create(folder: Path, store: Store) -> dict[str, np.memmap[Any, Any]]:
+    """Empty arrays on disk, as long as the manifest says."""
+    files = store.manifest.files
+    drawings = store.manifest.rows_kept
+    points, strokes = sum(file.points for file in files), sum(file.strokes for file in files)
+    lengths = {"x": points, "y": points, "stroke_lengths": strokes}
+    lengths |= {"point_offsets": drawings + 1, "stroke_offsets": drawings + 1}
+    return {
+        name: np.lib.format.open_memmap(
+            folder / f"{name}.npy", "w+", dtype, (lengths.get(name, drawings),)
+        )
+        for name, dtype in _ARRAYS.items()
+    }
+
+
+def _copy(
+    table: pa.Table,
+    label: int,
+    arrays: dict[str, np.memmap[Any, Any]],
+    place: _Place,
+    holdout: HoldoutRule,
+) -> _Place:
+    """Copies one file's drawings to `place`; returns the place after them."""
+    batch = DrawingBatch.from_columns(
+        *(table[name].combine_chunks() for name in ("x", "y", "stroke_lengths"))
+    )
+    end = _Place(
+        place.row + len(batch),
+        place.point + len(batch.x),
+        place.stroke + len(batch.stroke_lengths),
+    )
+    rows, after = slice(place.row, end.row), slice(place.row + 1, end.row + 1)
+    arrays["x"][place.point : end.point] = batch.x
+    arrays["y"][place.point : end.point] = batch.y
+    arrays["stroke_lengths"][place.stroke : end.stroke] = batch.stroke_lengths
+    arrays["point_offsets"][after] = batch.point_offsets[1:] + place.point
+    arrays["stroke_offsets"][after] = batch.stroke_offsets[1:] + place.stroke
+    key_ids = table["key_id"].to_numpy()
+    arrays["labels"][rows] = label
+    arrays["key_ids"][rows] = key_ids
+    arrays["splits"][rows] = holdout.split(key_ids)
+    arrays["recognized"][rows] = (
+        table["recognized"].cast("uint8").fill_null(UNKNOWN_RECOGNIZED).to_numpy()
+    )
+    return end

@@ -2,6 +2,8 @@
 
 import os
 import shlex
+import shutil
+import sys
 from pathlib import Path
 
 DATABASE_NAME = "mlflow.db"
@@ -29,12 +31,15 @@ def artifact_location(uri: str) -> str | None:
 
 
 def ui_command(uri: str) -> str:
-    """The shell command, or the address, that shows the runs."""
+    """The shell command that shows the runs, or the server's own address."""
     if not uri.startswith("sqlite:///"):
-        return f"open {uri}"
+        return uri
+    program = "mlflow"
+    if shutil.which(program) is None:  # the environment is not activated
+        program = os.path.relpath(Path(sys.executable).with_name(program))
     if uri == f"sqlite:///{Path(DATABASE_NAME).absolute()}":
-        return "mlflow ui"
-    return f"mlflow ui --backend-store-uri {shlex.quote(uri)}"
+        return f"{program} ui"
+    return f"{program} ui --backend-store-uri {shlex.quote(uri)}"
 
 
 def quiet_environment() -> dict[str, str]:

@@ -51,6 +51,7 @@ class Journal:
         self._path = run_dir / JOURNAL_NAME
         self._mark = run_dir / f"{JOURNAL_NAME}.sent"
         self._send, self._every_seconds = send, every_seconds
+        self._written = _points(self._path)
         self._file = self._path.open("a", encoding="utf-8")
         self._sent_bytes = int(self._mark.read_text()) if self._mark.is_file() else 0
         self._closing = threading.Event()
@@ -69,9 +70,18 @@ class Journal:
         self._file.close()
 
     def write(self, step: int, metrics: Mapping[str, float]) -> None:
-        """Appends the metrics of a step; returns at once."""
+        """Appends the metrics of a step; returns at once.
+
+        A run that goes on from a checkpoint comes by the steps after it a second time; a point
+        that is there already is left out, so that each stands once in a curve.
+        """
+        metrics = {
+            key: value for key, value in metrics.items() if (step, key) not in self._written
+        }
+        if not metrics:
+            return
         time_ms = time.time_ns() // 1_000_000
-        self._append({"step": step, "time_ms": time_ms, "metrics": dict(metrics)})
+        self._append({"step": step, "time_ms": time_ms, "metrics": metrics})
 
     def write_file(self, path: Path, artifact: str) -> None:
         """Has a file copied to the run's artifacts as `artifact` (folder/name); returns at once.
@@ -106,6 +116,12 @@ class Journal:
             self._sent_bytes = end
             self._mark.write_text(str(end))
         return True
+
+
+def _points(path: Path) -> set[tuple[int, str]]:
+    """(step, metric) of every point that a journal holds."""
+    records, _ = follow(path, 0)
+    return {(r["step"], key) for r in records for key in r.get("metrics", {})}
 
 
 def _read_batches(path: Path, start: int) -> Iterator[tuple[list[dict[str, Any]], int]]:

@@ -31,6 +31,7 @@ def client(uri: str) -> "MlflowClient":
     # Alembic tells each step of setting up a new database.
     logging.getLogger("alembic").setLevel(logging.WARNING)
     logging.getLogger("mlflow").setLevel(logging.WARNING)
+    logging.getLogger("urllib3").setLevel(logging.ERROR)  # a line for each try
     from mlflow import MlflowClient
 
     return MlflowClient(tracking_uri=uri)
@@ -58,7 +59,7 @@ def start_run(uri: str, name: str, params: Mapping[str, Any], tags: Mapping[str,
         pairs = [Param(key, str(value)[:_PARAM_LENGTH]) for key, value in params.items()]
         mlflow.log_batch(run.info.run_id, params=pairs)
     except MlflowException as error:
-        first = str(error).splitlines()[0]
+        first = str(error).splitlines()[0].split(" with exception ")[0]
         raise ConfigError(
             f"no MLflow answers at {uri}: {first}; start it, give another --tracking-uri, "
             "or turn tracking off with --tracking-uri none"

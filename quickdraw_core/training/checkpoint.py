@@ -7,7 +7,7 @@ checkpoint can run code.
 """
 
 import os
-import pickle
+import zipfile
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -81,11 +81,15 @@ def find_checkpoint(run_dir: Path, name: str) -> Path | None:
 
 def load_checkpoint(path: Path, device: str = "cpu") -> Checkpoint:
     """Reads a checkpoint. Raises `CheckpointError`: missing, torn, foreign, of another version."""
+    if not path.is_file():
+        raise CheckpointError(f"no checkpoint {path}; give a .pt file or a run folder")
     try:
+        # A file of another kind would go to torch's reader of old pickles, which warns and then
+        # fails in its own ways; ours are zip archives.
+        if not zipfile.is_zipfile(path):
+            raise ValueError("not a zip archive")
         values = torch.load(path, map_location=device, weights_only=True)
-    except FileNotFoundError as error:
-        raise CheckpointError(f"no checkpoint {path}; give a .pt file or a run folder") from error
-    except (OSError, RuntimeError, EOFError, pickle.UnpicklingError, ValueError) as error:
+    except Exception as error:
         raise CheckpointError(
             f"{path} is no checkpoint that can be read ({type(error).__name__}): torn, or not "
             "made by this program; give another one"

@@ -6,6 +6,7 @@ again, and the same configuration on the same data continues from the last check
 
 import json
 import os
+import shutil
 import signal
 import subprocess
 import sys
@@ -104,10 +105,10 @@ def _open_run(config: TrainConfig, store: Store) -> tuple[RunFolder, int]:
             )
         last = find_checkpoint(path, "last")
         return run, load_checkpoint(last).step if last else 0
-    _clear(path)
     uri = resolve_tracking_uri(config.tracking_uri)
     device = choose_device(config.device, config.ranks)
     run_id = start_run(uri, path.name, _params(config), _tags(config, store, device))
+    _clear(path)  # only now that the new run has a place: a refusal costs the old one nothing
     resolved = config.updated({"store": store.path, "run_dir": path, "fresh": False})
     run = RunFolder(path, resolved, fingerprint, uri, run_id)
     run.write()
@@ -137,21 +138,24 @@ def _params(config: TrainConfig) -> dict[str, object]:
 
 
 def _tags(config: TrainConfig, store: Store, device: str) -> dict[str, str]:
-    commit = subprocess.run(
-        ["git", "rev-parse", "HEAD"],
-        capture_output=True,
-        text=True,
-        check=False,
-        cwd=Path(__file__).parent,
-    )
     return {
-        "git_commit": commit.stdout.strip() or "unknown",
+        "git_commit": _git_commit(),
         "store_fingerprint": store.manifest.fingerprint,
         "label_map_sha256": store.label_map.sha256,
         "classes": str(len(store.label_map)),
         "world_size": str(config.ranks),
         "device": device,
     }
+
+
+def _git_commit() -> str:
+    """The commit of this code; `unknown` outside a checkout."""
+    if shutil.which("git") is None:
+        return "unknown"
+    command = ["git", "rev-parse", "HEAD"]
+    here = Path(__file__).parent
+    done = subprocess.run(command, capture_output=True, text=True, check=False, cwd=here)
+    return done.stdout.strip() or "unknown"
 
 
 def _run_ranks(run: RunFolder, plan: Plan, start: int) -> None:
@@ -169,6 +173,7 @@ def _run_ranks(run: RunFolder, plan: Plan, start: int) -> None:
         progress("train", images, "images") as bar,
         _process(command, _environment(run.config), log) as process,
     ):
+        bar.note(f"starting {run.config.ranks} processes")
         done = start
         while True:
             code = process.poll()

@@ -1,0 +1,81 @@
+"""The command line as a person uses it: a process, its output, its exit code."""
+
+import os
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import pytest
+
+from quickdraw_core.store.store import Store
+
+
+def quickdraw(
+    *arguments: object, cwd: Path, timeout: int = 300
+) -> subprocess.CompletedProcess[str]:
+    """Runs `quickdraw …` in `cwd`, away from the user's own Prefect and MLflow."""
+    environment = {k: v for k, v in os.environ.items() if not k.startswith(("PREFECT", "MLFLOW"))}
+    environment["PREFECT_HOME"] = str(cwd / ".prefect")
+    return subprocess.run(
+        [sys.executable, "-m", "quickdraw_core.cli", *map(str, arguments)],
+        cwd=cwd,
+        env=environment,
+        capture_output=True,
+        text=True,
+        check=False,
+        timeout=timeout,
+    )
+
+
+def test_help_answers_in_half_a_second(tmp_path: Path) -> None:
+    times = []
+    for _ in range(3):
+        begun = time.perf_counter()
+        done = quickdraw("--help", cwd=tmp_path)
+        times.append(time.perf_counter() - begun)
+        assert done.returncode == 0
+        assert "pipeline" in done.stdout
+    assert min(times) < 0.5
+
+
+def test_generate_says_what_it_wrote(tmp_path: Path) -> None:
+    done = quickdraw("generate", "csv", "--classes", 2, "--rows", 30, cwd=tmp_path)
+    assert done.returncode == 0, done.stderr
+    assert "60 of 2 words in csv" in done.stdout
+    assert len(list((tmp_path / "csv").glob("*.csv"))) == 2
+
+
+@pytest.mark.parametrize(
+    ("arguments", "message"),
+    [
+        (["ingest", "nowhere"], "no folder nowhere"),
+        (["ingest", "{csv}", "--set", "rowz=all"], "did you mean 'rows'?"),
+        (["ingest", "{csv}", "--rows", "tail:3"], "rows must be all, head:N or spread:WxR"),
+        (["ingest", "{csv}", "--classes-file", "words.txt"], "no class 'sunn' in"),
+        (["ingest", "{bad}"], "bad/sun.csv lacks the column 'drawing'"),
+        (["ingest", "."], "no CSV file in"),
+        (["train", "--store", "nowhere"], "no store there: nowhere does not exist"),
+        (["train", "--store", "{store}", "--recipe", "labtop"], "did you mean 'laptop'?"),
+        (["train", "--store", "{store}", "--set", "model=resnet"], "did you mean 'resnet18'?"),
+        (["evaluate", "nothing", "--store", "{store}"], "no model nothing"),
+        (["predict", "words.txt", "test.csv"], "words.txt is no checkpoint that can be read"),
+        (["pipeline", "{csv}", "--set", "epochs=3"], "--set epochs=… names no stage"),
+        (["generate", "csv", "--classes", "99"], "draws 1 to 44 words, found 99"),
+    ],
+)
+def test_bad_input_is_one_line_with_exit_code_2_and_leaves_nothing(
+    arguments: list[str], message: str, csv_folder: Path, store: Store, tmp_path: Path
+) -> None:
+    (tmp_path / "words.txt").write_text("sunn\n")
+    (tmp_path / "bad").mkdir()
+    (tmp_path / "bad" / "sun.csv").write_text("word,key_id,countrycode\nsun,1,US\n")
+    before = sorted(tmp_path.rglob("*"))
+    places = {"csv": csv_folder, "store": store.path, "bad": tmp_path / "bad"}
+    done = quickdraw(*(a.format(**places) for a in arguments), cwd=tmp_path)
+    assert done.returncode == 2
+    assert done.stdout.strip() == ""
+    (line,) = done.stderr.splitlines()
+    assert line.startswith("error: ")
+    assert message in line
+    assert sorted(tmp_path.rglob("*")) == before

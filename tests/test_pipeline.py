@@ -1,0 +1,219 @@
+"""The main job from end to end: the command, Prefect, Dask, two ranks, MLflow, all real."""
+
+import csv
+import json
+import random
+import re
+import subprocess
+from dataclasses import dataclass
+from pathlib import Path
+
+import pytest
+from test_cli import quickdraw
+
+from quickdraw_core.sources.doodles.generator import generate_csvs
+from quickdraw_core.store.store import Store
+from quickdraw_core.tracking.runs import client
+
+CLASSES = 8
+CHANCE = (1 + 1 / 2 + 1 / 3) / CLASSES
+
+
+@dataclass(frozen=True)
+class Finished:
+    """A finished pipeline: its folder, its run's folder, its MLflow run id, what it printed."""
+
+    folder: Path
+    run_dir: Path
+    run_id: str
+    output: str
+
+    @property
+    def tracking_uri(self) -> str:
+        return f"sqlite:///{self.folder}/mlflow.db"
+
+
+def pipeline(source: Path, folder: Path) -> subprocess.CompletedProcess[str]:
+    done = quickdraw(
+        "pipeline", source, "--classes-file", folder / "classes.txt", "--store", "store",
+        "--set", "train.epochs=6", cwd=folder,
+    )  # fmt: skip
+    assert done.returncode == 0, done.stderr
+    return done
+
+
+@pytest.fixture(scope="module")
+def source(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """Real drawings where they are, generated ones elsewhere."""
+    try:
+        return Path(request.getfixturevalue("shared_data")) / "train_simplified"
+    except pytest.skip.Exception:
+        folder = tmp_path_factory.mktemp("generated")
+        words = ["sun", "house", "star", "fish", "envelope", "clock", "ladder", "umbrella"]
+        generate_csvs(folder, words, 500, seed=2)
+        return folder
+
+
+@pytest.fixture(scope="module")
+def finished(source: Path, tmp_path_factory: pytest.TempPathFactory) -> Finished:
+    folder = tmp_path_factory.mktemp("pipeline")
+    rows = {path.stem: path.read_bytes().count(b"\n") for path in source.glob("*.csv")}
+    richest = sorted(word for word in rows if 500 < rows[word] < 800)[:CLASSES]
+    words = richest if len(richest) == CLASSES else sorted(rows)
+    (folder / "classes.txt").write_text("\n".join(words) + "\n")
+    output = pipeline(source, folder).stdout
+    (run_dir,) = (folder / "runs").iterdir()
+    run_id = json.loads((run_dir / "run.json").read_text())["mlflow_run_id"]
+    return Finished(folder, run_dir, run_id, output)
+
+
+def test_the_model_is_well_above_chance_on_100_held_out_drawings_a_class(
+    finished: Finished,
+) -> None:
+    result = json.loads((finished.run_dir / "evaluation" / "evaluation.json").read_text())
+    assert result["n"] == 100 * CLASSES
+    assert all(row["n"] == 100 for row in result["classes"].values())
+    assert result["map_at_3"] > 2.5 * CHANCE
+    assert result["top_1"] <= result["map_at_3"] <= result["top_3"]
+
+
+def test_it_prints_the_table_of_guesses_and_where_everything_is(finished: Finished) -> None:
+    guesses = re.findall(r"^Guess: \[ *\S+\] \[ *\S+\] \[ *\S+\]  Expected \[ *\S+\]$",
+                         finished.output, re.MULTILINE)  # fmt: skip
+    assert len(guesses) == 64
+    failed = finished.output.count("Guess failed!")
+    share = f"{(64 - failed) / 64:.0%}"
+    assert f"Total: 64 test drawings, {64 - failed} right, accuracy {share}" in finished.output
+    assert f"report       {finished.run_dir / 'evaluation' / 'report.html'}" in finished.output
+    assert f"MLflow run   {finished.run_id}" in finished.output
+    assert re.search(r"MLflow UI    \S*mlflow ui\n", finished.output)
+    assert "store        store (written)" in finished.output
+
+
+def test_mlflow_has_the_curves_parameters_checkpoint_and_report(finished: Finished) -> None:
+    mlflow = client(finished.tracking_uri)
+    run = mlflow.get_run(finished.run_id)
+    assert run.info.status == "FINISHED"
+    assert run.data.params["model"] == "small_cnn"
+    assert run.data.params["augment.mirror_share"] == "0.5"
+    store = Store.open(finished.folder / "store")
+    assert run.data.tags["store_fingerprint"] == store.manifest.fingerprint
+    assert run.data.tags["world_size"] == "2"
+    for name in ("loss", "learning_rate", "images_per_second", "data_wait_share"):
+        history = mlflow.get_metric_history(finished.run_id, f"train/{name}")
+        steps = [point.step for point in history]
+        assert len(steps) > 5
+        assert steps == sorted(set(steps))
+    assert len(mlflow.get_metric_history(finished.run_id, "validation/map_at_3")) == 6
+    judged = json.loads((finished.run_dir / "evaluation" / "evaluation.json").read_text())
+    assert run.data.metrics["test/map_at_3"] == pytest.approx(judged["map_at_3"])
+    artifacts = {
+        file.path
+        for folder in ("checkpoints", "evaluation")
+        for file in mlflow.list_artifacts(finished.run_id, folder)
+    }
+    assert artifacts == {
+        "checkpoints/best.pt",
+        "evaluation/classes.json",
+        "evaluation/evaluation.json",
+        "evaluation/guesses.txt",
+        "evaluation/report.html",
+    }
+
+
+def test_the_same_again_finds_everything_done(finished: Finished, source: Path) -> None:
+    output = pipeline(source, finished.folder).stdout
+    assert "up to date, nothing to do" in output
+    assert "finished before" in output
+    mlflow = client(finished.tracking_uri)
+    experiment = mlflow.get_experiment_by_name("quickdraw")
+    assert experiment is not None
+    assert len(mlflow.search_runs([experiment.experiment_id])) == 1
+
+
+def test_evaluate_by_run_id_agrees_with_the_pipeline(finished: Finished, tmp_path: Path) -> None:
+    done = quickdraw(
+        "evaluate", finished.run_id, "--store", "store", "--report-dir", tmp_path,
+        cwd=finished.folder,
+    )  # fmt: skip
+    assert done.returncode == 0, done.stderr
+    again = (tmp_path / "evaluation.json").read_text()
+    assert again == (finished.run_dir / "evaluation" / "evaluation.json").read_text()
+
+
+def write_test_csv(source: Path, path: Path, rows: int) -> list[str]:
+    """A Kaggle test file of rows of all classes, mixed; returns its key ids."""
+    lines = []
+    for csv_path in sorted(source.glob("*.csv"))[:20]:
+        with csv_path.open(newline="") as file:
+            lines += [
+                (row["key_id"], row["countrycode"], row["drawing"])
+                for row, _ in zip(csv.DictReader(file), range(rows // 20 + 1), strict=False)
+            ]
+    random.Random(0).shuffle(lines)
+    with path.open("w", newline="") as file:
+        writer = csv.writer(file, lineterminator="\n")
+        writer.writerow(["key_id", "countrycode", "drawing"])
+        writer.writerows(lines)
+    return [key_id for key_id, _, _ in lines]
+
+
+@pytest.mark.parametrize("by", ["run id", "run folder", "checkpoint"])
+def test_a_submission_answers_every_row_in_the_files_order(
+    by: str, finished: Finished, source: Path, tmp_path: Path
+) -> None:
+    key_ids = write_test_csv(source, tmp_path / "test.csv", rows=200)
+    best = (finished.run_dir / "checkpoints" / "best").read_text().strip()
+    model = {
+        "run id": finished.run_id,
+        "run folder": finished.run_dir,
+        "checkpoint": finished.run_dir / "checkpoints" / best,
+    }[by]
+    out = tmp_path / "submission.csv"
+    done = quickdraw("predict", model, tmp_path / "test.csv", "--out", out, cwd=finished.folder)
+    assert done.returncode == 0, done.stderr
+    with out.open(newline="") as file:
+        answers = list(csv.DictReader(file))
+    assert [row["key_id"] for row in answers] == key_ids
+    known = {
+        word.replace(" ", "_") for word in Store.open(finished.folder / "store").label_map.words
+    }
+    for row in answers:
+        words = row["word"].split(" ")
+        assert len(words) == len(set(words)) == 3
+        assert known >= set(words)
+
+
+def test_a_row_that_cannot_be_read_is_answered_and_listed(
+    finished: Finished, source: Path, tmp_path: Path
+) -> None:
+    key_ids = write_test_csv(source, tmp_path / "test.csv", rows=40)
+    lines = (tmp_path / "test.csv").read_text().splitlines(keepends=True)
+    lines[5] = lines[5].replace("[[[", "[[", 1)
+    (tmp_path / "test.csv").write_text("".join(lines))
+    out = tmp_path / "submission.csv"
+    done = quickdraw(
+        "predict", finished.run_dir, tmp_path / "test.csv", "--out", out, cwd=finished.folder
+    )
+    assert done.returncode == 0, done.stderr
+    assert (
+        "1 rows answered with the most common words: line 6 (drawing is not JSON)" in done.stdout
+    )
+    with out.open(newline="") as file:
+        assert [row["key_id"] for row in csv.DictReader(file)] == key_ids
+    lines[7] = "nonsense\n"
+    (tmp_path / "test.csv").write_text("".join(lines))
+    out.unlink()
+    done = quickdraw(
+        "predict", finished.run_dir, tmp_path / "test.csv", "--out", out, cwd=finished.folder
+    )
+    assert done.returncode == 2
+    assert "line 8 of the test file has no readable key_id" in done.stderr
+    assert not out.exists()
+
+
+def test_a_model_of_other_classes_is_refused(finished: Finished, store: Store) -> None:
+    done = quickdraw("evaluate", finished.run_dir, "--store", store.path, cwd=finished.folder)
+    assert done.returncode == 2
+    assert "has 8 classes" in done.stderr
+    assert "has 4 classes" in done.stderr

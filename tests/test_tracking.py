@@ -1,0 +1,114 @@
+import json
+from pathlib import Path
+
+import pytest
+
+from quickdraw_core.tracking.address import artifact_location, resolve_tracking_uri, ui_command
+from quickdraw_core.tracking.journal import JOURNAL_NAME, Journal, Record, follow, mlflow_sender
+from quickdraw_core.tracking.runs import client, end_run, fetch_file, start_run
+
+
+class Server:
+    """Takes records, and is away for the first `failures` calls."""
+
+    def __init__(self, failures: int = 0) -> None:
+        self.failures, self.records = failures, []  # type: ignore[var-annotated]
+
+    def __call__(self, records: list[Record]) -> None:
+        if self.failures:
+            self.failures -= 1
+            raise ConnectionError("no answer")
+        self.records += records
+
+
+def steps(server: Server) -> list[int]:
+    return [record["step"] for record in server.records]
+
+
+def test_everything_written_arrives_once_and_in_order(tmp_path: Path) -> None:
+    server = Server()
+    with Journal(tmp_path, server, every_seconds=0.01) as journal:
+        for step in range(2_500):
+            journal.write(step, {"loss": step / 7})
+    assert steps(server) == list(range(2_500))
+    assert server.records[7]["metrics"] == {"loss": 1.0}
+
+
+def test_a_server_that_is_away_for_a_while_costs_nothing(tmp_path: Path) -> None:
+    server = Server(failures=2)
+    with Journal(tmp_path, server, every_seconds=0.01) as journal:
+        for step in range(5):
+            journal.write(step, {"loss": 1})
+    assert steps(server) == [0, 1, 2, 3, 4]
+
+
+def test_what_is_unsent_at_the_end_is_sent_when_the_run_goes_on(tmp_path: Path) -> None:
+    away = Server(failures=1_000_000)
+    with Journal(tmp_path, away, every_seconds=0.01) as journal:
+        journal.write(1, {"loss": 3})
+        journal.write(2, {"loss": 2})
+    server = Server()
+    with Journal(tmp_path, server, every_seconds=0.01) as journal:
+        journal.write(2, {"loss": 2})  # the resumed run comes by the same step
+        journal.write(3, {"loss": 1})
+    assert steps(server) == [1, 2, 3]
+    with Journal(tmp_path, again := Server(), every_seconds=0.01):
+        pass
+    assert again.records == []
+
+
+def test_a_watcher_sees_whole_lines_alone(tmp_path: Path) -> None:
+    path = tmp_path / JOURNAL_NAME
+    assert follow(path, 0) == ([], 0)
+    path.write_text('{"step": 1}\n{"st')
+    records, end = follow(path, 0)
+    assert records == [{"step": 1}]
+    path.write_text('{"step": 1}\n{"step": 2}\n')
+    assert follow(path, end)[0] == [{"step": 2}]
+
+
+def test_addresses_are_absolute_and_the_default_is_here(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.delenv("MLFLOW_TRACKING_URI", raising=False)
+    default = resolve_tracking_uri(None)
+    assert default == f"sqlite:///{tmp_path}/mlflow.db"
+    assert ui_command(default).endswith("mlflow ui")
+    assert artifact_location(default) == f"file://{tmp_path}/mlartifacts"
+    other = resolve_tracking_uri("sqlite:///there/x.db")
+    assert ui_command(other).endswith(f"mlflow ui --backend-store-uri {other}")
+    monkeypatch.setenv("MLFLOW_TRACKING_URI", "http://mlflow:5000")
+    assert resolve_tracking_uri(None) == "http://mlflow:5000"
+    assert artifact_location("http://mlflow:5000") is None
+    assert resolve_tracking_uri("none") == "none"
+
+
+@pytest.mark.filterwarnings("ignore")  # MLflow's own, of its database library
+def test_a_run_in_a_real_mlflow_holds_what_was_sent(tmp_path: Path) -> None:
+    uri = f"sqlite:///{tmp_path}/mlflow.db"
+    run_id = start_run(uri, "a run", {"model": "net", "augment.shear": 0.1}, {"device": "cpu"})
+    (tmp_path / "step-7.pt").write_bytes(b"weights")
+    with Journal(tmp_path, mlflow_sender(uri, run_id), every_seconds=0.05) as journal:
+        journal.write(1, {"train/loss": 2.0, "train/learning_rate": 0.1})
+        journal.write(2, {"train/loss": 1.0})
+        journal.write_file(tmp_path / "gone.pt", "checkpoints/best.pt")
+        journal.write_file(tmp_path / "step-7.pt", "checkpoints/best.pt")
+    end_run(uri, run_id, "FINISHED")
+    run = client(uri).get_run(run_id)
+    assert run.info.status == "FINISHED"
+    assert run.data.params == {"model": "net", "augment.shear": "0.1"}
+    assert run.data.tags["device"] == "cpu"
+    history = client(uri).get_metric_history(run_id, "train/loss")
+    assert [(point.step, point.value) for point in history] == [(1, 2.0), (2, 1.0)]
+    fetched = fetch_file(uri, run_id, "checkpoints/best.pt", tmp_path)
+    assert fetched.read_bytes() == b"weights"
+
+
+def test_a_journal_line_is_plain_json(tmp_path: Path) -> None:
+    with Journal(tmp_path, None) as journal:
+        journal.write(3, {"train/loss": 0.5})
+    (line,) = (tmp_path / JOURNAL_NAME).read_text().splitlines()
+    record = json.loads(line)
+    assert record["step"] == 3
+    assert record["metrics"] == {"train/loss": 0.5}

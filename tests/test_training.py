@@ -1,0 +1,163 @@
+"""The training stage with real processes: two ranks under torch's launcher."""
+
+import json
+import os
+import signal
+import subprocess
+import sys
+import threading
+import time
+from pathlib import Path
+
+import pytest
+import torch
+
+from quickdraw_core.errors import CheckpointError, ConfigError, StoreError, TrainingError
+from quickdraw_core.store.store import Store
+from quickdraw_core.training.checkpoint import load_checkpoint
+from quickdraw_core.training.config import TrainConfig
+from quickdraw_core.training.launch import train
+
+
+def config_of(store: Store, run_dir: Path, **changes: object) -> TrainConfig:
+    values = {"store": store.path, "run_dir": run_dir, "epochs": 3, "tracking_uri": "none"}
+    values |= {"global_batch_size": 64, "micro_batch_size": 32, "log_every_steps": 1}
+    return TrainConfig.parse(values | changes)
+
+
+def losses(run_dir: Path) -> dict[int, float]:
+    """The curve of a run; a step that stands twice is an error."""
+    curve: dict[int, float] = {}
+    for line in (run_dir / "journal.jsonl").read_text().splitlines():
+        record = json.loads(line)
+        if "train/loss" in record.get("metrics", {}):
+            assert record["step"] not in curve
+            curve[record["step"]] = record["metrics"]["train/loss"]
+    return curve
+
+
+@pytest.fixture(scope="module")
+def finished(store: Store, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """An undisturbed run of two ranks."""
+    run_dir = tmp_path_factory.mktemp("finished")
+    result = train(config_of(store, run_dir))
+    assert not result.skipped
+    assert result.steps == len(losses(run_dir))
+    return run_dir
+
+
+def test_the_loss_falls_and_validation_is_above_chance(finished: Path, store: Store) -> None:
+    curve = losses(finished)
+    assert curve[max(curve)] < 0.8 * curve[1]
+    best = load_checkpoint(finished / "checkpoints" / _best(finished))
+    assert best.metrics["map_at_3"] > 0.6
+    assert best.label_map == store.label_map
+    assert not any(key.startswith(("module.", "_orig_mod.")) for key in best.model)
+
+
+def _best(run_dir: Path) -> str:
+    return (run_dir / "checkpoints" / "best").read_text().strip()
+
+
+def test_a_finished_run_is_not_trained_again(finished: Path, store: Store) -> None:
+    before = (finished / "journal.jsonl").read_bytes()
+    assert train(config_of(store, finished)).skipped
+    assert (finished / "journal.jsonl").read_bytes() == before
+    with pytest.raises(CheckpointError, match="holds a run with other options or data"):
+        train(config_of(store, finished, seed=1))
+
+
+def test_a_killed_rank_ends_the_run_and_the_same_command_completes_it_bit_for_bit(
+    finished: Path, store: Store, tmp_path: Path
+) -> None:
+    run_dir = tmp_path / "killed"
+    killer = threading.Thread(target=_kill_a_rank_after_validation, args=(run_dir,))
+    killer.start()
+    with pytest.raises(TrainingError, match="training failed"):
+        train(config_of(store, run_dir))
+    killer.join()
+    result = train(config_of(store, run_dir))
+    assert result.resumed_from > 0
+    assert losses(run_dir) == losses(finished)
+    killed = load_checkpoint(run_dir / "checkpoints" / _best(run_dir)).model
+    whole = load_checkpoint(finished / "checkpoints" / _best(finished)).model
+    assert all(torch.equal(killed[key], whole[key]) for key in whole)
+
+
+def _kill_a_rank_after_validation(run_dir: Path) -> None:
+    deadline = time.monotonic() + 120
+    while not (run_dir / "checkpoints" / "last").exists():
+        if time.monotonic() > deadline:
+            return
+        time.sleep(0.01)
+    for pid in _ranks(run_dir)[:1]:
+        os.kill(pid, signal.SIGKILL)
+
+
+def _ranks(run_dir: Path) -> list[int]:
+    """Process ids of the ranks of this very run."""
+    found = []
+    for folder in Path("/proc").glob("[0-9]*"):
+        try:
+            words = (folder / "cmdline").read_bytes().split(b"\0")
+        except OSError:
+            continue
+        launcher = b"torch.distributed.run" in words
+        if b"quickdraw_core.training.rank" in words and str(run_dir).encode() in words:
+            found += [] if launcher else [int(folder.name)]
+    return sorted(found)
+
+
+@pytest.mark.skipif(not sys.platform.startswith("linux"), reason="parent-death signal is Linux's")
+def test_no_rank_outlives_a_killed_command(store: Store, tmp_path: Path) -> None:
+    run_dir = tmp_path / "run"
+    config = config_of(store, run_dir, epochs=1000)
+    code = (
+        "import sys; from quickdraw_core.training.config import TrainConfig; "
+        "from quickdraw_core.training.launch import train; "
+        "train(TrainConfig.model_validate_json(sys.argv[1]))"
+    )
+    command = [sys.executable, "-c", code, config.model_dump_json()]
+    with subprocess.Popen(command) as process:
+        deadline = time.monotonic() + 120
+        while not (run_dir / "checkpoints" / "last").exists():
+            assert time.monotonic() < deadline
+            assert process.poll() is None
+            time.sleep(0.1)
+        assert len(_ranks(run_dir)) == 2
+        process.kill()
+    deadline = time.monotonic() + 10
+    while _ranks(run_dir):
+        assert time.monotonic() < deadline
+        time.sleep(0.05)
+
+
+def test_one_rank_sees_the_same_samples_as_two(
+    finished: Path, store: Store, tmp_path: Path
+) -> None:
+    train(config_of(store, tmp_path / "one", ranks=1, epochs=0.5))
+    alone, two = losses(tmp_path / "one"), losses(finished)
+    # The schedule's length differs, so the first step is the one with the same learning rate.
+    assert alone[1] == pytest.approx(two[1], rel=1e-5)
+
+
+def test_divergence_stops_the_run_and_says_where(store: Store, tmp_path: Path) -> None:
+    config = config_of(
+        store, tmp_path / "run", learning_rate=1e9, optimizer="sgd", schedule="multistep"
+    )
+    with pytest.raises(
+        TrainingError, match=r"the loss is (nan|inf) at step \d+, learning rate 1e"
+    ):
+        train(config)
+
+
+def test_what_cannot_work_is_refused_before_anything_is_started(
+    store: Store, tmp_path: Path
+) -> None:
+    with pytest.raises(ConfigError, match="do not fill one global batch of 4096"):
+        train(config_of(store, tmp_path / "run", global_batch_size=4096))
+    with pytest.raises(StoreError, match="no store there"):
+        train(TrainConfig(store=tmp_path / "absent", run_dir=tmp_path / "run"))
+    with pytest.raises(ConfigError, match="cannot be shared out evenly to 3 ranks"):
+        config_of(store, tmp_path / "run", ranks=3)
+    assert not (tmp_path / "run").exists()
