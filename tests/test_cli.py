@@ -1,26 +1,36 @@
 """The command line as a person uses it: a process, its output, its exit code."""
 
 import os
+import signal
 import subprocess
 import sys
 import time
 from pathlib import Path
 
 import pytest
+from processes import rank_processes
 
 from quickdraw_core.store.store import Store
+from quickdraw_core.tracking.runs import client
+from quickdraw_core.training.run_folder import RunFolder
+
+COMMAND = [sys.executable, "-m", "quickdraw_core.cli"]
+
+
+def environment_of(cwd: Path) -> dict[str, str]:
+    """An environment away from the user's own Prefect and MLflow."""
+    environment = {k: v for k, v in os.environ.items() if not k.startswith(("PREFECT", "MLFLOW"))}
+    return environment | {"PREFECT_HOME": str(cwd / ".prefect")}
 
 
 def quickdraw(
     *arguments: object, cwd: Path, timeout: int = 300
 ) -> subprocess.CompletedProcess[str]:
-    """Runs `quickdraw …` in `cwd`, away from the user's own Prefect and MLflow."""
-    environment = {k: v for k, v in os.environ.items() if not k.startswith(("PREFECT", "MLFLOW"))}
-    environment["PREFECT_HOME"] = str(cwd / ".prefect")
+    """Runs `quickdraw …` in `cwd`."""
     return subprocess.run(
-        [sys.executable, "-m", "quickdraw_core.cli", *map(str, arguments)],
+        [*COMMAND, *map(str, arguments)],
         cwd=cwd,
-        env=environment,
+        env=environment_of(cwd),
         capture_output=True,
         text=True,
         check=False,
@@ -79,3 +89,36 @@ def test_bad_input_is_one_line_with_exit_code_2_and_leaves_nothing(
     assert line.startswith("error: ")
     assert message in line
     assert sorted(tmp_path.rglob("*")) == before
+
+
+def test_ctrl_c_ends_everything_at_once_and_the_run_is_marked_killed(
+    store: Store, tmp_path: Path
+) -> None:
+    command = [*COMMAND, "train", "--store", str(store.path), "--set", "epochs=1000"]
+    process = subprocess.Popen(
+        command,
+        cwd=tmp_path,
+        env=environment_of(tmp_path),
+        stdout=subprocess.PIPE,
+        stderr=subprocess.PIPE,
+        text=True,
+        start_new_session=True,  # a terminal's foreground group: the signal reaches all of it
+    )
+    try:
+        deadline = time.monotonic() + 120
+        while not list(tmp_path.glob("runs/*/checkpoints/last")):
+            assert time.monotonic() < deadline
+            assert process.poll() is None
+            time.sleep(0.1)
+        os.killpg(process.pid, signal.SIGINT)
+        _, errors = process.communicate(timeout=30)
+    finally:
+        process.kill()
+        process.wait()
+    assert process.returncode == 130
+    assert errors.splitlines() == ["stopped; the same command goes on from here"]
+    (run_dir,) = tmp_path.glob("runs/*")
+    assert not rank_processes(run_dir)
+    run_id = RunFolder.read(run_dir).mlflow_run_id
+    run = client(f"sqlite:///{tmp_path}/mlflow.db").get_run(run_id)
+    assert run.info.status == "KILLED"

@@ -11,6 +11,7 @@ from pathlib import Path
 
 import pytest
 import torch
+from processes import rank_processes
 
 from quickdraw_core.errors import CheckpointError, ConfigError, StoreError, TrainingError
 from quickdraw_core.store.store import Store
@@ -90,22 +91,8 @@ def _kill_a_rank_after_validation(run_dir: Path) -> None:
         if time.monotonic() > deadline:
             return
         time.sleep(0.01)
-    for pid in _ranks(run_dir)[:1]:
+    for pid in rank_processes(run_dir)[:1]:
         os.kill(pid, signal.SIGKILL)
-
-
-def _ranks(run_dir: Path) -> list[int]:
-    """Process ids of the ranks of this very run."""
-    found = []
-    for folder in Path("/proc").glob("[0-9]*"):
-        try:
-            words = (folder / "cmdline").read_bytes().split(b"\0")
-        except OSError:
-            continue
-        launcher = b"torch.distributed.run" in words
-        if b"quickdraw_core.training.rank" in words and str(run_dir).encode() in words:
-            found += [] if launcher else [int(folder.name)]
-    return sorted(found)
 
 
 @pytest.mark.skipif(not sys.platform.startswith("linux"), reason="parent-death signal is Linux's")
@@ -124,10 +111,10 @@ def test_no_rank_outlives_a_killed_command(store: Store, tmp_path: Path) -> None
             assert time.monotonic() < deadline
             assert process.poll() is None
             time.sleep(0.1)
-        assert len(_ranks(run_dir)) == 2
+        assert len(rank_processes(run_dir)) == 2
         process.kill()
     deadline = time.monotonic() + 10
-    while _ranks(run_dir):
+    while rank_processes(run_dir):
         assert time.monotonic() < deadline
         time.sleep(0.05)
 

@@ -179,14 +179,13 @@ def _track(result: EvaluateResult, classes: list[ClassScores], folder: Path) -> 
             "test/top_1": scores.top_1,
             "test/top_3": scores.top_3,
             "test/map_at_3_class_mean": result.class_mean_map_at_3,
-            "test/drawings": scores.n,
         },
     )
     note = (
         f"Held-out MAP@3 **{scores.map_at_3:.4f}**, top-1 {scores.top_1:.1%}, top-3 "
         f"{scores.top_3:.1%} on {scores.n:,} drawings; the report is `evaluation/report.html`."
     )
-    log_tags(uri, run_id, {"mlflow.note.content": note})
+    log_tags(uri, run_id, {"mlflow.note.content": note, "test_drawings": str(scores.n)})
     for name in ("evaluation.json", "guesses.txt", "report.html"):
         log_file(uri, run_id, folder / name, "evaluation")
     columns: dict[str, list[Any]] = {

@@ -22,6 +22,8 @@ if TYPE_CHECKING:
     from mlflow import MlflowClient
 
 _PARAM_LENGTH = 6000
+_EXPERIMENT_TAGS = {"mlflow.experimentKind": "custom_model_development"}
+"""Has the UI open the experiment as one of trained models, not of language-model prompts."""
 
 
 def client(uri: str) -> "MlflowClient":
@@ -53,7 +55,7 @@ def start_run(uri: str, name: str, params: Mapping[str, Any], tags: Mapping[str,
         experiment_id = (
             experiment.experiment_id
             if experiment is not None
-            else mlflow.create_experiment(EXPERIMENT, artifact_location(uri))
+            else mlflow.create_experiment(EXPERIMENT, artifact_location(uri), _EXPERIMENT_TAGS)
         )
         run = mlflow.create_run(experiment_id, run_name=name, tags=dict(tags))
         pairs = [Param(key, str(value)[:_PARAM_LENGTH]) for key, value in params.items()]

@@ -4,6 +4,7 @@ The launcher's own restarts stay off (with gloo they hang); who wants to go on c
 again, and the same configuration on the same data continues from the last checkpoint.
 """
 
+import getpass
 import json
 import os
 import shutil
@@ -138,14 +139,27 @@ def _params(config: TrainConfig) -> dict[str, object]:
 
 
 def _tags(config: TrainConfig, store: Store, device: str) -> dict[str, str]:
+    commit = _git_commit()
     return {
-        "git_commit": _git_commit(),
+        "git_commit": commit,
+        "mlflow.source.git.commit": commit,
+        "mlflow.source.name": "quickdraw train",
+        "mlflow.source.type": "LOCAL",
+        "mlflow.user": _user(),
         "store_fingerprint": store.manifest.fingerprint,
         "label_map_sha256": store.label_map.sha256,
         "classes": str(len(store.label_map)),
         "world_size": str(config.ranks),
         "device": device,
     }
+
+
+def _user() -> str:
+    """Who runs this, as MLflow's own client would say."""
+    try:
+        return getpass.getuser()
+    except (KeyError, OSError):  # a user id without a name, as containers have
+        return "unknown"
 
 
 def _git_commit() -> str:
@@ -155,7 +169,7 @@ def _git_commit() -> str:
     command = ["git", "rev-parse", "HEAD"]
     here = Path(__file__).parent
     done = subprocess.run(command, capture_output=True, text=True, check=False, cwd=here)
-    return done.stdout.strip() or "unknown"
+    return done.stdout.strip() if done.returncode == 0 else "unknown"
 
 
 def _run_ranks(run: RunFolder, plan: Plan, start: int) -> None:
