@@ -1,3 +1,6 @@
+import os
+import subprocess
+import sys
 from pathlib import Path
 
 import numpy as np
@@ -106,3 +109,31 @@ def test_real_drawings_are_drawn_as_defined(shared_data: Path) -> None:
     batch = DrawingBatch.from_packed(rows.x, rows.y, rows.stroke_lengths)
     expected = reference_gray(batch, centred(batch), 48, 2.2)
     assert np.abs(render(batch, "gray", 48, line_width_px=2.2)[:, 0] - expected).max() <= 1
+
+
+FINGERPRINT = """
+import hashlib
+import numpy as np
+from quickdraw_core.drawing import DrawingBatch
+from quickdraw_core.loading.augment import AugmentConfig, augment
+from quickdraw_core.render.encodings import render
+from quickdraw_core.sources.doodles.generator import generate_drawing
+
+rng = np.random.default_rng(0)
+batch = DrawingBatch.from_strokes(generate_drawing("star", rng, 0.1)[0] for _ in range(300))
+batch = batch.take(np.arange(12_000) % 300)
+points = augment(batch, AugmentConfig(), 0, 0, np.arange(12_000))
+images = render(batch, "order", 32, points)
+print(hashlib.sha256(batch.x.tobytes() + images.tobytes()).hexdigest())
+"""
+
+
+def test_code_just_compiled_and_code_from_the_cache_draw_the_same(tmp_path: Path) -> None:
+    environment = os.environ | {"NUMBA_CACHE_DIR": str(tmp_path)}
+    command = [sys.executable, "-c", FINGERPRINT]
+    first, second = (
+        subprocess.run(command, env=environment, capture_output=True, text=True, check=True).stdout
+        for _ in range(2)
+    )
+    assert list(tmp_path.rglob("*.nbi"))
+    assert first == second

@@ -19,6 +19,10 @@ COORDINATE_MAX = 255
 LINE_WIDTH_SHARE = 1 / 22
 """Default line width as a share of the image's side: 1.45 px at 32, 2.9 px at 64."""
 
+_EXACT = {"nnan", "ninf", "nsz"}
+"""Of LLVM's fast-math flags those that change no result. With all of them, code that was just
+compiled and code that came from the cache rounded a few pixels differently."""
+
 
 def draw(
     batch: DrawingBatch,
@@ -48,7 +52,7 @@ def draw(
     return images
 
 
-@numba.njit(nogil=True, cache=True, fastmath=True)
+@numba.njit(nogil=True, cache=True, fastmath=_EXACT)
 def _draw_batch(x, y, lengths, point_offsets, stroke_offsets, values, width, images):  # type: ignore[no-untyped-def]
     side = images.shape[2]
     margin = width / np.float32(2) + np.float32(0.5)
@@ -69,7 +73,7 @@ def _draw_batch(x, y, lengths, point_offsets, stroke_offsets, values, width, ima
             point = end
 
 
-@numba.njit(nogil=True, cache=True, fastmath=True)
+@numba.njit(nogil=True, cache=True, fastmath=_EXACT)
 def _draw_segment(image, x0, y0, x1, y1, width, values):  # type: ignore[no-untyped-def]
     side = image.shape[1]
     reach = width / np.float32(2) + np.float32(0.5)
