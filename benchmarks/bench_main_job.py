@@ -105,7 +105,7 @@ def training_rates(folder: Path, store: Path) -> tuple[float, float]:
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
-    parser.add_argument("--rows", type=int, default=500, help="doodles a word")
+    parser.add_argument("--rows", type=int, default=2_000, help="doodles a word")
     rows = parser.parse_args().rows
     total = WORDS * rows
     table: list[tuple[str, str]] = []

@@ -14,13 +14,12 @@ import typer
 from quickdraw_core.config import parse_assignments
 from quickdraw_core.console import errors, show_facts, show_lines, show_progress
 from quickdraw_core.errors import ConfigError, QuickdrawError
+from quickdraw_core.summaries import evaluate_facts, ingest_facts, submission_facts, train_facts
 
 if TYPE_CHECKING:
     from quickdraw_core.evaluation.evaluate import EvaluateResult
     from quickdraw_core.ingest.config import IngestConfig
-    from quickdraw_core.ingest.run import IngestResult
     from quickdraw_core.training.config import TrainConfig
-    from quickdraw_core.training.launch import TrainResult
 
 T = TypeVar("T")
 
@@ -89,7 +88,7 @@ def ingest(
     check(config)
     from flows.ingest import ingest as flow
 
-    _say_ingested(_run(lambda: flow(config)))
+    show_facts(ingest_facts(_run(lambda: flow(config))))
 
 
 @app.command()
@@ -109,7 +108,7 @@ def train(
     check(config)
     from flows.train import train as flow
 
-    _say_trained(_run(lambda: flow(config)))
+    show_facts(train_facts(_run(lambda: flow(config))))
 
 
 @app.command()
@@ -139,7 +138,7 @@ def evaluate(
     check(config)
     from flows.evaluate import evaluate as flow
 
-    _say_evaluated(_run(lambda: flow(config)))
+    _show_evaluated(_run(lambda: flow(config)))
 
 
 @app.command()
@@ -156,13 +155,7 @@ def predict(
     loaded = load_model(model, tracking_uri)
     with show_progress():
         result = write_submission(loaded, test_csv, out)
-    facts = {"submission": f"{result.rows:,} rows in {result.path}"}
-    if result.unreadable:
-        lines = ", ".join(f"{row.line} ({row.reason})" for row in result.unreadable[:5])
-        facts["unreadable"] = (
-            f"{len(result.unreadable)} rows answered with the most common words: line {lines}"
-        )
-    show_facts(facts)
+    show_facts(submission_facts(result))
 
 
 @app.command()
@@ -272,9 +265,9 @@ def _pipeline(
     from flows.pipeline import pipeline as flow
 
     result = _run(lambda: flow(ingest_config, train_config, evaluate_config))
-    _say_ingested(result.ingest)
-    _say_trained(result.train)
-    _say_evaluated(result.evaluate)
+    show_facts(ingest_facts(result.ingest))
+    show_facts(train_facts(result.train))
+    _show_evaluated(result.evaluate)
 
 
 def _run(work: Callable[[], T]) -> T:
@@ -290,53 +283,9 @@ def _run(work: Callable[[], T]) -> T:
         raise
 
 
-def _say_ingested(result: "IngestResult") -> None:
-    rejected = sum(result.rejected.values())
-    done = "up to date, nothing to do" if result.skipped else "written"
-    facts = {
-        "store": f"{result.store} ({done})",
-        "drawings": f"{result.rows_kept:,} of {result.classes} classes, "
-        f"{result.test_share:.1%} held out as test",
-    }
-    if rejected:
-        reasons = ", ".join(f"{reason}: {count:,}" for reason, count in result.rejected.items())
-        facts["rejected"] = f"{rejected:,} rows ({reasons}), in {result.store / 'quarantine'}"
-    show_facts(facts)
-
-
-def _say_trained(result: "TrainResult") -> None:
-    from quickdraw_core.tracking.address import ui_command
-
-    how = f"{result.steps:,} steps"
-    if result.skipped:
-        how = f"finished before, {how}; --fresh trains anew"
-    elif result.resumed_from:
-        how = f"{how}, continued from step {result.resumed_from:,}"
-    facts = {
-        "model": f"{result.best_checkpoint} ({how})",
-        "validation": f"MAP@3 {result.metrics['map_at_3']:.4f}",
-    }
-    if result.mlflow_run_id:
-        facts["MLflow run"] = result.mlflow_run_id
-        facts["MLflow UI"] = ui_command(result.tracking_uri)
-    show_facts(facts)
-
-
-def _say_evaluated(result: "EvaluateResult") -> None:
+def _show_evaluated(result: "EvaluateResult") -> None:
     show_lines(result.guess_lines)
-    scores = result.scores
-    facts = {
-        "held-out": f"MAP@3 {scores.map_at_3:.4f}, top-1 {scores.top_1:.1%}, "
-        f"top-3 {scores.top_3:.1%} on {scores.n:,} drawings",
-        "report": str(result.report),
-    }
-    if result.short_classes:
-        few = ", ".join(f"{word} ({n})" for word, n in list(result.short_classes.items())[:5])
-        more = (
-            f" … and {len(result.short_classes) - 5} more" if len(result.short_classes) > 5 else ""
-        )
-        facts["short"] = f"classes with fewer held-out drawings than asked for: {few}{more}"
-    show_facts(facts)
+    show_facts(evaluate_facts(result))
 
 
 def _quiet_environment() -> None:

@@ -5,6 +5,7 @@
     ├── InputError         a source: folder, file, header, class list
     ├── StoreError         a store or its pack: missing, damaged, of another label map
     ├── CheckpointError    a checkpoint or run: missing, damaged, of other classes
+    ├── TrackingError      MLflow does not answer, or lacks the run
     └── TrainingError      the training processes ended without a model (exit code 1)
 
 A message is one line: what was wrong, what was found, what to do. The command line prints it
@@ -36,6 +37,10 @@ class StoreError(QuickdrawError):
 
 class CheckpointError(QuickdrawError):
     """A checkpoint or run is missing, damaged, or was trained on other classes."""
+
+
+class TrackingError(QuickdrawError):
+    """MLflow does not answer, or lacks the run that should be written to."""
 
 
 class TrainingError(QuickdrawError):

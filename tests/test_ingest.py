@@ -2,6 +2,7 @@ import json
 import shutil
 import subprocess
 import sys
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -118,6 +119,17 @@ def test_growing_keeps_every_drawing_on_its_side(csv_folder: Path, tmp_path: Pat
     assert {key: grown[key] for key in sides} == sides
 
 
+def test_another_holdout_rule_is_refused_unless_all_is_made_anew(
+    csv_folder: Path, tmp_path: Path
+) -> None:
+    store = run(csv_folder, tmp_path / "store")
+    with pytest.raises(ConfigError, match=r"made with validation_share 0\.05, asked for is 0\.1"):
+        run(csv_folder, store.path, validation_share=0.1)
+    assert Store.open(store.path).manifest == store.manifest
+    renewed = run(csv_folder, store.path, validation_share=0.1, fresh=True)
+    assert renewed.manifest.holdout.validation_share == 0.1
+
+
 def test_fewer_classes_leave_no_file_behind(csv_folder: Path, tmp_path: Path) -> None:
     store = tmp_path / "store"
     run(csv_folder, store)
@@ -167,9 +179,14 @@ def test_a_file_that_changed_since_it_was_planned_is_refused(
     task = WindowTask(
         tmp_path / "store", source, size, "sun", Window(0, 10), 0, 0, DEFAULT_SALT, 5
     )
-    source.write_bytes(source.read_bytes()[: size // 2])
+    whole = source.read_bytes()
+    source.write_bytes(whole[: size // 2])
     with pytest.raises(InputError, match="changed while it was read"):
         ingest_window(task)
+    # Cut short after its size was looked at, and padded back to it: only the rows can tell.
+    source.write_bytes(whole[:2_000].ljust(size, b"x"))
+    with pytest.raises(InputError, match=r"ended \d+ rows early"):
+        ingest_window(replace(task, window=Window(0, 140)))
     assert not (tmp_path / "store").exists()
 
 
@@ -188,6 +205,34 @@ def test_a_store_that_lost_or_changed_a_file_is_refused(csv_folder: Path, tmp_pa
         Store.open(store.path)
 
 
+def test_ingesting_again_restores_a_damaged_store(csv_folder: Path, tmp_path: Path) -> None:
+    store = run(csv_folder, tmp_path / "store")
+    paths = sorted(store.path.rglob("*.parquet"))
+    before = files_of(store.path)
+    paths[0].unlink()
+    data = paths[1].read_bytes()
+    paths[1].write_bytes(data[:-1] + bytes([data[-1] ^ 1]))
+    assert run(csv_folder, store.path).manifest == store.manifest
+    assert files_of(store.path) == before
+
+
+def test_a_killed_ingest_leaves_an_unfinished_store_that_keeps_its_holdout_rule(
+    csv_folder: Path, tmp_path: Path
+) -> None:
+    source = tmp_path / "csv"
+    shutil.copytree(csv_folder, source)
+    store = run(source, tmp_path / "store", rows="head:60", test_per_class=10)
+    words = (source / "sun.csv").read_text().splitlines(keepends=True)
+    (source / "sun.csv").write_text(words[0] + "nonsense\n")  # fails after the work has begun
+    with pytest.raises(InputError, match="gave no drawing"):
+        run(source, store.path)
+    with pytest.raises(StoreError, match="its ingest did not finish"):
+        Store.open(store.path)
+    (source / "sun.csv").write_text("".join(words))
+    assert run(source, store.path).manifest.holdout == store.manifest.holdout
+    assert not (store.path / "manifest.previous.json").exists()
+
+
 def test_a_folder_of_other_things_is_no_store(csv_folder: Path, tmp_path: Path) -> None:
     (tmp_path / "thesis.txt").write_text("precious")
     with pytest.raises(StoreError, match=r"is no store: it holds thesis\.txt"):
@@ -195,9 +240,13 @@ def test_a_folder_of_other_things_is_no_store(csv_folder: Path, tmp_path: Path) 
     assert [p.name for p in tmp_path.iterdir()] == ["thesis.txt"]
 
 
-def test_an_absent_scheduler_is_named(csv_folder: Path, tmp_path: Path) -> None:
+def test_an_absent_scheduler_is_named_and_costs_the_store_nothing(
+    csv_folder: Path, tmp_path: Path
+) -> None:
+    run(csv_folder, tmp_path / "store", rows="head:60")
     with pytest.raises(ConfigError, match=r"no Dask scheduler answers at tcp://127\.0\.0\.1:9"):
         run(csv_folder, tmp_path / "store", dask="tcp://127.0.0.1:9")
+    Store.open(tmp_path / "store").verify()
 
 
 def test_ingest_needs_neither_torch_nor_mlflow() -> None:

@@ -4,7 +4,9 @@ import csv
 import json
 import random
 import re
+import sqlite3
 import subprocess
+from contextlib import closing
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -121,6 +123,16 @@ def test_mlflow_has_the_curves_parameters_checkpoint_and_report(finished: Finish
     }
 
 
+def test_prefect_recorded_the_flow_and_its_three_stages(finished: Finished) -> None:
+    with closing(sqlite3.connect(finished.folder / ".prefect" / "prefect.db")) as database:
+        flows = database.execute("select name, state_name from flow_run").fetchall()
+        tasks = database.execute("select name, state_name from task_run").fetchall()
+    assert flows[0][0].startswith("pipeline ")
+    assert {state for _, state in flows} == {"Completed"}
+    assert {name.split("-")[0] for name, _ in tasks} == {"ingest", "train", "evaluate"}
+    assert {state for _, state in tasks} == {"Completed"}
+
+
 def test_the_same_again_finds_everything_done(finished: Finished, source: Path) -> None:
     output = pipeline(source, finished.folder).stdout
     assert "up to date, nothing to do" in output
@@ -139,6 +151,18 @@ def test_evaluate_by_run_id_agrees_with_the_pipeline(finished: Finished, tmp_pat
     assert done.returncode == 0, done.stderr
     again = (tmp_path / "evaluation.json").read_text()
     assert again == (finished.run_dir / "evaluation" / "evaluation.json").read_text()
+
+
+def test_an_evaluation_that_mlflow_does_not_take_is_still_made_and_says_so(
+    finished: Finished, tmp_path: Path
+) -> None:
+    done = quickdraw(
+        "evaluate", finished.run_dir, "--store", finished.folder / "store", "--report-dir",
+        tmp_path / "report", "--tracking-uri", f"sqlite:///{tmp_path}/other.db", cwd=tmp_path,
+    )  # fmt: skip
+    assert done.returncode == 0, done.stderr
+    assert (tmp_path / "report" / "report.html").is_file()
+    assert f"MLflow       run {finished.run_id} at sqlite:///{tmp_path}/other.db" in done.stdout
 
 
 def write_test_csv(source: Path, path: Path, rows: int) -> list[str]:

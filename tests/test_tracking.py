@@ -3,9 +3,10 @@ from pathlib import Path
 
 import pytest
 
+from quickdraw_core.errors import TrackingError
 from quickdraw_core.tracking.address import artifact_location, resolve_tracking_uri, ui_command
 from quickdraw_core.tracking.journal import JOURNAL_NAME, Journal, Record, follow, mlflow_sender
-from quickdraw_core.tracking.runs import client, end_run, fetch_file, start_run
+from quickdraw_core.tracking.runs import client, fetch_file, set_status, start_run
 
 
 class Server:
@@ -94,7 +95,7 @@ def test_a_run_in_a_real_mlflow_holds_what_was_sent(tmp_path: Path) -> None:
         journal.write(2, {"train/loss": 1.0})
         journal.write_file(tmp_path / "gone.pt", "checkpoints/best.pt")
         journal.write_file(tmp_path / "step-7.pt", "checkpoints/best.pt")
-    end_run(uri, run_id, "FINISHED")
+    set_status(uri, run_id, "FINISHED")
     run = client(uri).get_run(run_id)
     assert run.info.status == "FINISHED"
     assert run.data.params == {"model": "net", "augment.shear": "0.1"}
@@ -103,6 +104,14 @@ def test_a_run_in_a_real_mlflow_holds_what_was_sent(tmp_path: Path) -> None:
     assert [(point.step, point.value) for point in history] == [(1, 2.0), (2, 1.0)]
     fetched = fetch_file(uri, run_id, "checkpoints/best.pt", tmp_path)
     assert fetched.read_bytes() == b"weights"
+
+
+def test_a_server_that_is_away_is_named_with_what_to_do() -> None:
+    away = "http://127.0.0.1:9"
+    with pytest.raises(TrackingError, match=f"no MLflow answers at {away}: .*start it"):
+        start_run(away, "a run", {}, {})
+    with pytest.raises(TrackingError, match=f"run abc at {away} was not written to"):
+        set_status(away, "abc", "FINISHED")
 
 
 def test_a_journal_line_is_plain_json(tmp_path: Path) -> None:

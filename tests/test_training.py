@@ -74,7 +74,7 @@ def test_a_killed_rank_ends_the_run_and_the_same_command_completes_it_bit_for_bi
     run_dir = tmp_path / "killed"
     killer = threading.Thread(target=_kill_a_rank_after_validation, args=(run_dir,))
     killer.start()
-    with pytest.raises(TrainingError, match="training failed"):
+    with pytest.raises(TrainingError, match=r"training failed: .*see .*log\.txt"):
         train(config_of(store, run_dir))
     killer.join()
     result = train(config_of(store, run_dir))
@@ -117,6 +117,21 @@ def test_no_rank_outlives_a_killed_command(store: Store, tmp_path: Path) -> None
     while rank_processes(run_dir):
         assert time.monotonic() < deadline
         time.sleep(0.05)
+
+
+def test_a_run_goes_on_with_another_number_of_ranks(
+    finished: Path, store: Store, tmp_path: Path
+) -> None:
+    run_dir = tmp_path / "run"
+    killer = threading.Thread(target=_kill_a_rank_after_validation, args=(run_dir,))
+    killer.start()
+    with pytest.raises(TrainingError):
+        train(config_of(store, run_dir))
+    killer.join()
+    assert train(config_of(store, run_dir, ranks=1)).resumed_from > 0
+    alone, two = losses(run_dir), losses(finished)
+    assert list(alone) == list(two)
+    assert list(alone.values()) == pytest.approx(list(two.values()), rel=0.05)
 
 
 def test_one_rank_sees_the_same_samples_as_two(

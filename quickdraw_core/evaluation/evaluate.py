@@ -6,7 +6,8 @@ table of classes.
 """
 
 import json
-from dataclasses import dataclass
+import os
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -14,7 +15,7 @@ import numpy as np
 import torch
 
 from quickdraw_core.drawing import Int64Array
-from quickdraw_core.errors import CheckpointError, ConfigError, StoreError
+from quickdraw_core.errors import CheckpointError, ConfigError, StoreError, TrackingError
 from quickdraw_core.evaluation.config import EvaluateConfig
 from quickdraw_core.evaluation.guesses import Guess, guess_lines
 from quickdraw_core.evaluation.metrics import (
@@ -33,7 +34,8 @@ from quickdraw_core.progress import progress
 from quickdraw_core.store.pack import Pack, open_pack
 from quickdraw_core.store.store import Store
 from quickdraw_core.tracking.address import NO_TRACKING, resolve_tracking_uri
-from quickdraw_core.tracking.runs import log_file, log_metrics, log_table, log_tags
+from quickdraw_core.tracking.runs import log_file, log_metrics, log_table, log_tags, writing
+from quickdraw_core.training.run_folder import RunFolder
 
 BATCH_SIZE = 256
 
@@ -49,6 +51,7 @@ class EvaluateResult:
     report: Path
     mlflow_run_id: str
     tracking_uri: str
+    tracking_problem: str | None = None
 
 
 def evaluate(config: EvaluateConfig) -> EvaluateResult:
@@ -76,7 +79,7 @@ def evaluate(config: EvaluateConfig) -> EvaluateResult:
         guess_lines=guess_lines(table),
         report=folder / "report.html",
         mlflow_run_id=model.checkpoint.mlflow_run_id,
-        tracking_uri=resolve_tracking_uri(config.tracking_uri),
+        tracking_uri=_tracking_uri(config, model),
     )
     _write(result, classes, folder)
     train = model.config
@@ -90,7 +93,10 @@ def evaluate(config: EvaluateConfig) -> EvaluateResult:
         Report(title, subtitle, overall, classes, table, pack.drawings, config.per_class),
         result.report,
     )
-    _track(result, classes, folder)
+    try:
+        _track(result, classes, folder)
+    except TrackingError as error:  # the work is done and on disk; that it is not there is said
+        return replace(result, tracking_problem=str(error))
     return result
 
 
@@ -108,6 +114,16 @@ def check(config: EvaluateConfig) -> tuple[Store, TrainedModel]:
         CheckpointError,
     )
     return store, model
+
+
+def _tracking_uri(config: EvaluateConfig, model: TrainedModel) -> str:
+    """Where the model's run is: as asked for, else where its run folder says, else the default."""
+    asked = config.tracking_uri or os.environ.get("MLFLOW_TRACKING_URI")
+    if asked is None and model.path is not None:
+        folder = model.path.parent.parent
+        if RunFolder.is_there(folder):
+            return RunFolder.read(folder).tracking_uri
+    return resolve_tracking_uri(asked)
 
 
 def _report_dir(config: EvaluateConfig, model: TrainedModel) -> Path:
@@ -170,30 +186,31 @@ def _track(result: EvaluateResult, classes: list[ClassScores], folder: Path) -> 
     run_id, uri = result.mlflow_run_id, result.tracking_uri
     if not run_id or uri == NO_TRACKING:
         return
-    scores = result.scores
-    log_metrics(
-        uri,
-        run_id,
-        {
-            "test/map_at_3": scores.map_at_3,
-            "test/top_1": scores.top_1,
-            "test/top_3": scores.top_3,
-            "test/map_at_3_class_mean": result.class_mean_map_at_3,
-        },
-    )
-    note = (
-        f"Held-out MAP@3 **{scores.map_at_3:.4f}**, top-1 {scores.top_1:.1%}, top-3 "
-        f"{scores.top_3:.1%} on {scores.n:,} drawings; the report is `evaluation/report.html`."
-    )
-    log_tags(uri, run_id, {"mlflow.note.content": note, "test_drawings": str(scores.n)})
-    for name in ("evaluation.json", "guesses.txt", "report.html"):
-        log_file(uri, run_id, folder / name, "evaluation")
-    columns: dict[str, list[Any]] = {
-        "word": [row.word for row in classes],
-        "map_at_3": [row.scores.map_at_3 for row in classes],
-        "top_1": [row.scores.top_1 for row in classes],
-        "top_3": [row.scores.top_3 for row in classes],
-        "drawings": [row.scores.n for row in classes],
-        "mistaken_for": [row.mistaken_for or "" for row in classes],
-    }
-    log_table(uri, run_id, columns, "evaluation/classes.json")
+    with writing(uri, run_id):
+        scores = result.scores
+        log_metrics(
+            uri,
+            run_id,
+            {
+                "test/map_at_3": scores.map_at_3,
+                "test/top_1": scores.top_1,
+                "test/top_3": scores.top_3,
+                "test/map_at_3_class_mean": result.class_mean_map_at_3,
+            },
+        )
+        note = (
+            f"Held-out MAP@3 **{scores.map_at_3:.4f}**, top-1 {scores.top_1:.1%}, top-3 "
+            f"{scores.top_3:.1%} on {scores.n:,} drawings; the report is `evaluation/report.html`."
+        )
+        log_tags(uri, run_id, {"mlflow.note.content": note, "test_drawings": str(scores.n)})
+        for name in ("evaluation.json", "guesses.txt", "report.html"):
+            log_file(uri, run_id, folder / name, "evaluation")
+        columns: dict[str, list[Any]] = {
+            "word": [row.word for row in classes],
+            "map_at_3": [row.scores.map_at_3 for row in classes],
+            "top_1": [row.scores.top_1 for row in classes],
+            "top_3": [row.scores.top_3 for row in classes],
+            "drawings": [row.scores.n for row in classes],
+            "mistaken_for": [row.mistaken_for or "" for row in classes],
+        }
+        log_table(uri, run_id, columns, "evaluation/classes.json")

@@ -21,7 +21,13 @@ from quickdraw_core.labels import LabelMap
 from quickdraw_core.progress import progress
 from quickdraw_core.sources.folder import SourceFile, find_sources
 from quickdraw_core.store.holdout import HoldoutRule, choose_test_share
-from quickdraw_core.store.manifest import FORMAT_VERSION, MANIFEST_NAME, Manifest, SourceRecord
+from quickdraw_core.store.manifest import (
+    FORMAT_VERSION,
+    MANIFEST_NAME,
+    PREVIOUS_NAME,
+    Manifest,
+    SourceRecord,
+)
 from quickdraw_core.store.store import Store
 
 INGEST_VERSION = 1
@@ -51,9 +57,10 @@ def ingest(config: IngestConfig) -> IngestResult:
     """
     sources = check(config)
     previous = None if config.fresh else _previous(config.store)
+    if previous is not None:
+        _check_rule(config, previous.holdout)
     options = _options(config)
-    if previous is not None and _is_current(previous, options, sources):
-        Store.open(config.store).verify()
+    if previous is not None and _is_current(previous, options, sources) and _is_intact(config):
         return _result(config.store, previous, skipped=True)
 
     tasks, records = _plan(config, sources)
@@ -92,7 +99,7 @@ def _check_target(store: Path) -> None:
     if store.exists() and not store.is_dir():
         raise StoreError(f"{store} is a file; give a folder for the store")
     if store.is_dir():
-        ours = {MANIFEST_NAME, "drawings", "quarantine", "pack"}
+        ours = {MANIFEST_NAME, PREVIOUS_NAME, "drawings", "quarantine", "pack"}
         strangers = [p.name for p in store.iterdir() if p.name not in ours and p.name[0] != "."]
         if strangers:
             raise StoreError(
@@ -102,7 +109,30 @@ def _check_target(store: Path) -> None:
 
 
 def _previous(store: Path) -> Manifest | None:
-    return Manifest.read(store) if (store / MANIFEST_NAME).is_file() else None
+    """The manifest of the store as it is, or as it was before an ingest that did not finish."""
+    for name in (MANIFEST_NAME, PREVIOUS_NAME):
+        if (store / name).is_file():
+            return Manifest.read(store, name)
+    return None
+
+
+def _is_intact(config: IngestConfig) -> bool:
+    try:
+        Store.open(config.store).verify()
+    except StoreError:
+        return False
+    return True
+
+
+def _check_rule(config: IngestConfig, rule: HoldoutRule) -> None:
+    """Refuses another holdout rule than the store's: drawings would change sides."""
+    for name in ("salt", "validation_share"):
+        stored, asked = getattr(rule, name), getattr(config, name)
+        if asked != stored:
+            raise ConfigError(
+                f"the store {config.store} was made with {name} {stored}, asked for is {asked}: "
+                "drawings would change sides; use --fresh to start over"
+            )
 
 
 def _is_current(previous: Manifest, options: dict[str, Any], sources: list[SourceFile]) -> bool:
@@ -150,6 +180,9 @@ def _run(config: IngestConfig, tasks: list[WindowTask]) -> Iterator[Receipt]:
     """Runs the windows on Dask; yields receipts as they come."""
     rows = sum(task.window.nrows for task in tasks)
     with progress("ingest", rows, "rows") as bar, _client(config) as client:
+        # From here on the old manifest no longer says what is there. It is kept aside, since its
+        # holdout rule must outlive a run that is killed.
+        Manifest.set_aside(config.store, keep=not config.fresh)
         workers = max(1, len(client.scheduler_info(n_workers=-1)["workers"]))
         for receipt in _bounded_map(client, tasks, workers * _TASKS_IN_FLIGHT_PER_WORKER):
             bar.advance(receipt.file.rows_read)

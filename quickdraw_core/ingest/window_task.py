@@ -62,6 +62,11 @@ def ingest_window(task: WindowTask) -> Receipt:
     with task.source.open("rb") as file:
         header = Header.parse(file.readline(), TRAIN_COLUMNS, task.source)
     lines = list(read_window(task.source, task.offset, task.offset_row, task.window))
+    if len(lines) != task.window.nrows:
+        raise InputError(
+            f"{task.source} ended {task.window.nrows - len(lines)} rows early: it was cut short "
+            "while it was read; ingest again once it is complete"
+        )
     rows, rejected = parse_lines(lines, header, task.window.skiprows + 2, task.word)
     relative = part_path(task.word, task.window.skiprows)
     path = task.store / relative

@@ -19,6 +19,8 @@ from quickdraw_core.store.holdout import HoldoutRule
 
 FORMAT_VERSION = 1
 MANIFEST_NAME = "manifest.json"
+PREVIOUS_NAME = "manifest.previous.json"
+"""The manifest of before, while an ingest is at work or was killed at it."""
 
 
 class SourceRecord(Config):
@@ -107,13 +109,23 @@ class Manifest(Config):
                 file.flush()
                 os.fsync(file.fileno())
             temporary.replace(store / MANIFEST_NAME)
+            (store / PREVIOUS_NAME).unlink(missing_ok=True)
         finally:
             temporary.unlink(missing_ok=True)
 
+    @staticmethod
+    def set_aside(store: Path, keep: bool) -> None:
+        """Makes a store count as unfinished; with `keep`, its last manifest stays to be read."""
+        if keep and (store / MANIFEST_NAME).is_file():
+            (store / MANIFEST_NAME).replace(store / PREVIOUS_NAME)
+        if not keep:
+            (store / MANIFEST_NAME).unlink(missing_ok=True)
+            (store / PREVIOUS_NAME).unlink(missing_ok=True)
+
     @classmethod
-    def read(cls, store: Path) -> "Manifest":
+    def read(cls, store: Path, name: str = MANIFEST_NAME) -> "Manifest":
         """Reads a store's manifest. Raises `StoreError`: missing, damaged, of another format."""
-        path = store / MANIFEST_NAME
+        path = store / name
         try:
             value = json.loads(path.read_text(encoding="utf-8"))
         except FileNotFoundError as error:

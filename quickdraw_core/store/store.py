@@ -50,7 +50,7 @@ class Store:
             if sha256_of(self.path / file.path) != file.sha256:
                 raise StoreError(
                     f"{self.path / file.path} is damaged: its checksum is not the manifest's; "
-                    "ingest again with --fresh"
+                    "ingest again to restore it"
                 )
 
 

@@ -6,11 +6,12 @@ nothing. Numbers of a training go through `journal.py`, which never makes traini
 
 import logging
 import os
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from quickdraw_core.errors import CheckpointError, ConfigError
+from quickdraw_core.errors import CheckpointError, TrackingError
 from quickdraw_core.tracking.address import (
     EXPERIMENT,
     NO_TRACKING,
@@ -42,14 +43,14 @@ def client(uri: str) -> "MlflowClient":
 def start_run(uri: str, name: str, params: Mapping[str, Any], tags: Mapping[str, str]) -> str:
     """Makes a run in the experiment `quickdraw` and returns its id; empty without tracking.
 
-    Raises `ConfigError` where no MLflow answers at `uri`.
+    Raises `TrackingError` where no MLflow answers at `uri`.
     """
     if uri == NO_TRACKING:
         return ""
     from mlflow.entities import Param
-    from mlflow.exceptions import MlflowException
 
-    try:
+    remedy = "start it, give another --tracking-uri, or turn tracking off: --tracking-uri none"
+    with _explained(f"no MLflow answers at {uri}", remedy):
         mlflow = client(uri)
         experiment = mlflow.get_experiment_by_name(EXPERIMENT)
         experiment_id = (
@@ -60,25 +61,36 @@ def start_run(uri: str, name: str, params: Mapping[str, Any], tags: Mapping[str,
         run = mlflow.create_run(experiment_id, run_name=name, tags=dict(tags))
         pairs = [Param(key, str(value)[:_PARAM_LENGTH]) for key, value in params.items()]
         mlflow.log_batch(run.info.run_id, params=pairs)
-    except MlflowException as error:
-        first = str(error).splitlines()[0].split(" with exception ")[0]
-        raise ConfigError(
-            f"no MLflow answers at {uri}: {first}; start it, give another --tracking-uri, "
-            "or turn tracking off with --tracking-uri none"
-        ) from error
     return str(run.info.run_id)
 
 
-def resume_run(uri: str, run_id: str) -> None:
-    """Marks a run as running again."""
-    if run_id:
-        client(uri).update_run(run_id, status="RUNNING")
+@contextmanager
+def writing(uri: str, run_id: str) -> Iterator[None]:
+    """A block that writes to a run; where MLflow refuses or is away, a `TrackingError`."""
+    with _explained(f"run {run_id} at {uri} was not written to", "see that MLflow is there"):
+        yield
 
 
-def end_run(uri: str, run_id: str, status: str) -> None:
-    """Closes a run as FINISHED, FAILED or KILLED."""
-    if run_id:
-        client(uri).set_terminated(run_id, status)
+@contextmanager
+def _explained(what: str, remedy: str) -> Iterator[None]:
+    from mlflow.exceptions import MlflowException
+
+    try:
+        yield
+    except MlflowException as error:
+        first = str(error).splitlines()[0].split(" with exception ")[0]
+        raise TrackingError(f"{what}: {first}; {remedy}") from error
+
+
+def set_status(uri: str, run_id: str, status: str) -> None:
+    """Marks a run as RUNNING again, or closes it as FINISHED, FAILED or KILLED."""
+    if not run_id:
+        return
+    with writing(uri, run_id):
+        if status == "RUNNING":
+            client(uri).update_run(run_id, status=status)
+        else:
+            client(uri).set_terminated(run_id, status)
 
 
 def log_metrics(uri: str, run_id: str, metrics: Mapping[str, float], step: int = 0) -> None:

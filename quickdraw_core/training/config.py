@@ -97,10 +97,11 @@ class TrainConfig(Config):
     def identity(self, store_fingerprint: str) -> str:
         """A short digest of all that decides the trained weights: options and data, not paths.
 
-        Two runs of one identity are the same run, so that the same command continues it.
+        Two runs of one identity are the same run, so that the same command continues it; also
+        with another number of ranks, which changes the weights by rounding alone.
         """
         elsewhere = {"store", "run_dir", "fresh", "timeout_seconds", "log_every_steps"}
-        elsewhere |= {"keep_checkpoints", "tracking_uri"}
+        elsewhere |= {"keep_checkpoints", "tracking_uri", "ranks", "device"}
         decisive = self.model_dump(mode="json", exclude=elsewhere)
         text = json.dumps([decisive, store_fingerprint], sort_keys=True)
         return hashlib.sha256(text.encode()).hexdigest()[:10]

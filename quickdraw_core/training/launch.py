@@ -14,30 +14,34 @@ import sys
 import time
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import BinaryIO
 
-from quickdraw_core.errors import CheckpointError, TrainingError
+from quickdraw_core.errors import CheckpointError, TrackingError, TrainingError
 from quickdraw_core.progress import Bar, progress
 from quickdraw_core.store.holdout import Split
 from quickdraw_core.store.pack import open_pack
 from quickdraw_core.store.store import Store
 from quickdraw_core.tracking.address import resolve_tracking_uri
 from quickdraw_core.tracking.journal import JOURNAL_NAME, follow
-from quickdraw_core.tracking.runs import end_run, resume_run, start_run
+from quickdraw_core.tracking.runs import set_status, start_run
 from quickdraw_core.training.checkpoint import find_checkpoint, load_checkpoint
 from quickdraw_core.training.config import TrainConfig
 from quickdraw_core.training.distributed import choose_device, die_with_parent
 from quickdraw_core.training.run_folder import Plan, RunFolder
 
+_ERRORS = "errors"
 _POLL_SECONDS = 0.2
 _GRACE_SECONDS = 30
 
 
 @dataclass(frozen=True)
 class TrainResult:
-    """What a finished training says of itself. `skipped`: it was finished already."""
+    """What a finished training says of itself.
+
+    skipped: it was finished already. tracking_problem: why MLflow does not show all of it.
+    """
 
     run_dir: Path
     mlflow_run_id: str
@@ -47,6 +51,7 @@ class TrainResult:
     steps: int
     resumed_from: int
     skipped: bool
+    tracking_problem: str | None
 
 
 def train(config: TrainConfig) -> TrainResult:
@@ -59,17 +64,17 @@ def train(config: TrainConfig) -> TrainResult:
     pack = open_pack(store)
     plan = Plan.of(config, len(pack.rows(Split.TRAIN)))
     run, resumed_from = _open_run(config, store)
-    skipped = resumed_from >= plan.steps
+    skipped, problem = resumed_from >= plan.steps, None
     if not skipped:
-        status = "FAILED"
+        status = "KILLED"  # Ctrl-C, and a termination that an orchestrator raises
         try:
             _run_ranks(run, plan, resumed_from)
             status = "FINISHED"
-        except KeyboardInterrupt:
-            status = "KILLED"
+        except Exception:
+            status = "FAILED"
             raise
         finally:
-            end_run(run.tracking_uri, run.mlflow_run_id, status)
+            problem = _mark(run, status)
     best = find_checkpoint(run.path, "best")
     if best is None:
         raise TrainingError(f"the training ended without a checkpoint; see {run.path / 'log.txt'}")
@@ -82,7 +87,17 @@ def train(config: TrainConfig) -> TrainResult:
         steps=plan.steps,
         resumed_from=resumed_from,
         skipped=skipped,
+        tracking_problem=problem,
     )
+
+
+def _mark(run: RunFolder, status: str) -> str | None:
+    """Tells MLflow the run's status; returns what went wrong, since that stops no training."""
+    try:
+        set_status(run.tracking_uri, run.mlflow_run_id, status)
+    except TrackingError as error:
+        return str(error)
+    return None
 
 
 def check(config: TrainConfig) -> Store:
@@ -97,6 +112,7 @@ def _open_run(config: TrainConfig, store: Store) -> tuple[RunFolder, int]:
     classes = len(store.label_map)
     path = config.run_dir or Path("runs") / f"{config.model}-{classes}classes-{identity}"
     path = path.absolute()
+    resolved = config.updated({"store": store.path, "run_dir": path, "fresh": False})
     if RunFolder.is_there(path) and not config.fresh:
         run = RunFolder.read(path)
         if run.config.identity(run.store_fingerprint) != identity:
@@ -104,13 +120,15 @@ def _open_run(config: TrainConfig, store: Store) -> tuple[RunFolder, int]:
                 f"{path} holds a run with other options or data; give another --run-dir, "
                 "or --fresh to start over there"
             )
+        # What does not decide the weights, such as the number of ranks, may be another now.
+        run = replace(run, config=resolved)
+        run.write()
         last = find_checkpoint(path, "last")
         return run, load_checkpoint(last).step if last else 0
     uri = resolve_tracking_uri(config.tracking_uri)
     device = choose_device(config.device, config.ranks)
     run_id = start_run(uri, path.name, _params(config), _tags(config, store, device))
     _clear(path)  # only now that the new run has a place: a refusal costs the old one nothing
-    resolved = config.updated({"store": store.path, "run_dir": path, "fresh": False})
     run = RunFolder(path, resolved, fingerprint, uri, run_id)
     run.write()
     return run, 0
@@ -121,6 +139,8 @@ def _clear(path: Path) -> None:
     for pattern in ("run.json", f"{JOURNAL_NAME}*", "log.txt", "checkpoints/*"):
         for old in path.glob(pattern):
             old.unlink()
+    for folder in (_ERRORS, "evaluation"):
+        shutil.rmtree(path / folder, ignore_errors=True)
 
 
 def _params(config: TrainConfig) -> dict[str, object]:
@@ -175,9 +195,10 @@ def _git_commit() -> str:
 def _run_ranks(run: RunFolder, plan: Plan, start: int) -> None:
     """Starts the ranks, shows their progress from the journal, and waits for their end."""
     if start:
-        resume_run(run.tracking_uri, run.mlflow_run_id)
+        _mark(run, "RUNNING")
     seen = (run.path / JOURNAL_NAME).stat().st_size if (run.path / JOURNAL_NAME).exists() else 0
-    errors = run.path / "errors"
+    errors = run.path / _ERRORS
+    shutil.rmtree(errors, ignore_errors=True)  # of an attempt before this one
     command = [sys.executable, "-m", "torch.distributed.run", "--standalone"]
     command += ["--nproc-per-node", str(run.config.ranks), "--max-restarts", "0"]
     command += ["--log-dir", str(errors), "-m", "quickdraw_core.training.rank", str(run.path)]

@@ -1,0 +1,80 @@
+"""What a finished stage tells its user: name → value, a line each. Pure; `cli.py` prints it."""
+
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from quickdraw_core.evaluation.evaluate import EvaluateResult
+    from quickdraw_core.evaluation.submission import SubmissionResult
+    from quickdraw_core.ingest.run import IngestResult
+    from quickdraw_core.training.launch import TrainResult
+
+_SHOWN = 5
+"""Items of a list that are named; the rest is counted."""
+
+
+def ingest_facts(result: "IngestResult") -> dict[str, str]:
+    """Where the store is, what it holds, and what was refused."""
+    done = "up to date, nothing to do" if result.skipped else "written"
+    facts = {
+        "store": f"{result.store} ({done})",
+        "drawings": f"{result.rows_kept:,} of {result.classes} classes, "
+        f"{result.test_share:.1%} held out as test",
+    }
+    if result.rejected:
+        rejected = sum(result.rejected.values())
+        reasons = ", ".join(f"{reason}: {count:,}" for reason, count in result.rejected.items())
+        facts["rejected"] = f"{rejected:,} rows ({reasons}), in {result.store / 'quarantine'}"
+    return facts
+
+
+def train_facts(result: "TrainResult") -> dict[str, str]:
+    """Where the model is, how it came about, and how to look at its run."""
+    from quickdraw_core.tracking.address import ui_command
+
+    how = f"{result.steps:,} steps"
+    if result.skipped:
+        how = f"finished before, {how}; --fresh trains anew"
+    elif result.resumed_from:
+        how = f"{how}, continued from step {result.resumed_from:,}"
+    facts = {
+        "model": f"{result.best_checkpoint} ({how})",
+        "validation": f"MAP@3 {result.metrics['map_at_3']:.4f}",
+    }
+    if result.mlflow_run_id:
+        facts["MLflow run"] = result.mlflow_run_id
+        facts["MLflow UI"] = ui_command(result.tracking_uri)
+    if result.tracking_problem:
+        facts["MLflow"] = result.tracking_problem
+    return facts
+
+
+def evaluate_facts(result: "EvaluateResult") -> dict[str, str]:
+    """The scores, where the report is, and which classes had too few drawings."""
+    scores = result.scores
+    facts = {
+        "held-out": f"MAP@3 {scores.map_at_3:.4f}, top-1 {scores.top_1:.1%}, "
+        f"top-3 {scores.top_3:.1%} on {scores.n:,} drawings",
+        "report": str(result.report),
+    }
+    if result.short_classes:
+        few = [f"{word} ({n})" for word, n in result.short_classes.items()]
+        facts["short"] = f"classes with fewer held-out drawings than asked for: {_some(few)}"
+    if result.tracking_problem:
+        facts["MLflow"] = result.tracking_problem
+    return facts
+
+
+def submission_facts(result: "SubmissionResult") -> dict[str, str]:
+    """Where the submission is, and which rows were answered without being seen."""
+    facts = {"submission": f"{result.rows:,} rows in {result.path}"}
+    if result.unreadable:
+        lines = _some([f"line {row.line} ({row.reason})" for row in result.unreadable])
+        facts["unreadable"] = (
+            f"{len(result.unreadable)} rows answered with the most common words: {lines}"
+        )
+    return facts
+
+
+def _some(items: list[str]) -> str:
+    more = f" … and {len(items) - _SHOWN} more" if len(items) > _SHOWN else ""
+    return ", ".join(items[:_SHOWN]) + more
