@@ -58,6 +58,17 @@ def test_what_is_unsent_at_the_end_is_sent_when_the_run_goes_on(tmp_path: Path) 
     assert again.records == []
 
 
+def test_a_line_torn_by_a_kill_is_dropped_and_the_rest_goes_on(tmp_path: Path) -> None:
+    with Journal(tmp_path, None) as journal:
+        journal.write(1, {"loss": 3})
+    with (tmp_path / JOURNAL_NAME).open("a") as file:
+        file.write('{"step": 2, "ti')
+    server = Server()
+    with Journal(tmp_path, server, every_seconds=0.01) as journal:
+        journal.write(2, {"loss": 2})
+    assert steps(server) == [1, 2]
+
+
 def test_a_watcher_sees_whole_lines_alone(tmp_path: Path) -> None:
     path = tmp_path / JOURNAL_NAME
     assert follow(path, 0) == ([], 0)

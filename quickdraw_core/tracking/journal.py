@@ -51,6 +51,7 @@ class Journal:
         self._path = run_dir / JOURNAL_NAME
         self._mark = run_dir / f"{JOURNAL_NAME}.sent"
         self._send, self._every_seconds = send, every_seconds
+        _cut_torn_line(self._path)
         self._written = _points(self._path)
         self._file = self._path.open("a", encoding="utf-8")
         self._sent_bytes = int(self._mark.read_text()) if self._mark.is_file() else 0
@@ -114,8 +115,17 @@ class Journal:
                 sys.stderr.write(f"MLflow is away; numbers wait in {self._path}: {first}\n")
                 return False
             self._sent_bytes = end
-            self._mark.write_text(str(end))
+            aside = self._mark.with_suffix(".tmp")
+            aside.write_text(str(end))
+            aside.replace(self._mark)  # never half a number, whenever the process is killed
         return True
+
+
+def _cut_torn_line(path: Path) -> None:
+    """Drops a last line that a kill left without its end; the next one would run into it."""
+    if path.is_file() and (data := path.read_bytes()) and not data.endswith(b"\n"):
+        with path.open("r+b") as file:
+            file.truncate(data.rfind(b"\n") + 1)
 
 
 def _points(path: Path) -> set[tuple[int, str]]:

@@ -24,7 +24,7 @@ if TYPE_CHECKING:
 
 _PARAM_LENGTH = 6000
 _EXPERIMENT_TAGS = {"mlflow.experimentKind": "custom_model_development"}
-"""Has the UI open the experiment as one of trained models, not of language-model prompts."""
+"""What MLflow's own UI sets on an experiment of trained models, as against one of prompts."""
 
 
 def client(uri: str) -> "MlflowClient":
