@@ -14,7 +14,7 @@ def ingest_stage(config: IngestConfig) -> IngestResult:
     return run_ingest(config)
 
 
-@flow(name="ingest", flow_run_name="ingest {config.source.name}")
+@flow(name="ingest", flow_run_name="ingest {config.source[0]}")
 def ingest(config: IngestConfig) -> IngestResult:
-    """Reads doodles from CSVs into a store."""
+    """Reads doodles from files into a store."""
     return ingest_stage(config)

@@ -23,7 +23,7 @@ class PipelineResult(NamedTuple):
     evaluate: EvaluateResult
 
 
-@flow(name="pipeline", flow_run_name="pipeline {ingest.source.name} {train.model}")
+@flow(name="pipeline", flow_run_name="pipeline {ingest.source[0]} {train.model}")
 def pipeline(ingest: IngestConfig, train: TrainConfig, evaluate: EvaluateConfig) -> PipelineResult:
     """Reads doodles, trains on them and judges the result.
 

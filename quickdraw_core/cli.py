@@ -14,7 +14,13 @@ import typer
 from quickdraw_core.config import parse_assignments
 from quickdraw_core.console import errors, show_facts, show_lines, show_progress
 from quickdraw_core.errors import ConfigError, QuickdrawError
-from quickdraw_core.summaries import evaluate_facts, ingest_facts, submission_facts, train_facts
+from quickdraw_core.summaries import (
+    evaluate_facts,
+    fetch_facts,
+    ingest_facts,
+    submission_facts,
+    train_facts,
+)
 
 if TYPE_CHECKING:
     from quickdraw_core.evaluation.evaluate import EvaluateResult
@@ -22,6 +28,8 @@ if TYPE_CHECKING:
     from quickdraw_core.training.config import TrainConfig
 
 T = TypeVar("T")
+
+_STOPPED = "stopped; the same command goes on from here"
 
 app = typer.Typer(
     name="quickdraw",
@@ -32,14 +40,25 @@ app = typer.Typer(
     rich_markup_mode=None,
 )
 
-Source = Annotated[Path, typer.Argument(help="Folder of Kaggle CSVs, one a class: <word>.csv.")]
+Sources = Annotated[
+    list[str],
+    typer.Argument(
+        help="Folders, globs, files or addresses (s3://, gs://, https://) of Kaggle's CSVs or "
+        "Google's ndjson or bin, one file a class."
+    ),
+]
 StoreOption = Annotated[Path, typer.Option("--store", help="Folder of the store.")]
 ClassesFile = Annotated[
     Path | None, typer.Option(help="Text file with the words to use, one a line; default: all.")
 ]
 Rows = Annotated[str, typer.Option(help="Rows a class: all, head:N or spread:WxR.")]
 Seed = Annotated[int, typer.Option(min=0, help="Seed of everything that is left to chance.")]
-Dask = Annotated[str, typer.Option(help="local, or a scheduler: tcp://host:8786.")]
+Dask = Annotated[
+    str, typer.Option(help="local (threads), processes, or a scheduler: tcp://host:8786.")
+]
+MaxRejected = Annotated[
+    float, typer.Option(min=0, max=1, help="Share of a file's rows that may be unreadable.")
+]
 RecipeOption = Annotated[str, typer.Option("--recipe", help="demo, laptop or resnet18.")]
 Nproc = Annotated[
     int | None, typer.Option("--nproc", min=1, help="Training processes; default: 2.")
@@ -71,18 +90,59 @@ def generate(
 
 
 @app.command()
+def fetch(
+    folder: Annotated[Path, typer.Argument(help="Folder to put <word>.ndjson or .bin into.")],
+    classes: Annotated[
+        list[str] | None,
+        typer.Option("--classes", help="Words, with commas between; default: the challenge's 340."),
+    ] = None,
+    classes_file: ClassesFile = None,
+    file_format: Annotated[
+        str, typer.Option("--format", help="simplified, raw or binary.")
+    ] = "simplified",
+    base_url: Annotated[
+        str | None,
+        typer.Option(help="Address above simplified/, raw/ and binary/; default: Google's."),
+    ] = None,
+    parallel: Annotated[int, typer.Option(min=1, help="Connections at a time.")] = 4,
+    changes: Set = None,
+) -> None:
+    """Download Google's files; the same command again continues where it was."""
+    from quickdraw_core.labels import read_classes_file
+    from quickdraw_core.sources.fetch import FetchConfig
+    from quickdraw_core.sources.fetch import fetch as download
+
+    words = [word for text in classes or () for word in text.split(",") if word.strip()]
+    words += read_classes_file(classes_file) if classes_file is not None else []
+    values: dict[str, Any] = {"folder": folder, "format": file_format, "parallel": parallel}
+    values |= {"classes": tuple(words)} if classes or classes_file else {}
+    values |= {"base_url": base_url} if base_url else {}
+    config = FetchConfig.parse(values).updated(parse_assignments(changes or ()))
+    try:
+        with show_progress():
+            result = download(config)
+    except KeyboardInterrupt:
+        errors.print(_STOPPED, soft_wrap=True)
+        raise
+    show_facts(fetch_facts(result))
+
+
+@app.command()
 def ingest(
-    source: Source,
+    source: Sources,
     store: StoreOption = Path("store"),
     classes_file: ClassesFile = None,
     rows: Rows = "all",
     seed: Seed = 0,
+    max_rejected: MaxRejected = 0.01,
     dask: Dask = "local",
     fresh: Annotated[bool, typer.Option("--fresh", help="Make the store anew.")] = False,
     changes: Set = None,
 ) -> None:
-    """Read CSVs into a store: Parquet per class, with a manifest."""
-    config = _ingest_config(source, store, classes_file, rows, seed, dask, fresh, changes)
+    """Read drawings into a store: Parquet per class, with a manifest."""
+    config = _ingest_config(
+        source, store, classes_file, rows, seed, max_rejected, dask, fresh, changes
+    )
     from quickdraw_core.ingest.run import check
 
     check(config)
@@ -160,11 +220,12 @@ def predict(
 
 @app.command()
 def pipeline(
-    source: Source,
+    source: Sources,
     store: StoreOption = Path("store"),
     classes_file: ClassesFile = None,
     rows: Rows = "all",
     seed: Seed = 0,
+    max_rejected: MaxRejected = 0.01,
     dask: Dask = "local",
     recipe: RecipeOption = "laptop",
     nproc: Nproc = None,
@@ -181,7 +242,9 @@ def pipeline(
         raise ConfigError(
             f"--set {min(unknown)}=… names no stage; begin with ingest., train. or evaluate."
         )
-    ingest_config = _ingest_config(source, store, classes_file, rows, seed, dask, fresh, None)
+    ingest_config = _ingest_config(
+        source, store, classes_file, rows, seed, max_rejected, dask, fresh, None
+    )
     train_config = _train_config(store, recipe, nproc, run_dir, fresh, tracking_uri, None)
     _pipeline(
         ingest_config.updated({"test_per_class": per_class} | by_stage.get("ingest", {})),
@@ -203,7 +266,9 @@ def demo(
     source, store = folder / "csv", folder / "store"
     with show_progress():
         _generate(source, classes, rows, seed)
-    ingest_config = _ingest_config(source, store, None, "all", seed, "local", False, None)
+    ingest_config = _ingest_config(
+        [str(source)], store, None, "all", seed, 0.0, "local", False, None
+    )
     train_config = _train_config(store, "demo", nproc, None, False, tracking_uri, None)
     _pipeline(ingest_config, train_config.updated({"seed": seed}), {})
 
@@ -219,11 +284,12 @@ def _generate(folder: Path, classes: int, rows: int, seed: int) -> list[Path]:
 
 
 def _ingest_config(
-    source: Path,
+    source: list[str],
     store: Path,
     classes_file: Path | None,
     rows: str,
     seed: int,
+    max_rejected: float,
     dask: str,
     fresh: bool,
     changes: Iterable[str] | None,
@@ -233,7 +299,8 @@ def _ingest_config(
 
     classes = tuple(read_classes_file(classes_file)) if classes_file is not None else None
     values = {"source": source, "store": store, "classes": classes, "rows": rows, "seed": seed}
-    config = IngestConfig.parse(values | {"dask": dask, "fresh": fresh})
+    values |= {"max_rejected": max_rejected, "dask": dask, "fresh": fresh}
+    config = IngestConfig.parse(values)
     return config.updated(parse_assignments(changes or ()))
 
 
@@ -279,7 +346,7 @@ def _run(work: Callable[[], T]) -> T:
             start_local_server()
             return work()
     except KeyboardInterrupt:
-        errors.print("stopped; the same command goes on from here", soft_wrap=True)
+        errors.print(_STOPPED, soft_wrap=True)
         raise
 
 

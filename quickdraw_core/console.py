@@ -5,10 +5,10 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 
 from rich.console import Console
+from rich.filesize import decimal
 from rich.markup import escape
 from rich.progress import (
     BarColumn,
-    MofNCompleteColumn,
     Progress,
     ProgressColumn,
     SpinnerColumn,
@@ -26,12 +26,26 @@ console = Console(highlight=False, width=None if sys.stdout.isatty() else 120)
 errors = Console(stderr=True, highlight=False)
 
 
+class _AmountColumn(ProgressColumn):
+    """How much of how much."""
+
+    def render(self, task: Task) -> Text:
+        done, total = int(task.completed), task.total
+        if task.fields["unit"] == "bytes":
+            whole = decimal(int(total)) if total is not None else "?"
+            return Text(f"{decimal(done)}/{whole}", style="green")
+        whole = f"{int(total)}" if total is not None else "?"
+        return Text(f"{done:>{len(whole)}}/{whole}", style="green")
+
+
 class _RateColumn(ProgressColumn):
     """Units a second: over the last seconds while work goes on, over all of it at the end."""
 
     def render(self, task: Task) -> Text:
         speed = task.finished_speed or task.speed
         unit = task.fields["unit"]
+        if unit == "bytes":
+            return Text(f"{decimal(int(speed))}/s" if speed else unit, style="cyan")
         return Text(f"{speed:,.0f} {unit}/s" if speed else unit, style="cyan")
 
 
@@ -43,6 +57,9 @@ class _RichBar:
 
     def advance(self, amount: float) -> None:
         self.display.advance(self.task, amount)
+
+    def expect(self, total: float) -> None:
+        self.display.update(self.task, total=total)
 
     def note(self, text: str) -> None:
         self.display.update(self.task, note=text)
@@ -84,7 +101,7 @@ def show_progress(starting: str | None = None) -> Iterator[None]:
         SpinnerColumn(finished_text="[green]✓"),
         TextColumn("{task.description:<8}", table_column=one_line),
         BarColumn(bar_width=16),
-        MofNCompleteColumn(table_column=one_line),
+        _AmountColumn(table_column=one_line),
         _RateColumn(table_column=one_line),
         TimeRemainingColumn(
             compact=True, elapsed_when_finished=True, table_column=Column(no_wrap=True)

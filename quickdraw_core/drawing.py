@@ -94,10 +94,21 @@ class DrawingBatch:
             start = end
         return found
 
+    @classmethod
+    def concat(cls, parts: Sequence["DrawingBatch"]) -> "DrawingBatch":
+        """The drawings of all `parts`, one after the other."""
+        return cls(
+            np.concatenate([part.x for part in parts]),
+            np.concatenate([part.y for part in parts]),
+            np.concatenate([part.stroke_lengths for part in parts]),
+            joined_offsets([part.point_offsets for part in parts]),
+            joined_offsets([part.stroke_offsets for part in parts]),
+        )
+
     def take(self, indices: npt.NDArray[Any]) -> "DrawingBatch":
         """Gathers drawings in the order of `indices` (int [M]) into a batch of its own."""
-        points, point_offsets = _ragged_indices(self.point_offsets, indices)
-        strokes, stroke_offsets = _ragged_indices(self.stroke_offsets, indices)
+        points, point_offsets = ragged_indices(self.point_offsets, indices)
+        strokes, stroke_offsets = ragged_indices(self.stroke_offsets, indices)
         return DrawingBatch(
             self.x[points],
             self.y[points],
@@ -121,7 +132,7 @@ def _binary_buffers(column: pa.Array) -> tuple[UInt8Array, Int64Array]:
     return values, offsets - offsets[0]
 
 
-def _ragged_indices(offsets: Int64Array, rows: npt.NDArray[Any]) -> tuple[Int64Array, Int64Array]:
+def ragged_indices(offsets: Int64Array, rows: npt.NDArray[Any]) -> tuple[Int64Array, Int64Array]:
     """Indices of all elements of the ragged `rows`, end to end, and their new offsets."""
     starts = np.asarray(offsets[rows], np.int64)
     lengths = np.asarray(offsets[np.asarray(rows) + 1], np.int64) - starts
@@ -129,3 +140,10 @@ def _ragged_indices(offsets: Int64Array, rows: npt.NDArray[Any]) -> tuple[Int64A
     np.cumsum(lengths, out=new_offsets[1:])
     elements = np.arange(new_offsets[-1], dtype=np.int64)
     return elements + np.repeat(starts - new_offsets[:-1], lengths), new_offsets
+
+
+def joined_offsets(parts: Sequence[Int64Array]) -> Int64Array:
+    """Offsets (int64 [N + 1] each, from 0) of ragged arrays that are put end to end."""
+    starts = np.cumsum([0, *(int(offsets[-1]) for offsets in parts)])
+    moved = [offsets[1:] + start for offsets, start in zip(parts, starts[:-1], strict=True)]
+    return np.concatenate([np.zeros(1, np.int64), *moved])

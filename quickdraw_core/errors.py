@@ -6,6 +6,7 @@
     ├── StoreError         a store or its pack: missing, damaged, of another label map
     ├── CheckpointError    a checkpoint or run: missing, damaged, of other classes
     ├── TrackingError      MLflow does not answer, or lacks the run
+    ├── ClusterError       the Dask cluster was lost at work (exit code 1)
     └── TrainingError      the training processes ended without a model (exit code 1)
 
 A message is one line: what was wrong, what was found, what to do. The command line prints it
@@ -41,6 +42,12 @@ class CheckpointError(QuickdrawError):
 
 class TrackingError(QuickdrawError):
     """MLflow does not answer, or lacks the run that should be written to."""
+
+
+class ClusterError(QuickdrawError):
+    """The Dask cluster or its workers were lost. Work was started, hence exit code 1."""
+
+    exit_code = 1
 
 
 class TrainingError(QuickdrawError):

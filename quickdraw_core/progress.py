@@ -17,6 +17,9 @@ class Bar(Protocol):
     def advance(self, amount: float) -> None:
         """Reports `amount` more units done."""
 
+    def expect(self, total: float) -> None:
+        """Corrects the total, where it becomes clear while the work goes on."""
+
     def note(self, text: str) -> None:
         """Shows a short text beside the bar, instead of the one before."""
 
@@ -41,6 +44,9 @@ class _Silent:
         pass
 
     def advance(self, amount: float) -> None:
+        pass
+
+    def expect(self, total: float) -> None:
         pass
 
     def note(self, text: str) -> None:

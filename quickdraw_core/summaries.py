@@ -6,10 +6,27 @@ if TYPE_CHECKING:
     from quickdraw_core.evaluation.evaluate import EvaluateResult
     from quickdraw_core.evaluation.submission import SubmissionResult
     from quickdraw_core.ingest.run import IngestResult
+    from quickdraw_core.sources.fetch import FetchResult
     from quickdraw_core.training.launch import TrainResult
 
 _SHOWN = 5
 """Items of a list that are named; the rest is counted."""
+
+
+def fetch_facts(result: "FetchResult") -> dict[str, str]:
+    """What is in the folder now, and what had to be fetched for it."""
+    files = len(result.fetched) + len(result.present)
+    facts = {
+        "files": f"{files:,} of {result.format} drawings in {result.folder}, "
+        f"{result.size_bytes:,} bytes"
+    }
+    if not result.fetched:
+        return facts | {"fetched": "nothing, all files were there"}
+    how = [f"{len(result.present):,} were there"] if result.present else []
+    how += [f"{len(result.continued):,} continued"] if result.continued else []
+    more = f" ({', '.join(how)})" if how else ""
+    fetched = f"{len(result.fetched):,} files, {result.received_bytes:,} bytes{more}"
+    return facts | {"fetched": fetched}
 
 
 def ingest_facts(result: "IngestResult") -> dict[str, str]:
@@ -19,11 +36,18 @@ def ingest_facts(result: "IngestResult") -> dict[str, str]:
         "store": f"{result.store} ({done})",
         "drawings": f"{result.rows_kept:,} of {result.classes} classes, "
         f"{result.test_share:.1%} held out as test",
+        "rows": f"{result.rows_read:,} read = {result.rows_kept:,} kept + "
+        f"{result.rows_read - result.rows_kept:,} rejected",
     }
+    if result.windows_reused and not result.skipped:
+        facts["reused"] = (
+            f"{result.windows_reused:,} of {result.windows:,} windows were done before"
+        )
     if result.rejected:
-        rejected = sum(result.rejected.values())
         reasons = ", ".join(f"{reason}: {count:,}" for reason, count in result.rejected.items())
-        facts["rejected"] = f"{rejected:,} rows ({reasons}), in {result.store / 'quarantine'}"
+        files = sorted(result.rejected_by_source.items(), key=lambda item: (-item[1], item[0]))
+        facts["rejected"] = f"{reasons}; in {result.store / 'quarantine'}"
+        facts["of files"] = _some([f"{name} ({count:,})" for name, count in files])
     return facts
 
 

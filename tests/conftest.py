@@ -25,6 +25,12 @@ def shared_data() -> Path:
     return data
 
 
+@pytest.fixture(scope="session", autouse=True)
+def cache_folder(tmp_path_factory: pytest.TempPathFactory) -> None:
+    """Keeps the tests' row indices out of the user's cache folder."""
+    os.environ["QUICKDRAW_CACHE"] = str(tmp_path_factory.mktemp("cache"))
+
+
 @pytest.fixture(scope="session")
 def csv_folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """Generated CSVs of four words, 150 rows each. Not to be changed."""

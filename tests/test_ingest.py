@@ -1,8 +1,8 @@
 import json
+import os
 import shutil
 import subprocess
 import sys
-from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -13,10 +13,11 @@ from quickdraw_core.drawing import DrawingBatch
 from quickdraw_core.errors import ConfigError, InputError, StoreError
 from quickdraw_core.formats.kaggle import TRAIN_COLUMNS, Header, parse_lines
 from quickdraw_core.ingest.config import IngestConfig
+from quickdraw_core.ingest.plan import IndexTask, plan_source, window_tasks
 from quickdraw_core.ingest.run import ingest
-from quickdraw_core.ingest.window_task import WindowTask, ingest_window
-from quickdraw_core.ingest.windows import Window
-from quickdraw_core.store.holdout import DEFAULT_SALT, Split
+from quickdraw_core.ingest.window_task import ingest_windows
+from quickdraw_core.sources.find import find_sources
+from quickdraw_core.store.holdout import Split
 from quickdraw_core.store.manifest import Manifest
 from quickdraw_core.store.pack import open_pack
 from quickdraw_core.store.schema import SCHEMA
@@ -144,7 +145,7 @@ def test_bad_rows_are_quarantined_and_counted(csv_folder: Path, tmp_path: Path) 
     lines[3] = lines[3].replace("]]]", "]]", 1)
     lines[10] = "nonsense\n"
     (source / "sun.csv").write_text("".join(lines))
-    store = run(source, tmp_path / "store")
+    store = run(source, tmp_path / "store", max_rejected=0.02)
     assert store.manifest.rows_read == store.manifest.rows_kept + 2
     assert store.manifest.rejected == {
         "drawing is not JSON": 1,
@@ -173,21 +174,25 @@ def test_a_class_without_any_readable_row_is_an_error(csv_folder: Path, tmp_path
 def test_a_file_that_changed_since_it_was_planned_is_refused(
     csv_folder: Path, tmp_path: Path
 ) -> None:
-    source = tmp_path / "sun.csv"
-    shutil.copy(csv_folder / "sun.csv", source)
-    size = source.stat().st_size
-    task = WindowTask(
-        tmp_path / "store", source, size, "sun", Window(0, 10), 0, 0, DEFAULT_SALT, 5
-    )
-    whole = source.read_bytes()
-    source.write_bytes(whole[: size // 2])
+    source = tmp_path / "csv" / "sun.csv"
+    source.parent.mkdir()
+    header, _, body = (csv_folder / "sun.csv").read_bytes().partition(b"\n")
+    source.write_bytes(header + b"\n" + 4 * body)
+    config = IngestConfig.parse({"source": source, "store": tmp_path / "store"})
+    (found,) = find_sources(source)
+    planned = plan_source(IndexTask(found, config.selection))
+    (task,) = window_tasks(config, planned)
+    status, whole = source.stat(), source.read_bytes()
+    source.write_bytes(whole[: len(whole) // 2])
     with pytest.raises(InputError, match="changed while it was read"):
-        ingest_window(task)
-    # Cut short after its size was looked at, and padded back to it: only the rows can tell.
-    source.write_bytes(whole[:2_000].ljust(size, b"x"))
-    with pytest.raises(InputError, match=r"ended \d+ rows early"):
-        ingest_window(replace(task, window=Window(0, 140)))
-    assert not (tmp_path / "store").exists()
+        ingest_windows(task)
+    # Emptied in the middle with its size, its time and its ends as they were: the rows tell.
+    edge = 70_000
+    source.write_bytes(whole[:edge] + bytes(len(whole) - 2 * edge) + whole[-edge:])
+    os.utime(source, ns=(status.st_atime_ns, status.st_mtime_ns))
+    with pytest.raises(InputError, match=r"ended [\d,]+ rows early"):
+        ingest_windows(task)
+    assert not (tmp_path / "store" / "receipts").exists()
 
 
 def test_a_store_that_lost_or_changed_a_file_is_refused(csv_folder: Path, tmp_path: Path) -> None:

@@ -42,7 +42,7 @@ def test_a_line_becomes_a_row() -> None:
 @pytest.mark.parametrize(
     ("old", "new", "reason"),
     [
-        ("[[[1, 2], [3, 4]]]", "[[[1, 2], [3, 4]]", "drawing is not JSON"),
+        ("[[[1, 2], [3, 4]]]", "[[[1, 2], [3, 4]]", "brackets of the drawing do not balance"),
         ("[[[1, 2], [3, 4]]]", "[]", "drawing has no stroke"),
         ("[[[1, 2], [3, 4]]]", "7", "drawing has no stroke"),
         ("[[[1, 2], [3, 4]]]", "[[[1, 2]]]", "stroke is not a pair of x and y"),
@@ -52,17 +52,17 @@ def test_a_line_becomes_a_row() -> None:
         ("[[[1, 2], [3, 4]]]", "[[[1, 256], [3, 4]]]", "coordinate is outside 0..255"),
         ("[[[1, 2], [3, 4]]]", "[[[1, -2], [3, 4]]]", "coordinate is outside 0..255"),
         ("[[[1, 2], [3, 4]]]", "[[[1, 2.5], [3, 4]]]", "coordinate is not an integer"),
-        ("[[[1, 2], [3, 4]]]", "[[[1, true], [3, 4]]]", "coordinate is not an integer"),
-        ("[[[1, 2], [3, 4]]]", "[" * 100_000, "drawing is not JSON"),
-        ("5666841479348224", "", "key_id is not a number"),
-        ("5666841479348224", "-5", "key_id is not a number"),
+        ("[[[1, 2], [3, 4]]]", "[[[1, true], [3, 4]]]", "coordinate is not a number"),
+        ("[[[1, 2], [3, 4]]]", "[" * 100_000, "brackets of the drawing do not balance"),
+        ("5666841479348224", "", "key_id is missing"),
+        ("5666841479348224", "-5", "key_id is negative"),
         ("5666841479348224", "18446744073709551616", "key_id is over 64 bits"),
         ("True", "yes", "recognized is neither True nor False"),
         ("2017-03-08", "2017-13-08", "timestamp is not a date and time"),
         (",cat", ",dog", "word is not that of the file"),
-        (",cat", ",cat,more", "line has another number of fields than the header"),
-        ("US,", 'US,"', "line is not CSV"),
-        (GOOD, "\n", "line has another number of fields than the header"),
+        (",cat", ",cat,more", "line has more fields than the header"),
+        ("US,", 'US,"', "quotes are misplaced"),
+        (GOOD, "\n", "line is empty"),
     ],
 )
 def test_a_bad_line_is_refused_with_its_reason(old: str, new: str, reason: str) -> None:

@@ -4,33 +4,32 @@ The test file is read in pieces, so memory does not grow with it. A row whose dr
 read is answered with the three most common words and listed.
 """
 
+import sys
 from collections.abc import Iterator
 from dataclasses import dataclass
-from itertools import islice
 from pathlib import Path
 
 import numpy as np
 import torch
 
-from quickdraw_core.drawing import DrawingBatch, Int64Array
+from quickdraw_core.drawing import Int64Array
 from quickdraw_core.errors import ConfigError, InputError
 from quickdraw_core.evaluation.model import TrainedModel
-from quickdraw_core.formats.kaggle import (
-    Header,
-    ParsedRows,
-    Rejected,
-    RowError,
-    parse_lines,
-    read_key_id,
-)
+from quickdraw_core.formats.detect import Layout
+from quickdraw_core.formats.kaggle import Header, read_key_id
+from quickdraw_core.formats.readers import reader_for
+from quickdraw_core.formats.rows import Rejected, RowError, Rows
+from quickdraw_core.ingest.blocks import go_to, window_blocks
 from quickdraw_core.ingest.row_index import index_rows
+from quickdraw_core.ingest.windows import Window
 from quickdraw_core.labels import underscored
 from quickdraw_core.loading.prefetch import prefetched
 from quickdraw_core.modeling.ranking import top_guesses
 from quickdraw_core.progress import progress
 from quickdraw_core.render.encodings import render
+from quickdraw_core.sources.files import SourceFile
+from quickdraw_core.sources.find import find_sources
 
-REQUIRED_COLUMNS = ("key_id", "drawing")
 _CHUNK_ROWS = 1_024
 
 
@@ -50,17 +49,18 @@ def write_submission(model: TrainedModel, test_csv: Path, out: Path) -> Submissi
     """
     unreadable: list[Rejected] = []
     rows = 0
-    header, total = _open(test_csv)
+    source = _open(test_csv)
     if not out.parent.is_dir():
         raise ConfigError(f"no folder {out.parent} to write {out.name} to; make it first")
     temporary = out.with_name(f".{out.name}.tmp")
     try:
         with (
             temporary.open("w", encoding="utf-8", newline="\n") as file,
-            progress("predict", total, "drawings") as bar,
+            progress("predict", index_rows(source).rows, "drawings") as bar,
         ):
             file.write("key_id,word\n")
-            for first_line, parsed, rejected in prefetched(_chunks(test_csv, header), 4):
+            header = Header(source.shape.header or ())
+            for first_line, parsed, rejected in prefetched(_chunks(source), 4):
                 unreadable += rejected
                 for key_id, labels in _answers(model, first_line, parsed, rejected, header):
                     words = " ".join(underscored(model.label_map.words[g]) for g in labels)
@@ -73,32 +73,33 @@ def write_submission(model: TrainedModel, test_csv: Path, out: Path) -> Submissi
     return SubmissionResult(out, rows, unreadable)
 
 
-def _open(test_csv: Path) -> tuple[Header, int]:
-    try:
-        with test_csv.open("rb") as file:
-            header = Header.parse(file.readline(), REQUIRED_COLUMNS, test_csv)
-        return header, index_rows(test_csv).rows
-    except OSError as error:
-        raise InputError(
-            f"cannot read {test_csv}: {error.strerror}; give Kaggle's test_simplified.csv"
-        ) from error
+def _open(test_csv: Path) -> SourceFile:
+    sources = find_sources(test_csv)
+    if len(sources) != 1 or sources[0].shape.layout is not Layout.CSV:
+        raise InputError(f"{test_csv} is not one CSV; give Kaggle's test_simplified.csv")
+    return sources[0]
 
 
-def _chunks(test_csv: Path, header: Header) -> Iterator[tuple[int, ParsedRows, list[Rejected]]]:
+def _chunks(source: SourceFile) -> Iterator[tuple[int, Rows, list[Rejected]]]:
     """(number of the first line, rows, rejected) of each piece of the file."""
-    with test_csv.open("rb") as file:
-        file.readline()
-        line = 2
-        while lines := list(islice(file, _CHUNK_ROWS)):
-            parsed, rejected = parse_lines(lines, header, line, word=None)
-            yield line, parsed, rejected
-            line += len(lines)
+    reader = reader_for(source.shape, None)
+    with source.open() as file:
+        go_to(file, source.shape.data_offset, source.sequential)
+        for block in window_blocks(file, reader, 0, Window(0, sys.maxsize)):
+            start, row = 0, block.row
+            while start < len(block.data):
+                end, rows = reader.skip(block.data, start, _CHUNK_ROWS)
+                if not rows:  # the last row, cut off
+                    end, rows = len(block.data), 1
+                first_line = row + reader.first_line
+                yield first_line, *reader.read(block.data[start:end], first_line)
+                start, row = end, row + rows
 
 
 def _answers(
     model: TrainedModel,
     first_line: int,
-    parsed: ParsedRows,
+    parsed: Rows,
     rejected: list[Rejected],
     header: Header,
 ) -> Iterator[tuple[int, Int64Array]]:
@@ -110,16 +111,15 @@ def _answers(
         if line in refused:
             yield _key_id(refused[line], header), model.most_common_labels()
         else:
-            yield parsed.key_ids[seen], guesses[seen]
+            yield int(parsed.key_ids[seen]), guesses[seen]
             seen += 1
 
 
-def _guess(model: TrainedModel, parsed: ParsedRows) -> Int64Array:
+def _guess(model: TrainedModel, parsed: Rows) -> Int64Array:
     """Labels guessed, best first, int64 [n, 3]."""
     if not len(parsed):
         return np.empty((0, 0), np.int64)
-    batch = DrawingBatch.from_packed(parsed.x, parsed.y, parsed.stroke_lengths)
-    images = render(batch, model.config.encoding, model.config.side_px)
+    images = render(parsed.drawings, model.config.encoding, model.config.side_px)
     return top_guesses(model.logits(torch.from_numpy(images))).numpy()
 
 

@@ -3,6 +3,8 @@
     countrycode,drawing,key_id,recognized,timestamp,word      train_simplified/<word>.csv
     key_id,countrycode,drawing                                test_simplified.csv
 
+The raw pair of the same has the same columns; a stroke is `[[x, …], [y, …], [t, …]]`.
+
 In: lines as bytes. Out: columns (`ParsedRows`) and, for each line that cannot be read, a
 `Rejected` with its reason, so that lines in = rows out + rejected. The format holds no line
 break inside a field, so a line is a row, and a stray quote costs that line alone.
@@ -11,34 +13,34 @@ break inside a field, so a line is a row, and a stray quote costs that line alon
 import csv
 import json
 from collections.abc import Iterable, Sequence
-from dataclasses import dataclass, field
-from datetime import UTC, datetime, timedelta
+from dataclasses import dataclass
 
-from quickdraw_core.drawing import Stroke
+import numpy as np
+import numpy.typing as npt
+
+from quickdraw_core.drawing import Int64Array, Stroke, UInt8Array
 from quickdraw_core.errors import InputError, nearest
-from quickdraw_core.labels import spaced
+from quickdraw_core.formats.fields import parse_key_id, parse_timestamp
+from quickdraw_core.formats.kaggle_scan import COLUMN_CODES, PASSED_OVER, scan_lines
+from quickdraw_core.formats.raw import pack_raw_strokes
+from quickdraw_core.formats.raw_scan import make_raw_room
+from quickdraw_core.formats.reader import LineReader, quoted, read_lines
+from quickdraw_core.formats.rows import ParsedRows, Rejected, RowError, Rows
+from quickdraw_core.formats.scan import Columns
+from quickdraw_core.formats.strokes import pack_strokes
+from quickdraw_core.labels import spaced, underscored
 
 TRAIN_COLUMNS = ("countrycode", "drawing", "key_id", "recognized", "timestamp", "word")
 TEST_COLUMNS = ("key_id", "countrycode", "drawing")
+ROW_COLUMNS = ("key_id", "drawing")
+"""What a row cannot do without."""
 
-_EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
-_MICROSECOND = timedelta(microseconds=1)
 _RECOGNIZED = {"True": True, "False": False, "None": None, "": None}
-_DRAWING_CHARACTERS = frozenset("0123456789[], ")
-_MAX_STROKE_POINTS = 65_535
-
-
-class RowError(ValueError):
-    """A line that holds no readable drawing; the message is the reason, without the text."""
-
-
-@dataclass(frozen=True)
-class Rejected:
-    """A refused line: its number in the file (the header is line 1), why, and its text."""
-
-    line: int
-    reason: str
-    text: str
+_UNFIT_CHARACTERS = {
+    "\ufeff": "a byte order mark",
+    "\0": "a NUL byte",
+    "\r": "a lone carriage return",
+}
 
 
 @dataclass(frozen=True)
@@ -49,9 +51,15 @@ class Header:
 
     @classmethod
     def parse(cls, line: bytes, required: Sequence[str], path: object) -> "Header":
-        """Reads a header line; missing columns are an `InputError` that names `path`."""
+        """Reads a header line.
+
+        Raises `InputError`, naming `path`, where a required column is missing or stands twice.
+        """
         text = line.decode("utf-8-sig", errors="replace").rstrip("\r\n")
-        columns = tuple(name.strip() for name in next(csv.reader([text]), []))
+        try:
+            columns = tuple(name.strip() for name in next(csv.reader([text]), []))
+        except csv.Error:
+            columns = (text,)
         missing = [name for name in required if name not in columns]
         if missing:
             found = ", ".join(columns)[:120] or "an empty line"
@@ -60,90 +68,34 @@ class Header:
                 f"{path} lacks the column {missing[0]!r}: its header is {found}; "
                 f"Kaggle's CSV needs {', '.join(required)}"
             )
+        for name in required:
+            if columns.count(name) > 1:
+                raise InputError(f"{path} has the column {name!r} twice; remove or rename one")
         return cls(columns)
 
 
-@dataclass
-class ParsedRows:
-    """Columns of N rows, in the file's order; drawings as the store's packed bytes.
+def parse_drawing(text: str, raw: bool = False) -> tuple[bytes, bytes, bytes]:
+    """Packs a drawing's JSON as (x, y, stroke lengths); a raw one is simplified.
 
-    x and y: the coordinates of all points of a drawing, one byte each; stroke_lengths: points
-    a stroke, little-endian uint16; timestamps_us: microseconds since 1970 UTC.
-    """
-
-    key_ids: list[int] = field(default_factory=list)
-    countrycodes: list[str | None] = field(default_factory=list)
-    recognized: list[bool | None] = field(default_factory=list)
-    timestamps_us: list[int | None] = field(default_factory=list)
-    x: list[bytes] = field(default_factory=list)
-    y: list[bytes] = field(default_factory=list)
-    stroke_lengths: list[bytes] = field(default_factory=list)
-
-    def __len__(self) -> int:
-        return len(self.key_ids)
-
-
-def parse_drawing(text: str) -> tuple[bytes, bytes, bytes]:
-    """Packs a drawing's JSON, `[[[x, …], [y, …]], …]`, as (x, y, stroke lengths).
-
-    Raises `RowError` when it is not a non-empty list of strokes of as many x as y, all of
-    them integers 0..255.
+    Raises `RowError`, as `pack_strokes` and `pack_raw_strokes` do and when it is not JSON.
     """
     try:
         strokes = json.loads(text)
     except (ValueError, RecursionError) as error:
-        raise RowError("drawing is not JSON") from error
-    if not isinstance(strokes, list) or not strokes:
-        raise RowError("drawing has no stroke")
-    xs, ys, lengths = bytearray(), bytearray(), bytearray()
-    for stroke in strokes:
-        x, y = _parse_stroke(stroke)
-        xs += x
-        ys += y
-        lengths += len(x).to_bytes(2, "little")
-    if not _DRAWING_CHARACTERS.issuperset(text):
-        raise RowError("coordinate is not an integer")  # true and false count as int in Python
-    return bytes(xs), bytes(ys), bytes(lengths)
+        raise RowError(_why_not_json(text, error)) from error
+    return pack_raw_strokes(strokes) if raw else pack_strokes(strokes)
 
 
-def _parse_stroke(stroke: object) -> tuple[bytes, bytes]:
-    if not isinstance(stroke, list) or len(stroke) != 2:
-        raise RowError("stroke is not a pair of x and y")
-    if not all(isinstance(axis, list) for axis in stroke):
-        raise RowError("stroke is not a pair of x and y")
-    if len(stroke[0]) != len(stroke[1]):
-        raise RowError("x and y differ in length")
-    if not stroke[0]:
-        raise RowError("stroke is empty")
-    if len(stroke[0]) > _MAX_STROKE_POINTS:
-        raise RowError("stroke has more than 65535 points")
-    try:
-        return bytes(stroke[0]), bytes(stroke[1])
-    except ValueError as error:
-        raise RowError("coordinate is outside 0..255") from error
-    except TypeError as error:
-        raise RowError("coordinate is not an integer") from error
-
-
-def _parse_key_id(text: str) -> int:
-    if not (text.isascii() and text.isdigit()):
-        raise RowError("key_id is not a number")
-    value = int(text) if len(text) <= 20 else 1 << 64
-    if value >= 1 << 64:
-        raise RowError("key_id is over 64 bits")
-    return value
-
-
-def _parse_timestamp(text: str) -> int | None:
-    if not text:
-        return None
-    try:
-        moment = datetime.fromisoformat(text.removesuffix(" UTC"))
-    except ValueError as error:
-        raise RowError("timestamp is not a date and time") from error
-    if moment.tzinfo is None:  # Kaggle's times are UTC, unsaid
-        moment = moment.replace(tzinfo=UTC)
-    return (moment - _EPOCH) // _MICROSECOND
+def _why_not_json(text: str, error: Exception) -> str:
+    if not text.strip():
+        return "drawing is missing"
+    if text.count("[") != text.count("]"):
+        return "brackets of the drawing do not balance"
+    if isinstance(error, json.JSONDecodeError):
+        return "drawing is not JSON"
+    if isinstance(error, RecursionError):
+        return "drawing is nested too deeply"
+    return "coordinate has too many digits"  # for Python, which bounds them for security
 
 
 def _parse_recognized(text: str) -> bool | None:
@@ -156,54 +108,121 @@ def _parse_recognized(text: str) -> bool | None:
 def _split(line: bytes, header: Header) -> dict[str, str]:
     """Fields of one line by column name."""
     try:
-        text = line.decode()
+        text = line.decode().rstrip("\r\n")
     except UnicodeDecodeError as error:
         raise RowError("line is not UTF-8") from error
+    if not text:
+        raise RowError("line is empty")
+    for character, name in _UNFIT_CHARACTERS.items():
+        if character in text:
+            raise RowError(f"line holds {name}")
     try:
-        fields = next(csv.reader([text.rstrip("\r\n")], strict=True), [])
+        fields = next(csv.reader([text], strict=True))
     except csv.Error as error:
-        raise RowError("line is not CSV") from error
+        unended = "unexpected end of data" in str(error)
+        raise RowError("line ends inside quotes" if unended else "quotes are misplaced") from error
     if len(fields) != len(header.columns):
-        raise RowError("line has another number of fields than the header")
+        which = "fewer" if len(fields) < len(header.columns) else "more"
+        raise RowError(f"line has {which} fields than the header")
     return dict(zip(header.columns, fields, strict=True))
 
 
+def _parse_line(line: bytes, header: Header, word: str | None, raw: bool) -> ParsedRows:
+    """The one row of a line. Raises `RowError`."""
+    fields = _split(line, header)
+    key_id = parse_key_id(fields["key_id"])
+    recognized = _parse_recognized(fields.get("recognized", ""))
+    timestamp_us = parse_timestamp(fields.get("timestamp", ""))
+    if word is not None and spaced(fields.get("word", word)) != spaced(word):
+        raise RowError("word is not that of the file")
+    x, y, stroke_lengths = parse_drawing(fields["drawing"], raw)
+    countrycode = fields.get("countrycode") or None
+    return ParsedRows(
+        [key_id], [countrycode], [recognized], [timestamp_us], [x], [y], [stroke_lengths]
+    )
+
+
 def parse_lines(
-    lines: Iterable[bytes], header: Header, first_line: int, word: str | None
+    lines: Iterable[bytes], header: Header, first_line: int, word: str | None, raw: bool = False
 ) -> tuple[ParsedRows, list[Rejected]]:
     """Reads data lines; `first_line` is the number of the first one (2 right after the header).
 
-    With `word` each row must carry that word, spaces or underscores. Columns that the header
-    lacks come out as nulls. Lines = rows + rejected, always.
+    With `word` each row must carry that word, spaces or underscores. With `raw` drawings are
+    raw. Columns that the header lacks come out as nulls. Lines = rows + rejected, always.
     """
     csv.field_size_limit(1 << 30)
     rows, rejected = ParsedRows(), []
     for number, line in enumerate(lines, first_line):
         try:
-            fields = _split(line, header)
-            key_id = _parse_key_id(fields["key_id"])
-            recognized = _parse_recognized(fields.get("recognized", ""))
-            timestamp_us = _parse_timestamp(fields.get("timestamp", ""))
-            if word is not None and spaced(fields["word"]) != word:
-                raise RowError("word is not that of the file")
-            x, y, stroke_lengths = parse_drawing(fields["drawing"])
+            rows.extend(_parse_line(line, header, word, raw))
         except RowError as error:
-            text = line.rstrip(b"\r\n").decode(errors="backslashreplace")
-            rejected.append(Rejected(number, str(error), text))
-            continue
-        rows.key_ids.append(key_id)
-        rows.countrycodes.append(fields.get("countrycode") or None)
-        rows.recognized.append(recognized)
-        rows.timestamps_us.append(timestamp_us)
-        rows.x.append(x)
-        rows.y.append(y)
-        rows.stroke_lengths.append(stroke_lengths)
+            rejected.append(Rejected(number, str(error), quoted(line)))
     return rows, rejected
+
+
+@dataclass(frozen=True)
+class KaggleReader(LineReader):
+    """Reads the rows of one CSV: a `RowReader`.
+
+    word: what each row must say, or None. raw: whether a stroke is x, y and t, not x and y; such
+    drawings are simplified. Raises `InputError` for a word that no line can hold, and for a
+    header without `ROW_COLUMNS`.
+    """
+
+    header: Header
+    word: str | None
+    raw: bool = False
+
+    first_line = 2
+
+    def __post_init__(self) -> None:
+        for name in ROW_COLUMNS:
+            if name not in self.header.columns:
+                raise InputError(f"a CSV of drawings needs the column {name!r}; add it")
+        word = self.word or ""
+        if any(c in "\n\r\0\ufeff" or "\ud800" <= c <= "\udfff" for c in word):
+            raise InputError(
+                f"no line of a CSV can hold the word {word!r}: it has a line break, or one "
+                "that is no character; rename the file"
+            )
+
+    def read(self, block: UInt8Array, first_line: int) -> tuple[Rows, list[Rejected]]:
+        """See `RowReader.read`."""
+        codes = self.codes()
+        word = spaced(self.word or "")
+        spellings = _field(word), _field(underscored(word))
+        raw = make_raw_room() if self.raw else None
+
+        def scan(block: UInt8Array, columns: Columns, left: Int64Array) -> tuple[int, int]:
+            return scan_lines(block, codes, *spellings, raw, columns, left)
+
+        def tolerate(line: bytes, number: int) -> tuple[ParsedRows, list[Rejected]]:
+            return parse_lines([line], self.header, number, self.word, self.raw)
+
+        return read_lines(block, first_line, scan, tolerate)
+
+    def codes(self) -> npt.NDArray[np.int8]:
+        """What `scan_lines` calls the columns; of two with one name the last one counts."""
+        names = self.header.columns
+        codes = [
+            PASSED_OVER if name in names[place + 1 :] else COLUMN_CODES.get(name, PASSED_OVER)
+            for place, name in enumerate(names)
+        ]
+        if self.word is None:
+            codes = [PASSED_OVER if code == COLUMN_CODES["word"] else code for code in codes]
+        return np.array(codes, np.int8)
+
+
+def _field(text: str) -> UInt8Array:
+    """A text as CSV writes it: its bytes, UTF-8."""
+    if "," in text or '"' in text:
+        text = '"' + text.replace('"', '""') + '"'
+    return np.frombuffer(text.encode(), np.uint8)
 
 
 def read_key_id(text: str, header: Header) -> int:
     """The key_id of a line that was rejected for something else. Raises `RowError`."""
-    return _parse_key_id(_split(text.encode(), header)["key_id"])
+    return parse_key_id(_split(text.encode(), header)["key_id"])
 
 
 def format_drawing(strokes: Sequence[Stroke]) -> str:

@@ -1,6 +1,7 @@
 """The ingest stage's configuration."""
 
 from pathlib import Path
+from typing import Any
 
 from pydantic import Field, field_validator
 
@@ -13,7 +14,9 @@ from quickdraw_core.store.holdout import DEFAULT_SALT
 class IngestConfig(Config):
     """What to read, which rows, where to, and how much is held out."""
 
-    source: Path = Field(description="folder of Kaggle CSVs, one a class: <word>.csv")
+    source: tuple[str, ...] = Field(
+        description="folders, globs, files or addresses (s3://, gs://, https://) to read"
+    )
     store: Path = Field(
         Path("store"), description="folder of the store to make or bring up to date"
     )
@@ -30,9 +33,25 @@ class IngestConfig(Config):
         0.05, ge=0, lt=0.5, description="share of the drawings held out as validation"
     )
     salt: int = Field(DEFAULT_SALT, ge=0, lt=1 << 64, description="salt of the holdout rule")
-    dask: str = Field("local", description="local, or a scheduler's address: tcp://host:8786")
-    workers: int | None = Field(None, ge=1, description="local processes; none: one a core")
+    max_rejected: float = Field(
+        0.01, ge=0, le=1, description="share of a file's rows that may be unreadable"
+    )
+    dask: str = Field(
+        "local",
+        description="local (threads), processes, or a scheduler's address: tcp://host:8786",
+    )
+    workers: int | None = Field(
+        None, ge=1, description="local threads or processes; none: one a core"
+    )
     fresh: bool = Field(False, description="make the store anew, with new holdout shares")
+
+    @field_validator("source", mode="before")
+    @classmethod
+    def _one_source_is_a_list(cls, value: Any) -> Any:
+        values = [value] if isinstance(value, str | Path) else value
+        if not isinstance(values, list | tuple) or not values:
+            raise ValueError("must name at least one folder, file, glob or address")
+        return tuple(str(v) if isinstance(v, Path) else v for v in values)
 
     @field_validator("rows")
     @classmethod
@@ -46,8 +65,10 @@ class IngestConfig(Config):
     @field_validator("dask")
     @classmethod
     def _dask_has_a_form(cls, value: str) -> str:
-        if value != "local" and "://" not in value:
-            raise ValueError("must be local or an address such as tcp://scheduler:8786")
+        if value not in ("local", "processes") and "://" not in value:
+            raise ValueError(
+                "must be local, processes or an address such as tcp://scheduler:8786"
+            )
         return value
 
     @property

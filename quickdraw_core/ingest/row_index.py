@@ -1,59 +1,120 @@
-"""Where the rows of a file begin, so that a window costs its own rows and not those before it."""
+"""Where the rows of a file begin, so that a window costs its own rows and not those before it.
 
-from collections.abc import Iterator
-from dataclasses import dataclass
+An index is found by one scan and kept in the user's cache folder until the file changes.
+"""
+
+import hashlib
+import json
+import os
+from contextlib import suppress
+from dataclasses import asdict, dataclass
 from pathlib import Path
 
-import numpy as np
+from quickdraw_core.errors import InputError
+from quickdraw_core.files import write_aside
+from quickdraw_core.formats.readers import reader_for
+from quickdraw_core.ingest.blocks import RowTooLongError, go_to, window_blocks
+from quickdraw_core.ingest.windows import STRIDE, Window
+from quickdraw_core.sources.files import SourceFile
 
-from quickdraw_core.ingest.windows import Window
+INDEX_VERSION = 1
 
-STRIDE = 4_096
-"""One row in so many has its byte offset kept."""
-
-_BLOCK_BYTES = 1 << 24
-_NEWLINE = ord("\n")
+_BLOCK_BYTES = 16 << 20
+_ALL_ROWS = 1 << 62
 
 
 @dataclass(frozen=True)
 class RowIndex:
-    """offsets[k]: byte where data row `k * STRIDE` begins; rows: data rows in all."""
+    """offsets[k]: byte (of the decompressed file) where data row `k * STRIDE` begins; rows:
+    data rows found; end: the byte after the last one; complete: the file holds no more.
+    """
 
     rows: int
     offsets: tuple[int, ...]
+    end: int
+    complete: bool = True
+
+    def start_of(self, row: int) -> tuple[int, int]:
+        """A place to read from in order to reach `row`: (its byte, the row that begins there)."""
+        block = min(row // STRIDE, len(self.offsets) - 1)
+        return self.offsets[block], block * STRIDE
+
+    def end_of(self, row: int) -> int:
+        """A byte at or behind the end of row `row - 1`."""
+        block = -(-row // STRIDE)
+        return self.offsets[block] if block < len(self.offsets) else self.end
 
 
-def index_rows(path: Path) -> RowIndex:
-    """Scans a file once for line ends. A last line without one counts as a row."""
-    header_end = None
-    rows, offsets, position, ends_open = 0, [], 0, False
-    with path.open("rb") as file:
-        while block := file.read(_BLOCK_BYTES):
-            ends = np.flatnonzero(np.frombuffer(block, np.uint8) == _NEWLINE) + 1 + position
-            if header_end is None and len(ends):
-                header_end = int(ends[0])
-                offsets.append(header_end)
-                ends = ends[1:]
-            if header_end is not None and len(ends):
-                # The k-th line end closes row k - 1 and begins row k.
-                first = -(rows + 1) % STRIDE
-                offsets.extend(int(end) for end in ends[first::STRIDE])
-                rows += len(ends)
-            position += len(block)
-            ends_open = block[-1] != _NEWLINE
-    if header_end is not None and ends_open:
-        rows += 1
-    return RowIndex(rows, tuple(offsets))
+def index_rows(source: SourceFile, enough: int | None = None) -> RowIndex:
+    """The index of a source: from the cache where it fits the file as it is, else by a scan.
+
+    enough: rows after which the scan may stop; then the index is not complete, and not kept.
+    A last row that is cut off counts as a row. Raises `InputError` naming the file.
+    """
+    path = _cache_folder() / f"{hashlib.sha256(source.address.encode()).hexdigest()[:32]}.json"
+    facts = {
+        "version": INDEX_VERSION,
+        "address": source.address,
+        "stamp": asdict(source.stamp),
+        "layout": source.shape.layout,
+        "data_offset": source.shape.data_offset,
+        "stride": STRIDE,
+    }
+    index = _cached(path, facts)
+    if index is None:
+        index = _scan(source, enough)
+        # It might be that of another content, which the stamp does not stand for.
+        if index.complete and source.current_stamp() == source.stamp:
+            _keep(path, facts, index)
+    return index
 
 
-def read_window(path: Path, offset: int, offset_row: int, window: Window) -> Iterator[bytes]:
-    """Lines of a window; `offset` is the byte where data row `offset_row` <= skiprows begins."""
-    with path.open("rb") as file:
-        file.seek(offset)
-        for _ in range(window.skiprows - offset_row):
-            file.readline()
-        for _ in range(window.nrows):
-            line = file.readline()
-            if not line:
-                return
-            yield line
+def _scan(source: SourceFile, enough: int | None) -> RowIndex:
+    reader = reader_for(source.shape, source.word)
+    offsets: list[int] = []
+    rows, position = 0, source.shape.data_offset
+    try:
+        with source.open() as file:
+            go_to(file, position, source.sequential)
+            for block in window_blocks(file, reader, 0, Window(0, _ALL_ROWS), _BLOCK_BYTES):
+                start, row = 0, block.row
+                while row < block.row + block.rows:
+                    if row % STRIDE == 0:
+                        offsets.append(position + start)
+                    start, passed = reader.skip(block.data, start, STRIDE - row % STRIDE)
+                    row += max(1, passed)  # none is passed where the last row is cut off
+                position += len(block.data)
+                rows += block.rows
+                if enough is not None and rows >= enough:
+                    return RowIndex(rows, tuple(offsets), position, complete=False)
+    except RowTooLongError as error:
+        raise InputError(f"{source.address}: {error}; it is no {source.shape.layout}") from error
+    except OSError as error:
+        raise InputError(
+            f"cannot read {source.address}: {error.strerror or error}; ingest again"
+        ) from error
+    return RowIndex(rows, tuple(offsets), position)
+
+
+def _cache_folder() -> Path:
+    """`QUICKDRAW_CACHE`, else the user's cache folder."""
+    ours = os.environ.get("QUICKDRAW_CACHE")
+    home = os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache"
+    return (Path(ours) if ours else Path(home) / "quickdraw") / "rows"
+
+
+def _cached(path: Path, facts: dict[str, object]) -> RowIndex | None:
+    try:
+        found = json.loads(path.read_text(encoding="utf-8"))
+        if {name: found[name] for name in facts} != facts:
+            return None
+        index = RowIndex(int(found["rows"]), tuple(map(int, found["offsets"])), int(found["end"]))
+        return index if len(index.offsets) == -(-index.rows // STRIDE) else None
+    except (OSError, ValueError, KeyError, TypeError):
+        return None
+
+
+def _keep(path: Path, facts: dict[str, object], index: RowIndex) -> None:
+    """Without a place for it, each run scans anew."""
+    with suppress(OSError):
+        write_aside(path, json.dumps(facts | asdict(index)), sync=False)

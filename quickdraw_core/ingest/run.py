@@ -1,44 +1,43 @@
 """The ingest stage: sources → windows → Dask → store.
 
-Everything that can be wrong with the request is found before any work starts. The manifest is
-written last; until then the store counts as unfinished.
+Everything that can be wrong with the request is found before any work starts. Each finished
+window leaves a receipt, so that a run that ends early costs only what was not finished. The
+manifest is written last; until then the store counts as unfinished.
 """
 
-import logging
-import os
-from collections.abc import Iterable, Iterator
-from dataclasses import dataclass
-from itertools import islice
+from collections import deque
+from collections.abc import Iterator
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
-from quickdraw_core.errors import ConfigError, InputError, StoreError
+from quickdraw_core.errors import ConfigError, InputError, QuickdrawError, StoreError
+from quickdraw_core.formats.readers import reader_for
+from quickdraw_core.ingest.cluster import Failure, Job, cluster, run_jobs
 from quickdraw_core.ingest.config import IngestConfig
-from quickdraw_core.ingest.row_index import STRIDE, index_rows
-from quickdraw_core.ingest.window_task import Receipt, WindowTask, ingest_window, quarantine_path
-from quickdraw_core.ingest.windows import select_windows
-from quickdraw_core.labels import LabelMap
-from quickdraw_core.progress import progress
-from quickdraw_core.sources.folder import SourceFile, find_sources
-from quickdraw_core.store.holdout import HoldoutRule, choose_test_share
-from quickdraw_core.store.manifest import (
-    FORMAT_VERSION,
-    MANIFEST_NAME,
-    PREVIOUS_NAME,
-    Manifest,
-    SourceRecord,
-)
+from quickdraw_core.ingest.finish import build_manifest, remove_strangers, require_readable
+from quickdraw_core.ingest.plan import IndexTask, PlannedSource, plan_source, window_tasks
+from quickdraw_core.ingest.receipts import INGEST_VERSION, Receipt
+from quickdraw_core.ingest.window_task import WindowTask, ingest_windows, rejected_rows
+from quickdraw_core.progress import Bar, progress
+from quickdraw_core.sources.files import SourceFile
+from quickdraw_core.sources.find import find_sources
+from quickdraw_core.store.duplicates import duplicate_searches, find_duplicates
+from quickdraw_core.store.holdout import HoldoutRule
+from quickdraw_core.store.manifest import MANIFEST_NAME, PREVIOUS_NAME, Manifest
 from quickdraw_core.store.store import Store
 
-INGEST_VERSION = 1
-"""Raised when the same input and options give other bytes than before."""
-
-_TASKS_IN_FLIGHT_PER_WORKER = 3
+_SHOWN = 3
+"""Faulty files that an error message names; the rest is counted."""
 
 
 @dataclass(frozen=True)
 class IngestResult:
-    """What a finished ingest says of itself. `skipped`: everything was there already."""
+    """What a finished ingest says of itself. `skipped`: everything was there already.
+
+    windows_reused: windows of the store that an earlier run had finished; rejected_by_source:
+    rejected rows by the name of their file.
+    """
 
     store: Path
     fingerprint: str
@@ -46,6 +45,9 @@ class IngestResult:
     rows_read: int
     rows_kept: int
     rejected: dict[str, int]
+    rejected_by_source: dict[str, int]
+    windows: int
+    windows_reused: int
     test_share: float
     skipped: bool
 
@@ -53,7 +55,9 @@ class IngestResult:
 def ingest(config: IngestConfig) -> IngestResult:
     """Brings `config.store` to what `config` asks for; does nothing where it is so already.
 
-    Raises `InputError` (source), `StoreError` (target) or `ConfigError` before work starts.
+    Raises `InputError` (source), `StoreError` (target) or `ConfigError` before work starts;
+    later `InputError` for files that turn out unreadable, once all others are done, and
+    `ClusterError` where Dask is lost.
     """
     sources = check(config)
     previous = None if config.fresh else _previous(config.store)
@@ -61,24 +65,15 @@ def ingest(config: IngestConfig) -> IngestResult:
         _check_rule(config, previous.holdout)
     options = _options(config)
     if previous is not None and _is_current(previous, options, sources) and _is_intact(config):
-        return _result(config.store, previous, skipped=True)
+        require_readable(previous.sources, config.max_rejected, config.store)
+        return _result(config.store, previous, len(previous.files), skipped=True)
 
-    tasks, records = _plan(config, sources)
-    if not tasks:
-        raise InputError(f"the {len(sources)} CSV files of {config.source} hold no data row")
-    receipts = list(_run(config, tasks))
-    manifest = Manifest(
-        format_version=FORMAT_VERSION,
-        options=options,
-        label_map=LabelMap.of(source.word for source in sources),
-        holdout=previous.holdout if previous else _holdout(config, receipts),
-        sources=records,
-        files=sorted((receipt.file for receipt in receipts), key=lambda f: f.path),
-    )
-    _check_kept(manifest)
-    _remove_strangers(config.store, manifest)
+    planned, receipts, reused = _run(config, sources)
+    manifest = build_manifest(config, options, planned, receipts, previous)
+    require_readable(manifest.sources, config.max_rejected, config.store)
+    remove_strangers(config.store, manifest)
     manifest.write(config.store)
-    return _result(config.store, manifest, skipped=False)
+    return _result(config.store, manifest, reused, skipped=False)
 
 
 def check(config: IngestConfig) -> list[SourceFile]:
@@ -99,7 +94,7 @@ def _check_target(store: Path) -> None:
     if store.exists() and not store.is_dir():
         raise StoreError(f"{store} is a file; give a folder for the store")
     if store.is_dir():
-        ours = {MANIFEST_NAME, PREVIOUS_NAME, "drawings", "quarantine", "pack"}
+        ours = {MANIFEST_NAME, PREVIOUS_NAME, "drawings", "quarantine", "receipts", "pack"}
         strangers = [p.name for p in store.iterdir() if p.name not in ours and p.name[0] != "."]
         if strangers:
             raise StoreError(
@@ -119,7 +114,7 @@ def _previous(store: Path) -> Manifest | None:
 def _is_intact(config: IngestConfig) -> bool:
     try:
         Store.open(config.store).verify()
-    except StoreError:
+    except (StoreError, OSError):
         return False
     return True
 
@@ -136,154 +131,135 @@ def _check_rule(config: IngestConfig, rule: HoldoutRule) -> None:
 
 
 def _is_current(previous: Manifest, options: dict[str, Any], sources: list[SourceFile]) -> bool:
-    recorded = {(s.path, s.word, s.size_bytes, s.mtime_ns) for s in previous.sources}
-    found = {(str(s.path), s.word, s.size_bytes, s.mtime_ns) for s in sources}
+    recorded = {(s.location, s.word, s.size_bytes, s.mtime_ns, s.head_tail_sha256) for s in
+                previous.sources}  # fmt: skip
+    stamps = [(s, s.stamp) for s in sources]
+    found = {
+        (s.location, s.word, stamp.size_bytes, stamp.mtime_ns, stamp.head_tail_sha256)
+        for s, stamp in stamps
+    }
     return previous.options == options and recorded == found
 
 
-def _plan(
+def _run(
     config: IngestConfig, sources: list[SourceFile]
-) -> tuple[list[WindowTask], list[SourceRecord]]:
-    """Counts the rows of each source and lays out its windows."""
-    tasks, records = [], []
-    with progress("plan", len(sources), "files") as bar:
-        for source in sources:
-            index = index_rows(source.path)
-            for window in select_windows(config.selection, index.rows, source.word, config.seed):
-                block = window.skiprows // STRIDE
-                task = WindowTask(
-                    store=config.store.absolute(),
-                    source=source.path,
-                    source_size_bytes=source.size_bytes,
-                    word=source.word,
-                    window=window,
-                    offset=index.offsets[block],
-                    offset_row=block * STRIDE,
-                    salt=config.salt,
-                    smallest=config.test_per_class,
-                )
-                tasks.append(task)
-            records.append(
-                SourceRecord(
-                    path=str(source.path),
-                    word=source.word,
-                    size_bytes=source.size_bytes,
-                    mtime_ns=source.mtime_ns,
-                    rows=index.rows,
-                )
-            )
-            bar.advance(1)
-    return tasks, records
-
-
-def _run(config: IngestConfig, tasks: list[WindowTask]) -> Iterator[Receipt]:
-    """Runs the windows on Dask; yields receipts as they come."""
-    rows = sum(task.window.nrows for task in tasks)
-    with progress("ingest", rows, "rows") as bar, _client(config) as client:
+) -> tuple[list[PlannedSource], list[Receipt], int]:
+    """All windows of all sources, and how many of them were there already."""
+    with cluster(config) as client:
         # From here on the old manifest no longer says what is there. It is kept aside, since its
         # holdout rule must outlive a run that is killed.
         Manifest.set_aside(config.store, keep=not config.fresh)
-        workers = max(1, len(client.scheduler_info(n_workers=-1)["workers"]))
-        for receipt in _bounded_map(client, tasks, workers * _TASKS_IN_FLIGHT_PER_WORKER):
-            bar.advance(receipt.file.rows_read)
-            yield receipt
+        run = _WindowRun(config, sources)
+        with progress("ingest", None, "rows") as bar:
+            run.ingest(client, bar)
+            run.reject_duplicates(client, bar)
+    return run.planned, list(run.receipts.values()), run.reused
 
 
-def _bounded_map(client: Any, tasks: Iterable[WindowTask], in_flight: int) -> Iterator[Receipt]:
-    """Submits at most `in_flight` windows at a time, so that the scheduler's memory is bounded."""
-    from distributed import as_completed
+class _WindowRun:
+    """The state of one run over the windows: what is planned, what is done, what failed."""
 
-    waiting = iter(tasks)
+    def __init__(self, config: IngestConfig, sources: list[SourceFile]) -> None:
+        self.config, self.sources = config, sources
+        self.planned: list[PlannedSource] = []
+        self.receipts: dict[str, Receipt] = {}
+        self.tasks: dict[str, WindowTask] = {}
+        self.failures: dict[str, QuickdrawError] = {}
+        self.reused = 0
 
-    def submit(task: WindowTask) -> Any:
-        return client.submit(ingest_window, task, pure=False, retries=1)
+    def ingest(self, client: Any, bar: Bar) -> None:
+        """Plans each source and reads its windows right after, while its pages are warm.
 
-    running = as_completed([submit(task) for task in islice(waiting, in_flight)])
-    for future in running:
-        yield future.result()
-        future.release()
-        following = next(waiting, None)
-        if following is not None:
-            running.add(submit(following))
+        A file that cannot be read costs that file; `InputError` names it once the rest is done.
+        """
+        wanted = self.config.selection
+        jobs = deque(Job(plan_source, IndexTask(s, wanted)) for s in self.sources)
+        planned_bytes, planned_rows = 0, 0
+        total_bytes = sum(source.stamp.size_bytes for source in self.sources)
+        for job, result in run_jobs(client, jobs):
+            source = job.argument.source
+            if isinstance(result, Failure):
+                self._fail(source, result.error)
+            elif isinstance(result, PlannedSource):
+                self.planned.append(result)
+                tasks = window_tasks(self.config, result)
+                jobs.extendleft(Job(ingest_windows, task) for task in reversed(tasks))
+                planned_bytes += source.stamp.size_bytes
+                planned_rows += sum(w.nrows for task in tasks for w in task.windows)
+                bar.expect(round(planned_rows * total_bytes / max(1, planned_bytes)))
+            else:
+                self._done(job.argument, result, bar)
+        bar.expect(planned_rows)
+        if self.failures:
+            raise InputError(_explain(self.failures))
+        self.planned.sort(key=lambda p: p.source.word or "")
 
+    def reject_duplicates(self, client: Any, bar: Bar) -> None:
+        """Reads the windows again in which a key_id stands that an earlier drawing has."""
+        bar.note("looking for duplicates")
+        files = sorted((r.file for r in self.receipts.values()), key=lambda f: f.path)
+        searches = duplicate_searches(self.config.store, [(f.path, f.rows) for f in files])
+        rows: dict[str, set[int]] = {}
+        for _, found in run_jobs(client, deque(Job(find_duplicates, s) for s in searches)):
+            for path, places in found.items():
+                rows.setdefault(path, set()).update(places)
+        again = [self._with_duplicates(path, places) for path, places in sorted(rows.items())]
+        for job, result in run_jobs(client, deque(Job(ingest_windows, task) for task in again)):
+            if isinstance(result, Failure):
+                self._fail(job.argument.source, result.error)
+            else:
+                self._done(job.argument, result, None)
+        bar.note("")
+        if self.failures:
+            raise InputError(_explain(self.failures))
 
-def _client(config: IngestConfig) -> Any:
-    """A Dask client: on processes of its own, or on the cluster at `config.dask`."""
-    import dask
-    from distributed import Client
+    def _done(self, task: WindowTask, receipts: list[Receipt], bar: Bar | None) -> None:
+        for receipt in receipts:
+            path = receipt.file.path
+            self.receipts[path] = receipt
+            self.tasks[path] = task
+            if bar is not None:
+                self.reused += receipt.reused
+                bar.advance(receipt.file.rows_read)
 
-    dask.config.set({"logging.distributed": "error"})
-    if config.dask != "local":
-        try:
-            return Client(config.dask, timeout="10s")
-        except (OSError, ValueError) as error:
-            raise ConfigError(
-                f"no Dask scheduler answers at {config.dask}: {error}; "
-                "start one, or use --dask local"
-            ) from error
-    # Processes, because the tolerant parser holds the interpreter lock.
-    return Client(
-        n_workers=config.workers or os.cpu_count() or 1,
-        threads_per_worker=1,
-        processes=True,
-        dashboard_address=None,
-        silence_logs=logging.ERROR,
-    )
+    def _fail(self, source: SourceFile, error: QuickdrawError) -> None:
+        if isinstance(error, StoreError):
+            raise error  # the disk is full, say: no other window fares better
+        self.failures[source.location] = error
 
-
-def _holdout(config: IngestConfig, receipts: list[Receipt]) -> HoldoutRule:
-    """The rule of a new store: shares such that every class has its test drawings."""
-    by_word: dict[str, list[int]] = {}
-    for receipt in receipts:
-        by_word.setdefault(receipt.file.word, []).extend(receipt.smallest_hashes)
-    wanted = config.test_per_class
-    nth = [sorted(h)[wanted - 1] if len(h) >= wanted else None for h in by_word.values()]
-    return HoldoutRule(
-        salt=config.salt,
-        test_share=choose_test_share(nth, config.max_test_share),
-        validation_share=config.validation_share,
-    )
-
-
-def _check_kept(manifest: Manifest) -> None:
-    """Refuses a source none of whose rows could be read: it is not what it was taken for."""
-    kept: dict[str, int] = {}
-    for file in manifest.files:
-        kept[file.word] = kept.get(file.word, 0) + file.rows
-    for source in manifest.sources:
-        if not kept.get(source.word):
-            reasons = ", ".join(
-                f"{reason} ({count})"
-                for file in manifest.files
-                if file.word == source.word
-                for reason, count in file.rejected.items()
-            )
-            raise InputError(
-                f"{source.path} gave no drawing: {source.rows} rows, "
-                f"{reasons or 'none to read'}; repair the file or leave the class out"
-            )
-
-
-def _remove_strangers(store: Path, manifest: Manifest) -> None:
-    """Deletes files of earlier ingests that the new manifest does not name."""
-    named = {file.path for file in manifest.files}
-    named |= {quarantine_path(f.word, f.first_row) for f in manifest.files if f.rejected}
-    for pattern in ("drawings/word=*/part-*.parquet", "quarantine/word=*/part-*.jsonl"):
-        for path in store.glob(pattern):
-            if path.relative_to(store).as_posix() not in named:
-                path.unlink()
-                if not any(path.parent.iterdir()):
-                    path.parent.rmdir()
+    def _with_duplicates(self, path: str, places: set[int]) -> WindowTask:
+        """The task of one file again, told which of its rows (places in the file) to refuse."""
+        task, file = self.tasks[path], self.receipts[path].file
+        (window,) = (w for w in task.windows if w.skiprows == file.first_row)
+        first_line = reader_for(task.source.shape, task.source.word).first_line
+        refused = {line - first_line for line in rejected_rows(self.config.store, file)}
+        numbers = [n for n in range(window.skiprows, window.skiprows + window.nrows)
+                   if n not in refused]  # fmt: skip
+        return replace(task, windows=(window,), duplicates=frozenset(numbers[p] for p in places))
 
 
-def _result(store: Path, manifest: Manifest, skipped: bool) -> IngestResult:
+def _explain(failures: dict[str, QuickdrawError]) -> str:
+    texts = [str(error) for error in failures.values()]
+    more = f"; and {len(texts) - _SHOWN} more files" if len(texts) > _SHOWN else ""
+    kept = "; all other files are done and need no second reading" 
+    return "; ".join(texts[:_SHOWN]) + more + kept
+
+
+def _result(store: Path, manifest: Manifest, reused: int, skipped: bool) -> IngestResult:
     return IngestResult(
         store=store,
         fingerprint=manifest.fingerprint,
-        classes=len(manifest.label_map),
+        classes=len(manifest.label_map) if manifest.label_map is not None else 0,
         rows_read=manifest.rows_read,
         rows_kept=manifest.rows_kept,
         rejected=manifest.rejected,
+        rejected_by_source={
+            source.location.rsplit("/", 1)[-1]: sum(source.rejected.values())
+            for source in manifest.sources
+            if source.rejected
+        },
+        windows=len(manifest.files),
+        windows_reused=reused,
         test_share=manifest.holdout.test_share,
         skipped=skipped,
     )

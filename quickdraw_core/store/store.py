@@ -1,7 +1,9 @@
 """Opening a store: its manifest, its checks, its columns."""
 
 import hashlib
+import os
 from collections.abc import Iterator, Sequence
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -31,7 +33,12 @@ class Store:
 
     @property
     def label_map(self) -> LabelMap:
-        """Words and labels of the store."""
+        """Words and labels of the store. Raises `StoreError` where its drawings have none."""
+        if self.manifest.label_map is None:
+            raise StoreError(
+                f"the drawings of {self.path} have no words (they are of a test file): they can "
+                "be looked at, not trained on or judged by"
+            )
         return self.manifest.label_map
 
     def tables(self, columns: Sequence[str] | None = None) -> Iterator[tuple[int, pa.Table]]:
@@ -46,12 +53,17 @@ class Store:
 
     def verify(self) -> None:
         """Reads every file and compares its SHA-256 with the manifest's."""
-        for file in self.manifest.files:
-            if sha256_of(self.path / file.path) != file.sha256:
-                raise StoreError(
-                    f"{self.path / file.path} is damaged: its checksum is not the manifest's; "
-                    "ingest again to restore it"
-                )
+        with ThreadPoolExecutor(os.cpu_count()) as pool:  # hashing releases the interpreter lock
+            for damaged in pool.map(self._damage, self.manifest.files):
+                if damaged is not None:
+                    raise StoreError(
+                        f"{damaged} is damaged: its checksum is not the manifest's; "
+                        "ingest again to restore it"
+                    )
+
+    def _damage(self, file: FileRecord) -> Path | None:
+        path = self.path / file.path
+        return path if sha256_of(path) != file.sha256 else None
 
 
 def sha256_of(path: Path) -> str:

@@ -1,0 +1,142 @@
+"""Which form a file has, by its name and its first bytes.
+
+In: a name and the head of the decompressed file. Out: a `Shape`, all that a reader must know
+before the first row. Whether the rows themselves can be read is the reader's business: a bad
+first row does not decide anything here.
+"""
+
+import re
+from dataclasses import dataclass
+from enum import StrEnum
+from itertools import islice
+
+from quickdraw_core.errors import InputError
+from quickdraw_core.formats.kaggle import TEST_COLUMNS, TRAIN_COLUMNS, Header
+
+
+class Layout(StrEnum):
+    """How drawings stand in a file."""
+
+    CSV = "csv"
+    """Kaggle's: a header, then one drawing a line."""
+
+    NDJSON = "ndjson"
+    """Google's: one JSON object a line."""
+
+    BINARY = "binary"
+    """Google's packed records; always simplified."""
+
+
+@dataclass(frozen=True)
+class Shape:
+    """The form of a file.
+
+    raw: strokes have three lists (x, y, t) instead of two; header: a CSV's columns, in the
+    file's order; data_offset: byte of the decompressed file where the first row begins.
+    """
+
+    layout: Layout
+    raw: bool
+    header: tuple[str, ...] | None
+    data_offset: int
+
+    @property
+    def has_word(self) -> bool:
+        """False for Kaggle's test files: their rows do not say what they draw."""
+        return self.header is None or "word" in self.header
+
+
+ENDINGS = {
+    ".csv": Layout.CSV,
+    ".ndjson": Layout.NDJSON,
+    ".jsonl": Layout.NDJSON,
+    ".bin": Layout.BINARY,
+}
+"""Ending of a file's name → its layout. Each may be followed by `.gz`."""
+
+EXPECTED_NAMES = "files end in " + ", ".join(ENDINGS) + ", each also with .gz"
+"""For messages about names that fit none of them."""
+
+_BOM = b"\xef\xbb\xbf"
+_LINES_LOOKED_AT = 64
+_VOTES = 5
+_NUMBERS = rb"\s*\[[^\[\]]*\]\s*"
+_FIRST_STROKE = re.compile(
+    rb"\[\s*\[" + _NUMBERS + rb"," + _NUMBERS + rb"(?P<times>," + _NUMBERS + rb")?\]"
+)
+"""A drawing's opening brackets and its first stroke: lists of x, of y and, if raw, of t."""
+
+
+def split_name(name: str) -> tuple[str, Layout | None]:
+    """A file's name without its endings, and its layout: None where the ending is not known."""
+    plain = name[:-3] if name.lower().endswith(".gz") else name
+    for ending, layout in ENDINGS.items():
+        if plain.lower().endswith(ending) and len(plain) > len(ending):
+            return plain[: -len(ending)], layout
+    return plain, None
+
+
+def detect_shape(head: bytes, name: str) -> Shape:
+    """The shape of the file `name`, whose decompressed bytes begin with `head`.
+
+    Raises `InputError` that names the file where its ending is not known, it holds nothing, or
+    its content is not what the ending promises.
+    """
+    _, layout = split_name(name)
+    if layout is None:
+        raise InputError(f"{name} has no known ending: {EXPECTED_NAMES}")
+    if not head.removeprefix(_BOM):
+        raise InputError(f"{name} is empty; fetch it again, or leave it out")
+    if layout is Layout.BINARY:
+        return _detect_binary(head, name)
+    return _detect_csv(head, name) if layout is Layout.CSV else _detect_ndjson(head, name)
+
+
+def _detect_csv(head: bytes, name: str) -> Shape:
+    line, _, rows = head.partition(b"\n")
+    columns = Header.parse(line, (), name).columns
+    unlabelled = not {"word", "recognized", "timestamp"}.intersection(columns)
+    is_test = unlabelled and set(TEST_COLUMNS).issubset(columns)
+    header = Header.parse(line, TEST_COLUMNS if is_test else TRAIN_COLUMNS, name)
+    _require_rows(rows, name, "its header alone")
+    return Shape(Layout.CSV, _is_raw(rows), header.columns, len(head) - len(rows))
+
+
+def _detect_ndjson(head: bytes, name: str) -> Shape:
+    rows = head.removeprefix(_BOM)
+    _require_rows(rows, name, "blank lines alone")
+    lines = [line.strip() for line in rows.splitlines() if line.strip()]
+    if not any(line.startswith(b"{") and b'"drawing"' in line for line in lines):
+        raise InputError(
+            f"{name} holds no drawings: its first line is {_quoted(lines[0])}; Google's ndjson "
+            'has a JSON object with a "drawing" on each line'
+        )
+    return Shape(Layout.NDJSON, _is_raw(rows), None, len(head) - len(rows))
+
+
+def _detect_binary(head: bytes, name: str) -> Shape:
+    # A record's fifth to eighth bytes are the upper half of a key_id, and text has no bytes
+    # below 9; a real record has zeros in its first ones.
+    if all(byte in b"\t\n\r" or 32 <= byte < 127 for byte in head[:64]):
+        raise InputError(
+            f"{name} holds text: it begins with {_quoted(head)}; Google's binary form is "
+            "packed records of a key_id, a country and strokes"
+        )
+    return Shape(Layout.BINARY, False, None, 0)
+
+
+def _require_rows(rows: bytes, name: str, found: str) -> None:
+    if not rows.strip():
+        raise InputError(f"{name} holds no rows: found {found}; fetch it again, or leave it out")
+
+
+def _is_raw(rows: bytes) -> bool:
+    """What most of the first lines say that look like a drawing; False where none does."""
+    strokes = (_FIRST_STROKE.search(line) for line in rows.split(b"\n", _LINES_LOOKED_AT))
+    votes = [found["times"] is not None for found in islice(filter(None, strokes), _VOTES)]
+    return sum(votes) * 2 > len(votes)
+
+
+def _quoted(line: bytes) -> str:
+    text = line[:60].decode(errors="replace")
+    return repr("".join(c if c.isprintable() and c != "\ufffd" else "?" for c in text))

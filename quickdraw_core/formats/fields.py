@@ -1,0 +1,38 @@
+"""The small fields of a row as text → their values: what the tolerant readers share."""
+
+from datetime import UTC, datetime, timedelta
+
+from quickdraw_core.formats.rows import RowError
+
+_EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
+_MICROSECOND = timedelta(microseconds=1)
+
+
+def parse_key_id(text: str) -> int:
+    """A key_id of decimal digits, below 2**64. Raises `RowError`."""
+    if not text:
+        raise RowError("key_id is missing")
+    if text[0] == "-" and text[1:].isdigit():
+        raise RowError("key_id is negative")
+    if not (text.isascii() and text.isdigit()):
+        raise RowError("key_id is not a number")
+    value = int(text) if len(text) <= 20 else 1 << 64
+    if value >= 1 << 64:
+        raise RowError("key_id is over 64 bits")
+    return value
+
+
+def parse_timestamp(text: str) -> int | None:
+    """A date and time as microseconds since 1970; UTC unless it says otherwise, None if empty.
+
+    Raises `RowError`.
+    """
+    if not text:
+        return None
+    try:
+        moment = datetime.fromisoformat(text.removesuffix(" UTC"))
+    except ValueError as error:
+        raise RowError("timestamp is not a date and time") from error
+    if moment.tzinfo is None:
+        moment = moment.replace(tzinfo=UTC)
+    return (moment - _EPOCH) // _MICROSECOND

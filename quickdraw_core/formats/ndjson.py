@@ -1,0 +1,190 @@
+"""Google's ndjson: one drawing a line, as a JSON object; no header.
+
+    {"word":"cat","countrycode":"VE","timestamp":"2017-03-02 23:25:10.07453 UTC",
+     "recognized":true,"key_id":"5201136883597312","drawing":[[[130,113],[72,40]]]}
+
+The raw files have the same keys; a stroke is `[[x, …], [y, …], [t, …]]`.
+
+In: lines as bytes. Out: columns (`ParsedRows`) and, for each line that cannot be read, a
+`Rejected` with its reason, so that lines in = rows out + rejected. JSON writes a line break
+inside a string as `\\n`, so a line is a row.
+
+Source of the form: the README of Google's `quickdraw-dataset`.
+"""
+
+import json
+from collections.abc import Iterable
+from dataclasses import dataclass
+
+import numpy as np
+
+from quickdraw_core.drawing import Int64Array, UInt8Array
+from quickdraw_core.formats.fields import parse_key_id, parse_timestamp
+from quickdraw_core.formats.ndjson_scan import scan_lines
+from quickdraw_core.formats.raw import pack_raw_strokes
+from quickdraw_core.formats.raw_scan import make_raw_room
+from quickdraw_core.formats.reader import LineReader, quoted, read_lines
+from quickdraw_core.formats.rows import ParsedRows, Rejected, RowError, Rows
+from quickdraw_core.formats.scan import Columns
+from quickdraw_core.formats.strokes import pack_strokes
+from quickdraw_core.labels import spaced, underscored
+
+Fields = dict[str, object]
+
+
+def _unique(pairs: list[tuple[str, object]]) -> Fields:
+    """An object as a dict. A key that stands twice has no one value, so it is refused."""
+    fields = dict(pairs)
+    if len(fields) != len(pairs):
+        raise RowError("a key stands twice in one object")
+    return fields
+
+
+def _refuse_constant(name: str) -> None:
+    """Python's decoder takes NaN and the infinities, which JSON does not know."""
+    raise RowError("line is not JSON")
+
+
+_ANY_WORD = np.frombuffer(b"", np.uint8)
+_DECODER = json.JSONDecoder(object_pairs_hook=_unique, parse_constant=_refuse_constant)
+
+
+def _decode(line: bytes) -> Fields:
+    """The members of one line's object by key."""
+    try:
+        text = line.decode()
+    except UnicodeDecodeError as error:
+        raise RowError("line is not UTF-8") from error
+    if not text.strip():
+        raise RowError("line is empty")
+    try:
+        fields = _DECODER.decode(text)
+    except RowError:
+        raise
+    except (ValueError, RecursionError) as error:
+        raise RowError(_why_not_json(text.strip(), error)) from error
+    if not isinstance(fields, dict):
+        raise RowError("line is not a JSON object")
+    return fields
+
+
+def _why_not_json(text: str, error: Exception) -> str:
+    if not isinstance(error, json.JSONDecodeError):
+        return "line has a number of too many digits or is nested too deeply"
+    if text[0] == "{" and text[-1] != "}":
+        return "line ends inside its object"
+    if text.count("[") != text.count("]"):
+        return "brackets of the line do not balance"
+    return "line is not JSON"
+
+
+def _required(fields: Fields, key: str) -> object:
+    value = fields.get(key)
+    if value is None:
+        raise RowError(f"{key} is missing")
+    return value
+
+
+def _parse_key_id(value: object) -> int:
+    """A string of digits, as Google writes it, or a number; true and false are neither."""
+    if type(value) is int:
+        return parse_key_id(str(value))
+    if not isinstance(value, str):
+        raise RowError("key_id is not a number")
+    return parse_key_id(value)
+
+
+def _parse_countrycode(value: object) -> str | None:
+    if value is None:
+        return None
+    if not isinstance(value, str):
+        raise RowError("countrycode is not text")
+    try:
+        value.encode()
+    except UnicodeEncodeError as error:  # half of an escaped pair: "\ud800"
+        raise RowError("countrycode is not text") from error
+    return value or None
+
+
+def _parse_recognized(value: object) -> bool | None:
+    if value is not None and not isinstance(value, bool):
+        raise RowError("recognized is neither true nor false")
+    return value
+
+
+def _parse_timestamp(value: object) -> int | None:
+    if value is None:
+        return None
+    if not isinstance(value, str):
+        raise RowError("timestamp is not a date and time")
+    return parse_timestamp(value)
+
+
+def _require_word(value: object, word: str) -> None:
+    if not isinstance(value, str) or spaced(value) != spaced(word):
+        raise RowError("word is not that of the file")
+
+
+def _parse_line(line: bytes, word: str | None, raw: bool) -> ParsedRows:
+    """The one row of a line. Raises `RowError`."""
+    fields = _decode(line)
+    key_id = _parse_key_id(_required(fields, "key_id"))
+    recognized = _parse_recognized(fields.get("recognized"))
+    timestamp_us = _parse_timestamp(fields.get("timestamp"))
+    if word is not None:
+        _require_word(_required(fields, "word"), word)
+    countrycode = _parse_countrycode(fields.get("countrycode"))
+    strokes = _required(fields, "drawing")
+    x, y, stroke_lengths = pack_raw_strokes(strokes) if raw else pack_strokes(strokes)
+    return ParsedRows(
+        [key_id], [countrycode], [recognized], [timestamp_us], [x], [y], [stroke_lengths]
+    )
+
+
+def parse_lines(
+    lines: Iterable[bytes], first_line: int, word: str | None, raw: bool = False
+) -> tuple[ParsedRows, list[Rejected]]:
+    """Reads lines; `first_line` is the number of the first one.
+
+    With `word` each row must carry that word, spaces or underscores; without, its word is
+    passed over. With `raw` drawings are raw, and are simplified. Keys may stand in any order;
+    those not known are passed over. A countrycode, recognized or timestamp that is missing or
+    null comes out as a null. Lines = rows + rejected, always.
+    """
+    rows, rejected = ParsedRows(), []
+    for number, line in enumerate(lines, first_line):
+        try:
+            rows.extend(_parse_line(line, word, raw))
+        except RowError as error:
+            rejected.append(Rejected(number, str(error), quoted(line)))
+    return rows, rejected
+
+
+def _spelled(word: str) -> UInt8Array:
+    """A word as a JSON string, in quotes: its bytes, ASCII."""
+    return np.frombuffer(json.dumps(word).encode(), np.uint8)
+
+
+@dataclass(frozen=True)
+class NdjsonReader(LineReader):
+    """Reads the rows of one ndjson file: a `RowReader`. `word` and `raw`: see `parse_lines`."""
+
+    word: str | None
+    raw: bool = False
+
+    first_line = 1
+
+    def read(self, block: UInt8Array, first_line: int) -> tuple[Rows, list[Rejected]]:
+        """See `RowReader.read`."""
+        spellings = _ANY_WORD, _ANY_WORD
+        if self.word is not None:
+            spellings = _spelled(spaced(self.word)), _spelled(underscored(self.word))
+        raw = make_raw_room() if self.raw else None
+
+        def scan(block: UInt8Array, columns: Columns, left: Int64Array) -> tuple[int, int]:
+            return scan_lines(block, *spellings, raw, columns, left)
+
+        def tolerate(line: bytes, number: int) -> tuple[ParsedRows, list[Rejected]]:
+            return parse_lines([line], number, self.word, self.raw)
+
+        return read_lines(block, first_line, scan, tolerate)

@@ -1,0 +1,115 @@
+"""What a format is to the ingest: where rows end, and what stands in them.
+
+A reader is small and picklable, so it can travel to a worker; it holds no open file. It works
+on blocks of bytes, and whoever feeds it decides how large they are.
+"""
+
+from collections.abc import Callable
+from dataclasses import replace
+from typing import Protocol
+
+import numpy as np
+
+from quickdraw_core.drawing import Int64Array, UInt8Array
+from quickdraw_core.formats.rows import ParsedRows, Rejected, Rows
+from quickdraw_core.formats.scan import Columns, count_lines, skip_lines
+
+LINE_FEED = 10
+
+MAX_LINE_BYTES = 16 << 20
+"""A longer line is refused unread: the longest real ones have some tens of thousands."""
+
+MAX_QUOTED_BYTES = 64 << 10
+"""Of a refused line so much is quoted."""
+
+
+class RowReader(Protocol):
+    """Rows of one file."""
+
+    @property
+    def first_line(self) -> int:
+        """The number of the first row's line: 2 below a header, else 1."""
+
+    def skip(self, block: UInt8Array, start: int, rows: int) -> tuple[int, int]:
+        """Passes over up to `rows` complete rows of a block (uint8 [B]) from byte `start` on.
+
+        Returns (where it stops, rows passed). It stops where a row begins, before one that the
+        block holds only in part.
+        """
+
+    def read(self, block: UInt8Array, first_line: int) -> tuple[Rows, list[Rejected]]:
+        """Reads all rows of a block (uint8 [B]); the last one may be cut off.
+
+        Rows in the block = rows + rejected; both in the order of the file.
+        """
+
+    def quote(self, row: bytes) -> str:
+        """A row as it stands in the quarantine: its text, or its bytes in hex."""
+
+
+class LineReader:
+    """The half of a `RowReader` that all formats of one row a line share."""
+
+    def skip(self, block: UInt8Array, start: int, rows: int) -> tuple[int, int]:
+        """See `RowReader.skip`."""
+        end, passed = skip_lines(block, start, rows)
+        return int(end), int(passed)
+
+    def quote(self, row: bytes) -> str:
+        """See `RowReader.quote`."""
+        return quoted(row)
+
+
+def quoted(line: bytes) -> str:
+    """The text of a line, up to `MAX_QUOTED_BYTES` of it, with broken UTF-8 as `\\xff`."""
+    return line.rstrip(b"\r\n")[:MAX_QUOTED_BYTES].decode(errors="backslashreplace")
+
+
+Tolerate = Callable[[bytes, int], tuple[ParsedRows, list[Rejected]]]
+
+
+def read_lines(
+    block: UInt8Array,
+    first_line: int,
+    scan: Callable[[UInt8Array, Columns, Int64Array], tuple[int, int]],
+    tolerate: Tolerate,
+) -> tuple[Rows, list[Rejected]]:
+    """Reads a block of lines with the compiled `scan`, and what it leaves with `tolerate`.
+
+    scan(block, columns, left) → (rows read, lines left), see `kaggle_scan.scan_lines`;
+    tolerate(line, its number) → one row or one rejected line.
+    """
+    if len(block) and block[-1] != LINE_FEED:
+        block = np.append(block, np.uint8(LINE_FEED))
+    lines = count_lines(block)
+    columns = Columns.for_block(lines, len(block))
+    left = np.empty((lines, 3), np.int64)
+    count, left_over = scan(block, columns, left)
+    rows = columns.rows(count)
+    if not left_over:
+        return rows, []
+    parsed, rejected, parsed_lines = ParsedRows(), [], []
+    for line, start, end in left[:left_over].tolist():
+        row, refused = _tolerated(block[start:end], first_line + line, tolerate)
+        rejected += refused
+        if len(row):
+            parsed.extend(row)
+            parsed_lines.append(line)
+    if parsed_lines:
+        order = np.argsort(np.concatenate([columns.lines[:count], parsed_lines]), kind="stable")
+        rows = Rows.concat([rows, Rows.of(parsed)]).take(order)
+    return rows, rejected
+
+
+def _tolerated(
+    line: UInt8Array, number: int, tolerate: Tolerate
+) -> tuple[ParsedRows, list[Rejected]]:
+    """What `tolerate` gives for a line that is not too long to be read."""
+    if len(line) > MAX_LINE_BYTES:
+        text = quoted(line[:MAX_QUOTED_BYTES].tobytes())
+        return ParsedRows(), [Rejected(number, "line is longer than 16 MiB", text)]
+    row, refused = tolerate(line.tobytes(), number)
+    if len(line) > MAX_QUOTED_BYTES:
+        text = quoted(line[:MAX_QUOTED_BYTES].tobytes())
+        refused = [replace(rejected, text=text) for rejected in refused]
+    return row, refused

@@ -1,0 +1,316 @@
+"""The compiled elements of the strict readers: numbers, times and drawings, from bytes.
+
+Each function reads at `i` of a block of complete lines, and returns where it stopped, or -1
+where the text is not strictly shaped; then the tolerant reader looks at the line.
+
+None of them can read past the block, although none checks an index: a block ends in a line
+feed, a line feed fits nowhere in a line, and no function goes beyond a byte that did not fit.
+"""
+
+from typing import NamedTuple
+
+import numpy as np
+from numba import njit, uint64
+
+from quickdraw_core.drawing import DrawingBatch, Int64Array, UInt8Array, UInt16Array
+from quickdraw_core.formats.rows import Rows, UInt64Array
+
+FAILED = -1
+
+_ZERO = ord("0")
+_COMMA = ord(",")
+_SPACE = ord(" ")
+_OPEN = ord("[")
+_CLOSE = ord("]")
+_MAX_STROKE_POINTS = 65_535
+_STRETCH_BYTES = 1024
+_MAX_SAFE_DIGITS = 19  # of a uint64: with 20 it may overflow
+
+# The shortest texts there are, which bound what a block can hold.
+_BYTES_PER_POINT = 2  # "0,": x comes first, so a refused stroke may be all x
+_BYTES_PER_STROKE = 10  # "[[0],[0]],"
+MAX_COUNTRY_BYTES = 8
+
+
+class Columns(NamedTuple):
+    """Room for the rows of one block: the arrays of `Rows`, and `lines`, int64 [N], the line
+    of the block that each row stood in.
+    """
+
+    lines: Int64Array
+    key_ids: UInt64Array
+    recognized: UInt8Array
+    timestamps_us: Int64Array
+    country_bytes: UInt8Array
+    country_offsets: Int64Array
+    x: UInt8Array
+    y: UInt8Array
+    stroke_lengths: UInt16Array
+    point_offsets: Int64Array
+    stroke_offsets: Int64Array
+
+    @classmethod
+    def for_block(cls, lines: int, size_bytes: int) -> "Columns":
+        """Room for whatever a block of `lines` lines and `size_bytes` bytes can hold.
+
+        The pages of what is not filled are never touched, so they cost no memory.
+        """
+        columns = cls(
+            np.empty(lines, np.int64),
+            np.empty(lines, np.uint64),
+            np.empty(lines, np.uint8),
+            np.empty(lines, np.int64),
+            np.empty(lines * MAX_COUNTRY_BYTES, np.uint8),
+            np.empty(lines + 1, np.int64),
+            np.empty(size_bytes // _BYTES_PER_POINT + 1, np.uint8),
+            np.empty(size_bytes // _BYTES_PER_POINT + 1, np.uint8),
+            np.empty(size_bytes // _BYTES_PER_STROKE + 1, np.uint16),
+            np.empty(lines + 1, np.int64),
+            np.empty(lines + 1, np.int64),
+        )
+        for offsets in (columns.country_offsets, columns.point_offsets, columns.stroke_offsets):
+            offsets[0] = 0
+        return columns
+
+    def rows(self, count: int) -> Rows:
+        """The first `count` rows, as views."""
+        points, strokes = self.point_offsets[count], self.stroke_offsets[count]
+        return Rows(
+            self.key_ids[:count],
+            self.recognized[:count],
+            self.timestamps_us[:count],
+            self.country_bytes[: self.country_offsets[count]],
+            self.country_offsets[: count + 1],
+            DrawingBatch(
+                self.x[:points],
+                self.y[:points],
+                self.stroke_lengths[:strokes],
+                self.point_offsets[: count + 1],
+                self.stroke_offsets[: count + 1],
+            ),
+        )
+
+
+@njit(nogil=True, cache=True)
+def count_lines(block: UInt8Array) -> int:
+    """Line feeds in a block, uint8 [B]."""
+    count = 0
+    for byte in block:
+        count += byte == 10
+    return count
+
+
+@njit(nogil=True, cache=True)
+def skip_lines(block: UInt8Array, start: int, lines: int) -> tuple[int, int]:
+    """Passes over up to `lines` complete lines from `start` on: (where it stops, lines passed).
+
+    Counts whole stretches first, since the compiler makes vector code of a plain count only.
+    """
+    i, passed = start, 0
+    while i + _STRETCH_BYTES <= len(block):
+        found = count_lines(block[i : i + _STRETCH_BYTES])
+        if passed + found >= lines:
+            break
+        passed += found
+        i += _STRETCH_BYTES
+    while i < len(block) and passed < lines:
+        passed += block[i] == 10
+        i += 1
+    while i > start and block[i - 1] != 10:
+        i -= 1
+    return i, passed
+
+
+@njit(nogil=True, cache=True)
+def scan_digit(block: UInt8Array, i: int) -> int:
+    """The digit at `i`, or something above 9."""
+    return uint64(block[i]) - uint64(_ZERO)
+
+
+@njit(nogil=True, cache=True)
+def scan_unsigned(block: UInt8Array, i: int) -> tuple[int, np.uint64]:
+    """A number of 1 to 19 digits: (where it ends, its value)."""
+    value = uint64(0)
+    first = i
+    digit = scan_digit(block, i)
+    while digit < 10:
+        value = value * uint64(10) + digit
+        i += 1
+        if i - first > _MAX_SAFE_DIGITS:
+            return FAILED, value
+        digit = scan_digit(block, i)
+    return (i if i > first else FAILED), value
+
+
+@njit(nogil=True, cache=True)
+def scan_text(block: UInt8Array, i: int, text: UInt8Array) -> int:
+    """The very bytes of `text` (uint8 [T]): where they end."""
+    for byte in text:
+        if block[i] != byte:
+            return FAILED
+        i += 1
+    return i
+
+
+@njit(nogil=True, cache=True)
+def _scan_fixed(block: UInt8Array, i: int, digits: int) -> int:
+    """A number of exactly `digits` digits: its value."""
+    value = 0
+    for k in range(digits):
+        digit = scan_digit(block, i + k)
+        if digit > 9:
+            return FAILED
+        value = value * 10 + int(digit)
+    return value
+
+
+@njit(nogil=True, cache=True)
+def _days_in_month(year: int, month: int) -> int:
+    if month == 2:
+        leap = year % 4 == 0 and (year % 100 != 0 or year % 400 == 0)
+        return 29 if leap else 28
+    return 30 if month in (4, 6, 9, 11) else 31
+
+
+@njit(nogil=True, cache=True)
+def _days_since_1970(year: int, month: int, day: int) -> int:
+    """Days of the proleptic Gregorian calendar.
+
+    Source: `days_from_civil` in Howard Hinnant's "chrono-compatible low-level date algorithms".
+    """
+    if month <= 2:
+        year -= 1
+        month += 12
+    era = year // 400
+    year_of_era = year - era * 400
+    day_of_year = (153 * (month - 3) + 2) // 5 + day - 1
+    return (
+        era * 146_097
+        + year_of_era * 365
+        + year_of_era // 4
+        - year_of_era // 100
+        + (day_of_year - 719_468)
+    )
+
+
+@njit(nogil=True, cache=True)
+def scan_timestamp(block: UInt8Array, i: int) -> tuple[int, int]:
+    """`2017-03-08 21:12:07[.266040]`: (where it ends, microseconds since 1970 as UTC)."""
+    year = _scan_fixed(block, i, 4)
+    if year < 1 or block[i + 4] != 45:
+        return FAILED, 0
+    month = _scan_fixed(block, i + 5, 2)
+    if month < 1 or month > 12 or block[i + 7] != 45:
+        return FAILED, 0
+    day = _scan_fixed(block, i + 8, 2)
+    if day < 1 or day > _days_in_month(year, month) or block[i + 10] != _SPACE:
+        return FAILED, 0
+    hour = _scan_fixed(block, i + 11, 2)
+    if hour < 0 or hour > 23 or block[i + 13] != 58:
+        return FAILED, 0
+    minute = _scan_fixed(block, i + 14, 2)
+    if minute < 0 or minute > 59 or block[i + 16] != 58:
+        return FAILED, 0
+    second = _scan_fixed(block, i + 17, 2)
+    if second < 0 or second > 59:
+        return FAILED, 0
+    i += 19
+    fraction_us = 0
+    if block[i] == 46:
+        i += 1
+        unit = 100_000
+        digit = scan_digit(block, i)
+        if digit > 9:
+            return FAILED, 0
+        while digit < 10:
+            if unit == 0:
+                return FAILED, 0
+            fraction_us += int(digit) * unit
+            unit //= 10
+            i += 1
+            digit = scan_digit(block, i)
+    days = _days_since_1970(year, month, day)
+    seconds = ((days * 24 + hour) * 60 + minute) * 60 + second
+    return i, seconds * 1_000_000 + fraction_us
+
+
+@njit(nogil=True, cache=True)
+def _scan_axis(
+    block: UInt8Array, i: int, out: UInt8Array, first: int, limit: int
+) -> tuple[int, int]:
+    """`0, 17,255]` after its bracket, into `out[first:limit]`: (where it ends, out's end)."""
+    # Unsigned places spare the check for negative indices: a fifth of this loop's time, and
+    # this loop is most of the reader's.
+    at, n, end = uint64(i), uint64(first), uint64(limit)
+    one, ten = uint64(1), uint64(10)
+    while n < end:
+        value = scan_digit(block, at)
+        if value >= ten:
+            break
+        at += one
+        digit = scan_digit(block, at)
+        if digit < ten:
+            if value == uint64(0):
+                break  # JSON knows no leading zero
+            value = value * ten + digit
+            at += one
+            digit = scan_digit(block, at)
+            if digit < ten:
+                value = value * ten + digit
+                if value > uint64(255):
+                    break
+                at += one
+        out[n] = value
+        n += one
+        byte = block[at]
+        if byte == _COMMA:
+            at += one
+            if block[at] == _SPACE:
+                at += one
+        elif byte == _CLOSE:
+            return np.int64(at + one), np.int64(n)
+        else:
+            break
+    return FAILED, np.int64(n)
+
+
+@njit(nogil=True, cache=True)
+def scan_separator(block: UInt8Array, i: int) -> int:
+    """A comma, and a space where there is one: where they end."""
+    if block[i] != _COMMA:
+        return FAILED
+    return i + 2 if block[i + 1] == _SPACE else i + 1
+
+
+@njit(nogil=True, cache=True)
+def scan_drawing(
+    block: UInt8Array, i: int, columns: Columns, point: int, stroke: int
+) -> tuple[int, int, int]:
+    """A simplified drawing, `[[[x, …], [y, …]], …]`, into `columns` from `point` and `stroke`
+    on: (where it ends, points then, strokes then).
+    """
+    x, y, stroke_lengths = columns.x, columns.y, columns.stroke_lengths
+    if block[i] != _OPEN:
+        return FAILED, point, stroke
+    i += 1
+    while True:
+        if block[i] != _OPEN or block[i + 1] != _OPEN:
+            return FAILED, point, stroke
+        i, end = _scan_axis(block, i + 2, x, point, len(x))
+        if i < 0:
+            return FAILED, point, stroke
+        i = scan_separator(block, i)
+        if i < 0 or block[i] != _OPEN:
+            return FAILED, point, stroke
+        i, y_end = _scan_axis(block, i + 1, y, point, end)
+        if i < 0 or y_end != end or end - point > _MAX_STROKE_POINTS or block[i] != _CLOSE:
+            return FAILED, point, stroke
+        stroke_lengths[stroke] = end - point
+        stroke += 1
+        point = end
+        i += 1
+        if block[i] == _CLOSE:
+            return i + 1, point, stroke
+        i = scan_separator(block, i)
+        if i < 0:
+            return FAILED, point, stroke

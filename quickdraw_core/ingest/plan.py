@@ -1,0 +1,50 @@
+"""From a source to the tasks that read it: how many rows it has, and which windows are wanted."""
+
+from dataclasses import dataclass
+
+from quickdraw_core.errors import InputError
+from quickdraw_core.ingest.config import IngestConfig
+from quickdraw_core.ingest.reading import window_groups
+from quickdraw_core.ingest.row_index import RowIndex, index_rows
+from quickdraw_core.ingest.window_task import WindowTask
+from quickdraw_core.ingest.windows import RowSelection
+from quickdraw_core.sources.files import SourceFile
+
+
+@dataclass(frozen=True)
+class IndexTask:
+    """A source whose rows are to be counted, as far as `selection` needs it."""
+
+    source: SourceFile
+    selection: RowSelection
+
+
+@dataclass(frozen=True)
+class PlannedSource:
+    """A source, and where its rows are."""
+
+    source: SourceFile
+    index: RowIndex
+
+
+def plan_source(task: IndexTask) -> PlannedSource:
+    """Counts the rows of a source, from the cached index where there is one.
+
+    Raises `InputError` where it has none.
+    """
+    selection = task.selection
+    enough = selection.rows if selection.kind == "head" else None
+    index = index_rows(task.source, enough)
+    if not index.rows:
+        raise InputError(f"{task.source.address} holds no row; leave the class out")
+    return PlannedSource(task.source, index)
+
+
+def window_tasks(config: IngestConfig, planned: PlannedSource) -> list[WindowTask]:
+    """One task a window; one for all windows of a file that is read from its beginning only."""
+    groups = window_groups(planned.source, planned.index, config.selection, config.seed)
+    store = config.store.absolute()
+    return [
+        WindowTask(**vars(group), store=store, salt=config.salt, smallest=config.test_per_class)
+        for group in groups
+    ]

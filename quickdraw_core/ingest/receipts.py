@@ -1,0 +1,82 @@
+"""`STORE/receipts/…/part-N.json`: a window that is done, and what it was made of.
+
+A receipt is written last. It counts where its key is that of the window asked for (same file,
+same rows, same options, same version of the ingest) and its Parquet file is whole; then the
+window need not be read again, be it after a kill or when a store grows.
+"""
+
+import hashlib
+import json
+from collections.abc import Iterable
+from dataclasses import asdict
+from pathlib import Path
+
+from pydantic import Field, ValidationError
+
+from quickdraw_core.config import Config
+from quickdraw_core.files import write_aside
+from quickdraw_core.ingest.windows import Window
+from quickdraw_core.sources.files import SourceFile
+from quickdraw_core.store.manifest import FileRecord
+from quickdraw_core.store.schema import part_name, quarantine_path
+from quickdraw_core.store.store import sha256_of
+
+INGEST_VERSION = 2
+"""Raised when the same input and options give other bytes than before."""
+
+
+class Receipt(Config):
+    """What a finished window reports."""
+
+    key: str = Field(description="SHA-256 of all that decides what the window's file holds")
+    file: FileRecord
+    smallest_hashes: tuple[int, ...] = Field(description="its smallest holdout hashes, sorted")
+    reused: bool = Field(False, exclude=True, description="it was there before this run")
+
+
+def receipt_key(
+    source: SourceFile, window: Window, salt: int, smallest: int, duplicates: Iterable[int]
+) -> str:
+    """The key of a window's receipt. The folder that the source lies in is not part of it."""
+    facts = {
+        "version": INGEST_VERSION,
+        "source": source.name,
+        "stamp": asdict(source.stamp),
+        "shape": asdict(source.shape),
+        "word": source.word,
+        "window": list(window),
+        "salt": salt,
+        "smallest": smallest,
+        "duplicates": list(duplicates),
+    }
+    return hashlib.sha256(json.dumps(facts, sort_keys=True).encode()).hexdigest()
+
+
+def receipt_path(store: Path, name: str) -> Path:
+    """Where the receipt of the part `name` (of `schema.part_name`) stands."""
+    return store / "receipts" / f"{name}.json"
+
+
+def find_receipt(store: Path, name: str, key: str) -> Receipt | None:
+    """The receipt of a part, if it has this key and its Parquet file is whole."""
+    try:
+        receipt = Receipt.model_validate_json(receipt_path(store, name).read_bytes())
+        if receipt.key != key or not _is_whole(store, receipt.file):
+            return None
+        return receipt.model_copy(update={"reused": True})
+    except (OSError, ValidationError):
+        return None
+
+
+def _is_whole(store: Path, file: FileRecord) -> bool:
+    if file.quarantine_sha256 is not None:
+        path = store / quarantine_path(file.word, file.first_row)
+        if sha256_of(path) != file.quarantine_sha256:
+            return False
+    return sha256_of(store / file.path) == file.sha256
+
+
+def write_receipt(store: Path, receipt: Receipt) -> None:
+    """Writes a receipt, whole or not at all."""
+    name = part_name(receipt.file.word, receipt.file.first_row)
+    write_aside(receipt_path(store, name), receipt.model_dump_json(), sync=False)

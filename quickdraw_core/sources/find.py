@@ -1,0 +1,268 @@
+"""From what a user writes (a folder, a glob, a file, an address) to files, checked before work.
+
+data/train_simplified                   a folder: its files that end in a known way
+data/*.ndjson.gz   s3://bucket/**/*.csv a glob
+data/sun.csv       gs://bucket/sun.bin  one file
+https://host/raw/                       a page of links, such as `python -m http.server` makes
+https://host/raw/{word}.ndjson          a template, filled with the wanted classes
+"""
+
+import glob
+import re
+from collections.abc import Iterable, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass
+from fnmatch import fnmatchcase
+from itertools import islice
+from pathlib import Path
+from urllib.parse import quote, unquote, urlsplit
+
+from quickdraw_core.errors import InputError, nearest
+from quickdraw_core.formats.detect import EXPECTED_NAMES, split_name
+from quickdraw_core.formats.kaggle import require_known_words
+from quickdraw_core.labels import challenge_words, spaced
+from quickdraw_core.sources.files import SourceFile, inspect
+from quickdraw_core.sources.objects import OBJECT_SCHEMES, list_objects, normal_location
+from quickdraw_core.sources.stored import Listed, address_of, name_of, scheme_of
+from quickdraw_core.sources.web import list_web
+
+WEB_SCHEMES = ("http", "https")
+
+_TEMPLATE = re.compile(r"\{word\}|%7[Bb]word%7[Dd]")
+_GOOGLE_PREFIX = re.compile(r"^full_(simplified|raw|binary)_")
+_PARALLEL = 16
+_SHOWN = 5
+
+
+@dataclass(frozen=True)
+class _Candidate:
+    """A file that was named or found; not looked at yet."""
+
+    location: str
+    word: str
+    from_template: bool = False
+
+
+def find_sources(
+    sources: str | Path | Sequence[str | Path], words: Iterable[str] | None = None
+) -> list[SourceFile]:
+    """The files of `sources`, sorted by word; with `words`, of those classes alone.
+
+    Checks before any work: all is there, every word has one file and one alone, every file is
+    what its ending promises, and test files do not mix with training files. Raises `InputError`
+    otherwise.
+    """
+    given = [str(s) for s in ([sources] if isinstance(sources, str | Path) else sources)]
+    if not given:
+        raise InputError("no source was given; give a folder, a glob, a file or an address")
+    wanted = None if words is None else sorted({spaced(word) for word in words})
+    candidates = [found for source in given for found in _expand(source, wanted)]
+    if wanted is not None:
+        where = ", ".join(address_of(source) for source in given)
+        require_known_words(wanted, [found.word for found in candidates], where)
+    by_word: dict[str, _Candidate] = {}
+    for candidate in candidates:
+        if wanted is None or candidate.word in wanted:
+            _require_same(by_word.setdefault(candidate.word, candidate), candidate)
+    files = _inspect_all(by_word.values())
+    _require_one_kind(files)
+    return sorted(files, key=lambda file: file.word or "")
+
+
+def word_of(name: str) -> str:
+    """The word that a file's name stands for, with spaces: `ice cream` of `ice_cream.csv.gz`.
+
+    Google's public files may carry their folders in front: `full_simplified_cat.ndjson`.
+    """
+    return spaced(_GOOGLE_PREFIX.sub("", split_name(name)[0]))
+
+
+def _expand(source: str, wanted: Sequence[str] | None) -> list[_Candidate]:
+    scheme = scheme_of(source)
+    if scheme == "file":
+        scheme, source = "", unquote(urlsplit(source).path)
+    if scheme and _TEMPLATE.search(source):
+        return _fill(source, wanted)
+    if not scheme:
+        found = _local(source)
+    elif scheme in OBJECT_SCHEMES:
+        found = _objects(source)
+    elif scheme in WEB_SCHEMES:
+        found = _web(source)
+    else:
+        known = ", ".join(f"{name}://" for name in (*OBJECT_SCHEMES, *WEB_SCHEMES))
+        raise InputError(f"cannot read from {scheme}://; give a local path or one of {known}")
+    return [_Candidate(location, word_of(name_of(location))) for location in found]
+
+
+def _fill(template: str, wanted: Sequence[str] | None) -> list[_Candidate]:
+    if wanted is None:
+        raise InputError(
+            f"{address_of(template)} is a template and no classes were given; name the classes "
+            "to put in the place of {word}"
+        )
+    parts = _TEMPLATE.split(template)
+    return [_Candidate(quote(word).join(parts), word, True) for word in wanted]
+
+
+def _local(source: str) -> list[str]:
+    path = Path(source).expanduser().absolute()
+    try:
+        if path.is_dir():
+            return _inside(path)
+    except OSError as error:
+        raise InputError(f"cannot read {path}: {error.strerror}; check its permissions") from error
+    if path.is_file():
+        if split_name(path.name)[1] is None:
+            raise InputError(
+                f"{path} is a file without a known ending: {EXPECTED_NAMES}; "
+                "give such a file, or the folder that holds them"
+            )
+        return [str(path)]
+    if not glob.has_magic(source):
+        raise InputError(_explain_missing(path))
+    # Not Path.glob, which finds hidden files too.
+    matches = glob.glob(str(path), recursive=True)  # noqa: PTH207
+    files = sorted(match for match in matches if _is_wanted(Path(match).name))
+    files = [match for match in files if Path(match).is_file()]
+    if not files:
+        raise InputError(f"no file matches {path}: {_found(matches)}; {EXPECTED_NAMES}")
+    return files
+
+
+def _inside(folder: Path) -> list[str]:
+    entries = sorted(folder.iterdir())
+    files = [str(entry) for entry in entries if _is_wanted(entry.name) and entry.is_file()]
+    if not files:
+        hint = next((entry for entry in entries if _holds_drawings(entry)), None)
+        advice = f"did you mean {hint}?" if hint else f"{EXPECTED_NAMES}"
+        raise InputError(
+            f"no file of drawings in {folder}: {_found(entry.name for entry in entries)}; {advice}"
+        )
+    return files
+
+
+def _holds_drawings(path: Path) -> bool:
+    try:
+        return path.is_dir() and any(_is_wanted(entry.name) for entry in path.iterdir())
+    except OSError:
+        return False  # only a hint: what cannot be read is not suggested
+
+
+def _objects(source: str) -> list[str]:
+    base, pattern = _split_pattern(source)
+    if not pattern and split_name(name_of(source))[1] is not None:
+        return [normal_location(source)]
+    listed = list_objects(base, recursive=len(pattern) > 1 or "**" in pattern)
+    return _of_listing(source, listed, pattern)
+
+
+def _web(source: str) -> list[str]:
+    parts = urlsplit(source)
+    if parts.username or parts.password:
+        raise InputError(
+            f"{parts.scheme}://…@{parts.hostname} holds a password in the address, which would "
+            "get into logs; serve the files without one, or download them first"
+        )
+    base, pattern = _split_pattern(source)
+    if len(pattern) > 1:
+        raise InputError(
+            f"{address_of(source)} has a * above its last part; a web page lists one folder"
+        )
+    if not pattern and split_name(name_of(source))[1] is not None:
+        return [source]
+    return _of_listing(source, list_web(base), pattern)
+
+
+def _of_listing(source: str, listed: Sequence[Listed], pattern: Sequence[str]) -> list[str]:
+    """The files of a listing that a pattern matches, or all, where there is none."""
+    parts = [(file, file.path.split("/")) for file in listed]
+    matching = [file for file, path in parts if not pattern or _matches(path, pattern)]
+    files = [file.location for file in matching if _is_wanted(name_of(file.location))]
+    if not files:
+        what = "no file matches" if pattern else "no file of drawings in"
+        found = _found(file.path for file in listed)
+        raise InputError(f"{what} {address_of(source)}: {found}; {EXPECTED_NAMES}")
+    return sorted(files)
+
+
+def _split_pattern(url: str) -> tuple[str, list[str]]:
+    """The URL of the folder above the first part with a `*` or `[`, and the parts from there."""
+    address, mark, query = url.partition("?")
+    head, *parts = address.split("://", 1)[1].split("/")
+    first = next((i for i, part in enumerate(parts) if glob.has_magic(part)), len(parts))
+    if first == len(parts):
+        return url, []
+    folder = "/".join([address.split("://", 1)[0] + "://" + head, *parts[:first], ""])
+    return folder + mark + query, [unquote(part) for part in parts[first:]]
+
+
+def _matches(path: Sequence[str], pattern: Sequence[str]) -> bool:
+    """Whether the parts of a path fit those of a glob; `**` stands for any number of folders."""
+    if not pattern:
+        return not path
+    if pattern[0] == "**":
+        rest = pattern[1:] or ["*"]
+        return any(_matches(path[i:], rest) for i in range(len(path)))
+    return bool(path) and fnmatchcase(path[0], pattern[0]) and _matches(path[1:], pattern[1:])
+
+
+def _is_wanted(name: str) -> bool:
+    """Whether a file that nobody named by itself is one of drawings, and complete."""
+    return not name.startswith(".") and split_name(name)[1] is not None
+
+
+def _found(names: Iterable[str]) -> str:
+    shown = list(islice(names, _SHOWN))
+    return "found " + (", ".join(shown) or "nothing")
+
+
+def _explain_missing(path: Path) -> str:
+    parent = path.parent
+    if parent.is_dir():
+        inside = [entry for entry in sorted(parent.iterdir()) if not entry.name.startswith(".")]
+        found = f"{parent} holds {', '.join(entry.name for entry in inside[:8]) or 'nothing'}"
+    else:
+        found = f"{parent} is missing too"
+    return f"no folder or file {path}: {found}; give the folder that holds the drawings"
+
+
+def _require_same(first: _Candidate, second: _Candidate) -> None:
+    if first.location != second.location:
+        raise InputError(
+            f"two files hold {first.word!r}: {address_of(first.location)} and "
+            f"{address_of(second.location)}; give one of them"
+        )
+
+
+def _require_one_kind(files: Sequence[SourceFile]) -> None:
+    """Raises `InputError` unless all files have a word, or it is one test file."""
+    test = [file for file in files if file.word is None]
+    if test and len(files) > 1:
+        other = next(file for file in files if file is not test[0])
+        kind = "a test file too" if other.word is None else "a training file"
+        raise InputError(
+            f"{test[0].address} is a test file, without words, and {other.address} is {kind}; "
+            "give a test file alone"
+        )
+
+
+def _inspect_all(candidates: Iterable[_Candidate]) -> list[SourceFile]:
+    """Looks at files side by side; at the first error the files not begun are left alone."""
+    with ThreadPoolExecutor(_PARALLEL) as pool:
+        looks = [pool.submit(_inspect, candidate) for candidate in candidates]
+        try:
+            return [look.result() for look in looks]
+        except BaseException:
+            pool.shutdown(wait=False, cancel_futures=True)
+            raise
+
+
+def _inspect(candidate: _Candidate) -> SourceFile:
+    try:
+        return inspect(candidate.location, candidate.word)
+    except InputError as error:
+        known = challenge_words()
+        if not candidate.from_template or candidate.word in known:
+            raise
+        raise InputError(f"{error}; of the class, {nearest(candidate.word, known)}") from error

@@ -1,0 +1,110 @@
+"""Files as they are stored, still compressed: what one look tells, and reading by position.
+
+The kinds of places (local, object store, web) each give a `look` and an `open`; this holds what
+they share.
+"""
+
+import io
+import re
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
+from urllib.parse import unquote, urlsplit
+
+if TYPE_CHECKING:
+    from _typeshed import WriteableBuffer
+
+EDGE_BYTES = 64 << 10
+"""So many bytes of a file's beginning and of its end tell whether it changed."""
+
+_SCHEME = re.compile(r"([A-Za-z][A-Za-z0-9+.-]*)://")
+
+
+@dataclass(frozen=True)
+class Look:
+    """What one look at a stored file tells.
+
+    size_bytes: 0 where a web server does not say; mtime_ns: of the last change, since 1970 UTC,
+    0 where unknown; tag: a server's mark of the version, or nothing; ranges: it can be read from
+    any byte on; head, tail: the first and the last bytes, `EDGE_BYTES` at most, that overlap
+    nowhere. Without ranges there is no tail.
+    """
+
+    size_bytes: int
+    mtime_ns: int
+    tag: str
+    ranges: bool
+    head: bytes
+    tail: bytes
+
+
+@dataclass(frozen=True)
+class Listed:
+    """A file of a listing: where it is, and its path below the folder that was listed."""
+
+    location: str
+    path: str
+
+
+def tail_start(size_bytes: int) -> int:
+    """The byte where the tail of a `Look` begins."""
+    return max(size_bytes - EDGE_BYTES, min(size_bytes, EDGE_BYTES))
+
+
+def scheme_of(location: str) -> str:
+    """`s3` of `s3://…`, in lower case; empty for a local path."""
+    match = _SCHEME.match(location)
+    return match[1].lower() if match else ""
+
+
+def address_of(location: str) -> str:
+    """The location without a query, which may hold a signature: for messages and records."""
+    return location.partition("?")[0] if scheme_of(location) else location
+
+
+def name_of(location: str) -> str:
+    """The last part of a location, decoded where it is a URL."""
+    if scheme_of(location):
+        return unquote(urlsplit(location).path.rsplit("/", 1)[-1])
+    return location.rsplit("/", 1)[-1]
+
+
+class StoredFile(io.RawIOBase):
+    """A file in another place, read-only; a subclass says how bytes come from there.
+
+    A read of N bytes gets N, or all that are left, or raises `InputError`.
+    """
+
+    def __init__(self) -> None:
+        self._position = 0
+
+    def _size(self) -> int:
+        raise NotImplementedError
+
+    def _fill(self, view: memoryview) -> int:
+        """Fills `view` from the position on, as far as the file goes; returns how far."""
+        raise NotImplementedError
+
+    def readable(self) -> bool:
+        """True."""
+        return True
+
+    def seekable(self) -> bool:
+        """True."""
+        return True
+
+    def tell(self) -> int:
+        """The position in bytes."""
+        return self._position
+
+    def seek(self, offset: int, whence: int = io.SEEK_SET) -> int:
+        """Moves the position without reading anything."""
+        start = {io.SEEK_SET: 0, io.SEEK_CUR: self._position}
+        self._position = offset + (start[whence] if whence in start else self._size())
+        return self._position
+
+    def readinto(self, buffer: "WriteableBuffer") -> int:
+        """Fills `buffer` as far as the file goes; 0 is its end."""
+        with memoryview(buffer) as view, view.cast("B") as bytes_view:
+            filled = self._fill(bytes_view)
+        self._position += filled
+        return filled

@@ -1,0 +1,302 @@
+"""What a store holds, in numbers: a read of the small columns, file by file, in bounded memory.
+
+The points themselves, nine tenths of a store, are not read: a drawing's strokes and points are
+known from its stroke lengths. All that is kept of a file are counts and histograms that add up.
+"""
+
+from collections import Counter
+from dataclasses import asdict, dataclass, field
+from pathlib import Path
+from typing import Any, NamedTuple
+
+import numpy as np
+import pyarrow as pa
+import pyarrow.compute as pc
+import pyarrow.parquet as pq
+
+from quickdraw_core.drawing import Int64Array
+from quickdraw_core.errors import StoreError
+from quickdraw_core.progress import progress
+from quickdraw_core.store.manifest import FileRecord, SourceRecord
+from quickdraw_core.store.reading import Lengths, on_threads
+from quickdraw_core.store.store import Store
+
+_COLUMNS = ["key_id", "countrycode", "recognized", "timestamp", "stroke_lengths"]
+
+
+@dataclass(frozen=True)
+class Distribution:
+    """Of a whole number per drawing. p50, p90, p99: the smallest value that so many percent of
+    the drawings do not exceed. None where there is no drawing.
+    """
+
+    mean: float | None
+    p50: int | None
+    p90: int | None
+    p99: int | None
+    max: int | None
+
+    @classmethod
+    def of(cls, histogram: Int64Array) -> "Distribution":
+        """From `histogram[value]` = drawings with that value, int64 [largest value + 1]."""
+        below = np.cumsum(histogram)
+        count = int(below[-1]) if len(below) else 0
+        if not count:
+            return cls(None, None, None, None, None)
+        total = int(histogram @ np.arange(len(histogram)))
+        p50, p90, p99 = (
+            int(np.searchsorted(below, -(-count * percent // 100))) for percent in (50, 90, 99)
+        )
+        return cls(total / count, p50, p90, p99, int(np.flatnonzero(histogram)[-1]))
+
+
+@dataclass(frozen=True)
+class Sources:
+    """The source files of one form. size_bytes: of the files, as they lie there."""
+
+    form: str
+    files: int
+    size_bytes: int
+    rows_read: int
+    rows_kept: int
+
+
+@dataclass(frozen=True)
+class Country:
+    """Drawings with one country code, and their share of all."""
+
+    code: str
+    drawings: int
+    share: float
+
+
+@dataclass(frozen=True)
+class ClassSummary:
+    """One word's drawings. word: None for those of a test file; recognized: share of those of
+    which the source says it; strokes, points: means a drawing. None where there is no drawing.
+    """
+
+    word: str | None
+    drawings: int
+    recognized: float | None
+    strokes: float | None
+    points: float | None
+    train: int
+    validation: int
+    test: int
+
+
+@dataclass(frozen=True)
+class Description:
+    """A store in numbers.
+
+    classes: words of the label map; files, size_bytes: of the Parquet files; rows_read: rows of
+    the sources = drawings + rejected; recognized: share of those of which the source says it;
+    recognized_unsaid: the others; first_timestamp, last_timestamp: ISO 8601, UTC, None where no
+    drawing has one; countries: most frequent first; by_class: by word.
+    """
+
+    store: str
+    fingerprint: str
+    drawings: int
+    classes: int
+    files: int
+    size_bytes: int
+    bytes_per_drawing: float | None
+    rows_read: int
+    rejected: dict[str, int]
+    sources: tuple[Sources, ...]
+    recognized: float | None
+    recognized_unsaid: int
+    train: int
+    validation: int
+    test: int
+    strokes: Distribution
+    points: Distribution
+    first_timestamp: str | None
+    last_timestamp: str | None
+    countries: tuple[Country, ...]
+    without_country: int
+    by_class: tuple[ClassSummary, ...]
+
+    def to_json(self) -> dict[str, Any]:
+        """All of it as values that JSON has, under the names of the fields."""
+        return asdict(self)
+
+
+def describe_store(path: Path) -> Description:
+    """Reads a store's small columns and sums them up.
+
+    Raises `StoreError` where there is no whole store, or one of its files cannot be read.
+    """
+    store = Store.open(path)
+    files = store.manifest.files
+    total = _Summary()
+    by_word = dict.fromkeys(sorted({f.word for f in files}, key=lambda w: w or ""), _NOTHING)
+    with progress("describe", store.manifest.rows_kept, "drawings") as bar:
+        summaries = on_threads(lambda file: _summarise(store, file), files)
+        for file, summary in zip(files, summaries, strict=True):
+            total.add(summary)
+            by_word[file.word] = by_word[file.word].plus(summary.counts)
+            bar.advance(summary.counts.drawings)
+    return _description(store, total, by_word)
+
+
+class _Counts(NamedTuple):
+    """Of some drawings: how many, of how many the source says that they were recognized or not,
+    their strokes and points, and how many are on each side of the holdout.
+    """
+
+    drawings: int
+    recognized: int
+    unrecognized: int
+    strokes: int
+    points: int
+    train: int
+    validation: int
+    test: int
+
+    def plus(self, other: "_Counts") -> "_Counts":
+        """The counts of both together."""
+        return _Counts(*(a + b for a, b in zip(self, other, strict=True)))
+
+
+_NOTHING = _Counts(0, 0, 0, 0, 0, 0, 0, 0)
+
+
+@dataclass
+class _Summary:
+    """What is kept of some drawings.
+
+    strokes, points: histograms, int64 [largest value + 1]; countries: drawings by code, None
+    among them; times: the first and the last, microseconds since 1970.
+    """
+
+    counts: _Counts = _NOTHING
+    strokes: Int64Array = field(default_factory=lambda: np.zeros(0, np.int64))
+    points: Int64Array = field(default_factory=lambda: np.zeros(0, np.int64))
+    countries: Counter[str | None] = field(default_factory=Counter)
+    times: tuple[int, int] | None = None
+
+    def add(self, other: "_Summary") -> None:
+        """Takes the drawings of `other` in."""
+        self.counts = self.counts.plus(other.counts)
+        self.strokes = _added(self.strokes, other.strokes)
+        self.points = _added(self.points, other.points)
+        self.countries.update(other.countries)
+        times = [times for times in (self.times, other.times) if times is not None]
+        if times:
+            self.times = min(first for first, _ in times), max(last for _, last in times)
+
+
+def _added(left: Int64Array, right: Int64Array) -> Int64Array:
+    """The sum of two histograms."""
+    total = np.zeros(max(len(left), len(right)), np.int64)
+    total[: len(left)] += left
+    total[: len(right)] += right
+    return total
+
+
+def _summarise(store: Store, file: FileRecord) -> _Summary:
+    """One file's drawings. Raises `StoreError` where it cannot be read."""
+    path = store.path / file.path
+    try:
+        table = pq.ParquetFile(path).read(columns=_COLUMNS, use_threads=False)
+        lengths = Lengths.of(table["stroke_lengths"])
+    except (pa.ArrowException, OSError, ValueError, KeyError) as error:
+        raise StoreError(
+            f"cannot read {path}: {error}; quickdraw verify {store.path} says what is off"
+        ) from error
+    strokes, points = lengths.strokes, lengths.points
+    recognized = table["recognized"].combine_chunks()
+    sides = store.manifest.holdout.split(table["key_id"].to_numpy())
+    times = pc.min_max(table["timestamp"].cast(pa.int64()))
+    first, last = times["min"].as_py(), times["max"].as_py()
+    return _Summary(
+        _Counts(
+            len(table),
+            recognized.true_count,
+            recognized.false_count,
+            int(strokes.sum()),
+            int(points.sum()),
+            *np.bincount(sides, minlength=3).tolist(),
+        ),
+        np.bincount(strokes),
+        np.bincount(points),
+        Counter(
+            {v["values"]: v["counts"] for v in pc.value_counts(table["countrycode"]).to_pylist()}
+        ),
+        None if first is None else (first, last),
+    )
+
+
+def _description(store: Store, total: _Summary, by_word: dict[str | None, _Counts]) -> Description:
+    manifest, counts = store.manifest, total.counts
+    size_bytes = sum(file.size_bytes for file in manifest.files)
+    coded = sorted(
+        ((code, count) for code, count in total.countries.items() if code is not None),
+        key=lambda item: (-item[1], item[0]),
+    )
+    first, last = (_moment(t) for t in total.times or (None, None))
+    return Description(
+        store=str(store.path),
+        fingerprint=manifest.fingerprint,
+        drawings=counts.drawings,
+        classes=len(manifest.label_map) if manifest.label_map is not None else 0,
+        files=len(manifest.files),
+        size_bytes=size_bytes,
+        bytes_per_drawing=_ratio(size_bytes, counts.drawings),
+        rows_read=manifest.rows_read,
+        rejected=manifest.rejected,
+        sources=_sources(manifest.sources),
+        recognized=_ratio(counts.recognized, counts.recognized + counts.unrecognized),
+        recognized_unsaid=counts.drawings - counts.recognized - counts.unrecognized,
+        train=counts.train,
+        validation=counts.validation,
+        test=counts.test,
+        strokes=Distribution.of(total.strokes),
+        points=Distribution.of(total.points),
+        first_timestamp=first,
+        last_timestamp=last,
+        countries=tuple(Country(code, n, n / counts.drawings) for code, n in coded),
+        without_country=total.countries[None],
+        by_class=tuple(_class_summary(word, counts) for word, counts in by_word.items()),
+    )
+
+
+def _class_summary(word: str | None, counts: _Counts) -> ClassSummary:
+    return ClassSummary(
+        word=word,
+        drawings=counts.drawings,
+        recognized=_ratio(counts.recognized, counts.recognized + counts.unrecognized),
+        strokes=_ratio(counts.strokes, counts.drawings),
+        points=_ratio(counts.points, counts.drawings),
+        train=counts.train,
+        validation=counts.validation,
+        test=counts.test,
+    )
+
+
+def _sources(records: list[SourceRecord]) -> tuple[Sources, ...]:
+    by_form: dict[str, list[SourceRecord]] = {}
+    for record in records:
+        by_form.setdefault(record.form, []).append(record)
+    return tuple(
+        Sources(
+            form=form,
+            files=len(some),
+            size_bytes=sum(record.size_bytes for record in some),
+            rows_read=sum(record.rows_read for record in some),
+            rows_kept=sum(record.rows_kept for record in some),
+        )
+        for form, some in sorted(by_form.items())
+    )
+
+
+def _ratio(part: int, whole: int) -> float | None:
+    return part / whole if whole else None
+
+
+def _moment(microseconds: int | None) -> str | None:
+    """ISO 8601 in UTC; numpy, because a row may hold a time outside of datetime's years."""
+    return None if microseconds is None else f"{np.datetime64(microseconds, 'us')}Z"

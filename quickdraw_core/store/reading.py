@@ -1,0 +1,78 @@
+"""Reading a store's files on threads, and the sizes of drawings without their points."""
+
+import os
+from collections.abc import Callable, Iterable, Iterator
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass
+from typing import TypeVar
+
+import numpy as np
+import pyarrow as pa
+import pyarrow.compute as pc
+
+from quickdraw_core.drawing import Int64Array, UInt16Array
+
+T = TypeVar("T")
+R = TypeVar("R")
+
+_MOST_THREADS = 8
+"""Each holds one file of the store in memory; more would wait for the disk."""
+
+
+def on_threads(
+    function: Callable[[T], R], items: Iterable[T], threads: int = _MOST_THREADS
+) -> Iterator[R]:
+    """Calls `function` for each item, on a thread a core at most; yields results in order.
+
+    Worth it where `function` spends its time in Arrow, numpy or hashlib, which let the
+    interpreter's lock go. When the caller stops, by Ctrl-C too, what has not begun is dropped.
+    """
+    pool = ThreadPoolExecutor(min(threads, os.cpu_count() or 1))
+    try:
+        yield from pool.map(function, items)
+    finally:
+        pool.shutdown(wait=True, cancel_futures=True)
+
+
+@dataclass(frozen=True)
+class Lengths:
+    """The sizes of N drawings with S strokes in all.
+
+    of_strokes: points of each stroke, uint16 [S]; offsets: where each drawing's strokes begin
+    and the last one's end, int64 [N + 1].
+    """
+
+    of_strokes: UInt16Array
+    offsets: Int64Array
+
+    @classmethod
+    def of(cls, column: pa.ChunkedArray) -> "Lengths":
+        """The sizes of the drawings of a `stroke_lengths` column without nulls.
+
+        Raises `ValueError` where a drawing has half a stroke length, an odd number of bytes.
+        """
+        array = column.combine_chunks()
+        sizes = pc.binary_length(array).to_numpy()
+        if (sizes % 2).any():
+            raise ValueError("stroke_lengths of an odd number of bytes")
+        offsets = np.zeros(len(array) + 1, np.int64)
+        np.cumsum(sizes // 2, out=offsets[1:])
+        _, starts, values = array.buffers()
+        if not offsets[-1] or values is None:
+            return cls(np.empty(0, np.uint16), offsets)
+        first = int(np.frombuffer(starts, np.int32)[array.offset])
+        lengths = np.frombuffer(values, np.uint8)[first : first + 2 * int(offsets[-1])]
+        return cls(lengths.view("<u2"), offsets)
+
+    @property
+    def strokes(self) -> Int64Array:
+        """Strokes of each drawing: int64 [N]."""
+        return np.diff(self.offsets)
+
+    @property
+    def points(self) -> Int64Array:
+        """Points of each drawing: int64 [N]."""
+        ends = np.zeros(len(self.of_strokes) + 1, np.int64)
+        np.cumsum(self.of_strokes, out=ends[1:])
+        points: Int64Array = np.diff(ends[self.offsets])
+        return points

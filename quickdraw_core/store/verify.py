@@ -1,0 +1,251 @@
+"""Everything that a store is said to be, checked by reading all of it again.
+
+Manifest, files, drawings, quarantine, receipts, holdout, duplicates, pack: a fault of one does
+not keep the others from being checked. Memory holds a file a thread, and the key_ids of one pass
+of the search for duplicates, whatever the store's size.
+"""
+
+import os
+from collections import Counter
+from collections.abc import Iterator
+from dataclasses import dataclass
+from math import sqrt
+from pathlib import Path
+
+import numpy as np
+import pyarrow as pa
+import pyarrow.parquet as pq
+
+from quickdraw_core.errors import QuickdrawError
+from quickdraw_core.progress import Bar, progress
+from quickdraw_core.store.duplicates import duplicate_searches, find_duplicates
+from quickdraw_core.store.holdout import Split
+from quickdraw_core.store.manifest import MANIFEST_NAME, PREVIOUS_NAME, Manifest
+from quickdraw_core.store.reading import on_threads
+from quickdraw_core.store.schema import part_name, quarantine_path
+from quickdraw_core.store.verify_manifest import manifest_faults
+from quickdraw_core.store.verify_pack import find_pack, packed_parts
+from quickdraw_core.store.verify_part import Part, PartCheck, check_part
+
+_SHOWN = 3
+_SEARCH_THREADS = 2
+"""Passes of the search for duplicates at once: each holds 256 MB of key_ids."""
+
+_SIGMAS = 6
+"""A share so many standard deviations off comes about by chance in one of 30 million stores."""
+
+
+@dataclass(frozen=True)
+class VerifyResult:
+    """What a check found.
+
+    problems: what is off, a line each that names the file and what to do; notes: what is worth
+    knowing and needs no repair; files, rows: read and parsed; bytes_read: of drawings and
+    quarantine; rejected: rows in the quarantine by the manifest.
+    """
+
+    store: Path
+    fingerprint: str | None
+    problems: tuple[str, ...]
+    notes: tuple[str, ...]
+    files: int
+    rows: int
+    rejected: int
+    bytes_read: int
+
+
+def verify_store(store: Path) -> VerifyResult:
+    """Reads a whole store and compares it with its manifest.
+
+    Raises `StoreError` where there is no finished store at all; all else is a problem of the
+    result.
+    """
+    path = store / MANIFEST_NAME
+    try:
+        manifest = Manifest.read(store)
+    except (QuickdrawError, TypeError, ValueError) as error:
+        if not path.is_file():
+            raise
+        known = isinstance(error, QuickdrawError) and str(path) in str(error)
+        text = str(error) if known else f"{path} is damaged: {error}; ingest again with --fresh"
+        return VerifyResult(store, None, (text,), (), 0, 0, 0, 0)
+    return _Verification(store, manifest).run()
+
+
+class _Verification:
+    """The state of one check: what was found so far."""
+
+    def __init__(self, store: Path, manifest: Manifest) -> None:
+        self.store, self.manifest = store, manifest
+        self.problems: list[str] = []
+        self.notes: list[str] = []
+        self.checks: list[PartCheck] = []
+
+    def run(self) -> VerifyResult:
+        """All checks, one after the other."""
+        path = self.store / MANIFEST_NAME
+        self.problems += [
+            f"{path}: {fault}; ingest again with --fresh"
+            for fault in manifest_faults(self.manifest)
+        ]
+        self._look_for_strangers()
+        files = self.manifest.files
+        with progress("verify", sum(file.size_bytes for file in files), "bytes") as bar:
+            self._check_parts(bar)
+            bar.note("looking for duplicates")
+            self._look_for_duplicates()
+            bar.note("")
+        self._check_holdout()
+        readable = [check.file for check in self.checks if check.readable]
+        return VerifyResult(
+            store=self.store,
+            fingerprint=self.manifest.fingerprint,
+            problems=tuple(self.problems),
+            notes=tuple(self.notes),
+            files=len(readable),
+            rows=sum(file.rows for file in readable),
+            rejected=sum(self.manifest.rejected.values()),
+            bytes_read=sum(check.bytes_read for check in self.checks),
+        )
+
+    def _look_for_strangers(self) -> None:
+        """Files that the manifest does not name. Only those that others would read are problems:
+        DuckDB and Polars open whatever lies in `drawings/`.
+        """
+        named = {file.path for file in self.manifest.files}
+        named |= {
+            quarantine_path(file.word, file.first_row)
+            for file in self.manifest.files
+            if file.quarantine_sha256 is not None
+        }
+        receipts = {
+            f"receipts/{part_name(file.word, file.first_row)}.json" for file in self.manifest.files
+        }
+        for relative in sorted(_files_below(self.store)):
+            path, top = self.store / relative, relative.split("/")[0]
+            if path.name.startswith(".") and path.name.endswith(".tmp"):
+                self.problems.append(
+                    f"{path} was left by an ingest that did not finish; delete it"
+                )
+            elif top in ("drawings", "quarantine") and relative not in named:
+                self.problems.append(
+                    f"{path} is not named by the manifest, yet whoever opens the folder would "
+                    "read it; delete it"
+                )
+            elif top == "receipts" and relative not in receipts:
+                self.notes.append(f"{path} is the receipt of a window that is not in the store")
+            elif relative == PREVIOUS_NAME:
+                self.notes.append(
+                    f"{path} was left by an ingest that was killed; nothing reads it"
+                )
+            elif top == relative and top != MANIFEST_NAME and not top.startswith("."):
+                self.notes.append(f"{path} is none of a store's files: move it, or no ingest runs")
+
+    def _check_parts(self, bar: Bar) -> None:
+        """Drawings, quarantine, receipt and pack of each window."""
+        pack, problems, notes = find_pack(self.store, self.manifest)
+        self.problems += problems
+        self.notes += notes
+        packed = packed_parts(pack, self.manifest) if pack is not None else {}
+        forms = {source.word: source.form for source in self.manifest.sources}
+        parts = [
+            Part(self.store, self.manifest, file, forms.get(file.word, ""), packed.get(file.path))
+            for file in self.manifest.files
+        ]
+        for check in on_threads(check_part, parts):
+            self.checks.append(check)
+            self.problems += check.problems
+            bar.advance(check.file.size_bytes)
+        unlike = [check for check in self.checks if check.unlike_pack is not None]
+        if pack is not None and unlike:
+            self.problems.append(
+                f"the pack {pack.path} has other values than the store in {unlike[0].unlike_pack} "
+                f"of {unlike[0].file.path}{_more(len(unlike) - 1, 'files')}; delete that folder, "
+                "it is made again where it is needed"
+            )
+        without = sum(check.lacks_receipt for check in self.checks)
+        if without:
+            self.notes.append(
+                f"{without:,} of {len(parts):,} windows have no receipt: an ingest that changes "
+                "the store will read them again"
+            )
+
+    def _look_for_duplicates(self) -> None:
+        """Drawings whose key_id an earlier one has, among the files that could be read."""
+        files = [(c.file.path, c.file.rows) for c in self.checks if c.readable]
+        rows: dict[str, list[int]] = {}
+        try:
+            searches = duplicate_searches(self.store, files)
+            for found in on_threads(find_duplicates, searches, _SEARCH_THREADS):
+                for path, places in found.items():
+                    rows.setdefault(path, []).extend(places)
+            count = sum(len(places) for places in rows.values())
+            if count:
+                shown = ", ".join(self._named(rows))
+                self.problems.append(
+                    f"{count:,} drawings have the key_id of an earlier one: {shown}"
+                    f"{_more(count - _SHOWN, '')}; delete {self.store / 'receipts'}, then ingest "
+                    "again with --fresh"
+                )
+        except (pa.ArrowException, OSError) as error:
+            self.problems.append(
+                f"{self.store} changed while it was read: {error}; verify it again"
+            )
+
+    def _named(self, rows: dict[str, list[int]]) -> Iterator[str]:
+        """The first few duplicates, by their key_id and place."""
+        places = ((path, row) for path in sorted(rows) for row in sorted(rows[path]))
+        for (path, row), _ in zip(places, range(_SHOWN), strict=False):
+            key_ids = pq.ParquetFile(self.store / path).read(columns=["key_id"])["key_id"]
+            yield f"{key_ids[row]} in row {row:,} of {path}"
+
+    def _check_holdout(self) -> None:
+        """Whether the sides have the sizes that the rule gives, and each class its test rows."""
+        rule, splits = self.manifest.holdout, np.zeros(len(Split), np.int64)
+        test: Counter[str | None] = Counter()
+        for check in self.checks:
+            splits += check.splits
+            test[check.file.word] += int(check.splits[Split.TEST])
+        shares = {Split.TEST: rule.test_share, Split.VALIDATION: rule.validation_share}
+        for side, share in shares.items():
+            if not is_plausible(int(splits[side]), int(splits.sum()), share):
+                self.problems.append(
+                    f"{self.store / MANIFEST_NAME}: the holdout rule makes {share:.2%} of the "
+                    f"drawings {side.name.lower()}, found are {splits[side] / splits.sum():.2%}: "
+                    "the drawings were chosen by their key_id, or have made-up ones; ingest whole "
+                    "files, with --fresh"
+                )
+        wanted = self.manifest.options.get("test_per_class")
+        if self.manifest.label_map is not None and isinstance(wanted, int):
+            short = {w: test[w] for w in self.manifest.label_map.words if test[w] < wanted}
+            if short:
+                few = ", ".join(
+                    f"{word} ({count})" for word, count in list(short.items())[:_SHOWN]
+                )
+                self.notes.append(
+                    f"{len(short):,} classes have fewer than {wanted:,} test drawings: {few}"
+                    f"{_more(len(short) - _SHOWN, '')}"
+                )
+
+
+def is_plausible(found: int, rows: int, share: float) -> bool:
+    """Whether `found` of `rows` drawings may well have come about by chance, at odds of `share`.
+
+    Six standard deviations where the rows are many; wider where the counts are too small to be
+    normal, by Bernstein's inequality: P(|found - mean| >= t) <= 2 exp(-t² / (2 (var + t / 3))).
+    """
+    allowed = _SIGMAS**2 / 6
+    allowed += sqrt(allowed**2 + _SIGMAS**2 * rows * share * (1 - share))
+    return abs(found - rows * share) <= allowed
+
+
+def _files_below(store: Path) -> Iterator[str]:
+    """All files of a store but its packs', relative to it."""
+    for folder, folders, names in os.walk(store):
+        if Path(folder) == store and "pack" in folders:
+            folders.remove("pack")
+        yield from ((Path(folder) / name).relative_to(store).as_posix() for name in names)
+
+
+def _more(count: int, what: str) -> str:
+    return f" and {count:,} more {what}".rstrip() if count > 0 else ""

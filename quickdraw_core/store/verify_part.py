@@ -1,0 +1,264 @@
+"""Is one part of a store, what came of one window, as the manifest says it is?
+
+A part has up to three files: drawings, refused rows, receipt. What is wrong with one does not
+keep the others from being checked. Bytes whose checksum is wrong are not parsed: they could make
+a reader ask for any amount of memory, and their checksum says all there is to say.
+"""
+
+import hashlib
+import json
+import re
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+import pyarrow as pa
+import pyarrow.compute as pc
+import pyarrow.parquet as pq
+from pydantic import BaseModel, ValidationError
+
+from quickdraw_core.drawing import Int64Array
+from quickdraw_core.errors import StoreError
+from quickdraw_core.store.holdout import Split, UInt64Array
+from quickdraw_core.store.manifest import FileRecord, Manifest
+from quickdraw_core.store.reading import Lengths
+from quickdraw_core.store.schema import SCHEMA, part_name, part_path, quarantine_path
+from quickdraw_core.store.store import sha256_of
+from quickdraw_core.store.verify_pack import PackedPart
+
+AGAIN = "ingest again to restore it"
+_NO_RECEIPT = "delete it: the window will be read again when an ingest needs it"
+
+
+@dataclass(frozen=True)
+class Part:
+    """What is to be checked. form: the source's; pack: where its drawings are in the pack."""
+
+    store: Path
+    manifest: Manifest
+    file: FileRecord
+    form: str
+    pack: PackedPart | None
+
+    @property
+    def anew(self) -> str:
+        """What to do where a file was made wrongly: receipts vouch for it, so they must go."""
+        return f"delete {self.store / 'receipts'}, then ingest again with --fresh"
+
+
+@dataclass
+class PartCheck:
+    """What was found. readable: its drawings could be read; splits: how many of them are on each
+    side of the holdout, int64 [3]; unlike_pack: the array of the pack that holds other values.
+    """
+
+    file: FileRecord
+    problems: list[str] = field(default_factory=list)
+    readable: bool = False
+    splits: Int64Array = field(default_factory=lambda: np.zeros(len(Split), np.int64))
+    bytes_read: int = 0
+    lacks_receipt: bool = False
+    unlike_pack: str | None = None
+
+
+def check_part(part: Part) -> PartCheck:
+    """Reads all files of a part. What is off is among the problems; nothing is raised."""
+    check = PartCheck(part.file)
+    if part.file.path != part_path(part.file.word, part.file.first_row):
+        return check  # not a place of ours to read; the manifest's own check names it
+    hashes = None
+    with _noting_problems(check):
+        hashes = _check_drawings(part, check)
+    with _noting_problems(check):
+        _check_quarantine(part, check)
+    with _noting_problems(check):
+        check.lacks_receipt = not _check_receipt(part, hashes)
+    return check
+
+
+@contextmanager
+def _noting_problems(check: PartCheck) -> Iterator[None]:
+    try:
+        yield
+    except StoreError as error:
+        check.problems.append(str(error))
+
+
+def _check_drawings(part: Part, check: PartCheck) -> UInt64Array:
+    """Reads the Parquet file; returns the holdout hashes of its drawings."""
+    path, rule = part.store / part.file.path, part.manifest.holdout
+    table = _read_table(path, part)
+    check.bytes_read += part.file.size_bytes
+    check.readable = True
+    faults = list(_content_faults(table, part.file))
+    check.problems += [f"{path} {fault}; {part.anew}" for fault in faults]
+    key_ids = table["key_id"].to_numpy()
+    sides = rule.split(key_ids)
+    check.splits = np.bincount(sides, minlength=len(Split))
+    if part.pack is not None and not faults:
+        check.unlike_pack = part.pack.difference(table, sides)
+    return rule.hashes(key_ids)
+
+
+def _read_table(path: Path, part: Part) -> pa.Table:
+    """All columns of a file whose bytes are the manifest's. Raises `StoreError`."""
+    data = _read_bytes(path, part.file)
+    try:
+        file = pq.ParquetFile(pa.BufferReader(data))
+        if not file.schema_arrow.equals(SCHEMA):
+            raise StoreError(f"{path} {_schema_fault(file.schema_arrow)}; {part.anew}")
+        table = file.read(use_threads=False)
+        table.validate(full=True)
+    except (pa.ArrowException, OSError, ValueError) as error:
+        text = " ".join(str(error).split())
+        raise StoreError(f"{path} is no Parquet file of ours: {text}; {part.anew}") from error
+    return table
+
+
+def _read_bytes(path: Path, file: FileRecord) -> bytes:
+    try:
+        found = path.stat().st_size
+        if found != file.size_bytes:
+            raise StoreError(
+                f"{path} has {found:,} bytes, the manifest says {file.size_bytes:,}; {AGAIN}"
+            )
+        data = path.read_bytes()
+    except FileNotFoundError:
+        raise StoreError(f"{path} is missing; {AGAIN}") from None
+    except OSError as error:
+        raise StoreError(f"cannot read {path}: {error.strerror or error}; {AGAIN}") from error
+    _require_digest(path, hashlib.sha256(data).hexdigest(), file.sha256)
+    return data
+
+
+def _require_digest(path: Path, found: str, said: str | None) -> None:
+    if found != said:
+        raise StoreError(
+            f"{path} is damaged: its SHA-256 is {found[:12]}…, the manifest says "
+            f"{str(said)[:12]}…; {AGAIN}"
+        )
+
+
+def _schema_fault(found: pa.Schema) -> str:
+    names = SCHEMA.names
+    if found.names != names:
+        return f"has the columns {', '.join(found.names)}, not {', '.join(names)}"
+    (first, *_) = [name for name in names if not found.field(name).equals(SCHEMA.field(name))]
+    return f"has the column {_type(found.field(first))}, not {_type(SCHEMA.field(first))}"
+
+
+def _type(column: pa.Field) -> str:
+    return f"{column.name} ({column.type}{', may be null' if column.nullable else ''})"
+
+
+def _content_faults(table: pa.Table, file: FileRecord) -> Iterator[str]:
+    """What the columns have of drawings that cannot be, and where they differ from the record."""
+    if len(table) != file.rows:
+        yield f"holds {len(table):,} drawings, the manifest says {file.rows:,}"
+    sizes = {name: pc.binary_length(table[name]).to_numpy() for name in ("x", "y")}
+    yield from _rows(sizes["x"] != sizes["y"], "x and y of different lengths")
+    try:
+        lengths = Lengths.of(table["stroke_lengths"])
+    except ValueError as error:
+        yield f"has {error}"
+        return
+    yield from _rows(lengths.strokes == 0, "no stroke")
+    yield from _rows(lengths.points != sizes["x"], "strokes of other lengths than its points")
+    empty = np.searchsorted(lengths.offsets, np.flatnonzero(lengths.of_strokes == 0), "right") - 1
+    yield from _rows(np.bincount(empty, minlength=len(table)) > 0, "a stroke without points")
+    for what, found, said in (
+        ("strokes", len(lengths.of_strokes), file.strokes),
+        ("points", int(sizes["x"].sum()), file.points),
+    ):
+        if found != said:
+            yield f"holds {found:,} {what}, the manifest says {said:,}"
+
+
+def _rows(faulty: npt.NDArray[np.bool_], what: str) -> Iterator[str]:
+    if faulty.any():
+        count, first = int(faulty.sum()), int(faulty.argmax())
+        yield f"has {count:,} drawing{'s' * (count > 1)} with {what}, the first in row {first:,}"
+
+
+def _check_quarantine(part: Part, check: PartCheck) -> None:
+    """The file of refused rows: its bytes, how many by reason, and that they are the window's."""
+    file = part.file
+    if file.quarantine_sha256 is None:
+        return
+    path = part.store / quarantine_path(file.word, file.first_row)
+    try:
+        _require_digest(path, sha256_of(path), file.quarantine_sha256)
+        check.bytes_read += path.stat().st_size
+        counts, lines = _read_quarantine(path)
+    except FileNotFoundError:
+        raise StoreError(f"{path} is missing; {AGAIN}") from None
+    except OSError as error:
+        raise StoreError(f"cannot read {path}: {error.strerror or error}; {AGAIN}") from error
+    except (ValueError, KeyError, TypeError) as error:
+        raise StoreError(f"{path} holds a line of another form ({error}); {part.anew}") from error
+    if counts != file.rejected:
+        raise StoreError(
+            f"{path} has {_counted(counts)}, the manifest says {_counted(file.rejected)}; "
+            f"{part.anew}"
+        )
+    first_line = file.first_row + (2 if part.form.startswith("csv") else 1)
+    if lines and not first_line <= lines[0] <= lines[-1] < first_line + file.rows_read:
+        raise StoreError(
+            f"{path} has lines {lines[0]:,} to {lines[-1]:,}, its window is lines {first_line:,} "
+            f"to {first_line + file.rows_read - 1:,}; {part.anew}"
+        )
+
+
+def _read_quarantine(path: Path) -> tuple[dict[str, int], list[int]]:
+    """Refused rows by reason, and their line numbers. Raises `ValueError` where they go back."""
+    counts: dict[str, int] = {}
+    lines: list[int] = []
+    with path.open("rb") as file:
+        for text in file:
+            record = json.loads(text)
+            counts[record["reason"]] = counts.get(record["reason"], 0) + 1
+            lines.append(int(record["line"]))
+            if lines[-2:-1] >= lines[-1:]:
+                raise ValueError(f"line {lines[-1]:,} after line {lines[-2]:,}")
+    return counts, lines
+
+
+def _counted(counts: dict[str, int]) -> str:
+    return ", ".join(f"{reason}: {n:,}" for reason, n in sorted(counts.items())) or "nothing"
+
+
+class _Receipt(BaseModel):
+    """Of a receipt, which the ingest writes, what has to agree with the store."""
+
+    key: str
+    file: dict[str, Any]
+    smallest_hashes: list[int]
+
+
+def _check_receipt(part: Part, hashes: UInt64Array | None) -> bool:
+    """Whether there is a receipt. Raises `StoreError` where it says other than the manifest."""
+    name = part_name(part.file.word, part.file.first_row)
+    path = part.store / "receipts" / f"{name}.json"
+    try:
+        receipt = _Receipt.model_validate_json(path.read_bytes())
+    except FileNotFoundError:
+        return False
+    except (OSError, ValidationError):
+        raise StoreError(f"{path} is no receipt that can be read; {_NO_RECEIPT}") from None
+    said = part.file.model_dump(mode="json")
+    differing = [name for name in said | receipt.file if said.get(name) != receipt.file.get(name)]
+    if differing:
+        raise StoreError(
+            f"{path} has {differing[0]} {receipt.file.get(differing[0])!r}, the manifest says "
+            f"{said.get(differing[0])!r}; {_NO_RECEIPT}"
+        )
+    if not re.fullmatch(r"[0-9a-f]{64}", receipt.key):
+        raise StoreError(f"{path} has a key that is no SHA-256; {_NO_RECEIPT}")
+    count = part.manifest.options.get("test_per_class")
+    if hashes is not None and receipt.smallest_hashes != np.sort(hashes)[:count].tolist():
+        raise StoreError(f"{path} has not the smallest hashes of its drawings; {_NO_RECEIPT}")
+    return True

@@ -1,0 +1,88 @@
+"""A little Google Cloud Storage: `python fake_gcs.py FOLDER` serves `FOLDER/<bucket>/<key>`.
+
+It speaks the few calls of the JSON API that reading makes
+(https://docs.cloud.google.com/storage/docs/json_api/v1/objects): list, get, and get with
+`alt=media`. A bucket named `private` refuses everybody. Prints its port and serves until it is
+ended. It needs a process of its own: pyarrow's client holds the interpreter's lock during some
+of its requests, so a server in a thread beside it would never answer.
+"""
+
+import json
+import re
+import sys
+from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
+from pathlib import Path
+from typing import Any
+from urllib.parse import parse_qs, unquote, urlsplit
+
+_PATH = re.compile(r"/storage/v1/b/([^/]+)(?:/o(?:/(.+))?)?")
+
+
+class _Handler(BaseHTTPRequestHandler):
+    protocol_version = "HTTP/1.1"
+    root = Path()
+
+    def do_GET(self) -> None:
+        address = urlsplit(self.path)
+        query = {name: values[0] for name, values in parse_qs(address.query).items()}
+        found = _PATH.fullmatch(address.path)
+        bucket, key = (unquote(part or "") for part in found.groups()) if found else ("", "")
+        if bucket == "private":
+            return self._send(401, b'{"error": {"code": 401, "message": "Anonymous caller"}}')
+        path = self.root / bucket / key
+        if not bucket or not (path.is_file() if key else path.is_dir()):
+            return self._send(404, b'{"error": {"code": 404, "message": "Not Found"}}')
+        if not key:
+            return self._send_json(self._listing(path, query.get("prefix", "")))
+        if query.get("alt") == "media":
+            return self._send_media(path.read_bytes())
+        return self._send_json(self._item(path))
+
+    def _listing(self, bucket: Path, prefix: str) -> dict[str, Any]:
+        files = sorted(path for path in bucket.rglob("*") if path.is_file())
+        items = [self._item(path) for path in files]
+        return {
+            "kind": "storage#objects",
+            "items": [item for item in items if item["name"].startswith(prefix)],
+        }
+
+    def _item(self, path: Path) -> dict[str, Any]:
+        bucket, _, key = path.relative_to(self.root).as_posix().partition("/")
+        times = dict.fromkeys(("timeCreated", "updated"), "2026-01-02T03:04:05Z")
+        return {
+            "kind": "storage#object",
+            "bucket": bucket,
+            "name": key,
+            "size": str(path.stat().st_size),
+            "generation": "1",
+        } | times
+
+    def _send_media(self, body: bytes) -> None:
+        span = re.fullmatch(r"bytes=(\d+)-(\d*)", self.headers.get("Range", ""))
+        if span is None:
+            return self._send(200, body)
+        first, last = int(span[1]), min(int(span[2] or len(body)), len(body) - 1)
+        if first > last:
+            return self._send(416, b"")
+        content = f"bytes {first}-{last}/{len(body)}"
+        return self._send(206, body[first : last + 1], ("Content-Range", content))
+
+    def _send_json(self, value: dict[str, Any]) -> None:
+        self._send(200, json.dumps(value).encode())
+
+    def _send(self, status: int, body: bytes, *headers: tuple[str, str]) -> None:
+        self.send_response(status)
+        for name, value in (*headers, ("Content-Length", str(len(body)))):
+            self.send_header(name, value)
+        self.end_headers()
+        self.wfile.write(body)
+
+    def log_message(self, *args: object) -> None:
+        pass
+
+
+if __name__ == "__main__":
+    _Handler.root = Path(sys.argv[1])
+    server = ThreadingHTTPServer(("127.0.0.1", 0), _Handler)
+    print(server.server_port, flush=True)
+    server.serve_forever()

@@ -1,0 +1,291 @@
+"""What a kill, a lost cluster, a full disk or a shrinking file may cost: time, and nothing else.
+
+After each fault the same ingest is run again, and the store must be, byte for byte, the one of
+a run that nothing disturbed.
+"""
+
+import multiprocessing
+import os
+import random
+import shutil
+import signal
+import subprocess
+import sys
+import threading
+import time
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from pathlib import Path
+
+import pytest
+
+from quickdraw_core.errors import ClusterError, InputError
+from quickdraw_core.ingest import cluster, window_task
+from quickdraw_core.ingest.config import IngestConfig
+from quickdraw_core.ingest.run import IngestResult, ingest
+from quickdraw_core.ingest.windows import STRIDE
+from quickdraw_core.store.manifest import MANIFEST_NAME
+from quickdraw_core.store.store import Store, sha256_of
+
+KILLS = 24
+WORDS = [f"w{number:02d}" for number in range(12)]
+ROWS = 2 * STRIDE
+LONG_ROWS = 70_000  # more than one window
+
+
+@pytest.fixture(scope="module")
+def source(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """Twelve classes of short drawings, one of them of two windows, some rows of them bad."""
+    folder = tmp_path_factory.mktemp("faults") / "csv"
+    folder.mkdir()
+    for number, word in enumerate(WORDS):
+        chance = random.Random(number)
+        rows = LONG_ROWS if number == 5 else ROWS
+        with (folder / f"{word}.csv").open("w") as file:
+            file.write("countrycode,drawing,key_id,recognized,timestamp,word\n")
+            for row in range(rows):
+                x, y = chance.randrange(256), chance.randrange(256)
+                key_id = ((number << 20) + row + 1) << 21
+                text = (
+                    f'US,"[[[{x}, {y}], [{y}, 7]]]",{key_id},True,2017-03-01 00:00:00.5,{word}\n'
+                )
+                file.write(text if row % 1000 != 999 else text.replace("]]]", "]]", 1))
+    return folder
+
+
+@pytest.fixture(scope="module")
+def undisturbed(source: Path, tmp_path_factory: pytest.TempPathFactory) -> dict[str, str]:
+    """What a run that nothing disturbs writes: path → SHA-256."""
+    return tree(run(source, tmp_path_factory.mktemp("undisturbed") / "store").store)
+
+
+def run(source: Path, store: Path, **options: object) -> IngestResult:
+    return ingest(IngestConfig.parse({"source": source, "store": store, "workers": 2} | options))
+
+
+def tree(store: Path) -> dict[str, str]:
+    paths = [path for path in sorted(store.rglob("*")) if path.is_file()]
+    return {path.relative_to(store).as_posix(): sha256_of(path) for path in paths}
+
+
+def receipts(store: Path) -> int:
+    return len(list(store.glob("receipts/*/*.json")))
+
+
+def when(condition: Callable[[], bool], act: Callable[[], None]) -> threading.Thread:
+    """Does `act` as soon as `condition` holds, beside the test."""
+
+    def wait() -> None:
+        deadline = time.monotonic() + 60
+        while not condition():
+            if time.monotonic() > deadline:
+                return
+            time.sleep(0.001)
+        act()
+
+    thread = threading.Thread(target=wait)
+    thread.start()
+    return thread
+
+
+def test_a_run_killed_at_random_moments_comes_to_the_same_store(
+    source: Path, undisturbed: dict[str, str], tmp_path: Path
+) -> None:
+    # A fork of a process that has everything imported gets to work at once, so the kills fall
+    # into the work and not into the imports.
+    context = multiprocessing.get_context("forkserver")
+    context.set_forkserver_preload(["quickdraw_core.ingest.run", "distributed"])
+    chance = random.Random(20)
+    store = tmp_path / "store"
+
+    def start() -> "multiprocessing.process.BaseProcess":
+        process = context.Process(target=run, args=(source, store))
+        process.start()
+        return process
+
+    whole = start()
+    began = time.monotonic()
+    whole.join(120)
+    length_s = time.monotonic() - began
+    assert whole.exitcode == 0
+    assert tree(store) == undisturbed
+    kills, in_mid_work = 0, 0
+    while kills < KILLS:
+        if (store / MANIFEST_NAME).exists():
+            shutil.rmtree(store)
+        before = receipts(store)
+        process = start()
+        process.join(chance.uniform(0.1, 1.0) * length_s)
+        if process.exitcode is None:
+            process.kill()
+            process.join(60)
+            assert process.exitcode == -signal.SIGKILL
+            kills += 1
+            in_mid_work += before < receipts(store) < len(WORDS) + 1
+        elif (store / MANIFEST_NAME).exists():
+            assert tree(store) == undisturbed
+    assert in_mid_work >= KILLS // 8  # else the test does not test what it says
+    run(source, store)
+    assert tree(store) == undisturbed
+    Store.open(store).verify()
+
+
+def test_only_what_is_missing_is_read_again(
+    source: Path, undisturbed: dict[str, str], tmp_path: Path
+) -> None:
+    store = tmp_path / "store"
+    run(source, store)
+    (store / MANIFEST_NAME).unlink()
+    gone = sorted(store.glob("drawings/*/*.parquet"))[3:5]
+    kept = {p: p.stat().st_mtime_ns for p in store.glob("drawings/*/*") if p not in gone}
+    for path in gone:
+        path.unlink()
+    result = run(source, store)
+    assert result.windows_reused == result.windows - 2
+    assert {p: p.stat().st_mtime_ns for p in kept} == kept
+    assert tree(store) == undisturbed
+
+
+@contextmanager
+def dask_command(*words: str, ready: Path | None = None) -> Iterator[subprocess.Popen[bytes]]:
+    """A process of Dask's own command line, ended by its id."""
+    process = subprocess.Popen(
+        [sys.executable, "-m", "dask", *words],
+        stdout=subprocess.DEVNULL,
+        stderr=subprocess.DEVNULL,
+    )
+    try:
+        deadline = time.monotonic() + 60
+        while ready is not None and not ready.exists():
+            assert process.poll() is None, f"{words} ended"
+            assert time.monotonic() < deadline
+            time.sleep(0.05)
+        yield process
+    finally:
+        process.kill()
+        process.wait(60)
+
+
+@contextmanager
+def dask_cluster(folder: Path, workers: int) -> Iterator[tuple[str, list[int]]]:
+    """A scheduler and workers as processes of their own: (address, process ids, its own first)."""
+    import json
+
+    file = folder / "scheduler.json"
+    host = ("--host", "127.0.0.1")
+    with dask_command(
+        "scheduler", *host, "--port", "0", "--no-dashboard", "--scheduler-file", str(file),
+        ready=file,
+    ) as scheduler:  # fmt: skip
+        address = json.loads(file.read_text())["address"]
+        running = [
+            dask_command(
+                "worker", address, *host, "--nthreads", "1", "--no-nanny", "--no-dashboard",
+                "--local-directory", str(folder / f"worker-{number}"),
+            )
+            for number in range(workers)
+        ]  # fmt: skip
+        pids = [scheduler.pid]
+        try:
+            pids += [worker.__enter__().pid for worker in running]
+            yield address, pids
+        finally:
+            for worker in running:
+                worker.__exit__(None, None, None)
+
+
+def test_a_killed_worker_costs_its_windows_a_second_reading(
+    source: Path, undisturbed: dict[str, str], tmp_path: Path
+) -> None:
+    store = tmp_path / "store"
+    with dask_cluster(tmp_path, workers=2) as (address, (_, first, _)):
+        killer = when(lambda: receipts(store) >= 2, lambda: os.kill(first, signal.SIGKILL))
+        run(source, store, dask=address)
+        killer.join()
+        assert os.waitpid(first, 0)[1] == signal.SIGKILL
+    assert tree(store) == undisturbed
+
+
+def test_a_killed_scheduler_ends_the_run_and_the_next_one_goes_on(
+    source: Path, undisturbed: dict[str, str], tmp_path: Path
+) -> None:
+    store = tmp_path / "store"
+    with dask_cluster(tmp_path, workers=1) as (address, (scheduler, _)):
+        killer = when(lambda: receipts(store) >= 2, lambda: os.kill(scheduler, signal.SIGKILL))
+        with pytest.raises(ClusterError, match="scheduler was lost"):
+            run(source, store, dask=address)
+        killer.join()
+    assert not (store / MANIFEST_NAME).exists()
+    assert run(source, store).windows_reused >= 2
+    assert tree(store) == undisturbed
+
+
+def test_a_cluster_that_has_no_worker_is_waited_for_and_then_named(
+    source: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(cluster, "PATIENCE_S", 1.0)
+    with (
+        dask_cluster(tmp_path, workers=0) as (address, _),
+        pytest.raises(ClusterError, match="had no worker for 1 s"),
+    ):
+        run(source, tmp_path / "store", dask=address)
+
+
+def test_a_full_disk_is_said_and_more_room_is_all_it_takes(
+    source: Path, undisturbed: dict[str, str], tmp_path: Path
+) -> None:
+    """On a file system of two megabytes, in a mount namespace of its own."""
+    mounted = tmp_path / "mounted"
+    mounted.mkdir()
+    code = (
+        "import sys; from quickdraw_core.ingest.run import ingest;"
+        "from quickdraw_core.ingest.config import IngestConfig;"
+        "ingest(IngestConfig.parse({'source': sys.argv[1], 'store': sys.argv[2]}))"
+    )
+    script = f"""
+        set -e
+        mount -t tmpfs -o size=2m none {mounted}
+        if {sys.executable} -c "{code}" {source} {mounted}/store; then exit 9; fi
+        if [ -e {mounted}/store/{MANIFEST_NAME} ]; then exit 8; fi
+        mount -o remount,size=64m {mounted}
+        {sys.executable} -c "{code}" {source} {mounted}/store
+        cp -r {mounted}/store {tmp_path}/copy
+    """
+    done = subprocess.run(
+        ["unshare", "--user", "--map-root-user", "--mount", "sh", "-c", script],
+        capture_output=True,
+        text=True,
+        check=False,
+    )
+    if "unshare failed" in done.stderr:
+        pytest.skip("this machine lets nobody mount in a namespace of their own")
+    assert done.returncode == 0, done.stderr
+    assert "No space left on device; mend that and run again" in done.stderr
+    assert tree(tmp_path / "copy") == undisturbed
+
+
+def test_a_file_that_shrinks_while_it_is_read_costs_that_file(
+    source: Path, undisturbed: dict[str, str], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    folder = tmp_path / "csv"
+    shutil.copytree(source, folder)  # keeps the times
+    shrinking = folder / f"{WORDS[5]}.csv"
+    status, whole = shrinking.stat(), shrinking.read_bytes()
+    write_part = window_task.write_part
+
+    def write_and_shrink(table: object, path: Path) -> None:
+        write_part(table, path)
+        if path.parent.name == f"word={WORDS[5]}":
+            os.truncate(shrinking, len(whole) // 2)
+
+    monkeypatch.setattr(window_task, "write_part", write_and_shrink)
+    store = tmp_path / "store"
+    with pytest.raises(InputError, match=rf"{WORDS[5]}\.csv .*(changed|ended)"):
+        run(folder, store, workers=1)
+    monkeypatch.undo()
+    assert receipts(store) >= len(WORDS) - 1  # all the others are done
+    shrinking.write_bytes(whole)
+    os.utime(shrinking, ns=(status.st_atime_ns, status.st_mtime_ns))
+    assert run(folder, store).windows_reused >= len(WORDS) - 1
+    ours = {path: digest for path, digest in tree(store).items() if path != MANIFEST_NAME}
+    assert ours == {path: d for path, d in undisturbed.items() if path != MANIFEST_NAME}
