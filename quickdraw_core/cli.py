@@ -94,7 +94,9 @@ def fetch(
     folder: Annotated[Path, typer.Argument(help="Folder to put <word>.ndjson or .bin into.")],
     classes: Annotated[
         list[str] | None,
-        typer.Option("--classes", help="Words, with commas between; default: the challenge's 340."),
+        typer.Option(
+            "--classes", help="Words, with commas between; default: the challenge's 340."
+        ),
     ] = None,
     classes_file: ClassesFile = None,
     file_format: Annotated[

@@ -34,9 +34,19 @@ def expected_rows(folder: Path, word: str) -> pd.DataFrame:
     """All rows of `<word>.csv`, by the tolerant parser."""
     lines = (folder / f"{word}.csv").read_bytes().splitlines(keepends=True)
     rows, _ = parse_lines(lines[1:], Header(TRAIN_COLUMNS), 2, word)
-    return pd.DataFrame({"word": word, "key_id": rows.key_ids, "countrycode": rows.countrycodes,
-                         "recognized": rows.recognized, "us": rows.timestamps_us, "x": rows.x,
-                         "y": rows.y, "stroke_lengths": rows.stroke_lengths}, dtype=object)  # fmt: skip
+    return pd.DataFrame(
+        {
+            "word": word,
+            "key_id": rows.key_ids,
+            "countrycode": rows.countrycodes,
+            "recognized": rows.recognized,
+            "us": rows.timestamps_us,
+            "x": rows.x,
+            "y": rows.y,
+            "stroke_lengths": rows.stroke_lengths,
+        },
+        dtype=object,
+    )
 
 
 def values_of(frame: pd.DataFrame) -> pd.DataFrame:

@@ -248,6 +248,7 @@ MANIFESTS: dict[str, tuple[tuple[str | int, ...], object, str]] = {
     "source": (("sources", 1, "word"), "moon", "'sun', for which there is no source"),
     "quarantine": (("files", 1, "quarantine_sha256"), None, "or a quarantine file, but not both"),
     "negative": (("files", 1, "strokes"), -1, "has a negative number of something"),
+    "too many rows": (("files", 1, "rows"), 10**18, "kept . 3 rejected"),
     "file count": (("files",), [], "has no file in the store"),
 }
 
@@ -438,7 +439,7 @@ def test_classes_short_of_test_drawings_are_a_note(tmp_path: Path) -> None:
     built = build_store(tmp_path, {"cat": windows, "dog": [drawings_of_side(Split.VALIDATION, 1)]})
     edit_json(tmp_path / MANIFEST_NAME, "options", "test_per_class", value=3)
     result = verify_store(built.path)
-    assert "1 classes have fewer than 3 test drawings: dog (0)" in result.notes
+    assert "1 of 2 classes have fewer than 3 test drawings: dog (0)" in result.notes
 
 
 @pytest.mark.parametrize("share", [0.001, 0.05, 0.3])

@@ -7,15 +7,20 @@ None of them can read past the block, although none checks an index: a block end
 feed, a line feed fits nowhere in a line, and no function goes beyond a byte that did not fit.
 """
 
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import numpy as np
-from numba import njit, uint64
+from numba import int64, njit, uint64
 
 from quickdraw_core.drawing import DrawingBatch, Int64Array, UInt8Array, UInt16Array
 from quickdraw_core.formats.rows import Rows, UInt64Array
 
 FAILED = -1
+
+# In compiled code a mix of signed and unsigned integers is a float, so kinds are named; to the
+# type checker they are all the same.
+_unsigned: Any = uint64
+_signed: Any = int64
 
 _ZERO = ord("0")
 _COMMA = ord(",")
@@ -122,9 +127,9 @@ def skip_lines(block: UInt8Array, start: int, lines: int) -> tuple[int, int]:
 
 
 @njit(nogil=True, cache=True)
-def scan_digit(block: UInt8Array, i: int) -> int:
-    """The digit at `i`, or something above 9."""
-    return uint64(block[i]) - uint64(_ZERO)
+def scan_digit(block: UInt8Array, i: int) -> Any:
+    """The digit at `i`, or something above 9: uint64."""
+    return _unsigned(block[i]) - _unsigned(_ZERO)
 
 
 @njit(nogil=True, cache=True)
@@ -241,8 +246,8 @@ def _scan_axis(
     """`0, 17,255]` after its bracket, into `out[first:limit]`: (where it ends, out's end)."""
     # Unsigned places spare the check for negative indices: a fifth of this loop's time, and
     # this loop is most of the reader's.
-    at, n, end = uint64(i), uint64(first), uint64(limit)
-    one, ten = uint64(1), uint64(10)
+    at, n, end = _unsigned(i), _unsigned(first), _unsigned(limit)
+    one, ten = _unsigned(1), _unsigned(10)
     while n < end:
         value = scan_digit(block, at)
         if value >= ten:
@@ -250,14 +255,14 @@ def _scan_axis(
         at += one
         digit = scan_digit(block, at)
         if digit < ten:
-            if value == uint64(0):
+            if value == _unsigned(0):
                 break  # JSON knows no leading zero
             value = value * ten + digit
             at += one
             digit = scan_digit(block, at)
             if digit < ten:
                 value = value * ten + digit
-                if value > uint64(255):
+                if value > _unsigned(255):
                     break
                 at += one
         out[n] = value
@@ -268,10 +273,10 @@ def _scan_axis(
             if block[at] == _SPACE:
                 at += one
         elif byte == _CLOSE:
-            return np.int64(at + one), np.int64(n)
+            return _signed(at + one), _signed(n)
         else:
             break
-    return FAILED, np.int64(n)
+    return FAILED, _signed(n)
 
 
 @njit(nogil=True, cache=True)

@@ -78,7 +78,7 @@ def _read_after(file: BinaryIO, rest: UInt8Array, size_bytes: int) -> tuple[UInt
     """`rest` and up to `size_bytes` more bytes behind it, and whether the file ended."""
     data = np.empty(len(rest) + size_bytes, np.uint8)
     data[: len(rest)] = rest
-    view, filled = memoryview(data), len(rest)
+    view, filled = memoryview(data.data), len(rest)
     while filled < len(data):
         count = file.readinto(view[filled:])  # type: ignore[attr-defined]
         if not count:

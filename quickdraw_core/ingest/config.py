@@ -66,9 +66,7 @@ class IngestConfig(Config):
     @classmethod
     def _dask_has_a_form(cls, value: str) -> str:
         if value not in ("local", "processes") and "://" not in value:
-            raise ValueError(
-                "must be local, processes or an address such as tcp://scheduler:8786"
-            )
+            raise ValueError("must be local, processes or an address such as tcp://scheduler:8786")
         return value
 
     @property

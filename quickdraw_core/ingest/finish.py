@@ -103,7 +103,7 @@ def require_readable(sources: list[SourceRecord], max_rejected: float, store: Pa
 
 
 def remove_strangers(store: Path, manifest: Manifest) -> None:
-    """Deletes what earlier ingests left, finished or killed, and the new manifest does not name."""
+    """Deletes what earlier ingests left and the manifest does not name, a killed one's too."""
     named = {name for file in manifest.files for name in _names(file)}
     for pattern in ("drawings/word=*/*", "quarantine/word=*/*", "receipts/word=*/*", ".*.tmp"):
         for path in store.glob(pattern):

@@ -6,7 +6,6 @@ manifest is written last; until then the store counts as unfinished.
 """
 
 from collections import deque
-from collections.abc import Iterator
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
@@ -241,7 +240,7 @@ class _WindowRun:
 def _explain(failures: dict[str, QuickdrawError]) -> str:
     texts = [str(error) for error in failures.values()]
     more = f"; and {len(texts) - _SHOWN} more files" if len(texts) > _SHOWN else ""
-    kept = "; all other files are done and need no second reading" 
+    kept = "; all other files are done and need no second reading"
     return "; ".join(texts[:_SHOWN]) + more + kept
 
 

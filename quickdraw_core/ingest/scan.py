@@ -69,9 +69,10 @@ def scan(
         for group in window_groups(p.source, p.index, config.selection, config.seed)
     ]
     meta = _frame(SCHEMA.empty_table(), None, words, names)
-    return dataframe.from_map(
+    frame: DataFrame = dataframe.from_map(
         _read_partition, groups, words=words, columns=names, meta=meta, label="scan"
     )
+    return frame
 
 
 def strokes(x: bytes, y: bytes, stroke_lengths: bytes) -> list[list[list[int]]]:
@@ -132,7 +133,7 @@ def _read_partition(group: WindowGroup, *, words: Sequence[str], columns: Sequen
 
 def _frame(table: pa.Table, word: str | None, words: Sequence[str], columns: Sequence[str]) -> Any:
     """A pandas frame of `columns`, of a table in the store's schema; points are not copied."""
-    import pandas as pd  # type: ignore[import-untyped]
+    import pandas as pd
 
     dtypes = {
         pa.string(): pd.StringDtype("pyarrow"),

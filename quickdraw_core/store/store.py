@@ -44,12 +44,13 @@ class Store:
     def tables(self, columns: Sequence[str] | None = None) -> Iterator[tuple[int, pa.Table]]:
         """Yields (label, table) for each file, by label, then by first row."""
         index = self.label_map.index
-        for file in sorted(self.manifest.files, key=lambda f: (index[f.word], f.first_row)):
+        labelled = [(index[f.word], f) for f in self.manifest.files if f.word is not None]
+        for label, file in sorted(labelled, key=lambda pair: (pair[0], pair[1].first_row)):
             # The schema is given, and the file opened alone, so that `word=` in the path is
             # not read as a column of its own.
             names = list(columns) if columns is not None else SCHEMA.names
             table = pq.ParquetFile(self.path / file.path).read(columns=names)
-            yield index[file.word], table.combine_chunks()
+            yield label, table.combine_chunks()
 
     def verify(self) -> None:
         """Reads every file and compares its SHA-256 with the manifest's."""

@@ -96,14 +96,13 @@ class _Verification:
             self._look_for_duplicates()
             bar.note("")
         self._check_holdout()
-        readable = [check.file for check in self.checks if check.readable]
         return VerifyResult(
             store=self.store,
             fingerprint=self.manifest.fingerprint,
             problems=tuple(self.problems),
             notes=tuple(self.notes),
-            files=len(readable),
-            rows=sum(file.rows for file in readable),
+            files=sum(check.readable for check in self.checks),
+            rows=sum(check.rows for check in self.checks),
             rejected=sum(self.manifest.rejected.values()),
             bytes_read=sum(check.bytes_read for check in self.checks),
         )
@@ -172,7 +171,7 @@ class _Verification:
 
     def _look_for_duplicates(self) -> None:
         """Drawings whose key_id an earlier one has, among the files that could be read."""
-        files = [(c.file.path, c.file.rows) for c in self.checks if c.readable]
+        files = [(c.file.path, c.rows) for c in self.checks if c.readable]
         rows: dict[str, list[int]] = {}
         try:
             searches = duplicate_searches(self.store, files)
@@ -215,17 +214,23 @@ class _Verification:
                     "the drawings were chosen by their key_id, or have made-up ones; ingest whole "
                     "files, with --fresh"
                 )
+        self._note_short_classes(test)
+
+    def _note_short_classes(self, test: Counter[str | None]) -> None:
+        """Names the classes with fewer test drawings than were asked for. It says nothing of
+        those of which a file could not be read.
+        """
         wanted = self.manifest.options.get("test_per_class")
-        if self.manifest.label_map is not None and isinstance(wanted, int):
-            short = {w: test[w] for w in self.manifest.label_map.words if test[w] < wanted}
-            if short:
-                few = ", ".join(
-                    f"{word} ({count})" for word, count in list(short.items())[:_SHOWN]
-                )
-                self.notes.append(
-                    f"{len(short):,} classes have fewer than {wanted:,} test drawings: {few}"
-                    f"{_more(len(short) - _SHOWN, '')}"
-                )
+        if self.manifest.label_map is None or not isinstance(wanted, int):
+            return
+        unread = {check.file.word for check in self.checks if not check.readable}
+        words = self.manifest.label_map.words
+        short = [f"{w} ({test[w]})" for w in words if w not in unread and test[w] < wanted]
+        if short:
+            self.notes.append(
+                f"{len(short):,} of {len(words):,} classes have fewer than {wanted:,} test "
+                f"drawings: {', '.join(short[:_SHOWN])}{_more(len(short) - _SHOWN, '')}"
+            )
 
 
 def is_plausible(found: int, rows: int, share: float) -> bool:

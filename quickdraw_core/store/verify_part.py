@@ -52,13 +52,15 @@ class Part:
 
 @dataclass
 class PartCheck:
-    """What was found. readable: its drawings could be read; splits: how many of them are on each
-    side of the holdout, int64 [3]; unlike_pack: the array of the pack that holds other values.
+    """What was found. readable: its drawings could be read; rows: how many; splits: how many of
+    them are on each side of the holdout, int64 [3]; unlike_pack: the array of the pack that holds
+    other values; lacks_receipt: there is none, which costs a second reading at most.
     """
 
     file: FileRecord
     problems: list[str] = field(default_factory=list)
     readable: bool = False
+    rows: int = 0
     splits: Int64Array = field(default_factory=lambda: np.zeros(len(Split), np.int64))
     bytes_read: int = 0
     lacks_receipt: bool = False
@@ -93,7 +95,7 @@ def _check_drawings(part: Part, check: PartCheck) -> UInt64Array:
     path, rule = part.store / part.file.path, part.manifest.holdout
     table = _read_table(path, part)
     check.bytes_read += part.file.size_bytes
-    check.readable = True
+    check.readable, check.rows = True, len(table)
     faults = list(_content_faults(table, part.file))
     check.problems += [f"{path} {fault}; {part.anew}" for fault in faults]
     key_ids = table["key_id"].to_numpy()
