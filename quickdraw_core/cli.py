@@ -3,6 +3,7 @@
 Heavy libraries are loaded by the command that needs them, so that `--help` answers at once.
 """
 
+import json
 import os
 import sys
 from collections.abc import Callable, Iterable
@@ -12,14 +13,17 @@ from typing import TYPE_CHECKING, Annotated, Any, TypeVar
 import typer
 
 from quickdraw_core.config import parse_assignments
-from quickdraw_core.console import errors, show_facts, show_lines, show_progress
+from quickdraw_core.console import errors, show_facts, show_lines, show_progress, show_table
 from quickdraw_core.errors import ConfigError, QuickdrawError
 from quickdraw_core.summaries import (
+    class_table,
+    describe_facts,
     evaluate_facts,
     fetch_facts,
     ingest_facts,
     submission_facts,
     train_facts,
+    verify_facts,
 )
 
 if TYPE_CHECKING:
@@ -151,6 +155,38 @@ def ingest(
     from flows.ingest import ingest as flow
 
     show_facts(ingest_facts(_run(lambda: flow(config))))
+
+
+@app.command()
+def describe(
+    store: Annotated[Path, typer.Argument(help="Folder of the store.")],
+    classes: Annotated[int, typer.Option(min=0, help="Classes to list, by word.")] = 40,
+    as_json: Annotated[bool, typer.Option("--json", help="Print everything as JSON.")] = False,
+) -> None:
+    """Show what a store holds: classes, countries, strokes, points, splits."""
+    from quickdraw_core.store.describe import describe_store
+
+    if as_json:  # without a progress bar: what is printed is the JSON alone
+        typer.echo(json.dumps(describe_store(store).to_json(), ensure_ascii=False, indent=1))
+        return
+    with show_progress():
+        found = describe_store(store)
+    show_facts(describe_facts(found))
+    if classes:
+        show_table(*class_table(found, classes))
+
+
+@app.command()
+def verify(store: Annotated[Path, typer.Argument(help="Folder of the store.")]) -> None:
+    """Read a whole store again; exit code 1 and a list where something is off."""
+    from quickdraw_core.store.verify import verify_store
+
+    with show_progress():
+        result = verify_store(store)
+    show_facts(verify_facts(result))
+    show_lines([f"problem: {problem}" for problem in result.problems])
+    if result.problems:
+        raise typer.Exit(1)
 
 
 @app.command()

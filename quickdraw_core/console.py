@@ -17,7 +17,7 @@ from rich.progress import (
     TextColumn,
     TimeRemainingColumn,
 )
-from rich.table import Column
+from rich.table import Column, Table
 from rich.text import Text
 
 from quickdraw_core.progress import Bar, report_to
@@ -126,3 +126,13 @@ def show_lines(lines: list[str]) -> None:
     """Prints lines as they are: brackets in them are no markup, and nothing is wrapped."""
     for line in lines:
         console.print(line, markup=False, soft_wrap=True)
+
+
+def show_table(heads: list[str], rows: list[list[str]]) -> None:
+    """Prints a table; the first column is text, the others are numbers."""
+    table = Table(box=None, header_style="bold")
+    for place, head in enumerate(heads):
+        table.add_column(head, justify="right" if place else "left", no_wrap=True)
+    for row in rows:
+        table.add_row(*map(escape, row))
+    console.print(table)

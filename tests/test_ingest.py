@@ -148,8 +148,8 @@ def test_bad_rows_are_quarantined_and_counted(csv_folder: Path, tmp_path: Path) 
     store = run(source, tmp_path / "store", max_rejected=0.02)
     assert store.manifest.rows_read == store.manifest.rows_kept + 2
     assert store.manifest.rejected == {
-        "drawing is not JSON": 1,
-        "line has another number of fields than the header": 1,
+        "brackets of the drawing do not balance": 1,
+        "line has fewer fields than the header": 1,
     }
     (path,) = (store.path / "quarantine").rglob("*.jsonl")
     records = [json.loads(line) for line in path.read_text().splitlines()]
@@ -165,7 +165,7 @@ def test_a_class_without_any_readable_row_is_an_error(csv_folder: Path, tmp_path
     shutil.copytree(csv_folder, source)
     header = (source / "sun.csv").read_text().splitlines()[0]
     (source / "sun.csv").write_text(header + "\nnonsense\n")
-    with pytest.raises(InputError, match=r"sun\.csv gave no drawing: 1 rows, line has another"):
+    with pytest.raises(InputError, match=r"sun\.csv gave no drawing: 1 rows, line has fewer"):
         run(source, tmp_path / "store")
     with pytest.raises(StoreError, match="its ingest did not finish"):
         Store.open(tmp_path / "store")

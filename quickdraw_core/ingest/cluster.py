@@ -46,7 +46,7 @@ def cluster(config: IngestConfig) -> Iterator[Any]:
     """A Dask client: on this machine, or of the scheduler at `config.dask`.
 
     Threads are the default here: the compiled readers, Arrow and zstd all let the interpreter's
-    lock go, and threads start at once and share their memory (see benchmarks/RESULTS.md).
+    lock go, and threads start at once and share their memory.
     """
     import dask
     from distributed import Client

@@ -13,7 +13,7 @@ import pyarrow.parquet as pq
 from quickdraw_core.errors import StoreError
 from quickdraw_core.labels import LabelMap
 from quickdraw_core.store.manifest import FileRecord, Manifest
-from quickdraw_core.store.schema import SCHEMA
+from quickdraw_core.store.schema import SCHEMA, quarantine_path
 
 
 @dataclass(frozen=True)
@@ -63,8 +63,13 @@ class Store:
                     )
 
     def _damage(self, file: FileRecord) -> Path | None:
-        path = self.path / file.path
-        return path if sha256_of(path) != file.sha256 else None
+        said = {self.path / file.path: file.sha256}
+        if file.quarantine_sha256 is not None:
+            said[self.path / quarantine_path(file.word, file.first_row)] = file.quarantine_sha256
+        for path, digest in said.items():
+            if not path.is_file() or sha256_of(path) != digest:
+                return path
+        return None
 
 
 def sha256_of(path: Path) -> str:
