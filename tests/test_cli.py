@@ -59,12 +59,12 @@ def test_generate_says_what_it_wrote(tmp_path: Path) -> None:
 @pytest.mark.parametrize(
     ("arguments", "message"),
     [
-        (["ingest", "nowhere"], "no folder nowhere"),
+        (["ingest", "nowhere"], "no folder or file"),
         (["ingest", "{csv}", "--set", "rowz=all"], "did you mean 'rows'?"),
         (["ingest", "{csv}", "--rows", "tail:3"], "rows must be all, head:N or spread:WxR"),
         (["ingest", "{csv}", "--classes-file", "words.txt"], "no class 'sunn' in"),
         (["ingest", "{bad}"], "bad/sun.csv lacks the column 'drawing'"),
-        (["ingest", "."], "no CSV file in"),
+        (["ingest", "."], "no file of drawings in"),
         (["train", "--store", "nowhere"], "no store there: nowhere does not exist"),
         (["train", "--store", "{store}", "--recipe", "labtop"], "did you mean 'laptop'?"),
         (["train", "--store", "{store}", "--set", "model=resnet"], "did you mean 'resnet18'?"),

@@ -69,7 +69,8 @@ def test_a_bad_first_row_decides_nothing(bad: bytes) -> None:
     assert detect_shape(HEADER + bad + RAW_CSV * 2, "cat.csv").raw
     assert detect_shape(bad + RAW_NDJSON * 2, "cat.ndjson").raw
     assert not detect_shape(HEADER + bad + CSV, "cat.csv").raw
-    assert not detect_shape(HEADER + bad, "cat.csv").raw or bad == b"\n"
+    if bad.strip():
+        assert not detect_shape(HEADER + bad, "cat.csv").raw
 
 
 def test_one_row_that_lost_its_times_does_not_outvote_the_others() -> None:

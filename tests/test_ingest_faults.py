@@ -234,7 +234,7 @@ def test_a_cluster_that_has_no_worker_is_waited_for_and_then_named(
 def test_a_full_disk_is_said_and_more_room_is_all_it_takes(
     source: Path, undisturbed: dict[str, str], tmp_path: Path
 ) -> None:
-    """On a file system of two megabytes, in a mount namespace of its own."""
+    """On a file system of half a megabyte, in a mount namespace of its own."""
     mounted = tmp_path / "mounted"
     mounted.mkdir()
     code = (
@@ -244,7 +244,7 @@ def test_a_full_disk_is_said_and_more_room_is_all_it_takes(
     )
     script = f"""
         set -e
-        mount -t tmpfs -o size=2m none {mounted}
+        mount -t tmpfs -o size=512k none {mounted}
         if {sys.executable} -c "{code}" {source} {mounted}/store; then exit 9; fi
         if [ -e {mounted}/store/{MANIFEST_NAME} ]; then exit 8; fi
         mount -o remount,size=64m {mounted}
