@@ -18,8 +18,14 @@ from urllib.parse import parse_qs, unquote, urlsplit
 _PATH = re.compile(r"/storage/v1/b/([^/]+)(?:/o(?:/(.+))?)?")
 
 
+class _Server(ThreadingHTTPServer):
+    def handle_error(self, *args: object) -> None:
+        pass  # the client hangs up on requests that it began too early
+
+
 class _Handler(BaseHTTPRequestHandler):
     protocol_version = "HTTP/1.1"
+    wbufsize = 1 << 20  # one packet, or the client waits for the second
     root = Path()
 
     def do_GET(self) -> None:
@@ -33,17 +39,25 @@ class _Handler(BaseHTTPRequestHandler):
         if not bucket or not (path.is_file() if key else path.is_dir()):
             return self._send(404, b'{"error": {"code": 404, "message": "Not Found"}}')
         if not key:
-            return self._send_json(self._listing(path, query.get("prefix", "")))
+            return self._send_json(
+                self._listing(path, query.get("prefix", ""), query.get("delimiter"))
+            )
         if query.get("alt") == "media":
             return self._send_media(path.read_bytes())
         return self._send_json(self._item(path))
 
-    def _listing(self, bucket: Path, prefix: str) -> dict[str, Any]:
+    def _listing(self, bucket: Path, prefix: str, delimiter: str | None) -> dict[str, Any]:
         files = sorted(path for path in bucket.rglob("*") if path.is_file())
         items = [self._item(path) for path in files]
+        items = [item for item in items if item["name"].startswith(prefix)]
+        below = {
+            item["name"]: item["name"][len(prefix) :].partition(delimiter or "\0")
+            for item in items
+        }
         return {
             "kind": "storage#objects",
-            "items": [item for item in items if item["name"].startswith(prefix)],
+            "items": [item for item in items if not below[item["name"]][1]],
+            "prefixes": sorted({prefix + name + mark for name, mark, _ in below.values() if mark}),
         }
 
     def _item(self, path: Path) -> dict[str, Any]:
@@ -83,6 +97,6 @@ class _Handler(BaseHTTPRequestHandler):
 
 if __name__ == "__main__":
     _Handler.root = Path(sys.argv[1])
-    server = ThreadingHTTPServer(("127.0.0.1", 0), _Handler)
+    server = _Server(("127.0.0.1", 0), _Handler)
     print(server.server_port, flush=True)  # noqa: T201 — what the test reads
     server.serve_forever()

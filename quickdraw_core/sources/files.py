@@ -21,6 +21,7 @@ from quickdraw_core.formats.detect import Shape, detect_shape
 from quickdraw_core.sources.objects import OBJECT_SCHEMES, ObjectFile, look_object
 from quickdraw_core.sources.stored import (
     EDGE_BYTES,
+    REQUEST_BYTES,
     Look,
     address_of,
     name_of,
@@ -36,7 +37,6 @@ _GZIP_MAGIC = b"\x1f\x8b\x08"
 """With the method, so that no packed drawing is taken for gzip by its key_id."""
 _GZIP_WBITS = 31
 _HEAD_BYTES = 1 << 20
-_REQUEST_BYTES = 8 << 20
 _PIECE_BYTES = 1 << 20
 _DAMAGE = (EOFError, gzip.BadGzipFile, cast(type[Exception], isal_zlib.error))
 
@@ -141,7 +141,7 @@ def _open_stored(location: str, buffered: bool) -> BinaryIO:
     if scheme not in OBJECT_SCHEMES:
         return cast(BinaryIO, WebFile(location))
     file = ObjectFile(location)
-    return cast(BinaryIO, io.BufferedReader(file, _REQUEST_BYTES) if buffered else file)
+    return cast(BinaryIO, io.BufferedReader(file, REQUEST_BYTES) if buffered else file)
 
 
 def _look_local(path: str) -> Look:
@@ -162,7 +162,10 @@ def _local_errors(path: str) -> Iterator[None]:
 
 
 def _unzipped_head(look: Look, address: str) -> bytes:
-    """The first bytes of what a file's head unpacks to, over all members that it shows."""
+    """The first bytes of what a file's head unpacks to, over all members that it shows.
+
+    Raises `InputError` where it is damaged, or is the whole file and breaks off.
+    """
     data, unpacked = look.head, b""
     while data.startswith(_GZIP_MAGIC) and len(unpacked) < _HEAD_BYTES:
         unzip = zlib.decompressobj(_GZIP_WBITS)
@@ -170,9 +173,9 @@ def _unzipped_head(look: Look, address: str) -> bytes:
             unpacked += unzip.decompress(data, _HEAD_BYTES)
         except zlib.error as error:
             raise _damaged(address, error) from error
-        data = unzip.unused_data
-        if not unzip.eof and not unpacked and len(look.head) < EDGE_BYTES:
+        if not unzip.eof and len(unpacked) < _HEAD_BYTES and len(look.head) < EDGE_BYTES:
             raise _damaged(address, EOFError())
+        data = unzip.unused_data
     return unpacked
 
 

@@ -16,6 +16,9 @@ if TYPE_CHECKING:
 EDGE_BYTES = 64 << 10
 """So many bytes of a file's beginning and of its end tell whether it changed."""
 
+REQUEST_BYTES = 8 << 20
+"""One request asks for no less where it can, so that small reads do not cost a trip each."""
+
 _SCHEME = re.compile(r"([A-Za-z][A-Za-z0-9+.-]*)://")
 
 
@@ -108,3 +111,7 @@ class StoredFile(io.RawIOBase):
             filled = self._fill(bytes_view)
         self._position += filled
         return filled
+
+    def readall(self) -> bytes:
+        """All bytes from the position on."""
+        return b"".join(iter(lambda: self.read(REQUEST_BYTES) or b"", b""))
