@@ -239,15 +239,43 @@ def test_a_gzip_that_was_cut_short_costs_its_file_and_is_named(
     rows: list[Row], tmp_path: Path
 ) -> None:
     write(tmp_path / "cat.csv.gz", csv_of(rows))
-    dog = write(tmp_path / "dog.csv.gz", csv_of(rows).replace(b",cat", b",dog"))
+    many = random_rows(np.random.default_rng(6), 3_000, "dog")
+    dog = write(tmp_path / "dog.csv.gz", csv_of(many))
     whole = dog.read_bytes()
-    dog.write_bytes(whole[: len(whole) // 2])
     store = tmp_path / "out" / "store"
+    dog.write_bytes(whole[:20_000])  # so short that the first look at it tells
     with pytest.raises(InputError, match=r"dog\.csv\.gz"):
+        run(tmp_path, store)
+    assert not store.exists()
+    dog.write_bytes(whole[: len(whole) // 2])
+    with pytest.raises(InputError, match=r"dog\.csv\.gz .*all other files are done"):
         run(tmp_path, store)
     assert list(store.glob("receipts/word=cat/*"))
     dog.unlink()
     assert run(tmp_path, store).windows_reused == 1
+
+
+def test_a_binary_file_that_is_out_of_step_is_named_and_costs_its_file(
+    rows: list[Row], tmp_path: Path
+) -> None:
+    """A damaged length hides all drawings behind it: that is more than one refused record."""
+    records = [binary_record(row) for row in rows]
+    records[100] = records[100][:15] + b"\xff\xff" + records[100][17:]
+    write(tmp_path / "dog.bin", b"".join(records))
+    write(tmp_path / "cat.csv", csv_of(rows))
+    store = tmp_path / "out" / "store"
+    with pytest.raises(InputError, match=r"dog\.bin is damaged at record 101: .* fetch it again"):
+        run(tmp_path, store, max_rejected=1)
+    assert list(store.glob("receipts/word=cat/*"))
+
+
+def test_fresh_reads_everything_again(rows: list[Row], tmp_path: Path) -> None:
+    write(tmp_path / "cat.csv", csv_of(rows))
+    store = tmp_path / "out" / "store"
+    first = run(tmp_path, store)
+    again = run(tmp_path, store, fresh=True)
+    assert (again.skipped, again.windows_reused) == (False, 0)
+    assert again.fingerprint == first.fingerprint
 
 
 def test_the_first_of_drawings_with_one_key_id_stays(tmp_path: Path) -> None:

@@ -54,27 +54,10 @@ def records_at_most(size_bytes: int) -> int:
 
 
 def columns_for(size_bytes: int) -> Columns:
-    """Room for whatever records a block of `size_bytes` bytes can hold.
-
-    The pages of what is not filled are never touched, so they cost no memory.
-    """
+    """Room for whatever records a block of `size_bytes` bytes can hold."""
     rows = records_at_most(size_bytes)
-    columns = Columns(
-        np.empty(rows, np.int64),
-        np.empty(rows, np.uint64),
-        np.empty(rows, np.uint8),
-        np.empty(rows, np.int64),
-        np.empty(rows * COUNTRY_BYTES, np.uint8),
-        np.empty(rows + 1, np.int64),
-        np.empty(size_bytes // _BYTES_PER_POINT, np.uint8),
-        np.empty(size_bytes // _BYTES_PER_POINT, np.uint8),
-        np.empty(size_bytes // _BYTES_PER_STROKE, np.uint16),
-        np.empty(rows + 1, np.int64),
-        np.empty(rows + 1, np.int64),
-    )
-    for offsets in (columns.country_offsets, columns.point_offsets, columns.stroke_offsets):
-        offsets[0] = 0
-    return columns
+    points, strokes = size_bytes // _BYTES_PER_POINT, size_bytes // _BYTES_PER_STROKE
+    return Columns.empty(rows, points, strokes, rows * COUNTRY_BYTES)
 
 
 @njit(nogil=True, cache=True)

@@ -56,22 +56,30 @@ class Columns(NamedTuple):
 
     @classmethod
     def for_block(cls, lines: int, size_bytes: int) -> "Columns":
-        """Room for whatever a block of `lines` lines and `size_bytes` bytes can hold.
+        """Room for whatever a block of `lines` lines and `size_bytes` bytes can hold."""
+        points = size_bytes // _BYTES_PER_POINT + 1
+        return cls.empty(
+            lines, points, size_bytes // _BYTES_PER_STROKE + 1, lines * MAX_COUNTRY_BYTES
+        )
+
+    @classmethod
+    def empty(cls, rows: int, points: int, strokes: int, country_bytes: int) -> "Columns":
+        """Room for so many rows, points, strokes and bytes of country codes.
 
         The pages of what is not filled are never touched, so they cost no memory.
         """
         columns = cls(
-            np.empty(lines, np.int64),
-            np.empty(lines, np.uint64),
-            np.empty(lines, np.uint8),
-            np.empty(lines, np.int64),
-            np.empty(lines * MAX_COUNTRY_BYTES, np.uint8),
-            np.empty(lines + 1, np.int64),
-            np.empty(size_bytes // _BYTES_PER_POINT + 1, np.uint8),
-            np.empty(size_bytes // _BYTES_PER_POINT + 1, np.uint8),
-            np.empty(size_bytes // _BYTES_PER_STROKE + 1, np.uint16),
-            np.empty(lines + 1, np.int64),
-            np.empty(lines + 1, np.int64),
+            np.empty(rows, np.int64),
+            np.empty(rows, np.uint64),
+            np.empty(rows, np.uint8),
+            np.empty(rows, np.int64),
+            np.empty(country_bytes, np.uint8),
+            np.empty(rows + 1, np.int64),
+            np.empty(points, np.uint8),
+            np.empty(points, np.uint8),
+            np.empty(strokes, np.uint16),
+            np.empty(rows + 1, np.int64),
+            np.empty(rows + 1, np.int64),
         )
         for offsets in (columns.country_offsets, columns.point_offsets, columns.stroke_offsets):
             offsets[0] = 0

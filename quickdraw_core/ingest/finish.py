@@ -48,7 +48,7 @@ def build_manifest(
 def _source_record(planned: PlannedSource, files: list[FileRecord]) -> SourceRecord:
     source = planned.source
     return SourceRecord(
-        location=source.location,
+        location=source.address,
         word=source.word,
         form=f"{source.shape.layout}{' raw' if source.shape.raw else ''}",
         size_bytes=source.stamp.size_bytes,

@@ -7,6 +7,7 @@ from typing import NamedTuple
 import numpy as np
 
 from quickdraw_core.errors import InputError
+from quickdraw_core.formats.binary_scan import OUT_OF_STEP
 from quickdraw_core.formats.reader import RowReader
 from quickdraw_core.formats.readers import reader_for
 from quickdraw_core.formats.rows import Rejected, Rows
@@ -165,6 +166,11 @@ def _parse(
     rejected: list[Rejected] = []
     for piece in pieces:
         rows, refused = reader.read(piece.data, piece.row + reader.first_line)
+        if refused and refused[-1].reason == OUT_OF_STEP:
+            raise InputError(
+                f"{source.address} is damaged at record {refused[-1].line:,}: nothing behind it "
+                "can be read; fetch it again"
+            )
         repeated = {n for n in duplicates if 0 <= n - piece.row < piece.rows}
         if repeated:
             rows, refused = _without_duplicates(repeated, reader, piece, rows, refused)

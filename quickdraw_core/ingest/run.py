@@ -5,6 +5,7 @@ window leaves a receipt, so that a run that ends early costs only what was not f
 manifest is written last; until then the store counts as unfinished.
 """
 
+import shutil
 from collections import deque
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -19,7 +20,7 @@ from quickdraw_core.ingest.plan import IndexTask, PlannedSource, plan_source, wi
 from quickdraw_core.ingest.receipts import INGEST_VERSION, Receipt
 from quickdraw_core.ingest.window_task import WindowTask, ingest_windows, rejected_rows
 from quickdraw_core.progress import Bar, progress
-from quickdraw_core.sources.files import SourceFile
+from quickdraw_core.sources.files import SourceFile, Stamp
 from quickdraw_core.sources.find import find_sources
 from quickdraw_core.store.duplicates import duplicate_searches, find_duplicates
 from quickdraw_core.store.holdout import HoldoutRule
@@ -130,13 +131,11 @@ def _check_rule(config: IngestConfig, rule: HoldoutRule) -> None:
 
 
 def _is_current(previous: Manifest, options: dict[str, Any], sources: list[SourceFile]) -> bool:
-    recorded = {(s.location, s.word, s.size_bytes, s.mtime_ns, s.head_tail_sha256) for s in
-                previous.sources}  # fmt: skip
-    stamps = [(s, s.stamp) for s in sources]
-    found = {
-        (s.location, s.word, stamp.size_bytes, stamp.mtime_ns, stamp.head_tail_sha256)
-        for s, stamp in stamps
+    recorded = {
+        (s.location, s.word, Stamp(s.size_bytes, s.mtime_ns, s.head_tail_sha256))
+        for s in previous.sources
     }
+    found = {(source.address, source.word, source.stamp) for source in sources}
     return previous.options == options and recorded == found
 
 
@@ -148,6 +147,8 @@ def _run(
         # From here on the old manifest no longer says what is there. It is kept aside, since its
         # holdout rule must outlive a run that is killed.
         Manifest.set_aside(config.store, keep=not config.fresh)
+        if config.fresh:
+            shutil.rmtree(config.store / "receipts", ignore_errors=True)
         run = _WindowRun(config, sources)
         with progress("ingest", None, "rows") as bar:
             run.ingest(client, bar)
@@ -224,7 +225,7 @@ class _WindowRun:
     def _fail(self, source: SourceFile, error: QuickdrawError) -> None:
         if isinstance(error, StoreError):
             raise error  # the disk is full, say: no other window fares better
-        self.failures[source.location] = error
+        self.failures[source.address] = error
 
     def _with_duplicates(self, path: str, places: set[int]) -> WindowTask:
         """The task of one file again, told which of its rows (places in the file) to refuse."""

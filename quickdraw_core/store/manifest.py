@@ -36,7 +36,7 @@ def count_reasons(counts: Iterable[Mapping[str, int]]) -> dict[str, int]:
 class SourceRecord(Config):
     """One source file, as it was when it was read. `rows_read = rows_kept + rejected`."""
 
-    location: str = Field(description="absolute path or address")
+    location: str = Field(description="absolute path, or address without its query")
     word: str | None = Field(description="the class it holds; none: a test file without words")
     form: str = Field(description="csv, ndjson or binary, and raw where drawings were raw")
     size_bytes: int

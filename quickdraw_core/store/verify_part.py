@@ -47,7 +47,7 @@ class Part:
     @property
     def anew(self) -> str:
         """What to do where a file was made wrongly: receipts vouch for it, so they must go."""
-        return f"delete {self.store / 'receipts'}, then ingest again with --fresh"
+        return "ingest again with --fresh"
 
 
 @dataclass
