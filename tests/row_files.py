@@ -8,8 +8,6 @@ from pathlib import Path
 from typing import Any
 
 import pyarrow as pa
-from quickdraw_core.sources.files import SourceFile
-from quickdraw_core.sources.find import find_sources
 from writers import Row, binary_record, csv_line, ndjson_line
 
 from quickdraw_core.formats.kaggle import TRAIN_COLUMNS
@@ -18,6 +16,8 @@ from quickdraw_core.formats.rows import Rejected
 from quickdraw_core.ingest.blocks import BLOCK_BYTES, Block, go_to, window_blocks
 from quickdraw_core.ingest.row_index import index_rows
 from quickdraw_core.ingest.windows import Window
+from quickdraw_core.sources.files import SourceFile
+from quickdraw_core.sources.find import find_sources
 from quickdraw_core.store.schema import SCHEMA, table_of
 
 HEADER = (",".join(TRAIN_COLUMNS) + "\n").encode()
