@@ -32,10 +32,10 @@ from quickdraw_core.sources.fetch import (
     THREAD_NAME,
     FetchConfig,
     FetchResult,
-    _pause_seconds,
     chosen_words,
     fetch,
 )
+from quickdraw_core.sources.fetch_call import _pause_seconds
 
 Answer = tuple[int, dict[str, str]]
 """Status and headers of an answer without a body."""
