@@ -26,6 +26,7 @@ check: .venv/developer
 
 bench: .venv/developer
 	$(BIN)/python benchmarks/bench_main_job.py
+	$(BIN)/python benchmarks/bench_ingest.py
 
 soak: .venv/developer
 	$(BIN)/pytest -m soak
