@@ -103,6 +103,8 @@ def test_ctrl_c_ends_everything_at_once_and_the_run_is_marked_killed(
         stderr=subprocess.PIPE,
         text=True,
         start_new_session=True,  # a terminal's foreground group: the signal reaches all of it
+        # A shell starts what is in its background deaf to Ctrl-C, and its children inherit that.
+        preexec_fn=lambda: signal.signal(signal.SIGINT, signal.SIG_DFL),
     )
     try:
         deadline = time.monotonic() + 120
