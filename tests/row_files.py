@@ -39,10 +39,19 @@ def write_form(folder: Path, form: str, rows: Sequence[Row], word: str = "cat") 
     return path
 
 
-def short_rows(count: int, line_end: bytes = b"\n") -> list[bytes]:
-    """`count` lines of a CSV after `HEADER`, all as long; row i has the key_id 10_000_000 + i."""
-    tail = b",True,2017-03-08 21:12:07.266040,cat" + line_end
-    return [b'US,"[[[1],[2]]]",%d' % (10_000_000 + row) + tail for row in range(count)]
+def short_rows(
+    count: int, line_end: bytes = b"\n", first_key: int = 10_000_000, word: bytes = b"cat"
+) -> list[bytes]:
+    """`count` lines of a CSV after `HEADER`, all as long; row i has the key_id `first_key + i`."""
+    tail = b",True,2017-03-08 21:12:07.266040," + word + line_end
+    return [b'US,"[[[1],[2]]]",%d' % (first_key + row) + tail for row in range(count)]
+
+
+def lengthened(lines: Sequence[bytes], length: int) -> list[bytes]:
+    """The lines of `short_rows` with as many points as make them about `length` bytes long."""
+    more = max(0, length - len(lines[0])) // 4
+    drawing = b"[[[1" + b",1" * more + b"],[2" + b",2" * more + b"]]]"
+    return [line.replace(b"[[[1],[2]]]", drawing) for line in lines]
 
 
 def write_lines(path: Path, lines: Sequence[bytes]) -> Path:

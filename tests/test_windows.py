@@ -353,7 +353,7 @@ def test_the_windows_of_a_file_together_are_the_rows_selected(
         small_strides(stride),
         pytest.MonkeyPatch.context() as patch,
     ):
-        patch.setattr(reading, "piece_rows", lambda rows, size_bytes: rows_at_most)
+        patch.setattr(reading, "rows_at_most", lambda source, offsets: rows_at_most)
         source = source_of(write_form(Path(folder), form, found))
         groups = window_groups(source, index_rows(source), selection, 0)
         read = [part for group in groups for part in read_windows(group)]
@@ -423,7 +423,7 @@ def test_a_compressed_file_is_never_in_memory_as_a_whole(
     packed.write_bytes(gzip.compress(path.read_bytes(), 1))
     path.unlink()
     monkeypatch.setattr(blocks, "BLOCK_BYTES", 10_000)
-    monkeypatch.setattr(reading, "piece_rows", lambda rows, size_bytes: 100)
+    monkeypatch.setattr(reading, "rows_at_most", lambda source, offsets: 100)
     counted = CountedSource(source_of(packed))
     (group,) = window_groups(counted, index_rows(counted), RowSelection("all"), 0)  # type: ignore[arg-type]
     counted.asked.clear()

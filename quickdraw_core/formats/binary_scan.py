@@ -5,8 +5,9 @@ inside, and a length only once both its bytes do.
 """
 
 import numpy as np
-from numba import int64, njit, uint64
+from numba import int64, uint64
 
+from quickdraw_core.compiled import compiled
 from quickdraw_core.drawing import Int64Array, UInt8Array
 from quickdraw_core.formats.scan import FAILED, Columns
 
@@ -60,7 +61,7 @@ def columns_for(size_bytes: int) -> Columns:
     return Columns.empty(rows, points, strokes, rows * COUNTRY_BYTES)
 
 
-@njit(nogil=True, cache=True)
+@compiled()
 def _unsigned(block: UInt8Array, i: int, size_bytes: int) -> np.uint64:
     """A little-endian number of `size_bytes` bytes."""
     value = uint64(0)
@@ -69,7 +70,7 @@ def _unsigned(block: UInt8Array, i: int, size_bytes: int) -> np.uint64:
     return value
 
 
-@njit(nogil=True, cache=True)
+@compiled()
 def _record_end(block: UInt8Array, i: int) -> int:
     """Where the record at `i` ends, or -1 where the block ends before."""
     if i + HEAD_BYTES > len(block):
@@ -83,7 +84,7 @@ def _record_end(block: UInt8Array, i: int) -> int:
     return i if i <= len(block) else FAILED
 
 
-@njit(nogil=True, cache=True)
+@compiled()
 def skip_records(block: UInt8Array, start: int, records: int) -> tuple[int, int]:
     """Passes over up to `records` complete records from `start` on: (where it stops, how many)."""
     i, passed = start, 0
@@ -96,12 +97,12 @@ def skip_records(block: UInt8Array, start: int, records: int) -> tuple[int, int]
     return i, passed
 
 
-@njit(nogil=True, cache=True)
+@compiled()
 def _is_capital(byte: int) -> bool:
     return byte >= 65 and byte <= 90
 
 
-@njit(nogil=True, cache=True)
+@compiled()
 def _fault(block: UInt8Array, i: int) -> int:
     """What is wrong with the head of the record at `i`, as an index of `REASONS`."""
     if block[i + _RECOGNIZED] > 1:
@@ -114,7 +115,7 @@ def _fault(block: UInt8Array, i: int) -> int:
     return _SOUND
 
 
-@njit(nogil=True, cache=True)
+@compiled()
 def _read_strokes(block: UInt8Array, i: int, strokes: int, columns: Columns, row: int) -> bool:
     """The strokes at `i` into row `row` of `columns`; False when one of them is empty."""
     x, y, stroke_lengths = columns.x, columns.y, columns.stroke_lengths
@@ -137,7 +138,7 @@ def _read_strokes(block: UInt8Array, i: int, strokes: int, columns: Columns, row
     return True
 
 
-@njit(nogil=True, cache=True)
+@compiled()
 def _read_record(block: UInt8Array, i: int, columns: Columns, row: int) -> int:
     """The complete record at `i` into row `row` of `columns`: an index of `REASONS`."""
     fault = _fault(block, i)
@@ -158,7 +159,7 @@ def _read_record(block: UInt8Array, i: int, columns: Columns, row: int) -> int:
     return _SOUND
 
 
-@njit(nogil=True, cache=True)
+@compiled()
 def scan_records(block: UInt8Array, columns: Columns, refused: Int64Array) -> tuple[int, int]:
     """Reads all records of a block, of which the last one may be cut off.
 

@@ -8,8 +8,8 @@ from typing import Any
 
 import numpy as np
 import numpy.typing as npt
-from numba import njit
 
+from quickdraw_core.compiled import compiled
 from quickdraw_core.drawing import Int64Array, UInt8Array
 from quickdraw_core.formats.raw_scan import RawRoom, scan_raw_drawing
 from quickdraw_core.formats.reader import MAX_LINE_BYTES
@@ -45,12 +45,12 @@ _START: Any = np.int64(0)
 """Where loops begin. With a plain 0 numba compiles what they call twice, for it and for others."""
 
 
-@njit(nogil=True, cache=True)
+@compiled()
 def _ends_field(byte: int) -> bool:
     return byte == _COMMA or byte == 10 or byte == 13
 
 
-@njit(nogil=True, cache=True)
+@compiled()
 def _scan_plain(block: UInt8Array, i: int) -> int:
     """A field of printable ASCII without quotes: where it ends."""
     while not _ends_field(block[i]):
@@ -60,7 +60,7 @@ def _scan_plain(block: UInt8Array, i: int) -> int:
     return i
 
 
-@njit(nogil=True, cache=True)
+@compiled()
 def _scan_line(
     block: UInt8Array,
     i: int,
@@ -132,7 +132,7 @@ def _scan_line(
     return i + 1
 
 
-@njit(nogil=True, cache=True)
+@compiled()
 def scan_lines(
     block: UInt8Array,
     codes: npt.NDArray[np.int8],

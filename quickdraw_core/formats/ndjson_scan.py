@@ -6,8 +6,9 @@ Why nothing is read past the block: see `scan`; no text looked for here holds a 
 """
 
 import numpy as np
-from numba import int64, njit
+from numba import int64
 
+from quickdraw_core.compiled import compiled
 from quickdraw_core.drawing import Int64Array, UInt8Array
 from quickdraw_core.formats.raw_scan import RawRoom, scan_raw_drawing
 from quickdraw_core.formats.reader import MAX_LINE_BYTES
@@ -35,7 +36,7 @@ _QUOTE = ord('"')
 _BACKSLASH = ord("\\")
 
 
-@njit(nogil=True, cache=True)
+@compiled()
 def _scan_plain(block: UInt8Array, i: int) -> int:
     """Printable ASCII without escapes up to a quote: where the quote stands."""
     while block[i] != _QUOTE:
@@ -45,7 +46,7 @@ def _scan_plain(block: UInt8Array, i: int) -> int:
     return i
 
 
-@njit(nogil=True, cache=True)
+@compiled()
 def _scan_word(block: UInt8Array, i: int, spaced: UInt8Array, underscored: UInt8Array) -> int:
     """The file's word in its quotes, or any plain one: where it ends."""
     if len(spaced) == 0:
@@ -57,13 +58,13 @@ def _scan_word(block: UInt8Array, i: int, spaced: UInt8Array, underscored: UInt8
     return scan_text(block, i, underscored) if end < 0 else end
 
 
-@njit(nogil=True, cache=True)
+@compiled()
 def _then(block: UInt8Array, i: int, text: UInt8Array) -> int:
     """`text` at `i`, if all before it went well: where it ends."""
     return FAILED if i < 0 else scan_text(block, i, text)
 
 
-@njit(nogil=True, cache=True)
+@compiled()
 def _scan_line(
     block: UInt8Array,
     i: int,
@@ -121,7 +122,7 @@ def _scan_line(
     return i + 1
 
 
-@njit(nogil=True, cache=True)
+@compiled()
 def scan_lines(
     block: UInt8Array,
     spaced: UInt8Array,

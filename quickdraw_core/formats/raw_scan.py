@@ -10,8 +10,9 @@ Why nothing is read past the block: see `scan`. What is written is checked again
 from typing import Any, NamedTuple
 
 import numpy as np
-from numba import int64, njit, uint64
+from numba import int64, uint64
 
+from quickdraw_core.compiled import compiled
 from quickdraw_core.drawing import Int64Array, UInt8Array
 from quickdraw_core.formats.scan import FAILED, Columns, scan_digit, scan_separator
 from quickdraw_core.formats.simplification import (
@@ -59,7 +60,7 @@ class RawRoom(NamedTuple):
     scratch: Scratch
 
 
-@njit(nogil=True, cache=True)
+@compiled(allocates=True)
 def make_raw_room() -> RawRoom:
     """Room for any drawing. Pages that none of them fills cost no memory."""
     return RawRoom(
@@ -70,7 +71,7 @@ def make_raw_room() -> RawRoom:
     )
 
 
-@njit(nogil=True, cache=True)
+@compiled()
 def scan_raw_drawing(
     block: UInt8Array, i: int, room: RawRoom, columns: Columns, point: int, stroke: int
 ) -> tuple[int, int, int]:
@@ -94,7 +95,7 @@ def scan_raw_drawing(
     return (end if point >= 0 else FAILED), point, stroke
 
 
-@njit(nogil=True, cache=True)
+@compiled()
 def _scan_strokes(block: UInt8Array, i: int, room: RawRoom) -> tuple[int, int, int]:
     """The strokes of a raw drawing, into `room`: (where they end, points, strokes)."""
     points = strokes = _signed(0)  # with a plain 0 numba compiles what is called twice
@@ -126,7 +127,7 @@ def _scan_strokes(block: UInt8Array, i: int, room: RawRoom) -> tuple[int, int, i
             return FAILED, points, strokes
 
 
-@njit(nogil=True, cache=True)
+@compiled()
 def _scan_opening(block: UInt8Array, i: int) -> int:
     """The comma and the bracket before the next axis, if all before went well: where they end."""
     if i < 0:
@@ -137,7 +138,7 @@ def _scan_opening(block: UInt8Array, i: int) -> int:
     return i + 1
 
 
-@njit(nogil=True, cache=True)
+@compiled()
 def _scan_numbers(
     block: UInt8Array, i: int, out: FloatArray, first: int, limit: int
 ) -> tuple[int, int]:
@@ -164,7 +165,7 @@ def _scan_numbers(
     return _signed(FAILED), _signed(n)
 
 
-@njit(nogil=True, cache=True)
+@compiled()
 def _pass_numbers(block: UInt8Array, i: int) -> tuple[int, int]:
     """`0, 17.5,255]` after its bracket: (where it ends, how many numbers)."""
     at, n = _unsigned(i), 0
@@ -187,7 +188,7 @@ def _pass_numbers(block: UInt8Array, i: int) -> tuple[int, int]:
     return _signed(FAILED), n
 
 
-@njit(nogil=True, cache=True)
+@compiled()
 def _scan_integer(block: UInt8Array, at: int) -> tuple[int, int]:
     """Digits before a comma or a bracket, the usual number: (where they end, their value).
 
@@ -208,7 +209,7 @@ def _scan_integer(block: UInt8Array, at: int) -> tuple[int, int]:
     return (end if plain else at), _signed(value)
 
 
-@njit(nogil=True, cache=True)
+@compiled()
 def scan_number(block: UInt8Array, at: int) -> tuple[int, float]:
     """A JSON number: (where it ends, the float64 nearest to it).
 
@@ -226,7 +227,7 @@ def scan_number(block: UInt8Array, at: int) -> tuple[int, float]:
     return end, -value if block[at] == _MINUS else value
 
 
-@njit(nogil=True, cache=True)
+@compiled()
 def _scan_decimal(block: UInt8Array, at: int) -> tuple[int, int, int]:
     """A JSON number: (where it ends, all its digits as an integer, the power of ten to divide
     that by). The sign is passed over. It ends where it begins if there is none.
@@ -253,7 +254,7 @@ def _scan_decimal(block: UInt8Array, at: int) -> tuple[int, int, int]:
     return end, _signed(digits), power
 
 
-@njit(nogil=True, cache=True)
+@compiled()
 def _scan_digits(block: UInt8Array, at: int, value: int) -> tuple[int, int]:
     """One digit or more, appended to `value`: (where they end, the value), up to 18 digits.
 
@@ -270,7 +271,7 @@ def _scan_digits(block: UInt8Array, at: int, value: int) -> tuple[int, int]:
     return end, value
 
 
-@njit(nogil=True, cache=True)
+@compiled()
 def _divided(digits: int, power: int) -> float:
     """The float64 nearest to digits / 10**power; digits below 10**18, power up to 19.
 

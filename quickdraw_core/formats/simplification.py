@@ -33,7 +33,8 @@ from typing import Any, NamedTuple
 
 import numpy as np
 import numpy.typing as npt
-from numba import njit
+
+from quickdraw_core.compiled import compiled
 
 FloatArray = npt.NDArray[np.float64]
 UInt8Array = npt.NDArray[np.uint8]
@@ -80,7 +81,7 @@ class Scratch(NamedTuple):
     ends: Int64Array
 
 
-@njit(nogil=True, cache=True)
+@compiled(allocates=True)
 def make_scratch(samples: int) -> Scratch:
     """Room for strokes of so many samples. Pages that no stroke fills cost no memory."""
     return Scratch(np.empty(samples), np.empty(samples), np.empty(samples, np.int64))
@@ -135,7 +136,7 @@ def simplify_points(
     return kept_x, kept_y, lengths
 
 
-@njit(nogil=True, cache=True)
+@compiled(allocates=True)
 def _simplify_copy(
     x: FloatArray, y: FloatArray, stroke_lengths: Int64Array
 ) -> tuple[int, UInt8Array, UInt8Array, Int64Array]:
@@ -161,7 +162,7 @@ def _simplify_copy(
     return outcome, kept_x[:points], kept_y[:points], lengths[:strokes].astype(np.int64)
 
 
-@njit(nogil=True, cache=True)
+@compiled()
 def fit(x: FloatArray, y: FloatArray) -> int:
     """Moves and scales a drawing (float64 [P] each) in place, so that it fills 0..`SIDE`.
 
@@ -187,7 +188,7 @@ def fit(x: FloatArray, y: FloatArray) -> int:
     return 0
 
 
-@njit(nogil=True, cache=True)
+@compiled()
 def _bounds(values: FloatArray) -> tuple[float, float]:
     """Smallest and largest of the values, NaN if any is not finite, zeros if there is none."""
     low, high = np.inf, -np.inf
@@ -198,7 +199,7 @@ def _bounds(values: FloatArray) -> tuple[float, float]:
     return (low, high) if len(values) else (0.0, 0.0)
 
 
-@njit(nogil=True, cache=True)
+@compiled()
 def simplify_strokes(
     x: FloatArray,
     y: FloatArray,
@@ -237,7 +238,7 @@ def simplify_strokes(
     return point, stroke
 
 
-@njit(nogil=True, cache=True)
+@compiled()
 def _samples_at_most(x: FloatArray, y: FloatArray, start: int, end: int) -> int:
     """An upper bound of how many samples the stroke [start, end) gives; 0 for no points."""
     if end == start:
@@ -248,7 +249,7 @@ def _samples_at_most(x: FloatArray, y: FloatArray, start: int, end: int) -> int:
     return int(length_px / SPACING_PX) + 3
 
 
-@njit(nogil=True, cache=True)
+@compiled()
 def _resample(x: FloatArray, y: FloatArray, start: int, end: int, scratch: Scratch) -> int:
     """Points every `SPACING_PX` along the stroke [start, end), and its last, into `scratch`.
 
@@ -279,7 +280,7 @@ def _resample(x: FloatArray, y: FloatArray, start: int, end: int, scratch: Scrat
     return count + 1
 
 
-@njit(nogil=True, cache=True)
+@compiled()
 def _keep(
     samples: int,
     scratch: Scratch,
@@ -321,7 +322,7 @@ def _keep(
     return point, distances
 
 
-@njit(nogil=True, cache=True)
+@compiled()
 def _farthest(x: FloatArray, y: FloatArray, first: int, last: int) -> int:
     """The sample between two that is farthest from the line through both, the first of equals.
 
@@ -345,7 +346,7 @@ def _farthest(x: FloatArray, y: FloatArray, first: int, last: int) -> int:
     return first
 
 
-@njit(nogil=True, cache=True)
+@compiled()
 def _largest_area(
     x: FloatArray, y: FloatArray, ax: float, ay: float, dx: float, dy: float
 ) -> float:
@@ -361,7 +362,7 @@ def _largest_area(
     return np.int64(largest).view(np.float64)
 
 
-@njit(nogil=True, cache=True)
+@compiled()
 def _farthest_from_point(x: FloatArray, y: FloatArray, first: int, last: int) -> int:
     """`_farthest` where both ends are one point."""
     farthest, farthest_px = first, 0.0

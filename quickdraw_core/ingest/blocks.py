@@ -43,13 +43,19 @@ def go_to(file: BinaryIO, offset: int, sequential: bool) -> None:
 
 
 def window_blocks(
-    file: BinaryIO, reader: RowReader, row: int, window: Window, size_hint: int = BLOCK_BYTES
+    file: BinaryIO,
+    reader: RowReader,
+    row: int,
+    window: Window,
+    size_hint: int = BLOCK_BYTES,
+    more_bytes: int | None = None,
 ) -> Iterator[Block]:
     """The rows of a window, in blocks; fewer than it asks for where the file ends before.
 
     The file must stand where row `row` begins, `row <= window.skiprows`; size_hint: bytes from
     there to the window's end, as far as known. One read gets them all and no more, unless they
-    are so many that this would cost too much memory.
+    are so many that this would cost too much memory. more_bytes: of each further read,
+    `BLOCK_BYTES` where it is not given.
 
     Raises `RowTooLongError`.
     """
@@ -71,7 +77,7 @@ def window_blocks(
                 yield Block(data[start:end], row, rows)
             start, row = end, row + rows
         rest = data[start:]
-        size_bytes = BLOCK_BYTES
+        size_bytes = more_bytes or BLOCK_BYTES
 
 
 def _read_after(file: BinaryIO, rest: UInt8Array, size_bytes: int) -> tuple[UInt8Array, bool]:

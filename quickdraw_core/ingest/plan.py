@@ -2,11 +2,10 @@
 
 from dataclasses import dataclass
 
-from quickdraw_core.errors import InputError
 from quickdraw_core.ingest.config import IngestConfig
 from quickdraw_core.ingest.reading import window_groups
-from quickdraw_core.ingest.row_index import RowIndex, index_rows
-from quickdraw_core.ingest.window_task import WindowTask
+from quickdraw_core.ingest.row_index import RowIndex, index_rows, require_rows
+from quickdraw_core.ingest.window_task import FirstReadTask, WindowTask
 from quickdraw_core.ingest.windows import RowSelection
 from quickdraw_core.sources.files import SourceFile
 
@@ -32,12 +31,11 @@ def plan_source(task: IndexTask) -> PlannedSource:
 
     Raises `InputError` where it has none.
     """
-    selection = task.selection
+    source, selection = task.source, task.selection
     enough = selection.rows if selection.kind == "head" else None
-    index = index_rows(task.source, enough)
-    if not index.rows:
-        raise InputError(f"{task.source.address} holds no row; leave the class out")
-    return PlannedSource(task.source, index)
+    index = index_rows(source, enough)
+    require_rows(source, index)
+    return PlannedSource(source, index)
 
 
 def window_tasks(config: IngestConfig, planned: PlannedSource) -> list[WindowTask]:
@@ -48,3 +46,14 @@ def window_tasks(config: IngestConfig, planned: PlannedSource) -> list[WindowTas
         WindowTask(**vars(group), store=store, salt=config.salt, smallest=config.test_per_class)
         for group in groups
     ]
+
+
+def first_read_task(config: IngestConfig, planned: PlannedSource) -> FirstReadTask:
+    """The task of what comes next in a source whose index is not complete."""
+    return FirstReadTask(
+        planned.source,
+        planned.index,
+        store=config.store.absolute(),
+        salt=config.salt,
+        smallest=config.test_per_class,
+    )

@@ -1,6 +1,7 @@
 """Windows of one file → their rows: what the ingest and `scan` share."""
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass
 from typing import NamedTuple
 
@@ -15,6 +16,7 @@ from quickdraw_core.ingest.blocks import Block, RowTooLongError, go_to, window_b
 from quickdraw_core.ingest.row_index import RowIndex
 from quickdraw_core.ingest.windows import (
     STRIDE,
+    WINDOW_ROWS,
     RowSelection,
     Window,
     piece_rows,
@@ -52,14 +54,21 @@ def window_groups(
     source: SourceFile, index: RowIndex, selection: RowSelection, seed: int
 ) -> list[WindowGroup]:
     """One group a window; one for all windows of a file that is read from its beginning only."""
-    wanted = selection.rows if selection.kind == "head" else index.rows
-    measured = min(wanted, index.rows) // STRIDE * STRIDE
-    # Measured over rows that every index of this file knows, complete or not: the cuts must not
-    # depend on what the cache holds.
-    rows_at_most = piece_rows(measured, index.end_of(measured) - source.shape.data_offset)
-    windows = select_windows(selection, index.rows, source.word or "", seed, rows_at_most)
+    limit = rows_at_most(source, index.offsets)
+    windows = select_windows(selection, index.rows, source.word or "", seed, limit)
     groups = [tuple(windows)] if source.sequential else [(window,) for window in windows]
     return [_group(source, index, group) for group in groups if group]
+
+
+def rows_at_most(source: SourceFile, offsets: Sequence[int]) -> int:
+    """Rows of a window of a file, of whose index the `offsets` are known so far.
+
+    Measured over the first `STRIDE` rows, which every index knows that can tell: the cuts must
+    depend neither on what the cache holds nor on what is behind.
+    """
+    if len(offsets) < 2:
+        return WINDOW_ROWS  # more than the file has
+    return piece_rows(STRIDE, offsets[1] - source.shape.data_offset)
 
 
 def _group(source: SourceFile, index: RowIndex, windows: tuple[Window, ...]) -> WindowGroup:
@@ -79,14 +88,21 @@ def read_windows(
     source, first, last = group.source, group.windows[0], group.windows[-1]
     reader = reader_for(source.shape, source.word)
     span = Window(first.skiprows, last.skiprows + last.nrows - first.skiprows)
-    try:
+    with input_errors(source):
         require_unchanged(source)
         with source.open() as file:
             go_to(file, group.offset, source.sequential)
             blocks = window_blocks(file, reader, group.offset_row, span, group.size_bytes)
             for window, pieces in _cut(blocks, reader, group.windows):
-                yield WindowRows(window, *_parse(source, reader, window, pieces, duplicates))
+                yield parse_window(source, window, pieces, duplicates)
         require_unchanged(source)
+
+
+@contextmanager
+def input_errors(source: SourceFile) -> Iterator[None]:
+    """Turns what may happen while a source is read into `InputError`, naming it."""
+    try:
+        yield
     except RowTooLongError as error:
         raise InputError(f"{source.address}: {error}; ingest again") from error
     except OSError as error:
@@ -148,14 +164,17 @@ def _from(block: Block, reader: RowReader, row: int) -> Block:
     return Block(data, block.row + before.rows, block.rows - before.rows)
 
 
-def _parse(
+def parse_window(
     source: SourceFile,
-    reader: RowReader,
     window: Window,
     pieces: list[Block],
-    duplicates: frozenset[int],
-) -> tuple[Rows, list[Rejected]]:
-    """The rows of a window. Raises `InputError` where the file ended before its end."""
+    duplicates: frozenset[int] = frozenset(),
+) -> WindowRows:
+    """The rows of a window, which stand in `pieces`; duplicates: as in `read_windows`.
+
+    Raises `InputError` where rows are missing at its end, since the file ended before.
+    """
+    reader = reader_for(source.shape, source.word)
     found = sum(piece.rows for piece in pieces)
     if found != window.nrows:
         raise InputError(
@@ -176,7 +195,7 @@ def _parse(
             rows, refused = _without_duplicates(repeated, reader, piece, rows, refused)
         parts.append(rows)
         rejected += refused
-    return (parts[0] if len(parts) == 1 else Rows.concat(parts)), rejected
+    return WindowRows(window, parts[0] if len(parts) == 1 else Rows.concat(parts), rejected)
 
 
 def _without_duplicates(

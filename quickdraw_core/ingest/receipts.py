@@ -21,7 +21,7 @@ from quickdraw_core.store.manifest import FileRecord
 from quickdraw_core.store.schema import part_name, quarantine_path
 from quickdraw_core.store.store import sha256_of
 
-INGEST_VERSION = 2
+INGEST_VERSION = 3
 """Raised when the same input and options give other bytes than before."""
 
 

@@ -51,22 +51,38 @@ def index_rows(source: SourceFile, enough: int | None = None) -> RowIndex:
     enough: rows after which the scan may stop; then the index is not complete, and not kept.
     A last row that is cut off counts as a row. Raises `InputError` naming the file.
     """
-    path = _cache_folder() / f"{hashlib.sha256(source.address.encode()).hexdigest()[:32]}.json"
-    facts = {
-        "version": INDEX_VERSION,
-        "address": source.address,
-        "stamp": asdict(source.stamp),
-        "layout": source.shape.layout,
-        "data_offset": source.shape.data_offset,
-        "stride": STRIDE,
-    }
-    index = _cached(path, facts)
+    index = cached_index(source)
     if index is None:
         index = _scan(source, enough)
-        # It might be that of another content, which the stamp does not stand for.
-        if index.complete and source.current_stamp() == source.stamp:
-            _keep(path, facts, index)
+        keep_index(source, index)
     return index
+
+
+def require_rows(source: SourceFile, index: RowIndex) -> None:
+    """Raises `InputError` where a file has no row at all."""
+    if not index.rows:
+        raise InputError(f"{source.address} holds no row; leave the class out")
+
+
+def cached_index(source: SourceFile) -> RowIndex | None:
+    """The index in the cache, where there is one and it fits the file as it is."""
+    facts = _facts(source)
+    try:
+        found = json.loads(_path(source).read_text(encoding="utf-8"))
+        if {name: found[name] for name in facts} != facts:
+            return None
+        index = RowIndex(int(found["rows"]), tuple(map(int, found["offsets"])), int(found["end"]))
+        return index if len(index.offsets) == -(-index.rows // STRIDE) else None
+    except (OSError, ValueError, KeyError, TypeError):
+        return None
+
+
+def keep_index(source: SourceFile, index: RowIndex) -> None:
+    """Keeps a complete index for later runs. Without a place for it, each run scans anew."""
+    # It might be that of another content, which the stamp does not stand for.
+    if index.complete and source.current_stamp() == source.stamp:
+        with suppress(OSError):
+            write_aside(_path(source), json.dumps(_facts(source) | asdict(index)), sync=False)
 
 
 def _scan(source: SourceFile, enough: int | None) -> RowIndex:
@@ -103,18 +119,17 @@ def _cache_folder() -> Path:
     return (Path(ours) if ours else Path(home) / "quickdraw") / "rows"
 
 
-def _cached(path: Path, facts: dict[str, object]) -> RowIndex | None:
-    try:
-        found = json.loads(path.read_text(encoding="utf-8"))
-        if {name: found[name] for name in facts} != facts:
-            return None
-        index = RowIndex(int(found["rows"]), tuple(map(int, found["offsets"])), int(found["end"]))
-        return index if len(index.offsets) == -(-index.rows // STRIDE) else None
-    except (OSError, ValueError, KeyError, TypeError):
-        return None
+def _path(source: SourceFile) -> Path:
+    return _cache_folder() / f"{hashlib.sha256(source.address.encode()).hexdigest()[:32]}.json"
 
 
-def _keep(path: Path, facts: dict[str, object], index: RowIndex) -> None:
-    """Without a place for it, each run scans anew."""
-    with suppress(OSError):
-        write_aside(path, json.dumps(facts | asdict(index)), sync=False)
+def _facts(source: SourceFile) -> dict[str, object]:
+    """What an index stands for."""
+    return {
+        "version": INDEX_VERSION,
+        "address": source.address,
+        "stamp": asdict(source.stamp),
+        "layout": source.shape.layout,
+        "data_offset": source.shape.data_offset,
+        "stride": STRIDE,
+    }

@@ -7,6 +7,7 @@ manifest is written last; until then the store counts as unfinished.
 
 import shutil
 from collections import deque
+from collections.abc import Iterator
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
@@ -15,20 +16,39 @@ from quickdraw_core.errors import ConfigError, InputError, QuickdrawError, Store
 from quickdraw_core.formats.readers import reader_for
 from quickdraw_core.ingest.cluster import Failure, Job, cluster, run_jobs
 from quickdraw_core.ingest.config import IngestConfig
+from quickdraw_core.ingest.expectation import Expectation
 from quickdraw_core.ingest.finish import build_manifest, remove_strangers, require_readable
-from quickdraw_core.ingest.plan import IndexTask, PlannedSource, plan_source, window_tasks
+from quickdraw_core.ingest.first_read import unread
+from quickdraw_core.ingest.plan import (
+    IndexTask,
+    PlannedSource,
+    first_read_task,
+    plan_source,
+    window_tasks,
+)
 from quickdraw_core.ingest.receipts import INGEST_VERSION, Receipt
-from quickdraw_core.ingest.window_task import WindowTask, ingest_windows, rejected_rows
+from quickdraw_core.ingest.window_task import (
+    FirstRead,
+    WindowTask,
+    ingest_first_read,
+    ingest_windows,
+    rejected_rows,
+)
+from quickdraw_core.ingest.windows import WINDOW_BYTES, Window
 from quickdraw_core.progress import Bar, progress
 from quickdraw_core.sources.files import SourceFile, Stamp
 from quickdraw_core.sources.find import find_sources
 from quickdraw_core.store.duplicates import duplicate_searches, find_duplicates
 from quickdraw_core.store.holdout import HoldoutRule
-from quickdraw_core.store.manifest import MANIFEST_NAME, PREVIOUS_NAME, Manifest
+from quickdraw_core.store.manifest import MANIFEST_NAME, PREVIOUS_NAME, FileRecord, Manifest
+from quickdraw_core.store.schema import part_path
 from quickdraw_core.store.store import Store
 
 _SHOWN = 3
 """Faulty files that an error message names; the rest is counted."""
+
+_FILES_A_THREAD = 2
+"""So many files behind one keep the threads at work while it is read by one of them."""
 
 
 @dataclass(frozen=True)
@@ -163,7 +183,6 @@ class _WindowRun:
         self.config, self.sources = config, sources
         self.planned: list[PlannedSource] = []
         self.receipts: dict[str, Receipt] = {}
-        self.tasks: dict[str, WindowTask] = {}
         self.failures: dict[str, QuickdrawError] = {}
         self.reused = 0
 
@@ -172,27 +191,55 @@ class _WindowRun:
 
         A file that cannot be read costs that file; `InputError` names it once the rest is done.
         """
-        wanted = self.config.selection
-        jobs = deque(Job(plan_source, IndexTask(s, wanted)) for s in self.sources)
-        planned_bytes, planned_rows = 0, 0
-        total_bytes = sum(source.stamp.size_bytes for source in self.sources)
+        jobs = self._first_jobs(client)
+        expected = Expectation(self.sources)
         for job, result in run_jobs(client, jobs):
             source = job.argument.source
             if isinstance(result, Failure):
                 self._fail(source, result.error)
             elif isinstance(result, PlannedSource):
-                self.planned.append(result)
-                tasks = window_tasks(self.config, result)
-                jobs.extendleft(Job(ingest_windows, task) for task in reversed(tasks))
-                planned_bytes += source.stamp.size_bytes
-                planned_rows += sum(w.nrows for task in tasks for w in task.windows)
-                bar.expect(round(planned_rows * total_bytes / max(1, planned_bytes)))
+                self._plan(result, jobs, expected)
+            elif isinstance(result, FirstRead):
+                self._done(result.receipts, bar)
+                self._plan(PlannedSource(source, result.known), jobs, expected)
             else:
-                self._done(job.argument, result, bar)
-        bar.expect(planned_rows)
+                self._done(result, bar)
+            bar.expect(expected.rows)
         if self.failures:
             raise InputError(_explain(self.failures))
         self.planned.sort(key=lambda p: p.source.word or "")
+
+    def _first_jobs(self, client: Any) -> deque[Job]:
+        """One a source. Rows are counted while they are read, window after window, where all are
+        wanted; but not of large files that too few others follow to keep all threads at work.
+        """
+        wanted = self.config.selection
+        spread_out = len(self.sources) - _FILES_A_THREAD * max(1, sum(client.nthreads().values()))
+        jobs: deque[Job] = deque()
+        for place, source in enumerate(self.sources):
+            count_first = source.stamp.size_bytes > WINDOW_BYTES and place >= spread_out
+            if wanted.kind == "all" and not count_first:
+                jobs.append(self._read_on(PlannedSource(source, unread(source))))
+            else:
+                jobs.append(Job(plan_source, IndexTask(source, wanted)))
+        return jobs
+
+    def _read_on(self, found: PlannedSource) -> Job:
+        return Job(ingest_first_read, first_read_task(self.config, found))
+
+    def _plan(self, found: PlannedSource, jobs: deque[Job], expected: Expectation) -> None:
+        """Puts what is to be done next for a source in front of all other jobs."""
+        index, size_bytes = found.index, found.source.stamp.size_bytes
+        if self.config.selection.kind == "all" and not index.complete:
+            jobs.appendleft(self._read_on(found))
+            expected.of(found.source, index.rows, min(index.end, size_bytes))
+            return
+        self.planned.append(found)
+        tasks = window_tasks(self.config, found)
+        windows = [window for task in tasks for window in task.windows]
+        if part_path(found.source.word, windows[-1].skiprows) not in self.receipts:
+            jobs.extendleft(Job(ingest_windows, task) for task in reversed(tasks))
+        expected.of(found.source, sum(window.nrows for window in windows), size_bytes)
 
     def reject_duplicates(self, client: Any, bar: Bar) -> None:
         """Reads the windows again in which a key_id stands that an earlier drawing has."""
@@ -203,21 +250,19 @@ class _WindowRun:
         for _, found in run_jobs(client, deque(Job(find_duplicates, s) for s in searches)):
             for path, places in found.items():
                 rows.setdefault(path, set()).update(places)
-        again = [self._with_duplicates(path, places) for path, places in sorted(rows.items())]
+        again = self._with_duplicates(rows) if rows else []
         for job, result in run_jobs(client, deque(Job(ingest_windows, task) for task in again)):
             if isinstance(result, Failure):
                 self._fail(job.argument.source, result.error)
             else:
-                self._done(job.argument, result, None)
+                self._done(result, None)
         bar.note("")
         if self.failures:
             raise InputError(_explain(self.failures))
 
-    def _done(self, task: WindowTask, receipts: list[Receipt], bar: Bar | None) -> None:
+    def _done(self, receipts: list[Receipt], bar: Bar | None) -> None:
         for receipt in receipts:
-            path = receipt.file.path
-            self.receipts[path] = receipt
-            self.tasks[path] = task
+            self.receipts[receipt.file.path] = receipt
             if bar is not None:
                 self.reused += receipt.reused
                 bar.advance(receipt.file.rows_read)
@@ -227,15 +272,22 @@ class _WindowRun:
             raise error  # the disk is full, say: no other window fares better
         self.failures[source.address] = error
 
-    def _with_duplicates(self, path: str, places: set[int]) -> WindowTask:
-        """The task of one file again, told which of its rows (places in the file) to refuse."""
-        task, file = self.tasks[path], self.receipts[path].file
-        (window,) = (w for w in task.windows if w.skiprows == file.first_row)
+    def _with_duplicates(self, rows: dict[str, set[int]]) -> Iterator[WindowTask]:
+        """The tasks of some files again, told which of their rows (places in them) to refuse."""
+        for planned in self.planned:
+            for task in window_tasks(self.config, planned):
+                for window in task.windows:
+                    path = part_path(task.source.word, window.skiprows)
+                    if path in rows:
+                        numbers = self._kept_rows(task, window, self.receipts[path].file)
+                        refused = frozenset(numbers[place] for place in rows[path])
+                        yield replace(task, windows=(window,), duplicates=refused)
+
+    def _kept_rows(self, task: WindowTask, window: Window, file: FileRecord) -> list[int]:
+        """Which rows of the source stand in a file of the store, in its order."""
         first_line = reader_for(task.source.shape, task.source.word).first_line
         refused = {line - first_line for line in rejected_rows(self.config.store, file)}
-        numbers = [n for n in range(window.skiprows, window.skiprows + window.nrows)
-                   if n not in refused]  # fmt: skip
-        return replace(task, windows=(window,), duplicates=frozenset(numbers[p] for p in places))
+        return [n for n in range(window.skiprows, sum(window)) if n not in refused]
 
 
 def _explain(failures: dict[str, QuickdrawError]) -> str:

@@ -7,15 +7,24 @@ receipt is there, made of the same input, and whose file is whole, is not read a
 import json
 from dataclasses import asdict, dataclass, field, replace
 from pathlib import Path
+from typing import NamedTuple
 
 import numpy as np
 
 from quickdraw_core.errors import StoreError
 from quickdraw_core.files import write_aside
 from quickdraw_core.formats.rows import Rejected, Rows
-from quickdraw_core.ingest.reading import WindowGroup, read_windows
+from quickdraw_core.ingest.first_read import found_windows
+from quickdraw_core.ingest.reading import (
+    WindowGroup,
+    parse_window,
+    read_windows,
+    require_unchanged,
+)
 from quickdraw_core.ingest.receipts import Receipt, find_receipt, receipt_key, write_receipt
+from quickdraw_core.ingest.row_index import RowIndex, cached_index, keep_index, require_rows
 from quickdraw_core.ingest.windows import Window
+from quickdraw_core.sources.files import SourceFile
 from quickdraw_core.store.holdout import mix64
 from quickdraw_core.store.manifest import FileRecord, count_reasons
 from quickdraw_core.store.schema import part_name, part_path, quarantine_path, table_of, write_part
@@ -46,15 +55,66 @@ def ingest_windows(task: WindowTask) -> list[Receipt]:
     missing = [window for window, receipt in receipts.items() if receipt is None]
     if missing:
         group = replace(task, windows=tuple(missing))
-        try:
-            for window, rows, rejected in read_windows(group, task.duplicates):
-                receipts[window] = _store(task, window, rows, rejected)
-        except OSError as error:
-            raise StoreError(
-                f"cannot write to {task.store}: {error.strerror or error}; "
-                "mend that and run again, finished windows are kept"
-            ) from error
+        for window, rows, rejected in read_windows(group, task.duplicates):
+            receipts[window] = _store(task, window, rows, rejected)
     return [receipt for receipt in receipts.values() if receipt is not None]
+
+
+@dataclass(frozen=True)
+class FirstReadTask:
+    """All that a worker needs for the windows behind `known`, of a file without an index."""
+
+    source: SourceFile
+    known: RowIndex
+    store: Path
+    salt: int
+    smallest: int
+
+
+class FirstRead(NamedTuple):
+    """The receipts of the windows read, and what is known of the file with them."""
+
+    receipts: list[Receipt]
+    known: RowIndex
+
+
+def ingest_first_read(task: FirstReadTask) -> FirstRead:
+    """Does what `ingest_windows` does for the next window of a file, finding where it ends.
+
+    A file that is read from its beginning only is read to its end. A complete index is kept;
+    where one was kept before, nothing is read, since windows can then be read in any order.
+    Raises what `ingest_windows` raises, and `InputError` for a file without a row.
+    """
+    source, known = task.source, task.known
+    kept = None if known.rows else cached_index(source)
+    if kept is not None:
+        return FirstRead([], kept)
+    receipts: list[Receipt] = []
+    for window, pieces, found in found_windows(source, task.known):
+        place = WindowTask(
+            source=source,
+            windows=(window,),
+            offset=known.end,
+            offset_row=known.rows,
+            size_bytes=found.end - known.end,
+            store=task.store,
+            salt=task.salt,
+            smallest=task.smallest,
+        )
+        known = found
+        receipt = _find(place, window)
+        if receipt is None:
+            rows = parse_window(source, window, pieces)
+            require_unchanged(source)
+            receipt = _store(place, *rows)
+        receipts.append(receipt)
+        if not source.sequential:
+            break
+    if not receipts or source.sequential or known.end == source.stamp.size_bytes:
+        known = replace(known, complete=True)  # the last window ended where the file does
+    require_rows(source, known)
+    keep_index(source, known)
+    return FirstRead(receipts, known)
 
 
 def _find(task: WindowTask, window: Window) -> Receipt | None:
@@ -69,6 +129,16 @@ def _key(task: WindowTask, window: Window) -> str:
 
 def _store(task: WindowTask, window: Window, rows: Rows, rejected: list[Rejected]) -> Receipt:
     """Writes drawings, quarantine and, last, the receipt."""
+    try:
+        return _write(task, window, rows, rejected)
+    except OSError as error:
+        raise StoreError(
+            f"cannot write to {task.store}: {error.strerror or error}; "
+            "mend that and run again, finished windows are kept"
+        ) from error
+
+
+def _write(task: WindowTask, window: Window, rows: Rows, rejected: list[Rejected]) -> Receipt:
     word = task.source.word
     relative = part_path(word, window.skiprows)
     path = task.store / relative

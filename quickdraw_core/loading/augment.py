@@ -6,14 +6,14 @@ number of ranks and threads, and after a resume.
 
 import math
 
-import numba
 import numpy as np
 from pydantic import Field
 
+from quickdraw_core.compiled import compiled
 from quickdraw_core.config import Config
-from quickdraw_core.drawing import DrawingBatch, Int64Array
+from quickdraw_core.drawing import DrawingBatch, Int64Array, UInt8Array
 from quickdraw_core.loading.order import stream_key
-from quickdraw_core.render.placement import Points
+from quickdraw_core.render.placement import Float32Array, Points
 from quickdraw_core.store.holdout import UInt64Array, mix64
 
 
@@ -46,7 +46,7 @@ _DRAWS = 8
 """Random numbers that one drawing takes."""
 
 
-def _uniforms(counters: UInt64Array) -> np.ndarray[tuple[int, ...], np.dtype[np.float32]]:
+def _uniforms(counters: UInt64Array) -> Float32Array:
     """float32 [N, _DRAWS] in [0, 1), a function of the counters alone."""
     steps = np.arange(1, _DRAWS + 1, dtype=np.uint64) * np.uint64(0x9E37_79B9_7F4A_7C15)
     bits = mix64(counters[:, None] + steps[None, :])
@@ -63,8 +63,20 @@ def _limits(config: AugmentConfig) -> tuple[float, float, float, float, float]:
     )
 
 
-@numba.njit(nogil=True, cache=True)
-def _augment(x, y, offsets, uniforms, turn, stretch, shear, shrink, mirror, out_x, out_y):  # type: ignore[no-untyped-def]
+@compiled()
+def _augment(
+    x: UInt8Array,
+    y: UInt8Array,
+    offsets: Int64Array,
+    uniforms: Float32Array,
+    turn: float,
+    stretch: float,
+    shear: float,
+    shrink: float,
+    mirror: float,
+    out_x: Float32Array,
+    out_y: Float32Array,
+) -> None:
     for drawing in range(len(offsets) - 1):
         start, end = offsets[drawing], offsets[drawing + 1]
         if start == end:

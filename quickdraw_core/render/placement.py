@@ -6,11 +6,11 @@ middle, so that a network sees the same doodle at the same place whatever its as
 
 from typing import NamedTuple
 
-import numba
 import numpy as np
 import numpy.typing as npt
 
-from quickdraw_core.drawing import DrawingBatch
+from quickdraw_core.compiled import compiled
+from quickdraw_core.drawing import DrawingBatch, Int64Array, UInt8Array
 
 Float32Array = npt.NDArray[np.float32]
 
@@ -31,8 +31,8 @@ def centred(batch: DrawingBatch) -> Points:
     return Points(x, y)
 
 
-@numba.njit(nogil=True, cache=True)
-def _centre(values, offsets, out):  # type: ignore[no-untyped-def]
+@compiled()
+def _centre(values: UInt8Array, offsets: Int64Array, out: Float32Array) -> None:
     for drawing in range(len(offsets) - 1):
         start, end = offsets[drawing], offsets[drawing + 1]
         if start == end:

@@ -8,12 +8,11 @@ interpreter lock, so that threads of a loader draw while the model computes.
 
 import math
 
-import numba
 import numpy as np
-import numpy.typing as npt
 
-from quickdraw_core.drawing import DrawingBatch, UInt8Array
-from quickdraw_core.render.placement import Points
+from quickdraw_core.compiled import compiled
+from quickdraw_core.drawing import DrawingBatch, Int64Array, UInt8Array, UInt16Array
+from quickdraw_core.render.placement import Float32Array, Points
 
 COORDINATE_MAX = 255
 LINE_WIDTH_SHARE = 1 / 22
@@ -27,7 +26,7 @@ compiled and code that came from the cache rounded a few pixels differently."""
 def draw(
     batch: DrawingBatch,
     points: Points,
-    values: npt.NDArray[np.float32],
+    values: Float32Array,
     side_px: int,
     line_width_px: float,
 ) -> UInt8Array:
@@ -52,8 +51,17 @@ def draw(
     return images
 
 
-@numba.njit(nogil=True, cache=True, fastmath=_EXACT)
-def _draw_batch(x, y, lengths, point_offsets, stroke_offsets, values, width, images):  # type: ignore[no-untyped-def]
+@compiled(fastmath=_EXACT)
+def _draw_batch(
+    x: Float32Array,
+    y: Float32Array,
+    lengths: UInt16Array,
+    point_offsets: Int64Array,
+    stroke_offsets: Int64Array,
+    values: Float32Array,
+    width: np.float32,
+    images: UInt8Array,
+) -> None:
     side = images.shape[2]
     margin = width / np.float32(2) + np.float32(0.5)
     scale = (np.float32(side - 1) - np.float32(2) * margin) / np.float32(COORDINATE_MAX)
@@ -73,8 +81,16 @@ def _draw_batch(x, y, lengths, point_offsets, stroke_offsets, values, width, ima
             point = end
 
 
-@numba.njit(nogil=True, cache=True, fastmath=_EXACT)
-def _draw_segment(image, x0, y0, x1, y1, width, values):  # type: ignore[no-untyped-def]
+@compiled(fastmath=_EXACT)
+def _draw_segment(
+    image: UInt8Array,
+    x0: np.float32,
+    y0: np.float32,
+    x1: np.float32,
+    y1: np.float32,
+    width: np.float32,
+    values: Float32Array,
+) -> None:
     side = image.shape[1]
     reach = width / np.float32(2) + np.float32(0.5)
     left = max(0, math.floor(min(x0, x1) - reach) + 1)

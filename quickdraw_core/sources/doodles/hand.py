@@ -13,8 +13,8 @@ import math
 
 import numpy as np
 import numpy.typing as npt
-from numba import njit
 
+from quickdraw_core.compiled import compiled
 from quickdraw_core.sources.doodles.geometry import (
     FloatArray,
     Strokes,
@@ -161,7 +161,7 @@ def _leaned(
     return np.cos(angle) * x - np.sin(angle) * y, np.sin(angle) * x + np.cos(angle) * y
 
 
-@njit(nogil=True, cache=True)
+@compiled(allocates=True)
 def _traced(
     points: FloatArray,
     lengths: npt.NDArray[np.int64],
@@ -203,7 +203,7 @@ def _traced(
     return traced, counts
 
 
-@njit(nogil=True, cache=True)
+@compiled()
 def _length(stroke: FloatArray) -> float:
     """Length of the stroke (float64 [n, 2])."""
     length = 0.0
@@ -212,13 +212,13 @@ def _length(stroke: FloatArray) -> float:
     return length
 
 
-@njit(nogil=True, cache=True)
+@compiled()
 def _reach(length: float, wanted: float) -> float:
     """How far an end goes on: a fifth of the stroke at most; or stops short: a tenth."""
     return min(max(wanted, -0.1 * length), 0.2 * length)
 
 
-@njit(nogil=True, cache=True)
+@compiled()
 def _path_points(length: float, ends: FloatArray) -> int:
     """How many path points a stroke of this length gets.
 
@@ -228,7 +228,7 @@ def _path_points(length: float, ends: FloatArray) -> int:
     return max(9, int(whole / SPACING) + 1)
 
 
-@njit(nogil=True, cache=True)
+@compiled(allocates=True)
 def _space(stroke: FloatArray, ends: FloatArray, corner_cut: int, path: FloatArray) -> None:
     """Fills `path` (float64 [m, 2]) with even points along the stroke (float64 [n, 2]).
 

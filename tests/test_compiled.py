@@ -1,0 +1,76 @@
+"""Compiled code is kept, and made anew when anything changes that went into it."""
+
+import subprocess
+import sys
+from pathlib import Path
+
+import numpy as np
+import pytest
+from numba.core.errors import TypingError
+
+from quickdraw_core.compiled import compiled
+
+INNER = """
+from quickdraw_core.compiled import compiled
+
+@compiled()
+def inner(x):
+    return x + {}
+"""
+OUTER = """
+from kernels.inner import inner
+from quickdraw_core.compiled import compiled
+
+@compiled()
+def outer(x):
+    return 10 * inner(x)
+"""
+CALL = """
+from kernels.outer import outer
+print(outer(1), sum(outer.stats.cache_hits.values()))
+"""
+
+
+def call(folder: Path) -> str:
+    root = Path(__file__).parent.parent
+    result = subprocess.run(
+        [sys.executable, "-c", CALL],
+        cwd=folder,
+        env={"PYTHONPATH": f"{folder}:{root}", "PATH": ""},
+        capture_output=True,
+        text=True,
+        check=True,
+    )
+    return result.stdout.strip()
+
+
+def test_what_is_compiled_into_a_function_may_not_be_older_than_its_source(tmp_path: Path) -> None:
+    folder = tmp_path / "kernels"
+    folder.mkdir()
+    (folder / "__init__.py").touch()
+    (folder / "inner.py").write_text(INNER.format(1))
+    (folder / "outer.py").write_text(OUTER)
+    assert call(tmp_path) == "20 0"
+    assert call(tmp_path) == "20 1"
+    (folder / "inner.py").write_text(INNER.format(2))
+    assert call(tmp_path) == "30 0"
+    assert call(tmp_path) == "30 1"
+
+
+@compiled(allocates=True)
+def _twice(values):  # type: ignore[no-untyped-def]
+    doubled = np.empty_like(values)
+    for k in range(len(values)):
+        doubled[k] = 2 * values[k]
+    return doubled
+
+
+@compiled()
+def _made_without_saying_so(values):  # type: ignore[no-untyped-def]
+    return np.empty_like(values)
+
+
+def test_only_a_function_that_says_so_makes_arrays() -> None:
+    assert _twice(np.arange(3)).tolist() == [0, 2, 4]
+    with pytest.raises(TypingError, match="Only accept returning of array passed"):
+        _made_without_saying_so(np.arange(3))
