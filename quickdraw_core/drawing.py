@@ -66,11 +66,12 @@ class DrawingBatch:
         cls, x: Sequence[bytes], y: Sequence[bytes], stroke_lengths: Sequence[bytes]
     ) -> "DrawingBatch":
         """Builds a batch from each drawing's packed bytes, the form of the store's columns."""
-        return cls.from_columns(
-            pa.array(x, pa.binary()),
-            pa.array(y, pa.binary()),
-            pa.array(stroke_lengths, pa.binary()),
-        )
+        x_values, point_offsets = joined_bytes(x)
+        y_values, y_offsets = joined_bytes(y)
+        lengths, byte_offsets = joined_bytes(stroke_lengths)
+        if not np.array_equal(point_offsets, y_offsets):
+            raise ValueError("x and y differ in length in some drawing")
+        return cls(x_values, y_values, lengths.view("<u2"), point_offsets, byte_offsets // 2)
 
     @classmethod
     def from_columns(cls, x: pa.Array, y: pa.Array, stroke_lengths: pa.Array) -> "DrawingBatch":
@@ -130,6 +131,13 @@ def _binary_buffers(column: pa.Array) -> tuple[UInt8Array, Int64Array]:
         return np.empty(0, np.uint8), offsets - offsets[0]
     values = np.frombuffer(values_buffer, np.uint8)[offsets[0] : offsets[-1]]
     return values, offsets - offsets[0]
+
+
+def joined_bytes(values: Sequence[bytes]) -> tuple[UInt8Array, Int64Array]:
+    """All of N byte strings end to end, uint8, and their offsets, int64 [N + 1]."""
+    offsets = np.zeros(len(values) + 1, np.int64)
+    np.cumsum([len(value) for value in values], out=offsets[1:])
+    return np.frombuffer(b"".join(values), np.uint8), offsets
 
 
 def ragged_indices(offsets: Int64Array, rows: npt.NDArray[Any]) -> tuple[Int64Array, Int64Array]:

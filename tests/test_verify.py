@@ -381,11 +381,11 @@ def test_a_quarantine_that_disagrees_is_found_behind_a_right_checksum(
     assert re.search(expected, problem)
 
 
-@pytest.mark.parametrize("ids_per_pass", [duplicates.IDS_PER_PASS, 50])
-def test_duplicates_are_found_in_any_number_of_passes(
-    ids_per_pass: int, copy: Path, monkeypatch: pytest.MonkeyPatch
+@pytest.mark.parametrize("most_bits", [duplicates.MAX_FILTER_BITS, 64])
+def test_duplicates_are_found_however_full_the_filter_is(
+    most_bits: int, copy: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(duplicates, "IDS_PER_PASS", ids_per_pass)
+    monkeypatch.setattr(duplicates, "MAX_FILTER_BITS", most_bits)
     other = pq.ParquetFile(copy / "drawings/word=ice_cream/part-000000000.parquet").read()
     key_ids = other["key_id"].to_pylist()
 

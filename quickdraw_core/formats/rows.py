@@ -15,6 +15,7 @@ from quickdraw_core.drawing import (
     DrawingBatch,
     Int64Array,
     UInt8Array,
+    joined_bytes,
     joined_offsets,
     ragged_indices,
 )
@@ -94,8 +95,7 @@ class Rows:
             np.array(parsed.key_ids, np.uint64),
             np.array([unsaid[value] for value in parsed.recognized], np.uint8),
             np.array([NO_TIME if t is None else t for t in parsed.timestamps_us], np.int64),
-            np.frombuffer(b"".join(countries), np.uint8),
-            np.concatenate([[0], np.cumsum([len(c) for c in countries])]).astype(np.int64),
+            *joined_bytes(countries),
             DrawingBatch.from_packed(parsed.x, parsed.y, parsed.stroke_lengths),
         )
 

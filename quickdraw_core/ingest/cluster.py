@@ -25,6 +25,10 @@ PATIENCE_S = 60.0
 """How long a cluster may be without any worker."""
 
 _LOOK_EVERY_S = 2.0
+_QUIET = {
+    "logging.distributed": "error",
+    "distributed.worker.profile.enabled": False,  # a look at every thread, 100 times a second
+}
 _LOST = "the Dask scheduler was lost while it worked; run again: what is finished is kept"
 
 
@@ -51,7 +55,7 @@ def cluster(config: IngestConfig) -> Iterator[Any]:
     import dask
     from distributed import Client
 
-    dask.config.set({"logging.distributed": "error"})
+    dask.config.set(_QUIET)
     if config.dask in ("local", "processes"):
         count = config.workers or os.cpu_count() or 1
         threads = config.dask == "local"
@@ -59,6 +63,7 @@ def cluster(config: IngestConfig) -> Iterator[Any]:
             n_workers=1 if threads else count,
             threads_per_worker=count if threads else 1,
             processes=not threads,
+            memory_limit=None if threads else "auto",  # which is to end workers, not ourselves
             dashboard_address="127.0.0.1:0",
             worker_dashboard_address="127.0.0.1:0",
             silence_logs=logging.CRITICAL,

@@ -38,7 +38,7 @@ from quickdraw_core.ingest.windows import WINDOW_BYTES, Window
 from quickdraw_core.progress import Bar, progress
 from quickdraw_core.sources.files import SourceFile, Stamp
 from quickdraw_core.sources.find import find_sources
-from quickdraw_core.store.duplicates import duplicate_searches, find_duplicates
+from quickdraw_core.store.duplicates import DuplicateSearch, find_duplicates
 from quickdraw_core.store.holdout import HoldoutRule
 from quickdraw_core.store.manifest import MANIFEST_NAME, PREVIOUS_NAME, FileRecord, Manifest
 from quickdraw_core.store.schema import part_path
@@ -245,12 +245,10 @@ class _WindowRun:
         """Reads the windows again in which a key_id stands that an earlier drawing has."""
         bar.note("looking for duplicates")
         files = sorted((r.file for r in self.receipts.values()), key=lambda f: f.path)
-        searches = duplicate_searches(self.config.store, [(f.path, f.rows) for f in files])
-        rows: dict[str, set[int]] = {}
-        for _, found in run_jobs(client, deque(Job(find_duplicates, s) for s in searches)):
-            for path, places in found.items():
-                rows.setdefault(path, set()).update(places)
-        again = self._with_duplicates(rows) if rows else []
+        paths, kept = tuple(file.path for file in files), sum(file.rows for file in files)
+        search = DuplicateSearch(self.config.store.absolute(), paths, kept)
+        ((_, found),) = run_jobs(client, deque([Job(find_duplicates, search)]))
+        again = self._with_duplicates(found) if found else []
         for job, result in run_jobs(client, deque(Job(ingest_windows, task) for task in again)):
             if isinstance(result, Failure):
                 self._fail(job.argument.source, result.error)
@@ -272,7 +270,7 @@ class _WindowRun:
             raise error  # the disk is full, say: no other window fares better
         self.failures[source.address] = error
 
-    def _with_duplicates(self, rows: dict[str, set[int]]) -> Iterator[WindowTask]:
+    def _with_duplicates(self, rows: dict[str, list[int]]) -> Iterator[WindowTask]:
         """The tasks of some files again, told which of their rows (places in them) to refuse."""
         for planned in self.planned:
             for task in window_tasks(self.config, planned):

@@ -1,64 +1,138 @@
 """Drawings whose key_id an earlier drawing of the store has, found in bounded memory.
 
-The ids are dealt out by hash to passes, each a job of its own: it reads the id column of all
-files, keeps the ids that are its own, sorts them and looks at neighbours.
+Sorting all ids would do, and take longer than reading them. A first look over them sets a bit
+for each, chosen by its hash, and notes those whose bit was set before: all repeated ones, and a
+few others. A second look gathers all ids that share a bit with one of those, few enough to sort.
 """
 
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
+from typing import Any
 
 import numpy as np
-import numpy.typing as npt
 import pyarrow.parquet as pq
+from numba import uint64
 
-from quickdraw_core.store.holdout import UInt64Array, mix64
+from quickdraw_core.compiled import compiled
+from quickdraw_core.store.holdout import UInt64Array
+from quickdraw_core.store.reading import on_threads
 
-IDS_PER_PASS = 16_000_000
-"""128 MB of ids, and as much again while they are gathered."""
+BITS_A_ROW = 16
+"""Bits of a filter at least: of many rows, one id in 30 is noted for nothing."""
+
+MAX_FILTER_BITS = 1 << 30
+"""128 MiB. At 50 million rows one id in 40 is noted for nothing."""
+
+_FILES_AT_ONCE = 8
+_unsigned: Any = uint64
+_SPREAD = _unsigned(0x9E37_79B9_7F4A_7C15)  # 2**64 over the golden ratio: Fibonacci hashing
+_WORD_BITS = _unsigned(6)
+_IN_WORD = _unsigned(63)
+_1 = _unsigned(1)
 
 
 @dataclass(frozen=True)
 class DuplicateSearch:
-    """One pass: over the files `paths` of `store`, in the order that says what is earlier."""
+    """Over the files `paths` of `store`, `rows` rows in all, in the order that says what is
+    earlier.
+    """
 
     store: Path
     paths: tuple[str, ...]
-    number: int
-    passes: int
-
-
-def duplicate_searches(store: Path, files: list[tuple[str, int]]) -> list[DuplicateSearch]:
-    """The passes over `files`, (path, rows) in order, which find all duplicates together."""
-    rows = sum(count for _, count in files)
-    passes = -(-rows // IDS_PER_PASS)
-    paths = tuple(path for path, _ in files)
-    return [DuplicateSearch(store, paths, number, passes) for number in range(passes)]
+    rows: int
 
 
 def find_duplicates(search: DuplicateSearch) -> dict[str, list[int]]:
     """The rows (positions in their Parquet file) that repeat an earlier row's key_id, by path."""
-    ids = np.concatenate([_own_ids(search, path)[1] for path in search.paths])
-    ids.sort()
-    repeated = np.unique(ids[1:][ids[1:] == ids[:-1]])
-    if not len(repeated):
+    seen = _empty_filter(search.rows)
+    noted = _joined([_note_seen(ids, seen) for _, ids in _ids(search)])
+    if not len(noted):
         return {}
+    asked = _empty_filter(search.rows)
+    _note_seen(noted, asked)
+    shared = _joined([_those_in(ids, asked) for _, ids in _ids(search)])
+    shared.sort()
+    repeated = np.unique(shared[1:][shared[1:] == shared[:-1]])
+    return _places(search, repeated) if len(repeated) else {}
+
+
+def _places(search: DuplicateSearch, repeated: UInt64Array) -> dict[str, list[int]]:
+    """Where each of the repeated ids stands again after its first place."""
     found: dict[str, list[int]] = {}
     seen: set[int] = set()
-    for path in search.paths:
-        rows, own = _own_ids(search, path)
-        for place in np.flatnonzero(np.isin(own, repeated)):
-            key_id = int(own[place])
+    for path, ids in _ids(search):
+        for place in np.flatnonzero(np.isin(ids, repeated)):
+            key_id = int(ids[place])
             if key_id in seen:
-                found.setdefault(path, []).append(int(rows[place]))
+                found.setdefault(path, []).append(int(place))
             seen.add(key_id)
     return found
 
 
-def _own_ids(search: DuplicateSearch, path: str) -> tuple[npt.NDArray[np.int64], UInt64Array]:
-    """The rows of a file that belong to this pass, and their ids."""
-    file = pq.ParquetFile(search.store / path)
-    ids: UInt64Array = file.read(columns=["key_id"])["key_id"].to_numpy()
-    if search.passes == 1:
-        return np.arange(len(ids)), ids
-    rows = np.flatnonzero(mix64(ids) % np.uint64(search.passes) == search.number)
-    return rows, ids[rows]
+def _ids(search: DuplicateSearch) -> Iterator[tuple[str, UInt64Array]]:
+    """The files one after the other, and their ids; a few are in memory at a time."""
+    for first in range(0, len(search.paths), _FILES_AT_ONCE):
+        paths = search.paths[first : first + _FILES_AT_ONCE]
+        yield from zip(paths, on_threads(partial(_read_ids, search.store), paths), strict=True)
+
+
+def _read_ids(store: Path, path: str) -> UInt64Array:
+    chunks = pq.ParquetFile(store / path).read(columns=["key_id"])["key_id"].chunks
+    # Not by `to_numpy`, which would import pandas.
+    return _joined(
+        [np.frombuffer(c.buffers()[1], np.uint64)[c.offset : c.offset + len(c)] for c in chunks]
+    )
+
+
+def _joined(parts: Sequence[UInt64Array]) -> UInt64Array:
+    return np.concatenate(parts) if parts else np.empty(0, np.uint64)
+
+
+def _empty_filter(rows: int) -> UInt64Array:
+    """A filter without a bit set, as words of 64: uint64 [bits / 64]."""
+    bits = 1 << max(64, BITS_A_ROW * rows - 1).bit_length()
+    return np.zeros(min(bits, MAX_FILTER_BITS) // 64, np.uint64)
+
+
+def _note_seen(ids: UInt64Array, seen: UInt64Array) -> UInt64Array:
+    """Sets the bits of some ids, one after the other; returns those whose bit was set before."""
+    found = np.empty(len(ids), np.uint64)
+    return found[: _note(ids, seen, _shift(seen), found)].copy()
+
+
+def _those_in(ids: UInt64Array, asked: UInt64Array) -> UInt64Array:
+    """Those of some ids whose bit is set."""
+    found = np.empty(len(ids), np.uint64)
+    return found[: _find(ids, asked, _shift(asked), found)].copy()
+
+
+def _shift(bits: UInt64Array) -> np.uint64:
+    """How far a hash is shifted to be the number of a bit."""
+    return np.uint64(64 - (64 * len(bits) - 1).bit_length())
+
+
+@compiled()
+def _note(ids: UInt64Array, seen: UInt64Array, shift: np.uint64, found: UInt64Array) -> int:
+    count = 0
+    for key_id in ids:
+        place = (key_id * _SPREAD) >> shift
+        word = seen[place >> _WORD_BITS]
+        bit = _1 << (place & _IN_WORD)
+        if word & bit:
+            found[count] = key_id
+            count += 1
+        seen[place >> _WORD_BITS] = word | bit
+    return count
+
+
+@compiled()
+def _find(ids: UInt64Array, asked: UInt64Array, shift: np.uint64, found: UInt64Array) -> int:
+    count = 0
+    for key_id in ids:
+        place = (key_id * _SPREAD) >> shift
+        if asked[place >> _WORD_BITS] & (_1 << (place & _IN_WORD)):
+            found[count] = key_id
+            count += 1
+    return count

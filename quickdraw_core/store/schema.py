@@ -7,6 +7,7 @@ write and read; DuckDB, Polars and pandas open them as plain bytes.
 import os
 import secrets
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import numpy.typing as npt
@@ -68,33 +69,36 @@ def quarantine_path(word: str | None, first_row: int) -> str:
 def table_of(rows: Rows) -> pa.Table:
     """An Arrow table in `SCHEMA` of `rows`, in their order; points are not copied."""
     drawings = rows.drawings
-    countries = _ragged(rows.country_bytes, rows.country_offsets, pa.string())
+    stroke_bytes = drawings.stroke_lengths.astype("<u2", copy=False).view(np.uint8)
     has_country = np.diff(rows.country_offsets) > 0
-    if not has_country.all():
-        countries = pa.compute.if_else(pa.array(has_country), countries, None)
-    times = pa.array(rows.timestamps_us, mask=rows.timestamps_us == NO_TIME)
-    return pa.table(
-        [
-            pa.array(rows.key_ids),
-            countries,
-            pa.array(rows.recognized == 1, mask=rows.recognized == NOT_SAID),
-            times.cast(pa.timestamp("us", tz="UTC")),
-            _ragged(drawings.x, drawings.point_offsets, pa.binary()),
-            _ragged(drawings.y, drawings.point_offsets, pa.binary()),
-            _ragged(
-                drawings.stroke_lengths.astype("<u2", copy=False).view(np.uint8),
-                drawings.stroke_offsets * 2,
-                pa.binary(),
-            ),
-        ],
-        schema=SCHEMA,
-    )
+    has_time, is_said = rows.timestamps_us != NO_TIME, rows.recognized != NOT_SAID
+    # Put together from buffers: `pa.array` would import pandas, to ask whether it is given a
+    # series, and that takes longer than a small ingest.
+    columns: list[tuple[npt.NDArray[np.bool_] | None, list[npt.NDArray[Any]]]] = [
+        (None, [rows.key_ids]),
+        (has_country, _ragged(rows.country_offsets, rows.country_bytes)),
+        (is_said, [_bits(rows.recognized == 1)]),
+        (has_time, [rows.timestamps_us]),
+        (None, _ragged(drawings.point_offsets, drawings.x)),
+        (None, _ragged(drawings.point_offsets, drawings.y)),
+        (None, _ragged(drawings.stroke_offsets * 2, stroke_bytes)),
+    ]
+    arrays = []
+    for kind, (there, buffers) in zip(SCHEMA.types, columns, strict=True):
+        validity = None if there is None or there.all() else pa.py_buffer(_bits(there))
+        all_buffers = [validity, *map(pa.py_buffer, buffers)]
+        arrays.append(pa.Array.from_buffers(kind, len(rows), all_buffers))
+    return pa.Table.from_arrays(arrays, schema=SCHEMA)
 
 
-def _ragged(values: npt.NDArray[np.uint8], offsets: Int64Array, kind: pa.DataType) -> pa.Array:
-    """A binary or string array over `values`, cut by `offsets`."""
-    buffers = [None, pa.py_buffer(offsets.astype(np.int32)), pa.py_buffer(values)]
-    return pa.Array.from_buffers(kind, len(offsets) - 1, buffers)
+def _ragged(offsets: Int64Array, values: npt.NDArray[np.uint8]) -> list[npt.NDArray[Any]]:
+    """The buffers of a binary or string array over `values`, cut by `offsets`."""
+    return [offsets.astype(np.int32), values]
+
+
+def _bits(values: npt.NDArray[np.bool_]) -> npt.NDArray[np.uint8]:
+    """Booleans as Arrow packs them."""
+    return np.packbits(values, bitorder="little")
 
 
 def write_part(table: pa.Table, path: Path) -> None:

@@ -1,8 +1,8 @@
 """Everything that a store is said to be, checked by reading all of it again.
 
 Manifest, files, drawings, quarantine, receipts, holdout, duplicates, pack: a fault of one does
-not keep the others from being checked. Memory holds a file a thread, and the key_ids of one pass
-of the search for duplicates, whatever the store's size.
+not keep the others from being checked. Memory holds a file a thread, and the filter of the search
+for duplicates, whatever the store's size.
 """
 
 import os
@@ -18,7 +18,7 @@ import pyarrow.parquet as pq
 
 from quickdraw_core.errors import QuickdrawError
 from quickdraw_core.progress import Bar, progress
-from quickdraw_core.store.duplicates import duplicate_searches, find_duplicates
+from quickdraw_core.store.duplicates import DuplicateSearch, find_duplicates
 from quickdraw_core.store.holdout import Split
 from quickdraw_core.store.manifest import MANIFEST_NAME, PREVIOUS_NAME, Manifest
 from quickdraw_core.store.reading import on_threads
@@ -28,9 +28,6 @@ from quickdraw_core.store.verify_pack import find_pack, packed_parts
 from quickdraw_core.store.verify_part import Part, PartCheck, check_part
 
 _SHOWN = 3
-_SEARCH_THREADS = 2
-"""Passes of the search for duplicates at once: each holds 256 MB of key_ids."""
-
 _SIGMAS = 6
 """A share so many standard deviations off comes about by chance in one of 30 million stores."""
 
@@ -171,13 +168,11 @@ class _Verification:
 
     def _look_for_duplicates(self) -> None:
         """Drawings whose key_id an earlier one has, among the files that could be read."""
-        files = [(c.file.path, c.rows) for c in self.checks if c.readable]
-        rows: dict[str, list[int]] = {}
+        readable = [check for check in self.checks if check.readable]
+        paths = tuple(check.file.path for check in readable)
+        search = DuplicateSearch(self.store, paths, sum(check.rows for check in readable))
         try:
-            searches = duplicate_searches(self.store, files)
-            for found in on_threads(find_duplicates, searches, _SEARCH_THREADS):
-                for path, places in found.items():
-                    rows.setdefault(path, []).extend(places)
+            rows = find_duplicates(search)
             count = sum(len(places) for places in rows.values())
             if count:
                 shown = ", ".join(self._named(rows))
