@@ -45,12 +45,12 @@ _START: Any = np.int64(0)
 """Where loops begin. With a plain 0 numba compiles what they call twice, for it and for others."""
 
 
-@compiled()
+@compiled(forceinline=True)
 def _ends_field(byte: int) -> bool:
     return byte == _COMMA or byte == 10 or byte == 13
 
 
-@compiled()
+@compiled(forceinline=True)
 def _scan_plain(block: UInt8Array, i: int) -> int:
     """A field of printable ASCII without quotes: where it ends."""
     while not _ends_field(block[i]):
@@ -60,7 +60,7 @@ def _scan_plain(block: UInt8Array, i: int) -> int:
     return i
 
 
-@compiled()
+@compiled(forceinline=True)
 def _scan_line(
     block: UInt8Array,
     i: int,

@@ -36,7 +36,7 @@ _QUOTE = ord('"')
 _BACKSLASH = ord("\\")
 
 
-@compiled()
+@compiled(forceinline=True)
 def _scan_plain(block: UInt8Array, i: int) -> int:
     """Printable ASCII without escapes up to a quote: where the quote stands."""
     while block[i] != _QUOTE:
@@ -46,7 +46,7 @@ def _scan_plain(block: UInt8Array, i: int) -> int:
     return i
 
 
-@compiled()
+@compiled(forceinline=True)
 def _scan_word(block: UInt8Array, i: int, spaced: UInt8Array, underscored: UInt8Array) -> int:
     """The file's word in its quotes, or any plain one: where it ends."""
     if len(spaced) == 0:
@@ -58,13 +58,13 @@ def _scan_word(block: UInt8Array, i: int, spaced: UInt8Array, underscored: UInt8
     return scan_text(block, i, underscored) if end < 0 else end
 
 
-@compiled()
+@compiled(forceinline=True)
 def _then(block: UInt8Array, i: int, text: UInt8Array) -> int:
     """`text` at `i`, if all before it went well: where it ends."""
     return FAILED if i < 0 else scan_text(block, i, text)
 
 
-@compiled()
+@compiled(forceinline=True)
 def _scan_line(
     block: UInt8Array,
     i: int,

@@ -146,7 +146,7 @@ def scan_digit(block: UInt8Array, i: int) -> Any:
     return _unsigned(block[i]) - _unsigned(_ZERO)
 
 
-@compiled()
+@compiled(forceinline=True)
 def scan_unsigned(block: UInt8Array, i: int) -> tuple[int, np.uint64]:
     """A number of 1 to 19 digits: (where it ends, its value)."""
     value = uint64(0)
@@ -161,7 +161,7 @@ def scan_unsigned(block: UInt8Array, i: int) -> tuple[int, np.uint64]:
     return (i if i > first else FAILED), value
 
 
-@compiled()
+@compiled(forceinline=True)
 def scan_text(block: UInt8Array, i: int, text: UInt8Array) -> int:
     """The very bytes of `text` (uint8 [T]): where they end."""
     for byte in text:
@@ -171,7 +171,7 @@ def scan_text(block: UInt8Array, i: int, text: UInt8Array) -> int:
     return i
 
 
-@compiled()
+@compiled(forceinline=True)
 def _scan_fixed(block: UInt8Array, i: int, digits: int) -> int:
     """A number of exactly `digits` digits: its value."""
     value = 0
@@ -191,7 +191,7 @@ def _days_in_month(year: int, month: int) -> int:
     return 30 if month in (4, 6, 9, 11) else 31
 
 
-@compiled()
+@compiled(forceinline=True)
 def _days_since_1970(year: int, month: int, day: int) -> int:
     """Days of the proleptic Gregorian calendar.
 
@@ -212,7 +212,7 @@ def _days_since_1970(year: int, month: int, day: int) -> int:
     )
 
 
-@compiled()
+@compiled(forceinline=True)
 def scan_timestamp(block: UInt8Array, i: int) -> tuple[int, int]:
     """`2017-03-08 21:12:07[.266040]`: (where it ends, microseconds since 1970 as UTC)."""
     year = _scan_fixed(block, i, 4)
@@ -253,7 +253,7 @@ def scan_timestamp(block: UInt8Array, i: int) -> tuple[int, int]:
     return i, seconds * 1_000_000 + fraction_us
 
 
-@compiled()
+@compiled(forceinline=True)
 def scan_axis(
     block: UInt8Array, i: int, out: UInt8Array, first: int, limit: int
 ) -> tuple[int, int]:
@@ -334,7 +334,7 @@ def scan_axis_bytewise(
     return FAILED, _signed(n)
 
 
-@compiled()
+@compiled(forceinline=True)
 def scan_separator(block: UInt8Array, i: int) -> int:
     """A comma, and a space where there is one: where they end."""
     if block[i] != _COMMA:
@@ -342,7 +342,7 @@ def scan_separator(block: UInt8Array, i: int) -> int:
     return i + 2 if block[i + 1] == _SPACE else i + 1
 
 
-@compiled()
+@compiled(forceinline=True)
 def scan_drawing(
     block: UInt8Array, i: int, columns: Columns, point: int, stroke: int
 ) -> tuple[int, int, int]:

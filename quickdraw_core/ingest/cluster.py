@@ -27,7 +27,10 @@ PATIENCE_S = 60.0
 _LOOK_EVERY_S = 2.0
 _QUIET = {
     "logging.distributed": "error",
-    "distributed.worker.profile.enabled": False,  # a look at every thread, 100 times a second
+    # What Dask does for its own dashboards, many times a second, and nobody looks at here.
+    "distributed.worker.profile.enabled": False,
+    "distributed.admin.tick.interval": "1s",
+    "distributed.admin.system-monitor.interval": "2s",
 }
 _LOST = "the Dask scheduler was lost while it worked; run again: what is finished is kept"
 
