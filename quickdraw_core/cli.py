@@ -52,9 +52,11 @@ Sources = Annotated[
     ),
 ]
 StoreOption = Annotated[Path, typer.Option("--store", help="Folder of the store.")]
-ClassesFile = Annotated[
-    Path | None, typer.Option(help="Text file with the words to use, one a line; default: all.")
+Classes = Annotated[
+    list[str] | None,
+    typer.Option("--classes", help="Words to use, with commas between; default: all."),
 ]
+ClassesFile = Annotated[Path | None, typer.Option(help="Text file with words to use, one a line.")]
 Rows = Annotated[str, typer.Option(help="Rows a class: all, head:N or spread:WxR.")]
 Seed = Annotated[int, typer.Option(min=0, help="Seed of everything that is left to chance.")]
 Dask = Annotated[
@@ -96,12 +98,7 @@ def generate(
 @app.command()
 def fetch(
     folder: Annotated[Path, typer.Argument(help="Folder to put <word>.ndjson or .bin into.")],
-    classes: Annotated[
-        list[str] | None,
-        typer.Option(
-            "--classes", help="Words, with commas between; default: the challenge's 340."
-        ),
-    ] = None,
+    classes: Classes = None,
     classes_file: ClassesFile = None,
     file_format: Annotated[
         str, typer.Option("--format", help="simplified, raw or binary.")
@@ -114,14 +111,12 @@ def fetch(
     changes: Set = None,
 ) -> None:
     """Download Google's files; the same command again continues where it was."""
-    from quickdraw_core.labels import read_classes_file
     from quickdraw_core.sources.fetch import FetchConfig
     from quickdraw_core.sources.fetch import fetch as download
 
-    words = [word for text in classes or () for word in text.split(",") if word.strip()]
-    words += read_classes_file(classes_file) if classes_file is not None else []
+    words = _words(classes, classes_file)
     values: dict[str, Any] = {"folder": folder, "format": file_format, "parallel": parallel}
-    values |= {"classes": tuple(words)} if classes or classes_file else {}
+    values |= {"classes": words} if words is not None else {}
     values |= {"base_url": base_url} if base_url else {}
     config = FetchConfig.parse(values).updated(parse_assignments(changes or ()))
     try:
@@ -137,6 +132,7 @@ def fetch(
 def ingest(
     source: Sources,
     store: StoreOption = Path("store"),
+    classes: Classes = None,
     classes_file: ClassesFile = None,
     rows: Rows = "all",
     seed: Seed = 0,
@@ -146,9 +142,8 @@ def ingest(
     changes: Set = None,
 ) -> None:
     """Read drawings into a store: Parquet per class, with a manifest."""
-    config = _ingest_config(
-        source, store, classes_file, rows, seed, max_rejected, dask, fresh, changes
-    )
+    words = _words(classes, classes_file)
+    config = _ingest_config(source, store, words, rows, seed, max_rejected, dask, fresh, changes)
     from quickdraw_core.ingest.run import check
 
     check(config)
@@ -260,6 +255,7 @@ def predict(
 def pipeline(
     source: Sources,
     store: StoreOption = Path("store"),
+    classes: Classes = None,
     classes_file: ClassesFile = None,
     rows: Rows = "all",
     seed: Seed = 0,
@@ -281,7 +277,7 @@ def pipeline(
             f"--set {min(unknown)}=… names no stage; begin with ingest., train. or evaluate."
         )
     ingest_config = _ingest_config(
-        source, store, classes_file, rows, seed, max_rejected, dask, fresh, None
+        source, store, _words(classes, classes_file), rows, seed, max_rejected, dask, fresh, None
     )
     train_config = _train_config(store, recipe, nproc, run_dir, fresh, tracking_uri, None)
     _pipeline(
@@ -321,10 +317,22 @@ def _generate(folder: Path, classes: int, rows: int, seed: int) -> list[Path]:
         return generate_csvs(folder, words, rows, seed, on_rows=bar.advance)
 
 
+def _words(classes: list[str] | None, classes_file: Path | None) -> tuple[str, ...] | None:
+    """The words asked for in either way, or both; None where all are wanted."""
+    from quickdraw_core.labels import read_classes_file, spaced
+
+    if classes is None and classes_file is None:
+        return None
+    words = [spaced(word.strip()) for text in classes or () for word in text.split(",")]
+    if not all(words):
+        raise ConfigError("--classes holds an empty word; give words with commas between")
+    return (*words, *(read_classes_file(classes_file) if classes_file is not None else ()))
+
+
 def _ingest_config(
     source: list[str],
     store: Path,
-    classes_file: Path | None,
+    classes: tuple[str, ...] | None,
     rows: str,
     seed: int,
     max_rejected: float,
@@ -333,9 +341,7 @@ def _ingest_config(
     changes: Iterable[str] | None,
 ) -> "IngestConfig":
     from quickdraw_core.ingest.config import IngestConfig
-    from quickdraw_core.labels import read_classes_file
 
-    classes = tuple(read_classes_file(classes_file)) if classes_file is not None else None
     values = {"source": source, "store": store, "classes": classes, "rows": rows, "seed": seed}
     values |= {"max_rejected": max_rejected, "dask": dask, "fresh": fresh}
     config = IngestConfig.parse(values)

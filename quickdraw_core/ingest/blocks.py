@@ -12,7 +12,7 @@ from quickdraw_core.ingest.windows import Window
 BLOCK_BYTES = 32 << 20
 """Bytes read at a time where nothing says how many are needed."""
 
-MAX_ROW_BYTES = 1 << 30
+MAX_ROW_BYTES = 1 << 28
 """A row longer than this is no row: the file is not what it was taken for."""
 
 
