@@ -110,7 +110,9 @@ def fetch(
     parallel: Annotated[int, typer.Option(min=1, help="Connections at a time.")] = 4,
     changes: Set = None,
 ) -> None:
-    """Download Google's files; the same command again continues where it was."""
+    """Download Google's files, of the challenge's 340 classes unless some are named; the same
+    command again continues where it was.
+    """
     from quickdraw_core.sources.fetch import FetchConfig
     from quickdraw_core.sources.fetch import fetch as download
 

@@ -20,8 +20,8 @@ def compiled(*, allocates: bool = False, **options: Any) -> Callable[[F], F]:
     """Decorates a function that numba compiles.
 
     allocates: it makes arrays. Without, numba counts no references: it would count one up and
-    down, with the bus locked, for each array that passes from function to function, which was
-    half of the time of reading a line. options: further ones of `numba.njit`.
+    down, atomically, for each array that passes from function to function, which was two
+    fifths of the time of reading a line. options: further ones of `numba.njit`.
 
     Compiled code is kept until any file in the function's folder changes. Numba alone would look
     at the function's own file only, and go on using what it compiled into it of another.

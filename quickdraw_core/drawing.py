@@ -66,19 +66,24 @@ class DrawingBatch:
         cls, x: Sequence[bytes], y: Sequence[bytes], stroke_lengths: Sequence[bytes]
     ) -> "DrawingBatch":
         """Builds a batch from each drawing's packed bytes, the form of the store's columns."""
-        x_values, point_offsets = joined_bytes(x)
-        y_values, y_offsets = joined_bytes(y)
-        lengths, byte_offsets = joined_bytes(stroke_lengths)
-        if not np.array_equal(point_offsets, y_offsets):
-            raise ValueError("x and y differ in length in some drawing")
-        return cls(x_values, y_values, lengths.view("<u2"), point_offsets, byte_offsets // 2)
+        return cls._from_ragged(joined_bytes(x), joined_bytes(y), joined_bytes(stroke_lengths))
 
     @classmethod
     def from_columns(cls, x: pa.Array, y: pa.Array, stroke_lengths: pa.Array) -> "DrawingBatch":
         """Views three binary Arrow columns of the store as a batch, without copying points."""
-        x_values, point_offsets = _binary_buffers(x)
-        y_values, y_offsets = _binary_buffers(y)
-        lengths, byte_offsets = _binary_buffers(stroke_lengths)
+        columns = map(_binary_buffers, (x, y, stroke_lengths))
+        return cls._from_ragged(*columns)
+
+    @classmethod
+    def _from_ragged(
+        cls,
+        x: tuple[UInt8Array, Int64Array],
+        y: tuple[UInt8Array, Int64Array],
+        stroke_lengths: tuple[UInt8Array, Int64Array],
+    ) -> "DrawingBatch":
+        """Of the bytes of each column, end to end, and their offsets."""
+        (x_values, point_offsets), (y_values, y_offsets) = x, y
+        lengths, byte_offsets = stroke_lengths
         if not np.array_equal(point_offsets, y_offsets):
             raise ValueError("the x and y columns differ in length in some drawing")
         return cls(x_values, y_values, lengths.view("<u2"), point_offsets, byte_offsets // 2)

@@ -17,7 +17,7 @@ from quickdraw_core.sources.files import SourceFile
 
 _ALL_ROWS = 1 << 62
 _SPARE_BYTES = 256 << 10
-"""Read beyond where a window should end: three times what its size usually is off."""
+"""Read beyond where a window should end, since its size is foretold from the rows before it."""
 
 
 class FoundWindow(NamedTuple):
