@@ -14,7 +14,11 @@ from hypothesis import strategies as st
 from quickdraw_core.store import duplicates
 from quickdraw_core.store.duplicates import DuplicateSearch, find_duplicates
 
-IDS = st.integers(0, 5) | st.integers(0, 2**43 - 1).map(lambda k: k << 21) | st.integers(0, 2**64 - 1)
+IDS = (
+    st.integers(0, 5)
+    | st.integers(0, 2**43 - 1).map(lambda k: k << 21)
+    | st.integers(0, 2**64 - 1)
+)
 """Real ones end in 21 zero bits."""
 
 
