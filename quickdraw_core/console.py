@@ -128,11 +128,11 @@ def show_lines(lines: list[str]) -> None:
         console.print(line, markup=False, soft_wrap=True)
 
 
-def show_table(heads: list[str], rows: list[list[str]]) -> None:
-    """Prints a table; the first column is text, the others are numbers."""
+def show_table(heads: list[str], rows: list[list[str]], numbers: bool = True) -> None:
+    """Prints a table; the first column is text, the others are numbers, or text as well."""
     table = Table(box=None, header_style="bold")
     for place, head in enumerate(heads):
-        table.add_column(head, justify="right" if place else "left", no_wrap=True)
+        table.add_column(head, justify="right" if place and numbers else "left", no_wrap=True)
     for row in rows:
         table.add_row(*map(escape, row))
     console.print(table)

@@ -8,6 +8,7 @@
     ├── TrackingError      MLflow does not answer, or lacks the run
     ├── ClusterError       the Dask cluster was lost at work (exit code 1)
     └── TrainingError      the training processes ended without a model (exit code 1)
+        └── OutOfMemoryError   … since a rank's memory did not suffice
 
 A message is one line: what was wrong, what was found, what to do. The command line prints it
 as it is and exits with `exit_code`; anything that is not a `QuickdrawError` is a defect of ours
@@ -54,6 +55,10 @@ class TrainingError(QuickdrawError):
     """The training processes ended without a model. Work was started, hence exit code 1."""
 
     exit_code = 1
+
+
+class OutOfMemoryError(TrainingError):
+    """The memory of a training process or its GPU did not suffice for a micro-batch."""
 
 
 def nearest(name: str, known: Iterable[str], limit: int = 12) -> str:

@@ -2,24 +2,34 @@
 
 import os
 import secrets
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
+from typing import BinaryIO
 
 
-def write_aside(path: Path, text: str, sync: bool = True) -> None:
-    """Writes UTF-8 text under a temporary name and renames it to `path`.
+@contextmanager
+def opened_aside(path: Path, sync: bool = True) -> Iterator[BinaryIO]:
+    """A file under a temporary name, to be written in the block, that is `path` after it.
 
-    sync: the text is on the disk before it has its name, so that it outlives a power failure;
+    sync: the content is on the disk before it has its name, so that it outlives a power failure;
     what can be made again, and is checked when it is read, does without. Makes the folder where
-    it is missing. Raises `OSError` and leaves nothing behind where the text cannot be written.
+    it is missing. Where the block raises, nothing is left behind and `path` is as it was.
     """
     path.parent.mkdir(parents=True, exist_ok=True)
     temporary = path.with_name(f".{path.name}.{secrets.token_hex(4)}.tmp")
     try:
-        with temporary.open("w", encoding="utf-8", newline="\n") as file:
-            file.write(text)
+        with temporary.open("wb") as file:
+            yield file
             file.flush()
             if sync:
                 os.fsync(file.fileno())
         temporary.replace(path)
     finally:
         temporary.unlink(missing_ok=True)
+
+
+def write_aside(path: Path, text: str, sync: bool = True) -> None:
+    """Writes UTF-8 text to `path`, whole or not at all. Raises `OSError`."""
+    with opened_aside(path, sync) as file:
+        file.write(text.encode())

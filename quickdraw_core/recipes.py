@@ -18,8 +18,13 @@ class Recipe(NamedTuple):
 
 
 RECIPES: dict[str, Recipe] = {
-    "demo": Recipe({"epochs": 8}, "the generated doodles of `quickdraw demo`"),
-    "laptop": Recipe({"epochs": 20}, "real drawings, some tens of classes, on two CPU cores"),
+    "demo": Recipe(
+        {"epochs": 8, "label_smoothing": 0.05}, "the generated doodles of `quickdraw demo`"
+    ),
+    "laptop": Recipe(
+        {"epochs": 20, "label_smoothing": 0.05},
+        "real drawings, some tens of classes, on two CPU cores",
+    ),
     "resnet18": Recipe(
         {"model": "resnet18", "side_px": 64, "global_batch_size": 512, "micro_batch_size": 256},
         "ResNet-18 at 64 px with its small-image stem, for GPUs",

@@ -1,6 +1,10 @@
 """What a finished stage tells its user: name → value, a line each. Pure; `cli.py` prints it."""
 
-from typing import TYPE_CHECKING
+import json
+from collections.abc import Mapping
+from typing import TYPE_CHECKING, Any
+
+from quickdraw_core.config import flattened
 
 if TYPE_CHECKING:
     from quickdraw_core.evaluation.evaluate import EvaluateResult
@@ -130,9 +134,31 @@ def train_facts(result: "TrainResult") -> dict[str, str]:
     if result.mlflow_run_id:
         facts["MLflow run"] = result.mlflow_run_id
         facts["MLflow UI"] = ui_command(result.tracking_uri)
+    if result.notes:
+        facts["note"] = "; ".join(result.notes)
     if result.tracking_problem:
         facts["MLflow"] = result.tracking_problem
     return facts
+
+
+def inspect_facts(found: Mapping[str, Any]) -> dict[str, str]:
+    """A model in some lines; the configuration as `--set` takes it."""
+    loader, words = found["loader"], found["label_map"]["words"]
+    done = "finished" if found["finished"] else "not finished"
+    average = ", their running average" if found["running_average"] else ""
+    facts = {
+        "model": found["model"],
+        "step": f"{found['step']:,}, epoch {loader['epoch']} step {loader['step']:,} ({done})",
+        "validation": ", ".join(f"{key} {value:.4f}" for key, value in found["metrics"].items()),
+        "weights": f"{found['weights']:,}{average}",
+        "sha256": found["weights_sha256"],
+        "classes": f"{len(words)}: {_some(words)}; sha256 {found['label_map']['sha256']}",
+        "trained on": f"{found['train_drawings']:,} drawings, store {found['store_fingerprint']}",
+        "MLflow run": found["mlflow_run_id"] or "none",
+        "versions": ", ".join(f"{key} {value}" for key, value in found["versions"].items()),
+    }
+    flat = flattened(found["config"])
+    return facts | {"config": " ".join(f"{k}={json.dumps(v)}" for k, v in flat.items())}
 
 
 def evaluate_facts(result: "EvaluateResult") -> dict[str, str]:

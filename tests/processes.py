@@ -2,6 +2,13 @@
 
 from pathlib import Path
 
+TRAIN = (
+    "import sys; from quickdraw_core.training.config import TrainConfig; "
+    "from quickdraw_core.training.launch import train; "
+    "train(TrainConfig.model_validate_json(sys.argv[1]))"
+)
+"""Trains as a process of its own, on the configuration given as JSON."""
+
 
 def rank_processes(run_dir: Path) -> list[int]:
     """Process ids of the ranks of this very run."""
@@ -15,3 +22,15 @@ def rank_processes(run_dir: Path) -> list[int]:
         if b"quickdraw_core.training.rank" in words and str(run_dir).encode() in words:
             found += [] if launcher else [int(folder.name)]
     return sorted(found)
+
+
+def launcher_process(run_dir: Path) -> int | None:
+    """Process id of torch's launcher of this very run."""
+    for folder in Path("/proc").glob("[0-9]*"):
+        try:
+            words = (folder / "cmdline").read_bytes().split(b"\0")
+        except OSError:
+            continue
+        if b"torch.distributed.run" in words and str(run_dir).encode() in words:
+            return int(folder.name)
+    return None

@@ -10,6 +10,7 @@ from quickdraw_core.labels import LabelMap
 from quickdraw_core.training.checkpoint import (
     Checkpoint,
     find_checkpoint,
+    latest_checkpoint,
     load_checkpoint,
     save_checkpoint,
 )
@@ -18,6 +19,8 @@ from quickdraw_core.training.checkpoint import (
 def a_checkpoint(step: int) -> Checkpoint:
     return Checkpoint(
         step=step,
+        loader={"epoch": 0, "step": step},
+        ema=None,
         model={"weight": torch.full((2, 2), float(step))},
         optimizer={"state": {}, "param_groups": [{"lr": 0.1}]},
         config={"model": "net"},
@@ -50,6 +53,59 @@ def test_the_last_few_and_the_best_are_kept(tmp_path: Path) -> None:
     assert best is not None
     assert (last.name, best.name) == ("step-00000006.pt", "step-00000002.pt")
     assert find_checkpoint(tmp_path / "elsewhere", "best") is None
+
+
+def test_a_torn_or_foreign_checkpoint_is_named_and_the_one_before_it_used(
+    tmp_path: Path,
+) -> None:
+    paths = [save_checkpoint(tmp_path, a_checkpoint(step), True, keep=9) for step in (1, 2, 3, 4)]
+    paths[3].write_bytes(paths[3].read_bytes()[:-100])  # torn at the end
+    damaged = bytearray(paths[2].read_bytes())
+    damaged[len(damaged) // 2] ^= 1  # one bit of it
+    paths[2].write_bytes(bytes(damaged))
+    found = latest_checkpoint(tmp_path, lambda checkpoint: checkpoint.step != 2)
+    assert found.step == 1
+    for path, text in zip(paths[:0:-1], found.refused, strict=True):
+        assert path.name in text
+    assert "no checkpoint that can be read" in found.refused[0]
+    assert "other options or data" in found.refused[2]
+    with pytest.raises(CheckpointError, match="--fresh starts over"):
+        latest_checkpoint(tmp_path, lambda checkpoint: False)
+    assert latest_checkpoint(tmp_path / "elsewhere", lambda checkpoint: True).step == 0
+
+
+def test_a_save_that_fails_leaves_what_was_there(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    path = save_checkpoint(tmp_path, a_checkpoint(1), is_best=True, keep=2)
+    before = path.read_bytes()
+
+    def full(*_: object) -> None:
+        raise OSError(28, "No space left on device")
+
+    monkeypatch.setattr("os.fsync", full)
+    for step in (1, 2):
+        with pytest.raises(OSError, match="No space left"):
+            save_checkpoint(tmp_path, a_checkpoint(step), is_best=True, keep=2)
+    assert path.read_bytes() == before
+    assert sorted(p.name for p in path.parent.iterdir()) == ["best", "last", path.name]
+
+
+def test_what_a_kill_left_of_a_save_is_swept_away(tmp_path: Path) -> None:
+    folder = save_checkpoint(tmp_path, a_checkpoint(1), is_best=True, keep=2).parent
+    (folder / ".step-00000002.pt.0badcafe.tmp").write_bytes(b"half")
+    save_checkpoint(tmp_path, a_checkpoint(3), is_best=False, keep=2)
+    assert not list(folder.glob(".*"))
+
+
+def test_the_digest_of_the_weights_tells_them_apart_and_nothing_else() -> None:
+    one, again = a_checkpoint(1), replace(a_checkpoint(1), step=9, metrics={})
+    assert one.weights_sha256 == again.weights_sha256
+    assert one.weights_sha256 != a_checkpoint(2).weights_sha256
+    reshaped = replace(one, model={"weight": one.model["weight"].view(4)})
+    assert reshaped.weights_sha256 != one.weights_sha256
+    averaged = replace(one, ema=a_checkpoint(2).model)
+    assert averaged.weights_sha256 == a_checkpoint(2).weights_sha256
 
 
 class Evil:

@@ -1,11 +1,26 @@
 import json
+from collections import Counter
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
+from tempfile import TemporaryDirectory
 
 import pytest
+from hypothesis import given
+from hypothesis import strategies as st
 
 from quickdraw_core.errors import TrackingError
 from quickdraw_core.tracking.address import artifact_location, resolve_tracking_uri, ui_command
-from quickdraw_core.tracking.journal import JOURNAL_NAME, Journal, Record, follow, mlflow_sender
+from quickdraw_core.tracking.delivery import Courier
+from quickdraw_core.tracking.journal import (
+    JOURNAL_NAME,
+    Journal,
+    Record,
+    _Line,
+    append,
+    follow,
+    mlflow_sender,
+    status_record,
+)
 from quickdraw_core.tracking.runs import client, fetch_file, set_status, start_run
 
 
@@ -45,7 +60,7 @@ def test_a_server_that_is_away_for_a_while_costs_nothing(tmp_path: Path) -> None
 
 def test_what_is_unsent_at_the_end_is_sent_when_the_run_goes_on(tmp_path: Path) -> None:
     away = Server(failures=1_000_000)
-    with Journal(tmp_path, away, every_seconds=0.01) as journal:
+    with Courier(tmp_path, away, 0.01, patience_seconds=0), Journal(tmp_path) as journal:
         journal.write(1, {"loss": 3})
         journal.write(2, {"loss": 2})
     server = Server()
@@ -67,6 +82,59 @@ def test_a_line_torn_by_a_kill_is_dropped_and_the_rest_goes_on(tmp_path: Path) -
     with Journal(tmp_path, server, every_seconds=0.01) as journal:
         journal.write(2, {"loss": 2})
     assert steps(server) == [1, 2]
+
+
+def test_a_torn_line_stays_behind_a_writer_that_goes_on(tmp_path: Path) -> None:
+    with Journal(tmp_path, None) as first:
+        first.write(1, {"loss": 3})
+        with (tmp_path / JOURNAL_NAME).open("a") as file:
+            file.write('{"step": 2, "metr')
+        append(tmp_path, status_record("FINISHED"))  # while the first one is still open
+        first.write(3, {"loss": 1})
+    records, _ = follow(tmp_path / JOURNAL_NAME, 0)
+    assert [r.get("step", r.get("status")) for r in records] == [1, "FINISHED", 3]
+
+
+def test_metrics_of_one_step_may_come_in_parts_and_from_many_threads(tmp_path: Path) -> None:
+    with Journal(tmp_path) as journal, ThreadPoolExecutor(8) as pool:
+        written = [
+            pool.submit(journal.write, step, {f"metric-{thread}": float(step)})
+            for step in range(200)
+            for thread in range(8)
+        ]
+    assert all(future.exception() is None for future in written)
+    records, _ = follow(tmp_path / JOURNAL_NAME, 0)
+    points = Counter((r["step"], key) for r in records for key in r["metrics"])
+    assert set(points.values()) == {1}
+    assert (tmp_path / JOURNAL_NAME).read_text().endswith("}\n")
+
+
+@given(
+    st.lists(st.tuples(st.integers(0, 60), st.integers(1, 40)), min_size=1, max_size=6),
+    st.sets(st.sampled_from(["loss", "rate", "map"]), min_size=1),
+)
+def test_however_often_a_run_goes_on_each_point_is_written_once(
+    attempts: list[tuple[int, int]], keys: set[str]
+) -> None:
+    with TemporaryDirectory() as folder:
+        end = 0
+        for back, more in attempts:
+            with Journal(Path(folder)) as journal:
+                for step in range(max(0, end - back), end + more):
+                    journal.write(step, dict.fromkeys(keys, float(step)))
+            end += more
+        records, _ = follow(Path(folder) / JOURNAL_NAME, 0)
+        for key in keys:
+            assert [r["step"] for r in records if key in r["metrics"]] == list(range(end))
+
+
+def test_a_full_disk_stops_no_training(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    (tmp_path / JOURNAL_NAME).symlink_to("/dev/full")
+    line = _Line(tmp_path / JOURNAL_NAME)
+    line.append({"step": 1})
+    line.append({"step": 2})
+    line.close()
+    assert capsys.readouterr().err.count("cannot be written to: No space left") == 1
 
 
 def test_a_watcher_sees_whole_lines_alone(tmp_path: Path) -> None:

@@ -2,7 +2,9 @@
 
 import json
 import os
+import resource
 import signal
+import socket
 import subprocess
 import sys
 import threading
@@ -11,13 +13,14 @@ from pathlib import Path
 
 import pytest
 import torch
-from processes import rank_processes
+from processes import TRAIN, rank_processes
 
 from quickdraw_core.errors import CheckpointError, ConfigError, StoreError, TrainingError
 from quickdraw_core.store.store import Store
-from quickdraw_core.training.checkpoint import load_checkpoint
+from quickdraw_core.training.checkpoint import find_checkpoint, load_checkpoint
 from quickdraw_core.training.config import TrainConfig
 from quickdraw_core.training.launch import train
+from quickdraw_core.training.run_folder import RunFolder
 
 
 def config_of(store: Store, run_dir: Path, **changes: object) -> TrainConfig:
@@ -99,12 +102,7 @@ def _kill_a_rank_after_validation(run_dir: Path) -> None:
 def test_no_rank_outlives_a_killed_command(store: Store, tmp_path: Path) -> None:
     run_dir = tmp_path / "run"
     config = config_of(store, run_dir, epochs=1000)
-    code = (
-        "import sys; from quickdraw_core.training.config import TrainConfig; "
-        "from quickdraw_core.training.launch import train; "
-        "train(TrainConfig.model_validate_json(sys.argv[1]))"
-    )
-    command = [sys.executable, "-c", code, config.model_dump_json()]
+    command = [sys.executable, "-c", TRAIN, config.model_dump_json()]
     with subprocess.Popen(command) as process:
         deadline = time.monotonic() + 120
         while not (run_dir / "checkpoints" / "last").exists():
@@ -143,14 +141,143 @@ def test_one_rank_sees_the_same_samples_as_two(
     assert alone[1] == pytest.approx(two[1], rel=1e-5)
 
 
-def test_divergence_stops_the_run_and_says_where(store: Store, tmp_path: Path) -> None:
+def test_divergence_stops_the_run_says_where_and_keeps_the_last_good_checkpoint(
+    store: Store, tmp_path: Path
+) -> None:
     config = config_of(
-        store, tmp_path / "run", learning_rate=1e9, optimizer="sgd", schedule="multistep"
+        store,
+        tmp_path / "run",
+        learning_rate=1e9,
+        optimizer="sgd",
+        schedule="constant",
+        warmup_steps=9,
+        log_every_steps=5,
+        save_every_steps=1,
     )
     with pytest.raises(
-        TrainingError, match=r"the loss is (nan|inf) at step \d+, learning rate 1e"
+        TrainingError, match=r"is (nan|-?inf) at step \d+, learning rate [\d.]+e\+0\d: .* diverged"
     ):
         train(config)
+    kept = find_checkpoint(tmp_path / "run", "last")
+    if kept is not None:
+        weights = load_checkpoint(kept).weights.values()
+        assert all(bool(torch.isfinite(value).all()) for value in weights)
+
+
+def test_training_stops_when_validation_brings_nothing_better(
+    store: Store, tmp_path: Path
+) -> None:
+    config = config_of(store, tmp_path, epochs=200, patience=3, validate_every_epochs=0.5)
+    result = train(config)
+    assert result.steps < 600
+    path = find_checkpoint(tmp_path, "last")
+    assert path is not None
+    last = load_checkpoint(path)
+    assert (last.finished, last.since_best) == (True, 3)
+    assert train(config).skipped
+
+
+@pytest.mark.parametrize(
+    "options",
+    [
+        {"precision": "bf16", "clip_norm": 1.0},
+        {"model": "stroke_transformer", "encoding": "points", "optimizer": "muon"},
+        {"model": "net", "encoding": "gray", "loss": "softmax_reciprocal", "optimizer": "sgd",
+         "schedule": "multistep", "draw_on": "device", "channels_last": False},
+        pytest.param({"compile": True}, marks=pytest.mark.soak),
+    ],
+)  # fmt: skip
+def test_the_switches_train(options: dict[str, object], store: Store, tmp_path: Path) -> None:
+    defaults = {"learning_rate": 0.002, "ranks": 1, "ema_decay": 0.8, "side_px": 24}
+    train(config_of(store, tmp_path, **(defaults | options)))
+    curve = losses(tmp_path)
+    assert curve[max(curve)] < 0.95 * curve[1]
+
+
+def test_two_hosts_train_as_one_with_as_many_ranks(
+    finished: Path, store: Store, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("GLOO_SOCKET_IFNAME", "lo")  # both hosts are this one
+    with socket.socket() as free:
+        free.bind(("127.0.0.1", 0))
+        meeting = f"127.0.0.1:{free.getsockname()[1]}"
+    run_dir = tmp_path / "run"
+
+    def host(number: int) -> TrainConfig:
+        hosts = {"nodes": 2, "node_rank": number, "rendezvous": meeting}
+        return config_of(store, run_dir, ranks=1, hosts=hosts)
+
+    joining = subprocess.Popen([sys.executable, "-c", TRAIN, host(1).model_dump_json()])
+    try:
+        train(host(0))
+        assert joining.wait(60) == 0
+    finally:
+        joining.kill()
+        joining.wait()
+    assert losses(run_dir) == losses(finished)
+    with pytest.raises(ConfigError, match="--fresh is host 0's"):
+        train(host(1).updated({"fresh": True}))
+
+
+@pytest.mark.soak
+@pytest.mark.skipif(not sys.platform.startswith("linux"), reason="limits memory by RLIMIT_DATA")
+def test_out_of_memory_halves_the_micro_batch_and_keeps_the_global_one(
+    store: Store, tmp_path: Path
+) -> None:
+    config = config_of(
+        store, tmp_path, ranks=1, epochs=1, side_px=160, global_batch_size=256,
+        micro_batch_size=256, encoding="gray",
+    )  # fmt: skip
+    code = TRAIN.replace("train(TrainConfig", "result = train(TrainConfig")
+    process = subprocess.run(
+        [sys.executable, "-c", code + "; print(result.notes)", config.model_dump_json()],
+        preexec_fn=lambda: resource.setrlimit(resource.RLIMIT_DATA, (4 << 30, 4 << 30)),
+        capture_output=True,
+        text=True,
+        check=True,
+    )
+    assert "out of memory with 256 drawings at once: went on with 128" in process.stdout
+    assert RunFolder.read(tmp_path).micro_split > 1
+    assert len(losses(tmp_path)) == 1
+
+
+@pytest.mark.soak
+@pytest.mark.skipif(not sys.platform.startswith("linux"), reason="reads memory from /proc")
+def test_memory_does_not_grow_over_2000_steps(store: Store, tmp_path: Path) -> None:
+    config = config_of(
+        store, tmp_path, model="net", encoding="gray", side_px=24, global_batch_size=32,
+        micro_batch_size=16, epochs=200, validate_every_epochs=10,
+    )  # fmt: skip
+    held: dict[int, int] = {}
+    done = threading.Event()
+
+    def watch() -> None:
+        while not done.wait(0.05):
+            journal = tmp_path / "journal.jsonl"
+            step = journal.read_bytes().count(b'"train/loss"') if journal.exists() else 0
+            ranks = rank_processes(tmp_path)
+            if step and len(ranks) == 2:
+                held[step] = max(resident_bytes(pid) for pid in ranks)
+
+    watcher = threading.Thread(target=watch)
+    watcher.start()
+    try:
+        steps = train(config).steps
+    finally:
+        done.set()
+        watcher.join()
+    assert steps > 2_300
+    early = max(held[step] for step in held if 200 < step < 400)
+    late = max(held[step] for step in held if step > 2_200)
+    assert late - early < 8 << 20
+
+
+def resident_bytes(pid: int) -> int:
+    try:
+        pages = int(Path(f"/proc/{pid}/statm").read_text().split()[1])
+    except (OSError, IndexError):
+        return 0
+    return pages * os.sysconf("SC_PAGE_SIZE")
 
 
 def test_what_cannot_work_is_refused_before_anything_is_started(

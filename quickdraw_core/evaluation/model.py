@@ -19,9 +19,8 @@ from quickdraw_core.tracking.address import resolve_tracking_uri
 from quickdraw_core.tracking.runs import fetch_file
 from quickdraw_core.training.checkpoint import Checkpoint, find_checkpoint, load_checkpoint
 from quickdraw_core.training.config import TrainConfig
-from quickdraw_core.training.distributed import choose_device
-from quickdraw_core.training.loop import MODEL_ARTIFACT
-from quickdraw_core.training.step import to_input
+from quickdraw_core.training.hardware import Arithmetic, choose_arithmetic, choose_device
+from quickdraw_core.training.loop import BEST_ARTIFACT
 
 _RUN_ID = re.compile(r"[0-9a-f]{32}")
 
@@ -37,12 +36,14 @@ class TrainedModel:
     label_map: LabelMap
     checkpoint: Checkpoint
     device: torch.device
+    arithmetic: Arithmetic
     path: Path | None
 
     def logits(self, images_nchw: Tensor) -> Tensor:
         """uint8 [N, C, S, S], as the model's encoding draws them → float32 [N, K] on the CPU."""
-        with torch.inference_mode():
-            return self.network(to_input(images_nchw, self.device)).float().cpu()  # type: ignore[no-any-return]
+        with torch.inference_mode(), self.arithmetic.autocast(self.device):
+            logits: Tensor = self.network(self.arithmetic.input(images_nchw, self.device))
+        return logits.float().cpu()
 
     def most_common_labels(self) -> npt.NDArray[np.int64]:
         """The labels with most training drawings, int64 [3]: the answer where nothing is seen."""
@@ -69,21 +70,24 @@ def load_model(reference: str, tracking_uri: str | None = None) -> TrainedModel:
         )
     uri = resolve_tracking_uri(tracking_uri)
     with tempfile.TemporaryDirectory() as folder:
-        return _of(load_checkpoint(fetch_file(uri, reference, MODEL_ARTIFACT, Path(folder))), None)
+        return _of(load_checkpoint(fetch_file(uri, reference, BEST_ARTIFACT, Path(folder))), None)
 
 
 def _of(checkpoint: Checkpoint, path: Path | None) -> TrainedModel:
     config = TrainConfig.parse(checkpoint.config)
     label_map = checkpoint.label_map
     channels = find_encoding(config.encoding).channels
-    network = build_model(config.model, channels, len(label_map), config.side_px)
+    network = build_model(
+        config.model, channels, len(label_map), config.side_px, small_stem=config.small_stem
+    )
     try:
-        network.load_state_dict(checkpoint.model)
+        network.load_state_dict(checkpoint.weights)
     except RuntimeError as error:
         raise CheckpointError(
             f"{path or 'the checkpoint'} does not fit its own model {config.model}: it was "
             "written by another version; train again"
         ) from error
     device = torch.device(choose_device("auto", 1))
-    network.to(device=device, memory_format=torch.channels_last)  # type: ignore[call-overload]
-    return TrainedModel(network.eval(), config, label_map, checkpoint, device, path)
+    arithmetic = choose_arithmetic(config, device.type)
+    arithmetic.place(network, device)
+    return TrainedModel(network.eval(), config, label_map, checkpoint, device, arithmetic, path)

@@ -1,66 +1,148 @@
-"""Augmentation on the strokes, before they are drawn: turn, stretch, slant, mirror, shift.
+"""Augmentation on the strokes, before they are drawn: drop, jitter, turn, stretch, slant,
+mirror, shift.
 
 Each drawing's change is a pure function of (seed, epoch, position), so it is the same on any
 number of ranks and threads, and after a resume.
 """
 
 import math
+from typing import NamedTuple
 
 import numpy as np
 from pydantic import Field
 
 from quickdraw_core.compiled import compiled
 from quickdraw_core.config import Config
-from quickdraw_core.drawing import DrawingBatch, Int64Array, UInt8Array
+from quickdraw_core.drawing import DrawingBatch, Int64Array, UInt8Array, UInt16Array
+from quickdraw_core.loading.hashing import draw_bits, mix, uniform
 from quickdraw_core.loading.order import stream_key
 from quickdraw_core.render.placement import Float32Array, Points
-from quickdraw_core.store.holdout import UInt64Array, mix64
+
+_AFFINE, _DROP, _NOISE = 0xA46, 0xD80, 0x201
+"""Sets the random numbers of one change apart from those of another."""
 
 
 class AugmentConfig(Config):
-    """How far a drawing may be changed. All zero: not at all."""
+    """How far a drawing may be changed. All zero: not at all, but for its place."""
 
     rotation_degrees: float = Field(12, ge=0, le=180, description="largest turn either way")
     stretch: float = Field(0.15, ge=0, lt=0.9, description="largest change of width and height")
     shear: float = Field(0.15, ge=0, lt=1, description="largest slant, x shift a unit of y")
     shrink: float = Field(0.2, ge=0, lt=0.9, description="largest loss of size after fitting")
     mirror_share: float = Field(0.5, ge=0, le=1, description="share of drawings mirrored")
+    stroke_drop_share: float = Field(
+        0, ge=0, lt=1, description="share of strokes left out; at least one of a drawing stays"
+    )
+    point_noise: float = Field(
+        0, ge=0, le=64, description="largest shift of a point each way, in 255ths of the square"
+    )
+
+
+class Placed(NamedTuple):
+    """Drawings, and where their points stand in the 0..255 square."""
+
+    drawings: DrawingBatch
+    points: Points
 
 
 def augment(
     batch: DrawingBatch, config: AugmentConfig, seed: int, epoch: int, positions: Int64Array
-) -> Points:
+) -> Placed:
     """Changes each drawing of a batch, and fits it into the 0..255 square at a random place.
 
-    positions: int64 [N], the drawings' places in the epoch's stream, which key the change.
+    positions: int64 [N], the drawings' places in the epoch's stream, which key the change. The
+    batch itself is not changed; the one returned lacks the strokes that were dropped.
     """
-    x = np.empty(len(batch.x), np.float32)
-    y = np.empty(len(batch.y), np.float32)
-    key = stream_key(seed, epoch, 0xA46)
-    counters = mix64(positions.astype(np.uint64) ^ key)
-    _augment(batch.x, batch.y, batch.point_offsets, _uniforms(counters), *_limits(config), x, y)
-    return Points(x, y)
-
-
-_DRAWS = 8
-"""Random numbers that one drawing takes."""
-
-
-def _uniforms(counters: UInt64Array) -> Float32Array:
-    """float32 [N, _DRAWS] in [0, 1), a function of the counters alone."""
-    steps = np.arange(1, _DRAWS + 1, dtype=np.uint64) * np.uint64(0x9E37_79B9_7F4A_7C15)
-    bits = mix64(counters[:, None] + steps[None, :])
-    return (bits >> np.uint64(40)).astype(np.float32) / np.float32(1 << 24)
-
-
-def _limits(config: AugmentConfig) -> tuple[float, float, float, float, float]:
-    return (
+    kept = drop_strokes(batch, config.stroke_drop_share, seed, epoch, positions)
+    points = Points(np.empty(len(kept.x), np.float32), np.empty(len(kept.y), np.float32))
+    _augment(
+        kept.x,
+        kept.y,
+        kept.point_offsets,
+        positions,
+        stream_key(seed, epoch, _AFFINE),
+        stream_key(seed, epoch, _NOISE),
         math.radians(config.rotation_degrees),
-        config.stretch,
-        config.shear,
-        config.shrink,
-        config.mirror_share,
+        float(config.stretch),
+        float(config.shear),
+        float(config.shrink),
+        float(config.mirror_share),
+        float(config.point_noise),
+        *points,
     )
+    return Placed(kept, points)
+
+
+def drop_strokes(
+    batch: DrawingBatch, share: float, seed: int, epoch: int, positions: Int64Array
+) -> DrawingBatch:
+    """The batch without a random `share` of its strokes; the batch itself where `share` is 0.
+
+    Each stroke falls out by itself, keyed by (seed, epoch, position) and its number; where all
+    of a drawing would, the one nearest to staying stays.
+    """
+    if share == 0:
+        return batch
+    x, y = np.empty_like(batch.x), np.empty_like(batch.y)
+    lengths = np.empty_like(batch.stroke_lengths)
+    point_offsets = np.zeros_like(batch.point_offsets)
+    stroke_offsets = np.zeros_like(batch.stroke_offsets)
+    _drop(
+        batch.x,
+        batch.y,
+        batch.stroke_lengths,
+        batch.point_offsets,
+        batch.stroke_offsets,
+        positions,
+        stream_key(seed, epoch, _DROP),
+        float(share),
+        x,
+        y,
+        lengths,
+        point_offsets,
+        stroke_offsets,
+    )
+    points, strokes = int(point_offsets[-1]), int(stroke_offsets[-1])
+    return DrawingBatch(x[:points], y[:points], lengths[:strokes], point_offsets, stroke_offsets)
+
+
+@compiled()
+def _drop(
+    x: UInt8Array,
+    y: UInt8Array,
+    lengths: UInt16Array,
+    point_offsets: Int64Array,
+    stroke_offsets: Int64Array,
+    positions: Int64Array,
+    key: np.uint64,
+    share: float,
+    out_x: UInt8Array,
+    out_y: UInt8Array,
+    out_lengths: UInt16Array,
+    out_point_offsets: Int64Array,
+    out_stroke_offsets: Int64Array,
+) -> None:
+    points, strokes = np.int64(0), 0
+    for drawing in range(len(point_offsets) - 1):
+        first, end = stroke_offsets[drawing], stroke_offsets[drawing + 1]
+        counter = mix(np.uint64(positions[drawing]) ^ key)
+        stays, highest = first, np.float32(-1)
+        for stroke in range(first, end):
+            if uniform(counter, stroke - first) > highest:
+                stays, highest = stroke, uniform(counter, stroke - first)
+        start = point_offsets[drawing]
+        for stroke in range(first, end):
+            length = np.int64(lengths[stroke])
+            if stroke == stays or uniform(counter, stroke - first) >= share:
+                for k in range(length):
+                    out_x[points + k] = x[start + k]
+                    out_y[points + k] = y[start + k]
+                out_lengths[strokes] = lengths[stroke]
+                points += length
+                strokes += 1
+            start += length
+        out_point_offsets[drawing + 1] = points
+        out_stroke_offsets[drawing + 1] = strokes
 
 
 @compiled()
@@ -68,12 +150,15 @@ def _augment(
     x: UInt8Array,
     y: UInt8Array,
     offsets: Int64Array,
-    uniforms: Float32Array,
+    positions: Int64Array,
+    key: np.uint64,
+    noise_key: np.uint64,
     turn: float,
     stretch: float,
     shear: float,
     shrink: float,
     mirror: float,
+    noise: float,
     out_x: Float32Array,
     out_y: Float32Array,
 ) -> None:
@@ -81,27 +166,33 @@ def _augment(
         start, end = offsets[drawing], offsets[drawing + 1]
         if start == end:
             continue
-        u = uniforms[drawing]
-        angle = turn * (2 * u[0] - 1)
+        u = mix(np.uint64(positions[drawing]) ^ key)
+        v = mix(np.uint64(positions[drawing]) ^ noise_key)
+        angle = turn * (2 * uniform(u, 0) - 1)
         cosine, sine = math.cos(angle), math.sin(angle)
-        width = (1 + stretch * (2 * u[1] - 1)) * (-1 if u[2] < mirror else 1)
-        height = 1 + stretch * (2 * u[3] - 1)
-        slant = shear * (2 * u[4] - 1)
+        width = (1 + stretch * (2 * uniform(u, 1) - 1)) * (-1 if uniform(u, 2) < mirror else 1)
+        height = 1 + stretch * (2 * uniform(u, 3) - 1)
+        slant = shear * (2 * uniform(u, 4) - 1)
         lowest_x = lowest_y = np.float32(1e9)
         highest_x = highest_y = np.float32(-1e9)
         for k in range(start, end):
-            across = width * x[k] + slant * y[k]
-            down = height * y[k]
+            at_x, at_y = np.float64(x[k]), np.float64(y[k])
+            if noise > 0:
+                bits = draw_bits(v, k - start)
+                at_x += noise * ((bits >> np.uint64(32)) * 2.0**-31 - 1)
+                at_y += noise * ((bits & np.uint64(0xFFFF_FFFF)) * 2.0**-31 - 1)
+            across = width * at_x + slant * at_y
+            down = height * at_y
             out_x[k] = cosine * across - sine * down
             out_y[k] = sine * across + cosine * down
             lowest_x, highest_x = min(lowest_x, out_x[k]), max(highest_x, out_x[k])
             lowest_y, highest_y = min(lowest_y, out_y[k]), max(highest_y, out_y[k])
         extent = max(highest_x - lowest_x, highest_y - lowest_y, np.float32(1e-6))
         # Never larger than the square, so that nothing is clipped.
-        scale = min(np.float32(1), np.float32(255) / extent) * (1 - shrink * u[5])
+        scale = min(np.float32(1), np.float32(255) / extent) * (1 - shrink * uniform(u, 5))
         free_x = max(np.float32(0), np.float32(255) - scale * (highest_x - lowest_x))
         free_y = max(np.float32(0), np.float32(255) - scale * (highest_y - lowest_y))
-        shift_x, shift_y = free_x * u[6], free_y * u[7]
+        shift_x, shift_y = free_x * uniform(u, 6), free_y * uniform(u, 7)
         for k in range(start, end):
             out_x[k] = min(np.float32(255), scale * (out_x[k] - lowest_x) + shift_x)
             out_y[k] = min(np.float32(255), scale * (out_y[k] - lowest_y) + shift_y)

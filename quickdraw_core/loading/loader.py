@@ -1,25 +1,34 @@
-"""Batches ready to train on, drawn ahead of the model by a thread.
+"""Batches ready to train on, drawn ahead of the model by a pool of threads.
 
 The stream is cut into global batches of G samples: step `s` of an epoch takes positions
 `[s·G, (s+1)·G)` of the epoch's order. A global batch is cut into fixed micro-batches that the
 ranks share out, so the samples of a step, and which of them stand in one micro-batch, do not
 depend on the number of ranks. `(epoch, step)` is the whole state.
+
+A batch's memory is its own: it stays valid as long as the consumer keeps it. Where training is
+on CUDA the tensors are pinned. They come from torch's own cache of pinned memory, which gives
+a block out again only when the last copy that was started from it has ended on the device; a
+ring of our own would have to ask the device for that, or risk overwriting a batch on its way.
 """
 
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import closing
 from dataclasses import dataclass
-from typing import NamedTuple
+from typing import Literal, NamedTuple
 
 import numpy as np
 import torch
 
 from quickdraw_core.drawing import DrawingBatch, Int64Array
 from quickdraw_core.errors import ConfigError
-from quickdraw_core.loading.augment import AugmentConfig, augment
-from quickdraw_core.loading.order import permute
-from quickdraw_core.loading.prefetch import prefetched
-from quickdraw_core.render.encodings import render
-from quickdraw_core.render.placement import Points, centred
+from quickdraw_core.loading.augment import AugmentConfig, Placed, augment
+from quickdraw_core.loading.balance import SampleOrder
+from quickdraw_core.loading.gather import gather
+from quickdraw_core.loading.pool import pooled
+from quickdraw_core.loading.select import find_label
+from quickdraw_core.render.encodings import find_encoding, render
+from quickdraw_core.render.on_device import draw_on_device
+from quickdraw_core.render.placement import centred
 from quickdraw_core.store.pack import Pack
 
 
@@ -62,6 +71,30 @@ class Shape:
         return self.micro_batches // self.world_size
 
 
+_CPU = torch.device("cpu")
+
+
+@dataclass(frozen=True)
+class Feed:
+    """How batches come to the model: what changes speed, and no result.
+
+    threads: that draw. prefetch: batches made ahead of the one in use; fewer than `threads`
+    leave some idle. device: where training runs; on CUDA the batches are pinned. draw_on: who
+    draws, this host's processor, or the training device (`render/on_device.py`; the images then
+    are there already, and agree with the others within that module's tolerance).
+    """
+
+    threads: int = 1
+    prefetch: int = 4
+    device: torch.device = _CPU
+    draw_on: Literal["cpu", "device"] = "cpu"
+
+    def __post_init__(self) -> None:
+        for name in ("threads", "prefetch"):
+            if getattr(self, name) < 1:
+                raise ConfigError(f"the loader's {name} must be 1 or more: {getattr(self, name)}")
+
+
 class Loader:
     """Micro-batches of one rank from step `start_step` to `end_step`, in order, without end
     of epoch: step `s` belongs to epoch `s // steps_an_epoch`. Iterating again starts over.
@@ -79,18 +112,28 @@ class Loader:
         augment_config: AugmentConfig | None = None,
         start_step: int = 0,
         end_step: int = 1 << 62,
-        prefetch: int = 4,
+        class_balance: float = 0.0,
+        feed: Feed = Feed(),
     ) -> None:
-        """rows: int64 [n], the train rows of the pack; the rest says how they are drawn."""
+        """rows: int64 [n], the pack's drawings to train on (`select_rows`); encoding, side_px
+        and augment_config: how they are drawn; class_balance: as in `SelectConfig`.
+        """
         if len(rows) < shape.global_batch_size:
             raise ConfigError(
                 f"{len(rows)} drawings to train on do not fill one global batch of "
                 f"{shape.global_batch_size}; choose a smaller global_batch_size"
             )
+        if feed.draw_on == "device" and not find_encoding(encoding).is_picture:
+            raise ConfigError(
+                f"encoding {encoding!r} is no picture, so the training device cannot draw it; "
+                "choose draw_on cpu"
+            )
         self.pack, self.rows, self.shape, self.rank = pack, rows, shape, rank
         self.encoding, self.side_px, self.seed = encoding, side_px, seed
-        self.augment_config = augment_config
-        self.start_step, self.end_step, self.prefetch = start_step, end_step, prefetch
+        self.augment_config, self.feed = augment_config, feed
+        self.order = SampleOrder(rows, pack.labels, seed, class_balance)
+        self.start_step, self.end_step = start_step, end_step
+        self._handed_out = 0
 
     @property
     def steps_an_epoch(self) -> int:
@@ -107,34 +150,81 @@ class Loader:
     def make(self, step: int, part: int) -> Batch:
         """Draws one micro-batch; a pure function of its arguments and the loader's settings."""
         epoch, positions = self.positions(step, part)
-        rows = self.rows[permute(positions, len(self.rows), self.seed, epoch)]
+        rows = self.order.rows_at(epoch, positions)
         config = self.augment_config
         if config is None:
-            return make_batch(self.pack, rows, self.encoding, self.side_px)
+            return make_batch(self.pack, rows, self.encoding, self.side_px, self.feed)
 
-        def place(drawings: DrawingBatch) -> Points:
+        def place(drawings: DrawingBatch) -> Placed:
             return augment(drawings, config, self.seed, epoch, positions)
 
-        return make_batch(self.pack, rows, self.encoding, self.side_px, place)
+        return make_batch(self.pack, rows, self.encoding, self.side_px, self.feed, place)
 
     def __iter__(self) -> Iterator[Batch]:
-        batches = (
-            self.make(step, part)
-            for step in range(self.start_step, self.end_step)
-            for part in range(self.shape.micro_batches_a_rank)
-        )
-        return prefetched(batches, self.prefetch)
+        self._handed_out = 0
+        return self._batches()
+
+    def _batches(self) -> Iterator[Batch]:
+        parts = self.shape.micro_batches_a_rank
+        numbers = range(self.start_step * parts, self.end_step * parts)
+        feed = self.feed
+        made = pooled(lambda k: self.make(*divmod(k, parts)), numbers, feed.threads, feed.prefetch)
+        with closing(made):
+            for batch in made:
+                self._handed_out += 1
+                yield batch
+
+    def state(self) -> dict[str, int]:
+        """Where the last iteration is: `{"epoch": e, "step": steps of that epoch done}`.
+
+        It counts what was handed out, not what was made ahead; a step of which some micro-batches
+        are missing is not done. It is the same on every rank, and says the same to any number.
+        """
+        done = self.start_step + self._handed_out // self.shape.micro_batches_a_rank
+        epoch, step = divmod(done, self.steps_an_epoch)
+        return {"epoch": epoch, "step": step}
+
+    def resume(self, state: Mapping[str, int]) -> None:
+        """Lets the next iteration begin at a `state()`. Raises `ConfigError` where it does not
+        belong to as many drawings and as large a global batch as this loader's.
+        """
+        epoch, step = state["epoch"], state["step"]
+        if epoch < 0 or not 0 <= step < self.steps_an_epoch:
+            raise ConfigError(
+                f"the loader cannot start at epoch {epoch}, step {step}: an epoch of "
+                f"{len(self.rows)} drawings has {self.steps_an_epoch} steps; resume with the "
+                "store and the global_batch_size that the state was made with"
+            )
+        self.start_step, self._handed_out = epoch * self.steps_an_epoch + step, 0
+
+    def one_class(self, word: str) -> Iterator[Batch]:
+        """The loader's drawings of one class alone, each once, as they are stored and unchanged,
+        in batches of `micro_batch_size`, the last one smaller. `ConfigError` for an unknown word.
+        """
+        label = find_label(self.pack.label_map, word)
+        rows = self.rows[self.pack.labels[self.rows] == label]
+        size = self.shape.micro_batch_size
+        return drawn_rows(self.pack, rows, self.encoding, self.side_px, size, self.feed)
 
 
 def drawn_rows(
-    pack: Pack, rows: Int64Array, encoding: str, side_px: int, batch_size: int, prefetch: int = 4
+    pack: Pack,
+    rows: Int64Array,
+    encoding: str,
+    side_px: int,
+    batch_size: int,
+    feed: Feed = Feed(),
 ) -> Iterator[Batch]:
     """Batches of the given rows (int64 [n]) in their order, unchanged: for judging a model."""
-    batches = (
-        make_batch(pack, rows[first : first + batch_size], encoding, side_px)
-        for first in range(0, len(rows), batch_size)
-    )
-    return prefetched(batches, prefetch)
+
+    def make(first: int) -> Batch:
+        return make_batch(pack, rows[first : first + batch_size], encoding, side_px, feed)
+
+    return pooled(make, range(0, len(rows), batch_size), feed.threads, feed.prefetch)
+
+
+def _unchanged(drawings: DrawingBatch) -> Placed:
+    return Placed(drawings, centred(drawings))
 
 
 def make_batch(
@@ -142,13 +232,28 @@ def make_batch(
     rows: Int64Array,
     encoding: str,
     side_px: int,
-    place: Callable[[DrawingBatch], Points] = centred,
+    feed: Feed,
+    place: Callable[[DrawingBatch], Placed] = _unchanged,
 ) -> Batch:
     """Gathers and draws the given rows of the pack; `place` says where their points stand."""
-    drawings = pack.drawings.take(rows)
-    images = render(drawings, encoding, side_px, place(drawings))
-    return Batch(
-        torch.from_numpy(images),
-        torch.from_numpy(pack.labels[rows].astype(np.int64)),
-        torch.from_numpy(pack.key_ids[rows]),
-    )
+    if feed.device.index is not None and feed.device.type == "cuda":
+        torch.cuda.set_device(feed.device)  # a new thread would open another one of the GPUs
+    labels = _empty((len(rows),), torch.int64, feed)
+    key_ids = torch.empty(len(rows), dtype=torch.uint64)
+    placed = place(gather(pack, rows, labels.numpy(), key_ids.numpy()))
+    return Batch(_drawn(placed, encoding, side_px, feed), labels, key_ids)
+
+
+def _drawn(placed: Placed, encoding: str, side_px: int, feed: Feed) -> torch.Tensor:
+    drawings, points = placed
+    if feed.draw_on == "device":
+        return draw_on_device(drawings, points, encoding, side_px, feed.device)
+    channels = find_encoding(encoding).channels
+    images = _empty((len(drawings), channels, side_px, side_px), torch.uint8, feed)
+    render(drawings, encoding, side_px, points, out=images.numpy())
+    return images
+
+
+def _empty(shape: tuple[int, ...], dtype: torch.dtype, feed: Feed) -> torch.Tensor:
+    """Memory that the training device can copy from while the model computes."""
+    return torch.empty(shape, dtype=dtype, pin_memory=feed.device.type == "cuda")

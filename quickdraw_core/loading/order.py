@@ -10,18 +10,21 @@ Rogaway, "Ciphers with Arbitrary Finite Domains", 2002); the round function is `
 import numpy as np
 import numpy.typing as npt
 
+from quickdraw_core.compiled import compiled
 from quickdraw_core.drawing import Int64Array
-from quickdraw_core.store.holdout import UInt64Array, mix64
+from quickdraw_core.loading.hashing import extended, mix
+from quickdraw_core.store.holdout import UInt64Array
 
 _ROUNDS = 6
+_MASK = 2**64 - 1
 
 
 def stream_key(*parts: int) -> np.uint64:
     """A 64-bit key of non-negative integers, such as (seed, epoch): close parts, far keys."""
-    key = np.zeros(1, np.uint64)
+    key = np.uint64(0)
     for part in parts:
-        key = mix64(key ^ np.uint64(part & (2**64 - 1))) + np.uint64(0x9E37_79B9_7F4A_7C15)
-    return np.uint64(key[0])
+        key = np.uint64(extended(key, np.uint64(part & _MASK)))
+    return key
 
 
 def permute(positions: npt.ArrayLike, n: int, seed: int, epoch: int) -> Int64Array:
@@ -29,22 +32,40 @@ def permute(positions: npt.ArrayLike, n: int, seed: int, epoch: int) -> Int64Arr
 
     Over all positions 0..n-1 every sample comes exactly once.
     """
+    values = checked_positions(positions, n)
+    found = np.empty(len(values), np.int64)
+    _permute(values, np.uint64(n), stream_key(seed, epoch), found)
+    return found
+
+
+def checked_positions(positions: npt.ArrayLike, n: int) -> UInt64Array:
+    """`positions` as uint64 [M]. Raises `ValueError` where one is outside 0..n-1."""
     values = np.asarray(positions, np.uint64)
     if len(values) and int(values.max()) >= n:
         raise ValueError(f"position {int(values.max())} of {n} samples")
-    half_bits = max(1, ((n - 1).bit_length() + 1) // 2)
-    keys = [stream_key(seed, epoch, number) for number in range(_ROUNDS)]
-    result = _feistel(values, half_bits, keys)
+    return values
+
+
+@compiled()
+def _permute(values: UInt64Array, n: np.uint64, key: np.uint64, found: Int64Array) -> None:
+    for k in range(len(values)):
+        found[k] = permuted(values[k], n, key)
+
+
+@compiled()
+def permuted(value: np.uint64, n: np.uint64, key: np.uint64) -> np.uint64:
+    """Where a value of 0..n-1 goes in the permutation of a stream key."""
+    half_bits = np.uint64(1)
+    while (n - np.uint64(1)) >> (half_bits + half_bits):
+        half_bits += np.uint64(1)
+    mask = (np.uint64(1) << half_bits) - np.uint64(1)
     # The network permutes 0..4**half_bits - 1; a value of n or above walks on along its cycle.
-    # The domain is less than 4 n, so the walk is short.
-    while len(outside := np.flatnonzero(result >= n)):
-        result[outside] = _feistel(result[outside], half_bits, keys)
-    return result.astype(np.int64)
-
-
-def _feistel(values: UInt64Array, half_bits: int, keys: list[np.uint64]) -> UInt64Array:
-    shift, mask = np.uint64(half_bits), np.uint64((1 << half_bits) - 1)
-    left, right = values >> shift, values & mask
-    for key in keys:
-        left, right = right, left ^ (mix64(right ^ key) & mask)
-    return (left << shift) | right
+    # The domain is less than 4 n (or 4), so the walk is short.
+    while True:
+        left, right = value >> half_bits, value & mask
+        for number in range(_ROUNDS):
+            turned = left ^ (mix(right ^ extended(key, np.uint64(number))) & mask)
+            left, right = right, turned
+        value = (left << half_bits) | right
+        if value < n:
+            return value

@@ -1,8 +1,36 @@
-"""Losses: one row of `LOSSES` a choice. All take logits, not probabilities."""
+"""Losses: one row of `LOSSES` a choice. All take logits, not probabilities.
 
+In: logits float [N, K], labels int64 [N]. Out: the mean over N, a scalar. Logits of 16 bits are
+computed in float32. With p = softmax(logits), y the right label, and the margin m, the right
+class's logit less the largest of the others, each is the mean over the drawings of
+
+| name | loss |
+| --- | --- |
+| cross_entropy, nll | −ln p_y |
+| softmax_reciprocal | E(−ln p_y), which is 1 / p_y for p_y ≥ 1/10,000 |
+| mse | Σ_k (logit_k − [k = y])² |
+| l1 | Σ_k abs(p_k − [k = y]), which is 2 (1 − p_y) |
+| hinge | max(0, 1 − m) |
+| logistic | ln(1 + e^−m) |
+| exponential | E(−m), which is e^−m for m ≥ −ln 10,000 |
+
+where E(u) is e^u up to STEEPEST = 10,000 and from there on its tangent: e^u and its gradient
+would overflow, and one drawing that is wrong enough would outweigh all others before that. No
+gradient with respect to a logit is steeper than STEEPEST / N.
+
+The squares are of the logits themselves, as least squares for classification has them; behind
+a softmax their gradient vanishes where the answer is wrong (Hui and Belkin, "Evaluation of
+neural architectures trained with square loss vs cross-entropy", 2020). The absolute errors
+are of the softmax: without, the best answer to more than two classes is 0 for all of them.
+The margin is that of Crammer and Singer, "On the algorithmic implementation of multiclass
+kernel-based vector machines", 2001.
+"""
+
+import math
 from collections.abc import Callable
 from typing import NamedTuple
 
+import torch
 from torch import Tensor
 from torch.nn import functional
 
@@ -10,28 +38,161 @@ from quickdraw_core.errors import ConfigError, nearest
 
 LossFunction = Callable[[Tensor, Tensor], Tensor]
 
+STEEPEST = 10_000.0
+"""Slope at which E goes on straight."""
+
 
 class Loss(NamedTuple):
-    """A row of the table: makes the function for a label smoothing, and why."""
+    """A row of the table: makes the function for a label smoothing, why, and if it smooths."""
 
     make: Callable[[float], LossFunction]
     reason: str
+    smooths: bool = False
 
 
 def _cross_entropy(label_smoothing: float) -> LossFunction:
     def loss(logits: Tensor, labels: Tensor) -> Tensor:
-        return functional.cross_entropy(logits, labels, label_smoothing=label_smoothing)
+        return functional.cross_entropy(_wide(logits), labels, label_smoothing=label_smoothing)
 
     return loss
 
 
+class _NegativeLogLikelihood:
+    """Log-softmax, then the negative log likelihood; looks at its first logits.
+
+    A softmax before it is a mistake that trains, badly: it is found once, at the first step.
+    """
+
+    def __init__(self) -> None:
+        self._looked = False
+
+    def __call__(self, logits: Tensor, labels: Tensor) -> Tensor:
+        if not self._looked:
+            _refuse_probabilities(logits.detach())
+            self._looked = True
+        return functional.nll_loss(functional.log_softmax(_wide(logits), dim=1), labels)
+
+
+def _refuse_probabilities(logits: Tensor) -> None:
+    values = _wide(logits)
+    within = bool(((values >= 0) & (values <= 1)).all())
+    if logits.shape[1] > 1 and within and bool(((values.sum(1) - 1).abs() < 0.01).all()):
+        raise ConfigError(
+            "nll was fed probabilities: all values are in 0..1 and each row's sum is 1. Without "
+            "the logarithm the loss starts near 0 and falls to -1, and its negation trains away "
+            "from the right class; give it logits, with no softmax at the end of the network"
+        )
+
+
+def _softmax_reciprocal(logits: Tensor, labels: Tensor) -> Tensor:
+    return _bounded_exp(-_log_p(logits, labels)).mean()
+
+
+def _mse(logits: Tensor, labels: Tensor) -> Tensor:
+    scores = _wide(logits)
+    right = functional.one_hot(labels, scores.shape[1])
+    return (scores - right).square().sum(1).mean()
+
+
+def _l1(logits: Tensor, labels: Tensor) -> Tensor:
+    return (-2 * torch.expm1(_log_p(logits, labels))).mean()
+
+
+def _hinge(logits: Tensor, labels: Tensor) -> Tensor:
+    return (1 - _margins(logits, labels)).clamp(min=0).mean()
+
+
+def _logistic(logits: Tensor, labels: Tensor) -> Tensor:
+    margins = _margins(logits, labels)
+    return torch.logaddexp(-margins, torch.zeros_like(margins)).mean()
+
+
+def _exponential(logits: Tensor, labels: Tensor) -> Tensor:
+    return _bounded_exp(-_margins(logits, labels)).mean()
+
+
+def _wide(logits: Tensor) -> Tensor:
+    """In float32 at least: eight bits of precision do not tell a loss of 1.001 from one of 1."""
+    return logits.float() if logits.dtype in (torch.bfloat16, torch.float16) else logits
+
+
+def _log_p(logits: Tensor, labels: Tensor) -> Tensor:
+    """ln p of the right class, [N], never above 0."""
+    return functional.log_softmax(_wide(logits), dim=1).gather(1, labels[:, None]).squeeze(1)
+
+
+def _margins(logits: Tensor, labels: Tensor) -> Tensor:
+    """Logit of the right class less the largest of the others, [N]. Needs two classes."""
+    scores = _wide(logits)
+    right = labels[:, None]
+    others = scores.scatter(1, right, float("-inf"))
+    # Not amax: where two are equal, it would halve the gradient between them.
+    return scores.gather(1, right).squeeze(1) - others.max(1).values
+
+
+def _bounded_exp(u: Tensor) -> Tensor:
+    """E: e^u up to a slope of STEEPEST, then straight on."""
+    knee = math.log(STEEPEST)
+    return u.clamp(max=knee).exp() + STEEPEST * (u - knee).clamp(min=0)
+
+
+def _plain(function: LossFunction) -> Callable[[float], LossFunction]:
+    return lambda label_smoothing: function
+
+
 LOSSES: dict[str, Loss] = {
-    "cross_entropy": Loss(_cross_entropy, "log-softmax and negative log likelihood in one"),
+    "cross_entropy": Loss(
+        _cross_entropy, "log-softmax and negative log likelihood in one", smooths=True
+    ),
+    "nll": Loss(
+        lambda label_smoothing: _NegativeLogLikelihood(),
+        "the same in two steps, as the report has it; refuses probabilities",
+    ),
+    "softmax_reciprocal": Loss(
+        _plain(_softmax_reciprocal), "the report's own: 1 / p of the right class, made safe"
+    ),
+    "mse": Loss(_plain(_mse), "squared error of the logits against one-hot"),
+    "l1": Loss(_plain(_l1), "absolute error of the softmax against one-hot"),
+    "hinge": Loss(_plain(_hinge), "the SVM's: nothing to gain beyond a margin of 1"),
+    "logistic": Loss(_plain(_logistic), "logistic regression's, of the margin"),
+    "exponential": Loss(_plain(_exponential), "boosting's, of the margin, made safe"),
 }
 
 
-def build_loss(name: str, label_smoothing: float) -> LossFunction:
-    """The loss `name`: (logits float [N, K], labels int64 [N]) → mean over N, a scalar."""
+class LossLine(NamedTuple):
+    """What a table of the losses shows of one."""
+
+    name: str
+    reason: str
+    smooths: bool
+
+
+def list_losses() -> list[LossLine]:
+    """All rows of `LOSSES` in their order, for people to read."""
+    return [LossLine(name, row.reason, row.smooths) for name, row in LOSSES.items()]
+
+
+def find_loss(name: str) -> Loss:
+    """The row of `name`. Raises `ConfigError` for an unknown one."""
     if name not in LOSSES:
         raise ConfigError(f"unknown loss {name!r}: {nearest(name, LOSSES)}")
-    return LOSSES[name].make(label_smoothing)
+    return LOSSES[name]
+
+
+def check_loss(name: str, label_smoothing: float) -> None:
+    """Raises `ConfigError` for an unknown loss, or label smoothing where there is none."""
+    if label_smoothing and not find_loss(name).smooths:
+        smoothing = ", ".join(key for key, row in LOSSES.items() if row.smooths)
+        raise ConfigError(
+            f"loss {name} has no label smoothing, found {label_smoothing:g}; set "
+            f"label_smoothing=0, or a loss that has it: {smoothing}"
+        )
+
+
+def build_loss(name: str, label_smoothing: float = 0.0) -> LossFunction:
+    """The loss `name`: (logits float [N, K], labels int64 [N]) → mean over N, a scalar.
+
+    Raises `ConfigError`, see `check_loss`.
+    """
+    check_loss(name, label_smoothing)
+    return find_loss(name).make(label_smoothing)

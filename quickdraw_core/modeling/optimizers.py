@@ -1,4 +1,10 @@
-"""Optimisers: one row of `OPTIMIZERS` a choice."""
+"""Optimisers: one row of `OPTIMIZERS` a choice.
+
+Whatever the row, the training loop sets `lr` of every parameter group at each step, and a state
+dict holds tensors and plain values alone. The variants are the fastest measured on a CPU, one
+thread, 1.3 M weights: AdamW fused 1.4 ms a step against 7.3 (foreach) and 9.7 (a loop), SGD
+foreach 0.6 ms against 0.8 (a loop) and 1.0 (fused).
+"""
 
 from collections.abc import Callable, Iterable
 from typing import NamedTuple
@@ -8,42 +14,112 @@ from torch import nn
 from torch.optim import Optimizer
 
 from quickdraw_core.errors import ConfigError, nearest
+from quickdraw_core.modeling.muon import Muon, hidden_matrices
 
 Groups = list[dict[str, object]]
 
 
-class OptimizerRow(NamedTuple):
-    """A row of the table: makes the optimiser of (parameter groups, learning rate), and why."""
+class Trained(NamedTuple):
+    """Parameters by what an optimiser does with them.
 
-    make: Callable[[Groups, float], Optimizer]
+    weights: of convolutions and linear layers, decayed. vectors: biases, norms and the like, not
+    decayed. matrices: those of the weights between the first and the last layer, as far as they
+    are known: of a network, not of bare parameters.
+    """
+
+    weights: list[nn.Parameter]
+    vectors: list[nn.Parameter]
+    matrices: list[nn.Parameter]
+
+    def groups(self, weight_decay: float) -> Groups:
+        """Two parameter groups: decayed and not."""
+        return [
+            {"params": self.weights, "weight_decay": weight_decay},
+            {"params": self.vectors, "weight_decay": 0.0},
+        ]
+
+    @property
+    def fusible(self) -> bool:
+        """If torch has a fused kernel for where they are."""
+        return all(p.device.type in ("cpu", "cuda") for p in (*self.weights, *self.vectors))
+
+
+class OptimizerRow(NamedTuple):
+    """A row of the table: makes the optimiser of (parameters, learning rate, decay), and why."""
+
+    make: Callable[[Trained, float, float], Optimizer]
     reason: str
 
 
+def _sgd(trained: Trained, learning_rate: float, weight_decay: float) -> Optimizer:
+    groups = trained.groups(weight_decay)
+    return torch.optim.SGD(groups, learning_rate, momentum=0.9, foreach=True)
+
+
+def _adam(trained: Trained, learning_rate: float, weight_decay: float) -> Optimizer:
+    groups = trained.groups(weight_decay)
+    return torch.optim.Adam(groups, learning_rate, fused=trained.fusible or None)
+
+
+def _adamw(trained: Trained, learning_rate: float, weight_decay: float) -> Optimizer:
+    groups = trained.groups(weight_decay)
+    return torch.optim.AdamW(groups, learning_rate, fused=trained.fusible or None)
+
+
+def _muon(trained: Trained, learning_rate: float, weight_decay: float) -> Optimizer:
+    if not trained.matrices:
+        raise ConfigError(
+            "muon needs matrices between the first and the last layer, and found none; give it "
+            "a network that has some, or use adamw"
+        )
+    return Muon(
+        trained.matrices,
+        trained.groups(weight_decay),
+        learning_rate,
+        weight_decay,
+        fused=trained.fusible,
+    )
+
+
 OPTIMIZERS: dict[str, OptimizerRow] = {
-    "sgd": OptimizerRow(
-        lambda groups, lr: torch.optim.SGD(groups, lr, momentum=0.9),
-        "with momentum 0.9, as the original report",
-    ),
-    "adam": OptimizerRow(lambda groups, lr: torch.optim.Adam(groups, lr), "the report's other"),
-    "adamw": OptimizerRow(
-        lambda groups, lr: torch.optim.AdamW(groups, lr),
-        "decoupled weight decay (Loshchilov and Hutter, 2017)",
+    "sgd": OptimizerRow(_sgd, "with momentum 0.9, as the original report"),
+    "adam": OptimizerRow(_adam, "the report's other; decay is part of the gradient"),
+    "adamw": OptimizerRow(_adamw, "decoupled weight decay (Loshchilov and Hutter, 2017)"),
+    "muon": OptimizerRow(
+        _muon, "orthogonal steps for hidden matrices, AdamW for the rest (Jordan, 2024)"
     ),
 }
 
 
 def build_optimizer(
-    name: str, parameters: Iterable[nn.Parameter], learning_rate: float, weight_decay: float
+    name: str,
+    network: nn.Module | Iterable[nn.Parameter],
+    learning_rate: float,
+    weight_decay: float,
 ) -> Optimizer:
-    """The optimiser `name`. Biases and norms (fewer than 2 dimensions) are not decayed.
+    """The optimiser `name` of a network's parameters, on the device where they are.
 
-    Raises `ConfigError` for an unknown name.
+    Biases, norms and other vectors are not decayed. Bare parameters do for all but muon, which
+    must know what layers they are of. Raises `ConfigError` for an unknown name.
     """
     if name not in OPTIMIZERS:
         raise ConfigError(f"unknown optimizer {name!r}: {nearest(name, OPTIMIZERS)}")
+    return OPTIMIZERS[name].make(_sorted(network), learning_rate, weight_decay)
+
+
+def _sorted(network: nn.Module | Iterable[nn.Parameter]) -> Trained:
+    if isinstance(network, nn.Module):
+        parameters, matrices = list(network.parameters()), hidden_matrices(network)
+    else:
+        parameters, matrices = list(network), []
     trained = [parameter for parameter in parameters if parameter.requires_grad]
-    groups: Groups = [
-        {"params": [p for p in trained if p.ndim >= 2], "weight_decay": weight_decay},
-        {"params": [p for p in trained if p.ndim < 2], "weight_decay": 0.0},
-    ]
-    return OPTIMIZERS[name].make(groups, learning_rate)
+    return Trained(
+        weights=[p for p in trained if not _is_vector(p)],
+        vectors=[p for p in trained if _is_vector(p)],
+        matrices=matrices,
+    )
+
+
+def _is_vector(parameter: nn.Parameter) -> bool:
+    """One number a channel, also written as [C, 1, 1], as ConvNeXt's scales are."""
+    return parameter.ndim < 2 or (parameter.ndim == 3 and parameter.shape[1:].numel() == 1)

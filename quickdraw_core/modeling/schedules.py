@@ -1,47 +1,132 @@
 """Learning-rate schedules, stepped per iteration: one row of `SCHEDULES` a choice.
 
-Each is a pure function of (step, steps in all) → factor of the learning rate, so that resuming
-needs the step alone.
+Each is a pure function of the step (0 first) → factor of the learning rate, so that resuming
+needs the step alone. With `warmup_steps` = w the factor rises in a line, (step + 1) / w before
+step w, times what the schedule says: `cosine` falls over the steps that are left then, and
+`multistep` and `step` count from the beginning of the training, warm-up included. `onecycle`
+has a rise of its own, a fifth of all steps long: w, if given, is its length.
 """
 
 import math
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
 from typing import NamedTuple
 
 from quickdraw_core.errors import ConfigError, nearest
 
-Factor = Callable[[int, int], float]
+Factor = Callable[[int], float]
 
 REPORT_MILESTONES = (5_000, 12_000, 18_000)
 REPORT_GAMMA = 0.5
 
 
+@dataclass(frozen=True)
+class Course:
+    """What a schedule goes by: `steps` in all, and the options of `build_schedule`."""
+
+    steps: int
+    warmup_steps: int = 0
+    milestones: tuple[int, ...] = REPORT_MILESTONES
+    gamma: float = REPORT_GAMMA
+    step_size: int = REPORT_MILESTONES[0]
+
+    def __post_init__(self) -> None:
+        if self.steps < 1:
+            raise ConfigError(f"a schedule needs 1 step or more, found steps={self.steps}")
+        if not 0 <= self.warmup_steps <= self.steps:
+            raise ConfigError(
+                f"warm-up must be within the training: set warmup_steps of 0 to {self.steps}, "
+                f"found {self.warmup_steps}"
+            )
+        rising = all(a < b for a, b in zip((0, *self.milestones), self.milestones, strict=False))
+        if not rising:
+            raise ConfigError(f"milestones must rise from above 0, found {self.milestones}")
+        if not 0 < self.gamma <= 1:
+            raise ConfigError(f"gamma must be above 0 and at most 1, found {self.gamma}")
+        if self.step_size < 1:
+            raise ConfigError(f"step_size must be 1 or more, found {self.step_size}")
+
+
 class Schedule(NamedTuple):
-    """A row of the table: factor of the learning rate at (step, steps in all), and why."""
+    """A row of the table: factor of the learning rate at (step, course), and why."""
 
-    factor: Factor
+    factor: Callable[[int, Course], float]
     reason: str
+    own_rise: bool = False
 
 
-def _multistep(step: int, steps: int) -> float:
-    return float(REPORT_GAMMA ** sum(step >= milestone for milestone in REPORT_MILESTONES))
+def _constant(step: int, course: Course) -> float:
+    return 1.0
 
 
-def _onecycle(step: int, steps: int, rise: float = 0.2, start: float = 0.04) -> float:
-    peak = max(1.0, rise * steps)
+def _multistep(step: int, course: Course) -> float:
+    return float(course.gamma ** sum(step >= milestone for milestone in course.milestones))
+
+
+def _step(step: int, course: Course) -> float:
+    return float(course.gamma ** (step // course.step_size))
+
+
+def _cosine(step: int, course: Course) -> float:
+    left = max(1, course.steps - course.warmup_steps)
+    return _fall(max(0, step - course.warmup_steps) / left)
+
+
+def _onecycle(step: int, course: Course, share: float = 0.2, start: float = 0.04) -> float:
+    peak = max(1.0, course.warmup_steps or share * course.steps)
     if step < peak:
-        return start + (1 - start) * (1 - math.cos(math.pi * step / peak)) / 2
-    return (1 + math.cos(math.pi * min(1.0, (step - peak) / max(1.0, steps - peak)))) / 2
+        return 1 - (1 - start) * _fall(step / peak)
+    return _fall((step - peak) / max(1.0, course.steps - peak))
+
+
+def _fall(share: float) -> float:
+    """Half a cosine: 1 at 0, 0 at 1 and after."""
+    return (1 + math.cos(math.pi * min(1.0, share))) / 2
 
 
 SCHEDULES: dict[str, Schedule] = {
-    "onecycle": Schedule(_onecycle, "rises for a fifth, then falls to nothing (Smith, 2018)"),
+    "onecycle": Schedule(
+        _onecycle, "rises for a fifth, then falls to nothing (Smith, 2018)", True
+    ),
     "multistep": Schedule(_multistep, "halves at 5,000, 12,000 and 18,000, as the report"),
+    "step": Schedule(_step, "times gamma every so many steps, the report's other"),
+    "cosine": Schedule(_cosine, "falls to nothing along half a cosine (Loshchilov, Hutter, 2016)"),
+    "constant": Schedule(_constant, "the learning rate as it is"),
 }
 
 
-def find_schedule(name: str) -> Factor:
-    """The factor function of `name`. Raises `ConfigError` for an unknown one."""
+def build_schedule(
+    name: str,
+    steps: int,
+    *,
+    warmup_steps: int = 0,
+    milestones: Sequence[int] = REPORT_MILESTONES,
+    gamma: float = REPORT_GAMMA,
+    step_size: int = REPORT_MILESTONES[0],
+) -> Factor:
+    """The factor of the learning rate, 0 to 1, as a function of the step (0 first).
+
+    steps: of the training in all. milestones, gamma: of `multistep`; step_size, gamma: of `step`;
+    both in steps. Raises `ConfigError` for an unknown name and options out of range.
+    """
+    row = _find(name)
+    course = Course(steps, warmup_steps, tuple(milestones), gamma, step_size)
+
+    def factor(step: int) -> float:
+        if step < warmup_steps and not row.own_rise:
+            return (step + 1) / warmup_steps * row.factor(step, course)
+        return row.factor(step, course)
+
+    return factor
+
+
+def find_schedule(name: str) -> Callable[[int, int], float]:
+    """The factor at (step, steps in all), all options at their defaults."""
+    row = _find(name)
+    return lambda step, steps: row.factor(step, Course(steps))
+
+
+def _find(name: str) -> Schedule:
     if name not in SCHEDULES:
         raise ConfigError(f"unknown schedule {name!r}: {nearest(name, SCHEDULES)}")
-    return SCHEDULES[name].factor
+    return SCHEDULES[name]

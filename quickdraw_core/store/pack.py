@@ -90,7 +90,11 @@ def open_pack(store: Store) -> Pack:
     if not (folder / "pack.json").is_file():
         _build(store, folder)
     try:
-        arrays = {name: np.load(folder / f"{name}.npy", mmap_mode="r") for name in _ARRAYS}
+        # As plain arrays: of numpy's own class for mapped ones each slice and each call of
+        # compiled code costs microseconds more.
+        arrays = {
+            name: np.asarray(np.load(folder / f"{name}.npy", mmap_mode="r")) for name in _ARRAYS
+        }
         recorded = json.loads((folder / "pack.json").read_text())
     except (OSError, ValueError) as error:
         raise StoreError(f"cannot open the pack {folder}: {error}; delete that folder") from error

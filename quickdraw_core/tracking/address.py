@@ -5,11 +5,15 @@ import shlex
 import shutil
 import sys
 from pathlib import Path
+from urllib.parse import urlsplit
+
+from quickdraw_core.errors import TrackingError
 
 DATABASE_NAME = "mlflow.db"
 ARTIFACTS_NAME = "mlartifacts"
 NO_TRACKING = "none"
 EXPERIMENT = "quickdraw"
+_SCHEMES = ("http", "https", "sqlite", "postgresql", "mysql", "mssql", "databricks")
 
 
 def resolve_tracking_uri(uri: str | None) -> str:
@@ -21,6 +25,38 @@ def resolve_tracking_uri(uri: str | None) -> str:
     if uri.startswith("sqlite:///") and not uri.startswith("sqlite:////"):
         return f"sqlite:///{Path(uri.removeprefix('sqlite:///')).absolute()}"
     return uri
+
+
+def asked_tracking_uri(uri: str | None) -> str | None:
+    """`uri`, else `MLFLOW_TRACKING_URI`, absolute; None where neither asks for an address."""
+    uri = uri or os.environ.get("MLFLOW_TRACKING_URI")
+    return resolve_tracking_uri(uri) if uri else None
+
+
+def check_address(uri: str) -> None:
+    """Raises `TrackingError` for an address at which MLflow can never be."""
+    if uri == NO_TRACKING or uri == "databricks":
+        return
+    what_to_do = (
+        "give http://HOST:PORT, sqlite:///FILE, another database's address, "
+        f"or turn tracking off: --tracking-uri {NO_TRACKING}"
+    )
+    try:
+        parts = urlsplit(uri)
+        host, _ = parts.hostname, parts.port
+    except ValueError as error:
+        raise TrackingError(
+            f"the tracking address {uri} is malformed: {error}; {what_to_do}"
+        ) from error
+    scheme = parts.scheme.partition("+")[0]
+    if scheme not in _SCHEMES:
+        raise TrackingError(f"the tracking address {uri} is none that MLflow knows; {what_to_do}")
+    if scheme in ("http", "https") and not host:
+        raise TrackingError(f"the tracking address {uri} names no host; {what_to_do}")
+    if uri.startswith("sqlite:///"):
+        folder = Path(uri.removeprefix("sqlite:///")).parent
+        if not folder.is_dir():
+            raise TrackingError(f"no folder {folder} for the tracking database; make it first")
 
 
 def artifact_location(uri: str) -> str | None:
@@ -52,6 +88,6 @@ def quiet_environment() -> dict[str, str]:
         "DO_NOT_TRACK": "true",
         "MLFLOW_HTTP_REQUEST_MAX_RETRIES": "2",
         "MLFLOW_HTTP_REQUEST_BACKOFF_FACTOR": "1",
-        "MLFLOW_HTTP_REQUEST_TIMEOUT": "20",
+        "MLFLOW_HTTP_REQUEST_TIMEOUT": "60",
         "MLFLOW_ENABLE_ARTIFACTS_PROGRESS_BAR": "false",
     }

@@ -1,27 +1,30 @@
 """The journal of a training: every number goes to a file first, and to MLflow from there.
 
-Rank 0 appends a line a record; a thread sends what is new in batches. While the server is away
-the file grows and training goes on; what is unsent at the end is sent when the run is resumed.
-The launcher follows the same file to show progress.
+Rank 0 appends a line a record, which costs microseconds and asks no server. `delivery.py` sends
+what is new from another thread or process; while the server is away the file grows and training
+goes on. The launcher follows the same file to show progress.
 
-A record is `{"step", "time_ms", "metrics"}`, or `{"file", "artifact"}`: a file to be copied to
-the run's artifacts under that name.
+A record is one JSON object a line, of one of these kinds:
+
+    {"step", "time_ms", "metrics"}             points of curves ("again": may repeat a step)
+    {"tags"}                                   facts of the run
+    {"status", "time_ms"}                      RUNNING, FINISHED, FAILED or KILLED
+    {"file", "artifact"}                       a file to be copied to the run ("table": a table)
+    {"model", "key", "step", "points", …}      a model folder, see `logged_model.py`
 """
 
 import json
-import shutil
+import os
 import sys
-import tempfile
 import threading
 import time
 from collections.abc import Callable, Iterator, Mapping
-from pathlib import Path, PurePosixPath
+from contextlib import AbstractContextManager
+from pathlib import Path
 from typing import Any, Self
 
 JOURNAL_NAME = "journal.jsonl"
 _BATCH = 1_000
-_RETRY_SECONDS = (1, 2, 4, 8, 15, 30)
-_LAST_TRIES = 3
 
 Record = dict[str, Any]
 Send = Callable[[list[Record]], None]
@@ -43,152 +46,207 @@ class NoJournal:
     def write_file(self, path: Path, artifact: str) -> None:
         """Does nothing."""
 
+    def next_step(self, prefix: str) -> int:
+        """There is no step before."""
+        return 0
+
 
 class Journal:
-    """Appends to `run_dir/journal.jsonl` and has a thread deliver what was appended."""
+    """Appends to `run_dir/journal.jsonl`; whole lines, from any thread.
 
-    def __init__(self, run_dir: Path, send: Send | None, every_seconds: float = 2.0) -> None:
-        self._path = run_dir / JOURNAL_NAME
-        self._mark = run_dir / f"{JOURNAL_NAME}.sent"
-        self._send, self._every_seconds = send, every_seconds
-        _cut_torn_line(self._path)
-        self._written = _points(self._path)
-        self._file = self._path.open("a", encoding="utf-8")
-        self._sent_bytes = int(self._mark.read_text()) if self._mark.is_file() else 0
-        self._closing = threading.Event()
-        self._thread = threading.Thread(
-            target=self._deliver, name="quickdraw-journal", daemon=True
-        )
-        self._thread.start()
+    send: where given, a thread delivers what is appended (see `delivery.Courier`), and leaving
+    the block sends the rest.
+    """
+
+    def __init__(
+        self, run_dir: Path, send: Send | None = None, every_seconds: float = 2.0
+    ) -> None:
+        self._last_steps = _last_steps(run_dir / JOURNAL_NAME)
+        self._line = _Line(run_dir / JOURNAL_NAME)
+        self._lock = threading.Lock()
+        self._courier: AbstractContextManager[object] | None = None
+        if send is not None:
+            from quickdraw_core.tracking.delivery import Courier
+
+            self._courier = Courier(run_dir, send, every_seconds)
+            self._courier.__enter__()
 
     def __enter__(self) -> Self:
         return self
 
     def __exit__(self, *_: object) -> None:
-        """Sends what is left, with a few retries."""
-        self._closing.set()
-        self._thread.join()
-        self._file.close()
+        self._line.close()
+        if self._courier is not None:
+            self._courier.__exit__(None, None, None)
 
     def write(self, step: int, metrics: Mapping[str, float]) -> None:
         """Appends the metrics of a step; returns at once.
 
         A run that goes on from a checkpoint comes by the steps after it a second time; a point
-        that is there already is left out, so that each stands once in a curve.
+        that is there already is left out, so that each stands once in a curve. Steps of a metric
+        count up, hence it is enough to know its last one.
         """
-        metrics = {
-            key: value for key, value in metrics.items() if (step, key) not in self._written
-        }
-        if not metrics:
-            return
-        time_ms = time.time_ns() // 1_000_000
-        self._append({"step": step, "time_ms": time_ms, "metrics": metrics})
+        with self._lock:
+            last = self._last_steps
+            fresh = {k: float(v) for k, v in metrics.items() if step > last.get(k, step - 1)}
+            if not fresh:
+                return
+            self._line.append({"step": step, "time_ms": now_ms(), "metrics": fresh})
+            last.update(dict.fromkeys(fresh, step))
 
     def write_file(self, path: Path, artifact: str) -> None:
         """Has a file copied to the run's artifacts as `artifact` (folder/name); returns at once.
 
         A file that is gone when its turn comes was replaced by a later one, and is left out.
         """
-        self._append({"file": str(path), "artifact": artifact})
+        with self._lock:
+            self._line.append(file_record(path, artifact))
 
-    def _append(self, record: Record) -> None:
-        self._file.write(json.dumps(record) + "\n")
-        self._file.flush()
-
-    def _deliver(self) -> None:
-        failures = 0
-        while True:
-            pause = _RETRY_SECONDS[min(failures, len(_RETRY_SECONDS)) - 1]
-            closing = self._closing.wait(pause if failures else self._every_seconds)
-            failures = 0 if self._deliver_new() else failures + 1
-            if closing and (not failures or failures >= _LAST_TRIES):
-                return
-
-    def _deliver_new(self) -> bool:
-        if self._send is None:
-            return True
-        for records, end in _read_batches(self._path, self._sent_bytes):
-            try:
-                self._send(records)
-            except Exception as error:  # noqa: BLE001 — tracking never stops training
-                first = (str(error).splitlines() or [type(error).__name__])[0]
-                sys.stderr.write(f"MLflow is away; numbers wait in {self._path}: {first}\n")
-                return False
-            self._sent_bytes = end
-            aside = self._mark.with_suffix(".tmp")
-            aside.write_text(str(end))
-            aside.replace(self._mark)  # never half a number, whenever the process is killed
-        return True
+    def next_step(self, prefix: str) -> int:
+        """The step after the last of all metrics whose names begin with `prefix`; 0 at first."""
+        with self._lock:
+            steps = [step for key, step in self._last_steps.items() if key.startswith(prefix)]
+        return max(steps, default=-1) + 1
 
 
-def _cut_torn_line(path: Path) -> None:
-    """Drops a last line that a kill left without its end; the next one would run into it."""
-    if path.is_file() and (data := path.read_bytes()) and not data.endswith(b"\n"):
-        with path.open("r+b") as file:
-            file.truncate(data.rfind(b"\n") + 1)
+class _Line:
+    """Appends whole lines to a file: one system call each, so that a reader, a second writer
+    or a kill never sees two lines mixed.
+    """
+
+    def __init__(self, path: Path) -> None:
+        path.parent.mkdir(parents=True, exist_ok=True)
+        self._path, self._failed = path, False
+        self._file = os.open(path, os.O_WRONLY | os.O_APPEND | os.O_CREAT, 0o644)
+        self._torn = _ends_within_a_line(path)
+
+    def append(self, record: Record) -> None:
+        # A torn line is closed rather than cut off: readers skip it, and who writes at the
+        # same time loses nothing.
+        data = (("\n" if self._torn else "") + json.dumps(record) + "\n").encode()
+        try:
+            self._torn = os.write(self._file, data) < len(data)
+        except OSError as error:  # a full disk; the next checkpoint will fail with it
+            self._torn = True
+            if not self._failed:
+                sys.stderr.write(f"{self._path} cannot be written to: {error.strerror}\n")
+            self._failed = True
+
+    def close(self) -> None:
+        os.close(self._file)
 
 
-def _points(path: Path) -> set[tuple[int, str]]:
-    """(step, metric) of every point that a journal holds."""
-    records, _ = follow(path, 0)
-    return {(r["step"], key) for r in records for key in r.get("metrics", {})}
+def append(run_dir: Path, *records: Record) -> None:
+    """Appends records to a run's journal, from outside the training that writes it."""
+    line = _Line(run_dir / JOURNAL_NAME)
+    try:
+        for record in records:
+            line.append(record)
+    finally:
+        line.close()
 
 
-def _read_batches(path: Path, start: int) -> Iterator[tuple[list[dict[str, Any]], int]]:
+def points_record(step: int, metrics: Mapping[str, float], again: bool = False) -> Record:
+    """Points of one step. again: a new point even where the step has one (an evaluation)."""
+    record = {
+        "step": step,
+        "time_ms": now_ms(),
+        "metrics": {k: float(v) for k, v in metrics.items()},
+    }
+    return {**record, "again": True} if again else record
+
+
+def tags_record(tags: Mapping[str, str]) -> Record:
+    """Facts of a run, the later ones replacing earlier ones."""
+    return {"tags": dict(tags)}
+
+
+def status_record(status: str) -> Record:
+    """The run's status from now on: RUNNING, FINISHED, FAILED or KILLED."""
+    return {"status": status, "time_ms": now_ms()}
+
+
+def file_record(path: Path, artifact: str, table: bool = False) -> Record:
+    """A file for the run's artifacts. table: written by `write_table`, shown as one in the UI."""
+    record = {"file": str(path), "artifact": artifact}
+    return {**record, "table": True} if table else record
+
+
+def write_table(path: Path, columns: Mapping[str, list[Any]]) -> None:
+    """Writes a table of columns of one length as MLflow's UI shows it, side by side for runs."""
+    rows = [list(row) for row in zip(*columns.values(), strict=True)]
+    value = {"columns": list(columns), "data": rows}
+    path.write_text(json.dumps(value, ensure_ascii=False) + "\n", encoding="utf-8")
+
+
+def now_ms() -> int:
+    """Now, in milliseconds since 1970, as MLflow counts."""
+    return time.time_ns() // 1_000_000
+
+
+def read_batches(path: Path, start: int) -> Iterator[tuple[list[Record], int]]:
     """Whole lines from byte `start` on: batches of records, and the byte after each batch."""
     with path.open("rb") as file:
         file.seek(start)
-        records, end = [], start
+        records, end, lines = [], start, 0
         for line in file:
             if not line.endswith(b"\n"):
                 break
             end += len(line)
-            records.append(json.loads(line))
-            if len(records) == _BATCH:
+            lines += 1
+            record = _parse(line)
+            if record is not None:
+                records.append(record)
+            if lines == _BATCH:
                 yield records, end
-                records = []
-        if records:
+                records, lines = [], 0
+        if lines:
             yield records, end
 
 
-def follow(path: Path, start: int) -> tuple[list[dict[str, Any]], int]:
+def follow(path: Path, start: int) -> tuple[list[Record], int]:
     """Records appended since byte `start`, and where to go on: for whoever watches a training."""
     if not path.is_file():
         return [], start
-    records: list[dict[str, Any]] = []
-    for batch, end in _read_batches(path, start):
+    records: list[Record] = []
+    for batch, end in read_batches(path, start):
         records += batch
         start = end
     return records, start
 
 
 def mlflow_sender(uri: str, run_id: str) -> Send | None:
-    """Delivers records to an MLflow run; None without one."""
+    """Delivers records to an MLflow run that is there; None without one."""
     if not run_id:
         return None
-    from mlflow.entities import Metric
+    from quickdraw_core.tracking.sender import Sender
 
-    from quickdraw_core.tracking.runs import client
+    return Sender(uri, lambda _: run_id)
 
-    mlflow = client(uri)
 
-    def send(records: list[Record]) -> None:
-        points = [
-            Metric(key, value, record["time_ms"], record["step"])
-            for record in records
-            for key, value in record.get("metrics", {}).items()
-        ]
-        for first in range(0, len(points), _BATCH):
-            mlflow.log_batch(run_id, metrics=points[first : first + _BATCH])
-        latest = {r["artifact"]: Path(r["file"]) for r in records if "artifact" in r}
-        for artifact, path in latest.items():
-            if path.is_file():
-                _copy_as(path, PurePosixPath(artifact))
+def _parse(line: bytes) -> Record | None:
+    """The record of a line; None for one that a kill tore."""
+    try:
+        record = json.loads(line)
+    except ValueError:
+        return None
+    return record if isinstance(record, dict) else None
 
-    def _copy_as(path: Path, artifact: PurePosixPath) -> None:
-        # MLflow keeps a file's own name, hence the copy under the wanted one.
-        with tempfile.TemporaryDirectory() as folder:
-            named = Path(shutil.copyfile(path, Path(folder) / artifact.name))
-            mlflow.log_artifact(run_id, str(named), str(artifact.parent))
 
-    return send
+def _ends_within_a_line(path: Path) -> bool:
+    with path.open("rb") as file:
+        if not file.seek(0, os.SEEK_END):
+            return False
+        file.seek(-1, os.SEEK_END)
+        return file.read(1) != b"\n"
+
+
+def _last_steps(path: Path) -> dict[str, int]:
+    """The last step of every metric that a journal holds."""
+    last: dict[str, int] = {}
+    if path.is_file():
+        for records, _ in read_batches(path, 0):
+            for record in records:
+                for key in record.get("metrics", ()):
+                    last[key] = max(record["step"], last.get(key, record["step"]))
+    return last

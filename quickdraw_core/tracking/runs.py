@@ -1,7 +1,7 @@
-"""MLflow runs: making, filling and closing one, and fetching what it holds.
+"""MLflow runs: a client of an address, and fetching what a run holds.
 
-The only importer of `mlflow`. Every function takes the tracking address; with `none` it does
-nothing. Numbers of a training go through `journal.py`, which never makes training wait.
+Numbers of a training go through `journal.py` and `delivery.py`, which never make it wait. The
+other functions write to a run at once; with tracking off (no run id) they do nothing.
 """
 
 import logging

@@ -1,36 +1,46 @@
 """Checkpoints: one file a save, all that a run needs to go on, whole or not there.
 
-`RUN/checkpoints/step-<global step>.pt` holds model, optimiser, step, config, label map, store
-fingerprint, MLflow run id and the last validation. `last` and `best` beside them are small
-files with the name of one, written after it. Loaded with `weights_only=True`: nothing in a
-checkpoint can run code.
+`RUN/checkpoints/step-<global step>.pt` is written aside, synced and renamed. `last` and `best`
+beside it are small files with the name of one, written after it. Loaded with
+`weights_only=True`: nothing in a checkpoint can run code.
+
+Learning rate, order, augmentation and dropout are functions of the step, so that there is no
+state of a schedule or a random generator to keep; bf16 needs no gradient scaler.
 """
 
-import os
+import hashlib
 import zipfile
-from dataclasses import dataclass, field
+from collections.abc import Callable
+from dataclasses import dataclass, field, fields
 from pathlib import Path
 from typing import Any
 
 import torch
+from torch import Tensor
 
 from quickdraw_core.errors import CheckpointError
+from quickdraw_core.files import opened_aside, write_aside
 from quickdraw_core.labels import LabelMap
 
-CHECKPOINT_VERSION = 1
+CHECKPOINT_VERSION = 2
 _FOLDER = "checkpoints"
 
 
 @dataclass(frozen=True)
 class Checkpoint:
-    """A training's state after `step` steps; what schedule and loader need is the step alone.
+    """A training's state after `step` steps.
 
-    train_counts: drawings of each label in the training split. best: the highest validation
-    MAP@3 so far. metrics: the validation's, by plain name (`map_at_3`).
+    model, ema: weights by name, and their running average where one is kept. loader: epoch and
+    step within it of the next batch. train_counts: drawings of each label in the training split.
+    metrics: the last validation's, by plain name (`map_at_3`). best: the highest MAP@3 of all
+    validations so far; since_best: validations since then that brought nothing better. finished: nothing is left to do.
+    versions: of the packages that decide the numbers.
     """
 
     step: int
+    loader: dict[str, int]
     model: dict[str, Any]
+    ema: dict[str, Any] | None
     optimizer: dict[str, Any]
     config: dict[str, Any]
     labels: dict[str, Any]
@@ -39,6 +49,9 @@ class Checkpoint:
     mlflow_run_id: str
     metrics: dict[str, float] = field(default_factory=dict)
     best: float = 0.0
+    since_best: int = 0
+    finished: bool = False
+    versions: dict[str, str] = field(default_factory=dict)
     version: int = CHECKPOINT_VERSION
 
     @property
@@ -46,25 +59,34 @@ class Checkpoint:
         """Words and labels that the model was trained on."""
         return LabelMap.from_json(self.labels)
 
+    @property
+    def weights(self) -> dict[str, Tensor]:
+        """What is judged and used: the running average where there is one."""
+        return self.model if self.ema is None else self.ema
+
+    @property
+    def weights_sha256(self) -> str:
+        """Of names, types, shapes and bytes of the weights, whatever file they stand in."""
+        found = hashlib.sha256()
+        for name, value in sorted(self.weights.items()):
+            found.update(f"{name} {value.dtype} {tuple(value.shape)}\n".encode())
+            data = value.detach().cpu().contiguous().reshape(-1).view(torch.uint8)
+            found.update(data.numpy().data)
+        return found.hexdigest()
+
 
 def save_checkpoint(run_dir: Path, checkpoint: Checkpoint, is_best: bool, keep: int) -> Path:
     """Writes a checkpoint, points `last` (and `best`) to it, deletes the oldest beyond `keep`."""
     folder = run_dir / _FOLDER
-    folder.mkdir(parents=True, exist_ok=True)
     path = folder / f"step-{checkpoint.step:08d}.pt"
-    temporary = path.with_suffix(".pt.tmp")
     # Not `asdict`, which would copy every tensor.
-    values = {name: getattr(checkpoint, name) for name in checkpoint.__dataclass_fields__}
-    with temporary.open("wb") as file:
+    values = {place.name: getattr(checkpoint, place.name) for place in fields(checkpoint)}
+    with opened_aside(path) as file:
         torch.save(values, file)
-        file.flush()
-        os.fsync(file.fileno())
-    temporary.replace(path)
-    _point(folder, "last", path)
-    if is_best:
-        _point(folder, "best", path)
+    for name in ("last", "best") if is_best else ("last",):
+        write_aside(folder / name, path.name + "\n")
     kept = {*sorted(folder.glob("step-*.pt"))[-keep:], find_checkpoint(run_dir, "best")}
-    for old in folder.glob("step-*.pt"):
+    for old in [*folder.glob("step-*.pt"), *folder.glob(".*.tmp")]:  # the latter of a kill
         if old not in kept:
             old.unlink()
     return path
@@ -79,23 +101,59 @@ def find_checkpoint(run_dir: Path, name: str) -> Path | None:
     return path if path.is_file() else None
 
 
+@dataclass(frozen=True)
+class Resumable:
+    """Where a run goes on. refused: why later checkpoints than this one were not taken."""
+
+    checkpoint: Checkpoint | None
+    refused: tuple[str, ...] = ()
+
+    @property
+    def step(self) -> int:
+        """Steps done."""
+        return self.checkpoint.step if self.checkpoint else 0
+
+
+def latest_checkpoint(
+    run_dir: Path, belongs: Callable[[Checkpoint], bool], device: str = "cpu"
+) -> Resumable:
+    """The latest whole checkpoint of a run folder; one that is torn or foreign is passed over.
+
+    belongs: whether a checkpoint is this run's. Raises `CheckpointError` where there are
+    checkpoints and none can be used: to start over in silence would lose what the user has.
+    """
+    refused = []
+    for path in sorted((run_dir / _FOLDER).glob("step-*.pt"), reverse=True):
+        try:
+            found = load_checkpoint(path, device)
+        except CheckpointError as error:
+            refused.append(str(error))
+            continue
+        if belongs(found):
+            return Resumable(found, tuple(refused))
+        refused.append(f"{path} was written by a run with other options or data")
+    if refused:
+        raise CheckpointError(f"{refused[0]}; no earlier one is left: --fresh starts over")
+    return Resumable(None)
+
+
 def load_checkpoint(path: Path, device: str = "cpu") -> Checkpoint:
     """Reads a checkpoint. Raises `CheckpointError`: missing, torn, foreign, of another version."""
     if not path.is_file():
         raise CheckpointError(f"no checkpoint {path}; give a .pt file or a run folder")
     try:
         # A file of another kind would go to torch's reader of old pickles, which warns and then
-        # fails in its own ways; ours are zip archives.
-        if not zipfile.is_zipfile(path):
-            raise ValueError("not a zip archive")
+        # fails in its own ways; ours are zip archives, whose checksums are looked at first.
+        with zipfile.ZipFile(path) as archive:
+            if (torn := archive.testzip()) is not None:
+                raise ValueError(f"{torn} is damaged")
         values = torch.load(path, map_location=device, weights_only=True)
     except Exception as error:
         raise CheckpointError(
             f"{path} is no checkpoint that can be read ({type(error).__name__}): torn, or not "
             "made by this program; give another one"
         ) from error
-    known = set(Checkpoint.__dataclass_fields__)
-    if not isinstance(values, dict) or not known <= set(values):
+    if not isinstance(values, dict) or "version" not in values or "model" not in values:
         raise CheckpointError(
             f"{path} holds no checkpoint of this program; train with: quickdraw train"
         )
@@ -104,10 +162,4 @@ def load_checkpoint(path: Path, device: str = "cpu") -> Checkpoint:
             f"{path} has checkpoint version {values['version']}, this program reads "
             f"{CHECKPOINT_VERSION}; train again"
         )
-    return Checkpoint(**{name: values[name] for name in known})
-
-
-def _point(folder: Path, name: str, path: Path) -> None:
-    temporary = folder / f".{name}.tmp"
-    temporary.write_text(path.name + "\n")
-    temporary.replace(folder / name)
+    return Checkpoint(**values)

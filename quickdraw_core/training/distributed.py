@@ -5,7 +5,7 @@ import os
 import signal
 import sys
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import AbstractContextManager, contextmanager, nullcontext
 from dataclasses import dataclass
 from datetime import timedelta
 
@@ -49,12 +49,30 @@ class Ranks:
         `average_buffers`, before they are used or saved.
         """
         device_ids = [self.device.index] if self.device.type == "cuda" else None
-        return DistributedDataParallel(network, device_ids=device_ids, forward_sync_buffers=False)
+        return DistributedDataParallel(
+            network,
+            device_ids=device_ids,
+            forward_sync_buffers=False,
+            gradient_as_bucket_view=True,
+        )
+
+    def exchanging(self, parallel: nn.Module, now: bool) -> AbstractContextManager[None]:
+        """A block whose backward pass averages the gradients over the ranks, or only adds up."""
+        if now:
+            return nullcontext()
+        assert isinstance(parallel, DistributedDataParallel)
+        return parallel.no_sync()
 
     def sum(self, values: Tensor) -> Tensor:
         """Sum of a tensor over all ranks, in place."""
         distributed.all_reduce(values)
         return values
+
+    def largest(self, value: float) -> float:
+        """The largest of the ranks' values."""
+        found = torch.tensor(value, dtype=torch.float64, device=self.device)
+        distributed.all_reduce(found, distributed.ReduceOp.MAX)
+        return found.item()
 
     def average_buffers(self, network: nn.Module) -> None:
         """Averages the floating-point buffers (running means and variances) over the ranks."""
@@ -67,13 +85,6 @@ class Ranks:
         distributed.barrier()
 
 
-def choose_device(wanted: str, ranks: int) -> str:
-    """`cuda` or `cpu`: what `auto` means for so many ranks on this host."""
-    if wanted != "auto":
-        return wanted
-    return "cuda" if torch.cuda.device_count() >= ranks else "cpu"
-
-
 @contextmanager
 def process_group(device: str, timeout_seconds: int) -> Iterator[Ranks]:
     """Joins the group that torch's launcher describes in the environment: nccl or gloo."""
@@ -84,7 +95,7 @@ def process_group(device: str, timeout_seconds: int) -> Iterator[Ranks]:
     distributed.init_process_group(
         "nccl" if place.type == "cuda" else "gloo", timeout=timedelta(seconds=timeout_seconds)
     )
-    try:
-        yield Ranks(distributed.get_rank(), distributed.get_world_size(), place)
-    finally:
-        distributed.destroy_process_group()
+    yield Ranks(distributed.get_rank(), distributed.get_world_size(), place)
+    # Not after an error: leaving the group makes the others fail, and theirs, only an echo of
+    # this one, could come to the launcher first.
+    distributed.destroy_process_group()

@@ -1,46 +1,51 @@
-"""The training stage: a run folder, an MLflow run, and torch's launcher as a sub-process.
+"""The training stage: a run folder, an MLflow run, and the ranks as processes.
 
-The launcher's own restarts stay off (with gloo they hang); who wants to go on calls `train`
-again, and the same configuration on the same data continues from the last checkpoint.
+Who wants to go on after a failure calls `train` again: the same configuration on the same data
+continues from the latest checkpoint.
 """
 
 import getpass
-import json
-import os
+import secrets
 import shutil
-import signal
 import subprocess
-import sys
 import time
-from collections.abc import Iterator, Mapping
-from contextlib import contextmanager
 from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import BinaryIO
 
-from quickdraw_core.errors import CheckpointError, TrackingError, TrainingError
-from quickdraw_core.progress import Bar, progress
-from quickdraw_core.store.holdout import Split
+from quickdraw_core.config import flattened
+from quickdraw_core.errors import (
+    CheckpointError,
+    ConfigError,
+    OutOfMemoryError,
+    TrackingError,
+    TrainingError,
+)
+from quickdraw_core.progress import progress
 from quickdraw_core.store.pack import open_pack
 from quickdraw_core.store.store import Store
 from quickdraw_core.tracking.address import resolve_tracking_uri
-from quickdraw_core.tracking.journal import JOURNAL_NAME, follow
+from quickdraw_core.tracking.journal import JOURNAL_NAME
 from quickdraw_core.tracking.runs import set_status, start_run
-from quickdraw_core.training.checkpoint import find_checkpoint, load_checkpoint
+from quickdraw_core.training.checkpoint import (
+    Resumable,
+    find_checkpoint,
+    latest_checkpoint,
+    load_checkpoint,
+)
 from quickdraw_core.training.config import TrainConfig
-from quickdraw_core.training.distributed import choose_device, die_with_parent
-from quickdraw_core.training.run_folder import Plan, RunFolder
-
-_ERRORS = "errors"
-_POLL_SECONDS = 0.2
-_GRACE_SECONDS = 30
+from quickdraw_core.training.hardware import check_hardware, choose_device
+from quickdraw_core.training.plan import Plan
+from quickdraw_core.training.processes import ERRORS_NAME, run_ranks
+from quickdraw_core.training.run_folder import RunFolder
+from quickdraw_core.training.samples import SAMPLES_NAME
 
 
 @dataclass(frozen=True)
 class TrainResult:
     """What a finished training says of itself.
 
-    skipped: it was finished already. tracking_problem: why MLflow does not show all of it.
+    skipped: it was finished already. notes: what went otherwise than asked for.
+    tracking_problem: why MLflow does not show all of it.
     """
 
     run_dir: Path
@@ -51,24 +56,27 @@ class TrainResult:
     steps: int
     resumed_from: int
     skipped: bool
+    notes: tuple[str, ...]
     tracking_problem: str | None
 
 
 def train(config: TrainConfig) -> TrainResult:
-    """Trains to the end of the plan, from the run folder's last checkpoint where it has one.
+    """Trains to the end of the plan, from the run folder's latest checkpoint where it has one.
 
     Raises `StoreError`, `ConfigError` or `CheckpointError` before anything is started, and
     `TrainingError` where a rank fails.
     """
     store = check(config)
     pack = open_pack(store)
-    plan = Plan.of(config, len(pack.rows(Split.TRAIN)))
-    run, resumed_from = _open_run(config, store)
-    skipped, problem = resumed_from >= plan.steps, None
+    plan = Plan.of(config, pack)
+    run = _join_run(config, store) if config.hosts.node_rank else _open_run(config, store)
+    latest = latest_checkpoint(run.path, run.owns)
+    notes, problem = list(latest.refused), None
+    skipped = latest.checkpoint is not None and latest.checkpoint.finished
     if not skipped:
         status = "KILLED"  # Ctrl-C, and a termination that an orchestrator raises
         try:
-            _run_ranks(run, plan, resumed_from)
+            notes += _run(run, plan, latest)
             status = "FINISHED"
         except Exception:
             status = "FAILED"
@@ -84,15 +92,55 @@ def train(config: TrainConfig) -> TrainResult:
         tracking_uri=run.tracking_uri,
         best_checkpoint=best,
         metrics=load_checkpoint(best).metrics,
-        steps=plan.steps,
-        resumed_from=resumed_from,
+        steps=latest_checkpoint(run.path, run.owns).step,
+        resumed_from=latest.step,
         skipped=skipped,
+        notes=tuple(notes),
         tracking_problem=problem,
     )
 
 
+def check(config: TrainConfig) -> Store:
+    """Opens the store to train on: what can be found wrong without work."""
+    if config.hosts.node_rank and config.fresh:
+        raise ConfigError(
+            "--fresh is host 0's: it begins the run that the others join; leave it out here"
+        )
+    check_hardware(config)
+    return Store.open(config.store)
+
+
+def _run(run: RunFolder, plan: Plan, latest: Resumable) -> list[str]:
+    """Runs the ranks; where a micro-batch does not fit into memory, again with half of it.
+
+    On a single host: several would have to agree. Returns what there is to say about it.
+    """
+    notes: list[str] = []
+    if latest.step:
+        _mark(run, "RUNNING")
+    while True:
+        try:
+            run_ranks(run, plan, latest.step)
+            return notes
+        except OutOfMemoryError as error:
+            split = run.micro_split * 2
+            config = run.config
+            if config.hosts.nodes > 1 or split > config.micro_batch_size:
+                raise
+            notes.append(
+                f"out of memory with {config.micro_batch_size // run.micro_split} drawings at "
+                f"once: went on with {config.micro_batch_size // split}, and the same "
+                f"global batch of {config.global_batch_size} ({error})"
+            )
+            run = replace(run, micro_split=split)
+            run.write()
+            latest = latest_checkpoint(run.path, run.owns)
+
+
 def _mark(run: RunFolder, status: str) -> str | None:
     """Tells MLflow the run's status; returns what went wrong, since that stops no training."""
+    if run.config.hosts.node_rank:
+        return None
     try:
         set_status(run.tracking_uri, run.mlflow_run_id, status)
     except TrackingError as error:
@@ -100,22 +148,21 @@ def _mark(run: RunFolder, status: str) -> str | None:
     return None
 
 
-def check(config: TrainConfig) -> Store:
-    """Opens the store to train on: what can be found wrong without work."""
-    return Store.open(config.store)
+def run_path(config: TrainConfig, store: Store) -> Path:
+    """The run's folder: as configured, else named by what is trained on what."""
+    name = f"{config.model}-{len(store.label_map)}classes"
+    named = Path("runs") / f"{name}-{config.identity(store.manifest.fingerprint)}"
+    return (config.run_dir or named).absolute()
 
 
-def _open_run(config: TrainConfig, store: Store) -> tuple[RunFolder, int]:
-    """The run to continue, or a new one; and the steps that it has done."""
+def _open_run(config: TrainConfig, store: Store) -> RunFolder:
+    """The run to continue, or a new one."""
     fingerprint = store.manifest.fingerprint
-    identity = config.identity(fingerprint)
-    classes = len(store.label_map)
-    path = config.run_dir or Path("runs") / f"{config.model}-{classes}classes-{identity}"
-    path = path.absolute()
+    path = run_path(config, store)
     resolved = config.updated({"store": store.path, "run_dir": path, "fresh": False})
     if RunFolder.is_there(path) and not config.fresh:
         run = RunFolder.read(path)
-        if run.config.identity(run.store_fingerprint) != identity:
+        if run.identity != config.identity(fingerprint):
             raise CheckpointError(
                 f"{path} holds a run with other options or data; give another --run-dir, "
                 "or --fresh to start over there"
@@ -123,15 +170,37 @@ def _open_run(config: TrainConfig, store: Store) -> tuple[RunFolder, int]:
         # What does not decide the weights, such as the number of ranks, may be another now.
         run = replace(run, config=resolved)
         run.write()
-        last = find_checkpoint(path, "last")
-        return run, load_checkpoint(last).step if last else 0
+        return run
     uri = resolve_tracking_uri(config.tracking_uri)
     device = choose_device(config.device, config.ranks)
     run_id = start_run(uri, path.name, _params(config), _tags(config, store, device))
     _clear(path)  # only now that the new run has a place: a refusal costs the old one nothing
-    run = RunFolder(path, resolved, fingerprint, uri, run_id)
+    run = RunFolder(path, resolved, fingerprint, uri, run_id, secrets.token_hex(8))
     run.write()
-    return run, 0
+    return run
+
+
+def _join_run(config: TrainConfig, store: Store) -> RunFolder:
+    """The run that host 0 has begun in the same folder, which all hosts must share."""
+    path = run_path(config, store)
+    deadline = time.monotonic() + config.timeout_seconds
+    with progress("train", None, "") as bar:
+        bar.note(f"waiting for host 0 to begin the run in {path}")
+        while not RunFolder.is_there(path):
+            if time.monotonic() > deadline:
+                raise TrainingError(
+                    f"host 0 has begun no run in {path} for {config.timeout_seconds} s; start it "
+                    "there too, in a folder that all hosts share"
+                )
+            time.sleep(1)
+    run = RunFolder.read(path)
+    if run.identity != config.identity(store.manifest.fingerprint):
+        raise CheckpointError(
+            f"{path} holds a run with other options or data than this host was given; give all "
+            "hosts the same command but for --node-rank"
+        )
+    ours = {"store": store.path, "run_dir": path, "hosts": config.hosts.model_dump()}
+    return replace(run, config=config.updated(ours))
 
 
 def _clear(path: Path) -> None:
@@ -139,23 +208,13 @@ def _clear(path: Path) -> None:
     for pattern in ("run.json", f"{JOURNAL_NAME}*", "log.txt", "checkpoints/*"):
         for old in path.glob(pattern):
             old.unlink()
-    for folder in (_ERRORS, "evaluation"):
+    for folder in (ERRORS_NAME, SAMPLES_NAME, "evaluation"):
         shutil.rmtree(path / folder, ignore_errors=True)
 
 
 def _params(config: TrainConfig) -> dict[str, object]:
     """The configuration flat, as MLflow compares it: `augment.shear` beside `model`."""
-    flat: dict[str, object] = {}
-
-    def walk(prefix: str, values: Mapping[str, object]) -> None:
-        for key, value in values.items():
-            if isinstance(value, Mapping):
-                walk(f"{prefix}{key}.", value)
-            else:
-                flat[prefix + key] = value
-
-    walk("", config.model_dump(mode="json", exclude={"run_dir", "fresh", "tracking_uri"}))
-    return flat
+    return flattened(config.model_dump(mode="json", exclude={"run_dir", "fresh", "tracking_uri"}))
 
 
 def _tags(config: TrainConfig, store: Store, device: str) -> dict[str, str]:
@@ -169,7 +228,7 @@ def _tags(config: TrainConfig, store: Store, device: str) -> dict[str, str]:
         "store_fingerprint": store.manifest.fingerprint,
         "label_map_sha256": store.label_map.sha256,
         "classes": str(len(store.label_map)),
-        "world_size": str(config.ranks),
+        "world_size": str(config.world_size),
         "device": device,
     }
 
@@ -190,102 +249,3 @@ def _git_commit() -> str:
     here = Path(__file__).parent
     done = subprocess.run(command, capture_output=True, text=True, check=False, cwd=here)
     return done.stdout.strip() if done.returncode == 0 else "unknown"
-
-
-def _run_ranks(run: RunFolder, plan: Plan, start: int) -> None:
-    """Starts the ranks, shows their progress from the journal, and waits for their end."""
-    if start:
-        _mark(run, "RUNNING")
-    seen = (run.path / JOURNAL_NAME).stat().st_size if (run.path / JOURNAL_NAME).exists() else 0
-    errors = run.path / _ERRORS
-    shutil.rmtree(errors, ignore_errors=True)  # of an attempt before this one
-    command = [sys.executable, "-m", "torch.distributed.run", "--standalone"]
-    command += ["--nproc-per-node", str(run.config.ranks), "--max-restarts", "0"]
-    command += ["--log-dir", str(errors), "-m", "quickdraw_core.training.rank", str(run.path)]
-    images = (plan.steps - start) * run.config.global_batch_size
-    with (
-        (run.path / "log.txt").open("ab") as log,
-        progress("train", images, "images") as bar,
-        _process(command, _environment(run.config), log) as process,
-    ):
-        bar.note(f"starting {run.config.ranks} processes")
-        done = start
-        while True:
-            code = process.poll()
-            records, seen = follow(run.path / JOURNAL_NAME, seen)
-            done = _show(records, bar, done, run.config.global_batch_size)
-            if code is not None:
-                break
-            time.sleep(_POLL_SECONDS)
-    if code:
-        raise TrainingError(f"training failed: {_first_error(errors)}; see {log.name}")
-
-
-@contextmanager
-def _process(
-    command: list[str], environment: dict[str, str], log: BinaryIO
-) -> Iterator[subprocess.Popen[bytes]]:
-    """A sub-process that never outlives the block, nor (on Linux) this process."""
-    process = subprocess.Popen(
-        command,
-        env=environment,
-        stdin=subprocess.DEVNULL,
-        stdout=log,
-        stderr=subprocess.STDOUT,
-        preexec_fn=die_with_parent,
-    )
-    try:
-        yield process
-    finally:
-        if process.poll() is None:
-            process.send_signal(signal.SIGTERM)
-            try:
-                process.wait(_GRACE_SECONDS)
-            except subprocess.TimeoutExpired:
-                process.kill()
-                process.wait()
-
-
-def _environment(config: TrainConfig) -> dict[str, str]:
-    """The ranks' environment: cores shared out, and the loopback for gloo on one host."""
-    threads = max(1, (os.cpu_count() or 1) // config.ranks)
-    environment = dict(os.environ)
-    environment.setdefault("OMP_NUM_THREADS", str(threads))
-    # glibc gives the large tensors of a step back to the kernel and faults their pages in
-    # again at the next one: a fifth of the time on a CPU. (Other allocators ignore these.)
-    environment.setdefault("MALLOC_MMAP_THRESHOLD_", str(1 << 30))
-    environment.setdefault("MALLOC_TRIM_THRESHOLD_", str(1 << 30))
-    if sys.platform.startswith("linux"):
-        environment.setdefault("GLOO_SOCKET_IFNAME", "lo")
-    return environment
-
-
-def _show(records: list[dict[str, object]], bar: Bar, done: int, images_a_step: int) -> int:
-    """Advances the bar by the steps that the records tell of; returns the steps done."""
-    for record in records:
-        metrics = record.get("metrics")
-        if not isinstance(metrics, dict):
-            continue
-        step = int(str(record["step"]))
-        if "train/loss" in metrics:
-            bar.advance((step - done) * images_a_step)
-            done = step
-        if "validation/map_at_3" in metrics:
-            bar.note(f"validation MAP@3 {metrics['validation/map_at_3']:.4f}")
-    return done
-
-
-def _first_error(errors: Path) -> str:
-    """The first rank's error by time: the others only report that a peer is gone."""
-    found = []
-    for path in errors.glob("**/error.json"):
-        try:
-            message = json.loads(path.read_text())["message"]
-            time_stamp = int(message["extraInfo"]["timestamp"])
-            found.append((time_stamp, path.parent.name, str(message["message"])))
-        except (OSError, ValueError, KeyError, TypeError):
-            continue
-    if not found:
-        return "the processes ended without saying why (killed, or out of memory)"
-    _, rank, text = min(found)
-    return f"rank {rank}: {text}"

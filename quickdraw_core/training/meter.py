@@ -1,5 +1,6 @@
-"""Means over the steps between two points of the training curves."""
+"""What happened between two points of the training curves."""
 
+import math
 import time
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -7,36 +8,51 @@ from contextlib import contextmanager
 import torch
 from torch import Tensor
 
+from quickdraw_core.errors import TrainingError
 from quickdraw_core.training.distributed import Ranks
+from quickdraw_core.training.step import Stepped
 
 
 class Meter:
-    """Sums up steps and, once in a while, gives their means over all ranks."""
+    """Collects steps and, once in a while, gives their means over all ranks.
+
+    Losses stay on the device until then: to look at each one would have the device wait for the
+    host at every step.
+    """
 
     def __init__(self, ranks: Ranks, images_a_step: int) -> None:
         self._ranks, self._images_a_step = ranks, images_a_step
         self._begin()
 
     def _begin(self) -> None:
-        self._sums, self._steps = torch.zeros(2, dtype=torch.float64), 0
+        self._losses: list[Tensor] = []
+        self._rates: list[tuple[int, float]] = []
+        self._waited_seconds = 0.0
         self._begun, self._paused_seconds = time.perf_counter(), 0.0
 
-    def add(self, loss_and_wait: Tensor) -> None:
-        """Adds what a step returned: (loss, seconds waited for data), float64 [2]."""
-        self._sums += loss_and_wait
-        self._steps += 1
+    def add(self, step: int, learning_rate: float, stepped: Stepped) -> None:
+        """Adds a step (its number from 1) and what it returned."""
+        self._losses.append(stepped.loss)
+        self._rates.append((step, learning_rate))
+        self._waited_seconds += stepped.waited_seconds
 
     def close(self) -> dict[str, float]:
-        """Loss, images a second (all ranks) and share of time spent waiting for data, since the
-        last call. Every rank must call it.
+        """Loss, learning rate, images a second (all ranks) and share of time spent waiting for
+        data, since the last call. Every rank must call it.
+
+        Raises `TrainingError` on all ranks where a loss was not finite, naming the first.
         """
+        waited = torch.tensor([self._waited_seconds], device=self._ranks.device)
+        sums = self._ranks.sum(torch.cat([torch.stack(self._losses), waited]).double())
+        *losses, waited_seconds = (sums / self._ranks.world_size).tolist()
         seconds = time.perf_counter() - self._begun - self._paused_seconds
-        totals = self._ranks.sum(self._sums.to(self._ranks.device)) / self._ranks.world_size
-        loss, waited = totals.tolist()
+        for (step, rate), loss in zip(self._rates, losses, strict=True):
+            require_finite("loss", loss, step, rate)
         numbers = {
-            "loss": loss / self._steps,
-            "images_per_second": self._steps * self._images_a_step / seconds,
-            "data_wait_share": waited / seconds,
+            "loss": math.fsum(losses) / len(losses),
+            "learning_rate": self._rates[-1][1],
+            "images_per_second": len(losses) * self._images_a_step / seconds,
+            "data_wait_share": waited_seconds / seconds,
         }
         self._begin()
         return numbers
@@ -47,3 +63,13 @@ class Meter:
         begun = time.perf_counter()
         yield
         self._paused_seconds += time.perf_counter() - begun
+
+
+def require_finite(what: str, value: float, step: int, learning_rate: float) -> None:
+    """Raises `TrainingError` for infinity and NaN."""
+    if not math.isfinite(value):
+        raise TrainingError(
+            f"the {what} is {value} at step {step}, learning rate {learning_rate:.2g}: training "
+            "diverged; lower it (--set learning_rate=…) or clip the gradient "
+            "(--set clip_norm=1); the last good checkpoint is kept"
+        )

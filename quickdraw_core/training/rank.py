@@ -1,11 +1,15 @@
-"""One training process: `python -m quickdraw_core.training.rank RUN`, under torch's launcher."""
+"""One training process, under torch's launcher:
+`python -m quickdraw_core.training.rank RUN STORE`.
+"""
 
 import sys
+from dataclasses import replace
 from pathlib import Path
 
 from torch.distributed.elastic.multiprocessing.errors import record
 
-from quickdraw_core.training.distributed import choose_device, die_with_parent, process_group
+from quickdraw_core.training.distributed import die_with_parent, process_group
+from quickdraw_core.training.hardware import choose_device
 from quickdraw_core.training.loop import train_loop
 from quickdraw_core.training.run_folder import RunFolder
 
@@ -15,6 +19,8 @@ def main() -> None:
     """Joins the group and trains; an error goes to the launcher's error file."""
     die_with_parent()
     run = RunFolder.read(Path(sys.argv[1]))
+    # The run folder is shared by all hosts; the store may lie elsewhere on each.
+    run = replace(run, config=run.config.updated({"store": sys.argv[2]}))
     device = choose_device(run.config.device, run.config.ranks)
     with process_group(device, run.config.timeout_seconds) as ranks:
         train_loop(run, ranks)

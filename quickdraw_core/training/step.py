@@ -1,49 +1,74 @@
 """One training step, and one validation: the two pieces that the loop is made of."""
 
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
+from typing import NamedTuple
 
 import torch
 from torch import Tensor, nn
+from torch.nn.utils import clip_grad_norm_, get_total_norm
 from torch.optim import Optimizer
+from torch.optim.swa_utils import AveragedModel
 
-from quickdraw_core.loading.loader import Batch, drawn_rows
+from quickdraw_core.loading.loader import Batch
 from quickdraw_core.loading.order import stream_key
 from quickdraw_core.modeling.losses import LossFunction
 from quickdraw_core.modeling.ranking import average_precisions, hit_ranks, top_guesses
-from quickdraw_core.store.holdout import Split
-from quickdraw_core.store.pack import Pack
-from quickdraw_core.training.config import TrainConfig
 from quickdraw_core.training.distributed import Ranks
+from quickdraw_core.training.hardware import Arithmetic
 
 VALIDATION_BATCH = 256
 
 
-def to_input(images: Tensor, device: torch.device) -> Tensor:
-    """uint8 [N, C, S, S] → float32 0..1 on the device, channels last (faster on CPU and GPU)."""
-    moved = images.to(device, non_blocking=True)
-    return moved.float().div_(255).contiguous(memory_format=torch.channels_last)
+class Stepped(NamedTuple):
+    """What a step says of itself: mean loss of this rank, on its device; seconds without data."""
+
+    loss: Tensor
+    waited_seconds: float
 
 
 class Trainer:
     """Network, optimiser and loss of one rank, stepped over micro-batches."""
 
     def __init__(
-        self, network: nn.Module, optimizer: Optimizer, loss: LossFunction, ranks: Ranks, seed: int
+        self,
+        network: nn.Module,
+        optimizer: Optimizer,
+        loss: LossFunction,
+        ranks: Ranks,
+        arithmetic: Arithmetic,
+        seed: int,
+        clip_norm: float | None = None,
+        ema_decay: float | None = None,
+        micro_split: int = 1,
     ) -> None:
+        """micro_split: into how many pieces a micro-batch is cut where it does not fit into
+        memory; the gradient is the same but for batch norm, which sees smaller groups.
+        """
         self.network, self.optimizer, self.loss = network, optimizer, loss
-        self.ranks, self.seed = ranks, seed
+        self.ranks, self.arithmetic, self.seed = ranks, arithmetic, seed
+        self.clip_norm, self.micro_split = clip_norm, micro_split
+        self.average = (
+            AveragedModel(network, multi_avg_fn=_running_average(ema_decay), use_buffers=True)
+            if ema_decay is not None
+            else None
+        )
         self.parallel = ranks.wrap(network)
+        self.forward = torch.compile(self.parallel) if arithmetic.compiled else self.parallel
+
+    @property
+    def judged(self) -> nn.Module:
+        """The network that is validated: the running average where one is kept."""
+        if self.average is None:
+            return self.network
+        return self.average.module
 
     def step(
         self, step: int, batches: Iterator[Batch], parts: int, learning_rate: float
-    ) -> Tensor:
-        """One optimiser step over this rank's `parts` micro-batches.
-
-        Returns (mean loss of this rank, seconds that the data was waited for), float64 [2].
-        """
+    ) -> Stepped:
+        """One optimiser step over this rank's `parts` micro-batches."""
         for group in self.optimizer.param_groups:
-            group["lr"] = learning_rate
+            group["lr"] = learning_rate * group.get("lr_scale", 1.0)
         total, waited = torch.zeros((), device=self.ranks.device), 0.0
         for part in range(parts):
             asked = time.perf_counter()
@@ -53,39 +78,119 @@ class Trainer:
             # size, and after a resume.
             number = self.ranks.rank * parts + part
             torch.manual_seed(int(stream_key(self.seed, step, number)) >> 1)
-            images = to_input(batch.images_nchw, self.ranks.device)
-            labels = batch.labels_n.to(self.ranks.device, non_blocking=True)
-            loss = self.loss(self.parallel(images), labels) / parts
-            loss.backward()  # type: ignore[no-untyped-call]
-            total += loss.detach()
+            total += self._backward(batch, parts, is_last=part == parts - 1)
+        if self.clip_norm is not None:
+            clip_grad_norm_(self.network.parameters(), self.clip_norm)
         self.optimizer.step()
         self.optimizer.zero_grad(set_to_none=True)
-        return torch.tensor([float(total), waited], dtype=torch.float64)
+        if self.average is not None:
+            self.average.update_parameters(self.network)
+        return Stepped(total, waited)
+
+    def weights_norm(self) -> float:
+        """Norm of all weights together: not finite where any of them is not."""
+        return float(get_total_norm(list(self.network.parameters())))
+
+    def synchronize(self) -> None:
+        """Brings what differs between the ranks, running statistics alone, to their mean.
+
+        To be called by every rank before the network is judged or saved: a run that goes on from
+        a checkpoint has the same statistics everywhere.
+        """
+        self.ranks.average_buffers(self.network)
+        if self.average is not None:
+            self.ranks.average_buffers(self.average.module)
+
+    def _backward(self, batch: Batch, parts: int, is_last: bool) -> Tensor:
+        """Adds a micro-batch's gradient; the ranks exchange theirs in the last one's backward.
+
+        Returns its share of the step's loss.
+        """
+        device = self.ranks.device
+        images = self.arithmetic.input(batch.images_nchw, device)
+        labels = batch.labels_n.to(device, non_blocking=True)
+        total = torch.zeros((), device=device)
+        pieces = list(
+            zip(images.chunk(self.micro_split), labels.chunk(self.micro_split), strict=True)
+        )
+        for number, (some_images, some_labels) in enumerate(pieces):
+            exchanging = is_last and number == len(pieces) - 1
+            with self.ranks.exchanging(self.parallel, exchanging):
+                with self.arithmetic.autocast(device):
+                    logits = self.forward(some_images)
+                share = len(some_labels) / len(labels) / parts
+                loss = self.loss(logits.float(), some_labels) * share
+                loss.backward()  # type: ignore[no-untyped-call]
+            total += loss.detach()
+        return total
+
+
+Tensors = tuple[Tensor, ...] | list[Tensor]
+
+
+def _running_average(decay: float) -> Callable[[Tensors, Tensors, Tensor | int], None]:
+    """An exponential average that forgets its first values sooner than its last.
+
+    The decay rises to its value with the number of steps, as in TensorFlow's
+    `ExponentialMovingAverage`: else the first weights, made by chance, would stay in for long.
+    """
+
+    def update(averaged: Tensors, current: Tensors, steps: Tensor | int) -> None:
+        share = 1 - min(decay, (1 + int(steps)) / (10 + int(steps)))
+        if averaged[0].is_floating_point():
+            torch._foreach_lerp_(averaged, current, share)
+        else:  # counters
+            torch._foreach_copy_(averaged, current)
+
+    return update
 
 
 def validate(
-    network: nn.Module, loss: LossFunction, pack: Pack, config: TrainConfig, ranks: Ranks
+    network: nn.Module,
+    loss: LossFunction,
+    batches: Iterator[Batch],
+    ranks: Ranks,
+    arithmetic: Arithmetic,
 ) -> dict[str, float]:
-    """Loss, MAP@3, top-1 and top-3 on the validation drawings, all ranks taking their share."""
-    rows = pack.rows(Split.VALIDATION)[ranks.rank :: ranks.world_size]
-    totals = torch.zeros(5, dtype=torch.float64, device=ranks.device)
-    ranks.average_buffers(network)
+    """Loss, MAP@3, its mean over the classes, top-1 and top-3 of this rank's `batches` and those
+    of all others together.
+    """
     network.eval()
+    labels_seen, precisions, sums = [], [], torch.zeros(3, dtype=torch.float64)
     with torch.inference_mode():
-        for batch in drawn_rows(pack, rows, config.encoding, config.side_px, VALIDATION_BATCH):
-            logits = network(to_input(batch.images_nchw, ranks.device))
-            labels = batch.labels_n.to(ranks.device)
-            hits = hit_ranks(top_guesses(logits), labels)
-            totals += torch.stack(
-                [
-                    loss(logits, labels).double() * len(labels),
-                    average_precisions(hits).sum(),
-                    (hits == 0).sum().double(),
-                    (hits >= 0).sum().double(),
-                    torch.tensor(float(len(labels)), dtype=torch.float64, device=ranks.device),
-                ]
+        for batch in batches:
+            labels = batch.labels_n.to(ranks.device, non_blocking=True)
+            with arithmetic.autocast(ranks.device):
+                logits = network(arithmetic.input(batch.images_nchw, ranks.device)).float()
+            hits = hit_ranks(top_guesses(logits), labels).cpu()
+            labels_seen.append(batch.labels_n)
+            precisions.append(average_precisions(hits))
+            sums += torch.tensor(
+                [float(loss(logits, labels)) * len(labels), (hits == 0).sum(), (hits >= 0).sum()],
+                dtype=torch.float64,
             )
     network.train()
-    ranks.sum(totals)
-    mean_loss, map_at_3, top_1, top_3 = (totals[:4] / totals[4].clamp(min=1)).tolist()
-    return {"loss": mean_loss, "map_at_3": map_at_3, "top_1": top_1, "top_3": top_3}
+    return _means(labels_seen, precisions, sums, ranks)
+
+
+def _means(
+    labels: list[Tensor], precisions: list[Tensor], sums: Tensor, ranks: Ranks
+) -> dict[str, float]:
+    """The metrics of all ranks' drawings; each rank has its own share of them, or none."""
+    classes = int(ranks.largest(max((int(part.max()) for part in labels), default=0))) + 1
+    by_class = torch.zeros(2, classes, dtype=torch.float64)
+    for some_labels, some_precisions in zip(labels, precisions, strict=True):
+        by_class[0].index_add_(0, some_labels, some_precisions)
+        by_class[1].index_add_(0, some_labels, torch.ones_like(some_precisions))
+    totals = ranks.sum(torch.cat([by_class.flatten(), sums]).to(ranks.device)).cpu()
+    sums_by_class, counts = totals[: 2 * classes].view(2, classes)
+    drawings = counts.sum().clamp(min=1)
+    loss, first, three = (totals[2 * classes :] / drawings).tolist()
+    there = counts > 0
+    return {
+        "loss": loss,
+        "map_at_3": float(sums_by_class.sum() / drawings),
+        "map_at_3_class_mean": float((sums_by_class[there] / counts[there]).mean()),
+        "top_1": first,
+        "top_3": three,
+    }

@@ -1,0 +1,169 @@
+"""Commands on drawings and stores."""
+
+import json
+from pathlib import Path
+from typing import Annotated, Any
+
+import typer
+
+from quickdraw_core.commands.options import (
+    Classes,
+    ClassesFile,
+    Dask,
+    MaxRejected,
+    Rows,
+    Seed,
+    Set,
+    Sources,
+    StoreOption,
+    ingest_config_of,
+    words_of,
+)
+from quickdraw_core.commands.running import STOPPED, run
+from quickdraw_core.config import parse_assignments
+from quickdraw_core.console import errors, show_facts, show_lines, show_progress, show_table
+from quickdraw_core.errors import ConfigError, nearest
+from quickdraw_core.summaries import (
+    class_table,
+    describe_facts,
+    fetch_facts,
+    ingest_facts,
+    verify_facts,
+)
+
+
+def generate(
+    folder: Annotated[Path, typer.Argument(help="Folder to write <word>.csv files to.")],
+    classes: Annotated[int, typer.Option(min=1, help="Number of words.")] = 24,
+    rows: Annotated[int, typer.Option(min=1, help="Drawings a word.")] = 500,
+    seed: Seed = 0,
+) -> None:
+    """Draw doodles by program and write them as Kaggle CSVs."""
+    with show_progress():
+        paths = generate_csvs_into(folder, classes, rows, seed)
+    show_facts({"drawings": f"{len(paths) * rows:,} of {len(paths)} words in {folder}"})
+
+
+def fetch(
+    folder: Annotated[Path, typer.Argument(help="Folder to put <word>.ndjson or .bin into.")],
+    classes: Classes = None,
+    classes_file: ClassesFile = None,
+    file_format: Annotated[
+        str, typer.Option("--format", help="simplified, raw or binary.")
+    ] = "simplified",
+    base_url: Annotated[
+        str | None,
+        typer.Option(help="Address above simplified/, raw/ and binary/; default: Google's."),
+    ] = None,
+    parallel: Annotated[int, typer.Option(min=1, help="Connections at a time.")] = 4,
+    changes: Set = None,
+) -> None:
+    """Download Google's files, of the challenge's 340 classes unless some are named; the same
+    command again continues where it was.
+    """
+    from quickdraw_core.sources.fetch import FetchConfig
+    from quickdraw_core.sources.fetch import fetch as download
+
+    words = words_of(classes, classes_file)
+    values: dict[str, Any] = {"folder": folder, "format": file_format, "parallel": parallel}
+    values |= {"classes": words} if words is not None else {}
+    values |= {"base_url": base_url} if base_url else {}
+    config = FetchConfig.parse(values).updated(parse_assignments(changes or ()))
+    try:
+        with show_progress():
+            result = download(config)
+    except KeyboardInterrupt:
+        errors.print(STOPPED, soft_wrap=True)
+        raise
+    show_facts(fetch_facts(result))
+
+
+def ingest(
+    source: Sources,
+    store: StoreOption = Path("store"),
+    classes: Classes = None,
+    classes_file: ClassesFile = None,
+    rows: Rows = "all",
+    seed: Seed = 0,
+    max_rejected: MaxRejected = 0.01,
+    dask: Dask = "local",
+    fresh: Annotated[bool, typer.Option("--fresh", help="Make the store anew.")] = False,
+    changes: Set = None,
+) -> None:
+    """Read drawings into a store: Parquet per class, with a manifest."""
+    words = words_of(classes, classes_file)
+    config = ingest_config_of(source, store, words, rows, seed, max_rejected, dask, fresh, changes)
+    from quickdraw_core.ingest.run import check
+
+    check(config)
+    from flows.ingest import ingest as flow
+
+    show_facts(ingest_facts(run(lambda: flow(config))))
+
+
+def describe(
+    store: Annotated[Path, typer.Argument(help="Folder of the store.")],
+    classes: Annotated[int, typer.Option(min=0, help="Classes to list, by word.")] = 40,
+    as_json: Annotated[bool, typer.Option("--json", help="Print everything as JSON.")] = False,
+) -> None:
+    """Show what a store holds: classes, countries, strokes, points, splits."""
+    from quickdraw_core.store.describe import describe_store
+
+    if as_json:  # without a progress bar: what is printed is the JSON alone
+        typer.echo(json.dumps(describe_store(store).to_json(), ensure_ascii=False, indent=1))
+        return
+    with show_progress():
+        found = describe_store(store)
+    show_facts(describe_facts(found))
+    if classes:
+        show_table(*class_table(found, classes))
+
+
+def verify(store: Annotated[Path, typer.Argument(help="Folder of the store.")]) -> None:
+    """Read a whole store again; exit code 1 and a list where something is off."""
+    from quickdraw_core.store.verify import verify_store
+
+    with show_progress():
+        result = verify_store(store)
+    show_facts(verify_facts(result))
+    show_lines([f"problem: {problem}" for problem in result.problems])
+    if result.problems:
+        raise typer.Exit(1)
+
+
+def show(
+    store: Annotated[Path, typer.Argument(help="Folder of the store.")],
+    word: Annotated[str, typer.Option("--class", help="Word whose drawings are shown.")],
+    out: Annotated[
+        Path | None, typer.Option(help="PNG to write; default: <word>.png in this folder.")
+    ] = None,
+    split: Annotated[
+        str, typer.Option(help="Of which side: all, train, validation or test.")
+    ] = "all",
+    seed: Annotated[int, typer.Option(min=0, help="Another one shows other drawings.")] = 0,
+) -> None:
+    """Write 24 drawings of a class, 3 rows of 8, as a picture."""
+    from quickdraw_core.labels import underscored
+    from quickdraw_core.loading.show import write_grid
+    from quickdraw_core.store.holdout import Split
+    from quickdraw_core.store.pack import open_pack
+    from quickdraw_core.store.store import Store
+
+    sides: dict[str, Split | None] = {"all": None} | {s.name.lower(): s for s in Split}
+    if split not in sides:
+        raise ConfigError(f"unknown split {split!r}: {nearest(split, sides)}")
+    path = out or Path(f"{underscored(word)}.png")
+    with show_progress():
+        shown = write_grid(open_pack(Store.open(store)), word, path, sides[split], seed)
+    show_facts({"picture": f"{path} ({shown} drawings of {word})"})
+
+
+def generate_csvs_into(folder: Path, classes: int, rows: int, seed: int) -> list[Path]:
+    """Draws doodles of `classes` words into a folder of CSVs, with a progress bar."""
+    from quickdraw_core.progress import progress
+    from quickdraw_core.sources.doodles.generator import generate_csvs
+    from quickdraw_core.sources.doodles.programs import default_words
+
+    words = default_words(classes)
+    with progress("generate", len(words) * rows, "drawings") as bar:
+        return generate_csvs(folder, words, rows, seed, on_rows=bar.advance)

@@ -1,0 +1,108 @@
+"""Commands that run several stages."""
+
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, Any
+
+import typer
+
+from quickdraw_core.commands.data import generate_csvs_into
+from quickdraw_core.commands.models import show_evaluated
+from quickdraw_core.commands.options import (
+    Classes,
+    ClassesFile,
+    Dask,
+    MaxRejected,
+    Nproc,
+    PerClass,
+    RecipeOption,
+    Rows,
+    RunDir,
+    Seed,
+    Set,
+    Sources,
+    StoreOption,
+    Tracking,
+    ingest_config_of,
+    train_config_of,
+    words_of,
+)
+from quickdraw_core.commands.running import run
+from quickdraw_core.config import parse_assignments
+from quickdraw_core.console import show_facts, show_progress
+from quickdraw_core.errors import ConfigError
+from quickdraw_core.summaries import ingest_facts, train_facts
+
+if TYPE_CHECKING:
+    from quickdraw_core.ingest.config import IngestConfig
+    from quickdraw_core.training.config import TrainConfig
+
+
+def pipeline(
+    source: Sources,
+    store: StoreOption = Path("store"),
+    classes: Classes = None,
+    classes_file: ClassesFile = None,
+    rows: Rows = "all",
+    seed: Seed = 0,
+    max_rejected: MaxRejected = 0.01,
+    dask: Dask = "local",
+    recipe: RecipeOption = "laptop",
+    nproc: Nproc = None,
+    run_dir: RunDir = None,
+    per_class: PerClass = 100,
+    fresh: Annotated[bool, typer.Option("--fresh", help="Store and run anew.")] = False,
+    tracking_uri: Tracking = None,
+    changes: Set = None,
+) -> None:
+    """Ingest, train and evaluate. --set takes ingest.…, train.… and evaluate.… keys."""
+    by_stage = parse_assignments(changes or ())
+    unknown = set(by_stage) - {"ingest", "train", "evaluate"}
+    if unknown:
+        raise ConfigError(
+            f"--set {min(unknown)}=… names no stage; begin with ingest., train. or evaluate."
+        )
+    ingest_config = ingest_config_of(
+        source, store, words_of(classes, classes_file), rows, seed, max_rejected, dask, fresh, None
+    )
+    train_config = train_config_of(store, recipe, nproc, run_dir, fresh, tracking_uri, None)
+    _pipeline(
+        ingest_config.updated({"test_per_class": per_class} | by_stage.get("ingest", {})),
+        train_config.updated({"seed": seed} | by_stage.get("train", {})),
+        {"per_class": per_class} | by_stage.get("evaluate", {}),
+    )
+
+
+def demo(
+    folder: Annotated[Path, typer.Argument(help="Folder of the demo's data.")] = Path("demo"),
+    classes: Annotated[int, typer.Option(min=2, help="Number of words.")] = 24,
+    rows: Annotated[int, typer.Option(min=50, help="Drawings a word.")] = 500,
+    seed: Seed = 0,
+    nproc: Nproc = None,
+    tracking_uri: Tracking = None,
+) -> None:
+    """Generate doodles, then the whole pipeline on them: no data, network or GPU needed."""
+    source, store = folder / "csv", folder / "store"
+    with show_progress():
+        generate_csvs_into(source, classes, rows, seed)
+    ingest_config = ingest_config_of(
+        [str(source)], store, None, "all", seed, 0.0, "local", False, None
+    )
+    train_config = train_config_of(store, "demo", nproc, None, False, tracking_uri, None)
+    _pipeline(ingest_config, train_config.updated({"seed": seed}), {})
+
+
+def _pipeline(
+    ingest_config: "IngestConfig", train_config: "TrainConfig", evaluate_values: dict[str, Any]
+) -> None:
+    """Checks what can be checked, runs the flow, and says where everything is."""
+    from quickdraw_core.evaluation.config import EvaluateConfig
+    from quickdraw_core.ingest.run import check
+
+    evaluate_config = EvaluateConfig.parse(evaluate_values)
+    check(ingest_config)
+    from flows.pipeline import pipeline as flow
+
+    result = run(lambda: flow(ingest_config, train_config, evaluate_config))
+    show_facts(ingest_facts(result.ingest))
+    show_facts(train_facts(result.train))
+    show_evaluated(result.evaluate)

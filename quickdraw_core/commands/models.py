@@ -1,0 +1,143 @@
+"""Commands on models: training, looking into, judging and using one."""
+
+import json
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated
+
+import typer
+
+from quickdraw_core.commands.options import (
+    Nproc,
+    PerClass,
+    RecipeOption,
+    RunDir,
+    Set,
+    StoreOption,
+    Tracking,
+    train_config_of,
+)
+from quickdraw_core.commands.running import run
+from quickdraw_core.config import parse_assignments
+from quickdraw_core.console import show_facts, show_lines, show_progress, show_table
+from quickdraw_core.summaries import (
+    evaluate_facts,
+    inspect_facts,
+    submission_facts,
+    train_facts,
+)
+
+if TYPE_CHECKING:
+    from quickdraw_core.evaluation.evaluate import EvaluateResult
+
+
+def train(
+    store: StoreOption = Path("store"),
+    recipe: RecipeOption = "laptop",
+    nproc: Nproc = None,
+    run_dir: RunDir = None,
+    fresh: Annotated[bool, typer.Option("--fresh", help="Start the run over.")] = False,
+    tracking_uri: Tracking = None,
+    nnodes: Annotated[int, typer.Option(min=1, help="Hosts that train together.")] = 1,
+    node_rank: Annotated[int, typer.Option(min=0, help="Number of this host, from 0.")] = 0,
+    rendezvous: Annotated[
+        str | None, typer.Option(help="host:port of host 0, for several hosts.")
+    ] = None,
+    changes: Set = None,
+) -> None:
+    """Train on a store; the same command again continues where it was."""
+    config = train_config_of(store, recipe, nproc, run_dir, fresh, tracking_uri, changes)
+    if nnodes > 1 or node_rank or rendezvous:
+        hosts = {"nodes": nnodes, "node_rank": node_rank, "rendezvous": rendezvous}
+        config = config.updated({"hosts": hosts})
+    from quickdraw_core.training.launch import check
+
+    check(config)
+    from flows.train import train as flow
+
+    show_facts(train_facts(run(lambda: flow(config))))
+
+
+def losses(
+    plot: Annotated[
+        Path | None, typer.Option(help="PNG or SVG to draw loss against margin into.")
+    ] = None,
+) -> None:
+    """List the losses, and draw them against the margin."""
+    from quickdraw_core.evaluation.loss_figure import draw_loss_figure
+    from quickdraw_core.modeling.losses import list_losses
+
+    show_table(
+        ["loss", "label smoothing", "what it is"],
+        [[row.name, "yes" if row.smooths else "no", row.reason] for row in list_losses()],
+        numbers=False,
+    )
+    if plot is not None:
+        draw_loss_figure(plot)
+        show_facts({"figure": str(plot)})
+
+
+def inspect(
+    model: Annotated[str, typer.Argument(help="Checkpoint, run folder or MLflow run id.")],
+    tracking_uri: Tracking = None,
+    as_json: Annotated[bool, typer.Option("--json", help="Print everything as JSON.")] = False,
+) -> None:
+    """Show what a model is: config, step, metrics, classes, versions, digest of its weights."""
+    from quickdraw_core.evaluation.inspection import inspect_model
+    from quickdraw_core.evaluation.model import load_model
+
+    found = inspect_model(load_model(model, tracking_uri))
+    if as_json:
+        typer.echo(json.dumps(found, ensure_ascii=False, indent=1))
+    else:
+        show_facts(inspect_facts(found))
+
+
+def evaluate(
+    model: Annotated[str, typer.Argument(help="Checkpoint, run folder or MLflow run id.")],
+    store: StoreOption = Path("store"),
+    per_class: PerClass = 100,
+    report_dir: Annotated[
+        Path | None, typer.Option(help="Folder of the report; default: in the run's folder.")
+    ] = None,
+    tracking_uri: Tracking = None,
+    changes: Set = None,
+) -> None:
+    """Judge a model on the held-out drawings of a store."""
+    from quickdraw_core.evaluation.config import EvaluateConfig
+    from quickdraw_core.evaluation.evaluate import check
+
+    config = EvaluateConfig.parse(
+        {
+            "model": model,
+            "store": store,
+            "per_class": per_class,
+            "report_dir": report_dir,
+            "tracking_uri": tracking_uri,
+        }
+    ).updated(parse_assignments(changes or ()))
+    check(config)
+    from flows.evaluate import evaluate as flow
+
+    show_evaluated(run(lambda: flow(config)))
+
+
+def predict(
+    model: Annotated[str, typer.Argument(help="Checkpoint, run folder or MLflow run id.")],
+    test_csv: Annotated[Path, typer.Argument(help="Kaggle's test_simplified.csv.")],
+    out: Annotated[Path, typer.Option(help="File to write.")] = Path("submission.csv"),
+    tracking_uri: Tracking = None,
+) -> None:
+    """Write a Kaggle submission: key_id and three guesses a row."""
+    from quickdraw_core.evaluation.model import load_model
+    from quickdraw_core.evaluation.submission import write_submission
+
+    loaded = load_model(model, tracking_uri)
+    with show_progress():
+        result = write_submission(loaded, test_csv, out)
+    show_facts(submission_facts(result))
+
+
+def show_evaluated(result: "EvaluateResult") -> None:
+    """Prints the table of guesses and the scores."""
+    show_lines(result.guess_lines)
+    show_facts(evaluate_facts(result))

@@ -1,0 +1,102 @@
+"""The options that several commands share, and the configurations made of them."""
+
+from collections.abc import Iterable
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, Any
+
+import typer
+
+from quickdraw_core.config import parse_assignments
+from quickdraw_core.errors import ConfigError
+
+if TYPE_CHECKING:
+    from quickdraw_core.ingest.config import IngestConfig
+    from quickdraw_core.training.config import TrainConfig
+
+Sources = Annotated[
+    list[str],
+    typer.Argument(
+        help="Folders, globs, files or addresses (s3://, gs://, https://) of Kaggle's CSVs or "
+        "Google's ndjson or bin, one file a class."
+    ),
+]
+StoreOption = Annotated[Path, typer.Option("--store", help="Folder of the store.")]
+Classes = Annotated[
+    list[str] | None,
+    typer.Option("--classes", help="Words to use, with commas between; default: all."),
+]
+ClassesFile = Annotated[Path | None, typer.Option(help="Text file with words to use, one a line.")]
+Rows = Annotated[str, typer.Option(help="Rows a class: all, head:N or spread:WxR.")]
+Seed = Annotated[int, typer.Option(min=0, help="Seed of everything that is left to chance.")]
+Dask = Annotated[
+    str, typer.Option(help="local (threads), processes, or a scheduler: tcp://host:8786.")
+]
+MaxRejected = Annotated[
+    float, typer.Option(min=0, max=1, help="Share of a file's rows that may be unreadable.")
+]
+RecipeOption = Annotated[
+    str, typer.Option("--recipe", help="demo, laptop, laptop340, report or full.")
+]
+Nproc = Annotated[
+    int | None, typer.Option("--nproc", min=1, help="Training processes; default: 2.")
+]
+RunDir = Annotated[
+    Path | None, typer.Option(help="Folder of checkpoints and logs; default: runs/<name>.")
+]
+Set = Annotated[
+    list[str] | None, typer.Option("--set", metavar="KEY=VALUE", help="Change one value.")
+]
+Tracking = Annotated[
+    str | None,
+    typer.Option(help="MLflow's address, or none; default: MLFLOW_TRACKING_URI, else mlflow.db."),
+]
+PerClass = Annotated[int, typer.Option(min=1, help="Held-out drawings a class.")]
+
+
+def words_of(classes: list[str] | None, classes_file: Path | None) -> tuple[str, ...] | None:
+    """The words asked for in either way, or both; None where all are wanted."""
+    from quickdraw_core.labels import read_classes_file, spaced
+
+    if classes is None and classes_file is None:
+        return None
+    words = [spaced(word.strip()) for text in classes or () for word in text.split(",")]
+    if not all(words):
+        raise ConfigError("--classes holds an empty word; give words with commas between")
+    return (*words, *(read_classes_file(classes_file) if classes_file is not None else ()))
+
+
+def ingest_config_of(
+    source: list[str],
+    store: Path,
+    classes: tuple[str, ...] | None,
+    rows: str,
+    seed: int,
+    max_rejected: float,
+    dask: str,
+    fresh: bool,
+    changes: Iterable[str] | None,
+) -> "IngestConfig":
+    """The configuration that the options of `ingest` and `pipeline` make; `changes` come last."""
+    from quickdraw_core.ingest.config import IngestConfig
+
+    values = {"source": source, "store": store, "classes": classes, "rows": rows, "seed": seed}
+    values |= {"max_rejected": max_rejected, "dask": dask, "fresh": fresh}
+    config = IngestConfig.parse(values)
+    return config.updated(parse_assignments(changes or ()))
+
+
+def train_config_of(
+    store: Path,
+    recipe: str,
+    nproc: int | None,
+    run_dir: Path | None,
+    fresh: bool,
+    tracking_uri: str | None,
+    changes: Iterable[str] | None,
+) -> "TrainConfig":
+    """A recipe with the options of `train` and `pipeline` laid over it; `changes` come last."""
+    from quickdraw_core.recipes import find_recipe
+
+    values: dict[str, Any] = {"store": store, "run_dir": run_dir, "fresh": fresh}
+    values |= {"tracking_uri": tracking_uri} | ({"ranks": nproc} if nproc else {})
+    return find_recipe(recipe).updated(values).updated(parse_assignments(changes or ()))

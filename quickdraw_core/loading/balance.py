@@ -1,0 +1,112 @@
+"""Which drawing comes at a position of an epoch, with rare classes brought up if wanted.
+
+A pure function of (epoch, position), computed in O(1): no list of drawings is shuffled or kept,
+so order and resume are as exact with class balance as without.
+"""
+
+import numpy as np
+import numpy.typing as npt
+
+from quickdraw_core.compiled import compiled
+from quickdraw_core.drawing import Int64Array, UInt16Array
+from quickdraw_core.loading.hashing import extended
+from quickdraw_core.loading.order import checked_positions, permute, permuted, stream_key
+from quickdraw_core.store.holdout import UInt64Array
+
+_IN_CLASS = 0xBA1
+"""Sets the orders within a class apart from the order of an epoch."""
+
+
+def quotas(counts: Int64Array, class_balance: float) -> Int64Array:
+    """How often each class comes in an epoch as long as there are drawings: int64 [K].
+
+    counts: int64 [K], drawings of each class, 1 or more. A class's share is proportional to
+    `count ** (1 - class_balance)`; what rounding leaves goes to the largest remainders.
+    """
+    weights = counts.astype(np.float64) ** (1 - class_balance)
+    exact = counts.sum() * (weights / weights.sum())
+    found: Int64Array = np.floor(exact).astype(np.int64)
+    missing = int(counts.sum() - found.sum())
+    found[np.argsort(found - exact, kind="stable")[:missing]] += 1
+    return found
+
+
+class SampleOrder:
+    """The stream of drawings: n positions an epoch, n being the number of drawings.
+
+    class_balance 0: each drawing once an epoch. Above it, up to 1: classes come in the shares
+    of `quotas`. A class that comes more often than it has drawings shows each of them in an
+    epoch equally often, give or take one; one that comes less often goes on in the next epoch
+    where it stopped, so that over the epochs it too shows each of its drawings equally often.
+    """
+
+    def __init__(
+        self, rows: Int64Array, labels: UInt16Array, seed: int, class_balance: float
+    ) -> None:
+        """rows: int64 [n], the drawings; labels: uint16 [N], of the whole pack, by row."""
+        self.rows, self.seed = rows, seed
+        self._quotas: Int64Array | None = None
+        if class_balance == 0 or len(rows) == 0:
+            return
+        labels = labels[rows]
+        if (np.diff(labels.astype(np.int64)) < 0).any():
+            by_class = np.argsort(labels, kind="stable")
+            self.rows, labels = rows[by_class], labels[by_class]
+        present, first, counts = np.unique(labels, return_index=True, return_counts=True)
+        self._classes = present.astype(np.uint64)
+        self._first, self._counts = first.astype(np.int64), counts.astype(np.int64)
+        self._quotas = quotas(self._counts, class_balance)
+        self._ends = np.cumsum(self._quotas)
+
+    def __len__(self) -> int:
+        return len(self.rows)
+
+    def rows_at(self, epoch: int, positions: npt.ArrayLike) -> Int64Array:
+        """The drawings at `positions` (int [M], each 0..n-1) of an epoch: rows, int64 [M]."""
+        if self._quotas is None:
+            return self.rows[permute(positions, len(self.rows), self.seed, epoch)]
+        values = checked_positions(positions, len(self.rows))
+        found = np.empty(len(values), np.int64)
+        _balanced(
+            values,
+            np.uint64(len(self.rows)),
+            stream_key(self.seed, epoch),
+            stream_key(self.seed, _IN_CLASS),
+            np.uint64(epoch),
+            self._classes,
+            self._first,
+            self._counts,
+            self._quotas,
+            self._ends,
+            found,
+        )
+        return self.rows[found]
+
+
+@compiled()
+def _balanced(
+    values: UInt64Array,
+    n: np.uint64,
+    epoch_key: np.uint64,
+    class_key: np.uint64,
+    epoch: np.uint64,
+    classes: UInt64Array,
+    firsts: Int64Array,
+    counts: Int64Array,
+    quota: Int64Array,
+    ends: Int64Array,
+    found: Int64Array,
+) -> None:
+    for k in range(len(values)):
+        place = np.int64(permuted(values[k], n, epoch_key))
+        group = np.searchsorted(ends, place, side="right")
+        count, share = np.uint64(counts[group]), np.uint64(quota[group])
+        turn = np.uint64(place - ends[group] + quota[group])
+        key = extended(class_key, classes[group])
+        if share >= count:
+            # An epoch of its own, so that none comes twice more often than another.
+            key = extended(key, epoch)
+        else:
+            turn += epoch * share
+        key = extended(key, turn // count)
+        found[k] = firsts[group] + np.int64(permuted(turn % count, count, key))

@@ -1,0 +1,84 @@
+"""Which of a pack's drawings are trained on."""
+
+from itertools import pairwise
+
+import numpy as np
+from pydantic import Field
+
+from quickdraw_core.config import Config
+from quickdraw_core.drawing import Int64Array
+from quickdraw_core.errors import ConfigError, nearest
+from quickdraw_core.labels import LabelMap, spaced
+from quickdraw_core.store.holdout import Split
+from quickdraw_core.store.pack import Pack
+
+
+class SelectConfig(Config):
+    """Which drawings, and how often those of each class. The default: all, as they are."""
+
+    recognized_only: bool = Field(
+        False, description="only drawings that Google's game recognised when they were made"
+    )
+    classes: tuple[str, ...] | None = Field(
+        None, description="only these words, with spaces or underscores; none: all"
+    )
+    per_class: int | None = Field(
+        None, ge=1, description="drawings a class at most, a larger number holding the smaller"
+    )
+    class_balance: float = Field(
+        0, ge=0, le=1, description="0: classes as often as they are stored … 1: equally often"
+    )
+
+
+def find_label(label_map: LabelMap, word: str) -> int:
+    """The label of a word, underscores allowed. Raises `ConfigError` for an unknown one."""
+    label = label_map.index.get(word, label_map.index.get(spaced(word)))
+    if label is None:
+        raise ConfigError(f"unknown class {word!r}: {nearest(spaced(word), label_map.words)}")
+    return label
+
+
+def select_rows(pack: Pack, split: Split, select: SelectConfig) -> Int64Array:
+    """Rows of one side of the holdout that `select` lets through, ascending: int64 [n].
+
+    Raises `ConfigError` for an unknown word, and where nothing is left.
+    """
+    chosen = pack.splits == split
+    if select.recognized_only:
+        chosen &= pack.recognized == 1
+    if select.classes is not None:
+        wanted = np.zeros(len(pack.label_map), bool)
+        wanted[[find_label(pack.label_map, word) for word in select.classes]] = True
+        chosen &= wanted[pack.labels]
+    rows: Int64Array = np.flatnonzero(chosen)
+    if select.per_class is not None:
+        rows = _at_most(pack, rows, select.per_class)
+    if len(rows) == 0:
+        raise ConfigError(
+            f"no {split.name.lower()} drawing of {len(pack)} in the pack is left by "
+            f"{_described(select)}; ask for less"
+        )
+    return rows
+
+
+def _at_most(pack: Pack, rows: Int64Array, per_class: int) -> Int64Array:
+    """Of each class the rows with the `per_class` smallest hashes of the holdout rule."""
+    starts = np.searchsorted(pack.labels[rows], np.arange(len(pack.label_map) + 1))
+    kept = []
+    for start, end in pairwise(starts):
+        group = rows[start:end]
+        if len(group) > per_class:
+            hashes = pack.holdout.hashes(pack.key_ids[group])
+            group = np.sort(group[np.argsort(hashes, kind="stable")[:per_class]])
+        kept.append(group)
+    return np.concatenate(kept)
+
+
+def _described(select: SelectConfig) -> str:
+    """The options that leave drawings out, as they are set."""
+    options = {
+        "recognized_only": select.recognized_only,
+        "classes": select.classes and ",".join(select.classes),
+        "per_class": select.per_class,
+    }
+    return ", ".join(f"{name}={value}" for name, value in options.items() if value) or "the split"

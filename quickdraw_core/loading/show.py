@@ -1,0 +1,75 @@
+"""A look at the data: a grid of drawings of one class, as a PNG."""
+
+from pathlib import Path
+
+import numpy as np
+
+from quickdraw_core.drawing import Int64Array, UInt8Array
+from quickdraw_core.errors import ConfigError, InputError
+from quickdraw_core.files import opened_aside
+from quickdraw_core.loading.order import permute
+from quickdraw_core.loading.select import find_label
+from quickdraw_core.render.encodings import render
+from quickdraw_core.store.holdout import Split
+from quickdraw_core.store.pack import Pack
+
+ROWS, COLUMNS = 3, 8
+_SEPARATOR_PX, _SEPARATOR_GRAY = 1, 208
+_PADDING_PX = 6
+
+
+def write_grid(
+    pack: Pack,
+    word: str,
+    path: Path,
+    split: Split | None = None,
+    seed: int = 0,
+    side_px: int = 96,
+    line_width_px: float = 2.5,
+) -> int:
+    """Writes a PNG of 24 drawings of a word, 3 rows of 8: black on white, gray lines between.
+
+    split: of that side of the holdout alone; none: of all. seed: another one shows others;
+    which drawings it shows depends on nothing else. side_px: of one drawing's square.
+    Returns how many are shown, fewer than 24 where there are no more. Raises `ConfigError` for
+    an unknown word or one without drawings, `InputError` where the file cannot be written.
+    """
+    from PIL import Image
+
+    rows = _chosen(pack, word, split, seed)
+    drawings = pack.drawings.take(rows)
+    drawn_px = side_px - 2 * _PADDING_PX
+    ink = render(drawings, "gray", drawn_px, line_width_px=line_width_px)[:, 0]
+    tiles = 255 - np.pad(ink, ((0, 0), (_PADDING_PX, _PADDING_PX), (_PADDING_PX, _PADDING_PX)))
+    try:
+        with opened_aside(path, sync=False) as file:
+            Image.fromarray(_grid(tiles)).save(file, "png", optimize=True)
+    except OSError as error:
+        raise InputError(f"cannot write the picture {path}: {error}") from error
+    return len(rows)
+
+
+def _chosen(pack: Pack, word: str, split: Split | None, seed: int) -> Int64Array:
+    """Rows of up to 24 drawings of the class: int64 [n]."""
+    label = find_label(pack.label_map, word)
+    if split is not None:
+        rows = pack.rows(split, label)
+    else:
+        rows = np.arange(*np.searchsorted(pack.labels, [label, label + 1]))
+    if len(rows) == 0:
+        side = f"{split.name.lower()} " if split is not None else ""
+        raise ConfigError(f"the store holds no {side}drawing of {word!r}; choose another")
+    return rows[permute(np.arange(min(len(rows), ROWS * COLUMNS)), len(rows), seed, 0)]
+
+
+def _grid(tiles: UInt8Array) -> UInt8Array:
+    """Squares uint8 [n, S, S], n <= 24 → one picture; what is missing is left white."""
+    side = tiles.shape[1]
+    step = side + _SEPARATOR_PX
+    size = (ROWS * step + _SEPARATOR_PX, COLUMNS * step + _SEPARATOR_PX)
+    picture = np.full(size, _SEPARATOR_GRAY, np.uint8)
+    for place in range(ROWS * COLUMNS):
+        top, left = (_SEPARATOR_PX + step * k for k in divmod(place, COLUMNS))
+        tile = tiles[place] if place < len(tiles) else 255
+        picture[top : top + side, left : left + side] = tile
+    return picture

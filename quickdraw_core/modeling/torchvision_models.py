@@ -1,0 +1,78 @@
+"""Networks of torchvision for any number of channels and classes, and their small-image stems.
+
+The usual stems are made for pictures of 224 px: they keep one value of 16 pixels or more before
+the first block looks at anything. A small stem keeps more of a picture of up to 64 px:
+
+| network | usual stem | small stem |
+| --- | --- | --- |
+| resnet*, densenet121 | 7 × 7 stride 2, pooling | 3 × 3 stride 1, no pooling |
+| mobilenet_v3_small | 3 × 3 stride 2, then a block of stride 2 | both of stride 1 |
+| convnext_tiny | patches of 4 × 4 | patches of 2 × 2 |
+| vgg11 | 3 × 3, pooling; grid stretched to 7 × 7 | no pooling; grid left as it is |
+
+(vgg11 would otherwise repeat the 2 × 2 cells that are left of 64 px until they are 7 × 7, for a
+layer of 25,088 inputs and 4,096 outputs.)
+"""
+
+from typing import cast
+
+from torch import nn
+
+from quickdraw_core.modeling.layers import (
+    first_convolution,
+    redrawn_convolution,
+    redrawn_linear,
+    replace_layer,
+)
+
+VGG_GRID = 7
+"""Cells along a side that vgg11's classifier expects."""
+VGG_GRID_LAYER = "classifier.0"
+
+
+def torchvision_network(
+    name: str, channels: int, classes: int, side_px: int, small_stem: bool
+) -> nn.Module:
+    """A fresh network of torchvision: float [N, channels, S, S] → logits float [N, classes]."""
+    from torchvision.models import get_model
+
+    network: nn.Module = get_model(name, num_classes=classes)
+    if small_stem:
+        _shrink_stem(name, network, side_px)
+    first = first_convolution(network)
+    assert first is not None
+    layer_name, layer = first
+    if layer.in_channels != channels:
+        kernel, stride, padding = layer.kernel_size[0], layer.stride[0], int(layer.padding[0])
+        new = redrawn_convolution(layer, channels, kernel, stride, padding)
+        replace_layer(network, layer_name, new)
+    return network
+
+
+def _shrink_stem(name: str, network: nn.Module, side_px: int) -> None:
+    if name.startswith("resnet"):
+        _finer(network, "conv1", kernel=3, stride=1, padding=1)
+        network.set_submodule("maxpool", nn.Identity())
+    elif name == "densenet121":
+        _finer(network, "features.conv0", kernel=3, stride=1, padding=1)
+        network.set_submodule("features.pool0", nn.Identity())
+    elif name == "convnext_tiny":
+        _finer(network, "features.0.0", kernel=2, stride=2, padding=0)
+    elif name == "mobilenet_v3_small":
+        for layer in ("features.0.0", "features.1.block.0.0"):
+            cast(nn.Conv2d, network.get_submodule(layer)).stride = (1, 1)
+    elif name == "vgg11":
+        network.set_submodule("features.2", nn.Identity())
+        cells = min(side_px // 16, VGG_GRID)
+        network.set_submodule("avgpool", nn.AdaptiveAvgPool2d(cells))
+        dense = cast(nn.Linear, network.get_submodule(VGG_GRID_LAYER))
+        new = redrawn_linear(dense, dense.in_features * cells**2 // VGG_GRID**2)
+        replace_layer(network, VGG_GRID_LAYER, new)
+    else:
+        raise AssertionError(f"no small stem is known for {name}")
+
+
+def _finer(network: nn.Module, name: str, kernel: int, stride: int, padding: int) -> None:
+    layer = cast(nn.Conv2d, network.get_submodule(name))
+    new = redrawn_convolution(layer, layer.in_channels, kernel, stride, padding)
+    replace_layer(network, name, new)

@@ -1,0 +1,122 @@
+"""What the machine does while it trains: CPU, memory, disk, network and GPUs, in the journal.
+
+The names are those of MLflow's own monitors, whose tab "System metrics" in the UI shows all that
+begins with `system/`. Those monitors ask the server after every sample and end when it is away;
+this one only appends to the journal, and the training process need not load MLflow.
+"""
+
+import os
+import sys
+import threading
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from typing import Any, Protocol
+
+import psutil  # type: ignore[import-untyped]
+
+PREFIX = "system/"
+_MEGABYTE = 1e6
+
+
+class Writes(Protocol):
+    """A journal, or what stands in for it."""
+
+    def write(self, step: int, metrics: dict[str, float]) -> None:
+        """Appends the metrics of a step."""
+
+    def next_step(self, prefix: str) -> int:
+        """The step after the last of metrics with this prefix."""
+
+
+@contextmanager
+def system_metrics(journal: Writes, every_seconds: float = 10.0) -> Iterator[None]:
+    """Samples the machine as long as the block lasts, and once at its end.
+
+    Utilisation and traffic are those since the sample before. Steps count samples, and go on
+    where the journal's last attempt ended. Samples cost about a millisecond; a machine that
+    does not tell them is reported once and left alone.
+    """
+    ending = threading.Event()
+    thread = threading.Thread(
+        target=_run, args=(journal, every_seconds, ending), name="quickdraw-system", daemon=True
+    )
+    thread.start()
+    try:
+        yield
+    finally:
+        ending.set()
+        thread.join()
+
+
+def _run(journal: Writes, every_seconds: float, ending: threading.Event) -> None:
+    try:
+        sample = sampler()
+        step = journal.next_step(PREFIX)
+        while True:
+            ended = ending.wait(every_seconds)
+            journal.write(step, {PREFIX + name: value for name, value in sample().items()})
+            step += 1
+            if ended:
+                return
+    except Exception as error:  # noqa: BLE001 — a sensor never stops training
+        sys.stderr.write(f"no system metrics: {type(error).__name__}: {error}\n")
+
+
+def sampler() -> Callable[[], dict[str, float]]:
+    """A function that gives the machine's state; network traffic counts from now on."""
+    process, gpus = psutil.Process(), _gpus()
+    psutil.cpu_percent()  # the first call only sets the beginning
+    network = psutil.net_io_counters()
+
+    def sample() -> dict[str, float]:
+        memory, disk = psutil.virtual_memory(), psutil.disk_usage(os.sep)
+        traffic = psutil.net_io_counters()
+        values = {
+            "cpu_utilization_percentage": psutil.cpu_percent(),
+            "system_memory_usage_megabytes": memory.used / _MEGABYTE,
+            "system_memory_usage_percentage": memory.used / memory.total * 100,
+            "disk_usage_percentage": disk.percent,
+            "disk_usage_megabytes": disk.used / _MEGABYTE,
+            "disk_available_megabytes": disk.free / _MEGABYTE,
+            "network_receive_megabytes": (traffic.bytes_recv - network.bytes_recv) / _MEGABYTE,
+            "network_transmit_megabytes": (traffic.bytes_sent - network.bytes_sent) / _MEGABYTE,
+            "process_resident_megabytes": process.memory_info().rss / _MEGABYTE,
+        }
+        for number, gpu in enumerate(gpus):
+            values |= {f"gpu_{number}_{name}": value for name, value in gpu().items()}
+        return {name: round(value, 3) for name, value in values.items()}
+
+    return sample
+
+
+def _gpus() -> list[Callable[[], dict[str, float]]]:
+    """A reader for each NVIDIA GPU; none without `nvidia-ml-py`."""
+    try:
+        import pynvml  # type: ignore[import-not-found]
+    except ImportError:
+        return []
+    try:
+        pynvml.nvmlInit()
+        count = pynvml.nvmlDeviceGetCount()
+        return [_gpu(pynvml, pynvml.nvmlDeviceGetHandleByIndex(i)) for i in range(count)]
+    except pynvml.NVMLError:
+        return []
+
+
+def _gpu(pynvml: Any, handle: Any) -> Callable[[], dict[str, float]]:
+    def read() -> dict[str, float]:
+        memory = pynvml.nvmlDeviceGetMemoryInfo(handle)
+        values = {
+            "memory_usage_megabytes": memory.used / _MEGABYTE,
+            "memory_usage_percentage": memory.used / memory.total * 100,
+        }
+        try:  # not every card tells these
+            values["utilization_percentage"] = pynvml.nvmlDeviceGetUtilizationRates(handle).gpu
+            values["power_usage_watts"] = pynvml.nvmlDeviceGetPowerUsage(handle) / 1000
+            limit = pynvml.nvmlDeviceGetEnforcedPowerLimit(handle) / 1000
+            values["power_usage_percentage"] = values["power_usage_watts"] / limit * 100
+        except pynvml.NVMLError:
+            pass
+        return values
+
+    return read

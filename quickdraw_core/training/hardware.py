@@ -1,0 +1,76 @@
+"""What the switches of the configuration mean on the hardware at hand."""
+
+import shutil
+from dataclasses import dataclass
+
+import torch
+from torch import Tensor, nn
+
+from quickdraw_core.errors import ConfigError
+from quickdraw_core.training.config import TrainConfig
+
+_COMPILERS = ("c++", "g++", "clang++", "cl")
+
+
+@dataclass(frozen=True)
+class Arithmetic:
+    """How a network is computed on a device: decided once, for all ranks alike."""
+
+    bf16: bool
+    channels_last: bool
+    compiled: bool
+
+    def input(self, images: Tensor, device: torch.device) -> Tensor:
+        """uint8 [N, C, S, S] → float32 0..1 on the device, in the network's memory layout."""
+        layout = torch.channels_last if self.channels_last else torch.contiguous_format
+        moved = images.to(device, non_blocking=True)
+        return moved.float().div_(255).contiguous(memory_format=layout)
+
+    def place(self, network: nn.Module, device: torch.device) -> None:
+        """Moves a network to the device, in the layout of its input."""
+        layout = torch.channels_last if self.channels_last else torch.preserve_format
+        network.to(device=device, memory_format=layout)  # type: ignore[call-overload]
+
+    def autocast(self, device: torch.device) -> torch.autocast:
+        """A block whose matrix products and convolutions are computed in bf16, if they are."""
+        return torch.autocast(device.type, torch.bfloat16, enabled=self.bf16)
+
+
+def choose_device(wanted: str, ranks: int) -> str:
+    """`cuda` or `cpu`: what `auto` means for so many ranks on this host."""
+    if wanted != "auto":
+        return wanted
+    return "cuda" if torch.cuda.device_count() >= ranks else "cpu"
+
+
+def choose_arithmetic(config: TrainConfig, device: str) -> Arithmetic:
+    """What `auto` means on `cpu` or `cuda`.
+
+    bf16 where the hardware multiplies in it: on GPUs since Ampere, on CPUs with AMX. A CPU that
+    has bf16 instructions but no AMX takes twice the time of float32 (measured, AVX-512 BF16).
+    `torch.compile` on GPUs: on a CPU its minute of compiling is not earned back in a short run.
+    """
+    if device == "cuda":
+        has_bf16 = torch.cuda.is_bf16_supported(including_emulation=False)
+    else:
+        has_bf16 = torch.cpu._is_amx_tile_supported()
+    return Arithmetic(
+        bf16={"auto": has_bf16, "bf16": True, "fp32": False}[config.precision],
+        channels_last=config.channels_last is not False,
+        compiled=device == "cuda" if config.compile is None else config.compile,
+    )
+
+
+def check_hardware(config: TrainConfig) -> None:
+    """Refuses what this host cannot do. Raises `ConfigError`."""
+    device = choose_device(config.device, config.ranks)
+    if device == "cuda" and torch.cuda.device_count() < config.ranks:
+        raise ConfigError(
+            f"{config.ranks} ranks on cuda, but this host has {torch.cuda.device_count()} GPUs; "
+            "give a smaller --nproc or --set device=cpu"
+        )
+    if choose_arithmetic(config, device).compiled and not any(map(shutil.which, _COMPILERS)):
+        raise ConfigError(
+            "torch.compile needs a C++ compiler and finds none here; install one, or give "
+            "--set compile=false"
+        )

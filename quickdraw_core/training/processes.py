@@ -1,0 +1,165 @@
+"""The ranks as processes: torch's launcher as a sub-process, followed to its end.
+
+The launcher's own restarts stay off: with gloo they hang.
+"""
+
+import json
+import os
+import re
+import shutil
+import signal
+import subprocess
+import sys
+import time
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import BinaryIO
+
+from quickdraw_core.errors import OutOfMemoryError, TrainingError
+from quickdraw_core.progress import Bar, progress
+from quickdraw_core.tracking.journal import JOURNAL_NAME, follow
+from quickdraw_core.training.config import TrainConfig
+from quickdraw_core.training.distributed import die_with_parent
+from quickdraw_core.training.plan import Plan
+from quickdraw_core.training.run_folder import RunFolder
+
+ERRORS_NAME = "errors"
+_POLL_SECONDS = 0.2
+_GRACE_SECONDS = 30
+_ERROR_LINE = re.compile(r"\w+(\.\w+)*(Error|Exception)\b.*")
+_OUT_OF_MEMORY = ("out of memory", "can't allocate memory", "not enough memory")
+"""What torch's CUDA and CPU allocators say."""
+
+
+def run_ranks(run: RunFolder, plan: Plan, start: int) -> None:
+    """Starts this host's ranks, shows their progress from the journal, and waits for their end.
+
+    Raises `OutOfMemoryError` where a rank's memory did not suffice, `TrainingError` for the rest.
+    """
+    journal, log_path = run.path / JOURNAL_NAME, run.path / "log.txt"
+    seen = journal.stat().st_size if journal.exists() else 0
+    errors = run.path / ERRORS_NAME / f"node-{run.config.hosts.node_rank}"
+    shutil.rmtree(errors, ignore_errors=True)  # of an attempt before this one
+    begun_ns = time.time_ns()
+    logged = log_path.stat().st_size if log_path.exists() else 0
+    images = (plan.steps - start) * run.config.global_batch_size
+    with (
+        log_path.open("ab") as log,
+        progress("train", images, "images") as bar,
+        _process(_command(run, errors, start), environment_of(run.config), log) as process,
+    ):
+        bar.note(f"starting {run.config.ranks} processes")
+        done = start
+        while True:
+            code = process.poll()
+            records, seen = follow(journal, seen)
+            done = _show(records, bar, done, run.config.global_batch_size)
+            if code is not None:
+                break
+            time.sleep(_POLL_SECONDS)
+    if code:
+        found = _first_error(run.path / ERRORS_NAME, begun_ns) or _last_words(log_path, logged)
+        memory = any(words in found.lower() for words in _OUT_OF_MEMORY)
+        kind = OutOfMemoryError if memory else TrainingError
+        raise kind(f"training failed: {found}; see {log.name}")
+
+
+def _command(run: RunFolder, errors: Path, start: int) -> list[str]:
+    """torch's launcher, for one host or as one of several."""
+    config, hosts = run.config, run.config.hosts
+    command = [sys.executable, "-m", "torch.distributed.run"]
+    if hosts.nodes == 1:
+        command += ["--standalone"]
+    else:
+        command += ["--nnodes", str(hosts.nodes), "--node-rank", str(hosts.node_rank)]
+        command += ["--rdzv-backend", "c10d", "--rdzv-endpoint", str(hosts.rendezvous)]
+        # Another one for each attempt: nobody meets what is left of the last one.
+        command += ["--rdzv-id", f"{run.key}-{start}-{run.micro_split}"]
+    command += ["--nproc-per-node", str(config.ranks), "--max-restarts", "0"]
+    command += ["--log-dir", str(errors)]
+    program = ["-m", "quickdraw_core.training.rank", str(run.path), str(config.store)]
+    return command + program
+
+
+@contextmanager
+def _process(
+    command: list[str], environment: dict[str, str], log: BinaryIO
+) -> Iterator[subprocess.Popen[bytes]]:
+    """A sub-process that never outlives the block, nor (on Linux) this process."""
+    process = subprocess.Popen(
+        command,
+        env=environment,
+        stdin=subprocess.DEVNULL,
+        stdout=log,
+        stderr=subprocess.STDOUT,
+        preexec_fn=die_with_parent,
+    )
+    try:
+        yield process
+    finally:
+        if process.poll() is None:
+            process.send_signal(signal.SIGTERM)
+            try:
+                process.wait(_GRACE_SECONDS)
+            except subprocess.TimeoutExpired:
+                process.kill()
+                process.wait()
+
+
+def environment_of(config: TrainConfig) -> dict[str, str]:
+    """The ranks' environment: cores shared out, and the loopback for gloo on one host."""
+    threads = max(1, (os.cpu_count() or 1) // config.ranks)
+    environment = dict(os.environ)
+    environment.setdefault("OMP_NUM_THREADS", str(threads))
+    # glibc gives the large tensors of a step back to the kernel and faults their pages in
+    # again at the next one: a fifth of the time on a CPU. (Other allocators ignore these.)
+    environment.setdefault("MALLOC_MMAP_THRESHOLD_", str(1 << 30))
+    environment.setdefault("MALLOC_TRIM_THRESHOLD_", str(1 << 30))
+    if sys.platform.startswith("linux") and config.hosts.nodes == 1:
+        environment.setdefault("GLOO_SOCKET_IFNAME", "lo")
+    return environment
+
+
+def _show(records: list[dict[str, object]], bar: Bar, done: int, images_a_step: int) -> int:
+    """Advances the bar by the steps that the records tell of; returns the steps done."""
+    for record in records:
+        metrics = record.get("metrics")
+        if not isinstance(metrics, dict):
+            continue
+        step = int(str(record["step"]))
+        if "train/loss" in metrics:
+            bar.advance((step - done) * images_a_step)
+            done = step
+        if "validation/map_at_3" in metrics:
+            bar.note(f"validation MAP@3 {metrics['validation/map_at_3']:.4f}")
+    return done
+
+
+def _first_error(errors: Path, begun_ns: int) -> str | None:
+    """The first error of all ranks and hosts by time: the others only report that a peer is gone.
+
+    By the time that the file was written: what torch notes in it is in whole seconds.
+    """
+    found = []
+    for path in errors.glob("**/error.json"):
+        try:
+            written_ns = path.stat().st_mtime_ns
+            message = str(json.loads(path.read_text())["message"]["message"])
+        except (OSError, ValueError, KeyError, TypeError):
+            continue
+        if written_ns >= begun_ns:  # not of an attempt before this one, on another host
+            found.append((written_ns, path.parent.name, message))
+    if not found:
+        return None
+    _, rank, text = min(found)
+    return f"rank {rank}: {text}"
+
+
+def _last_words(log: Path, start: int) -> str:
+    """What the log holds of an error that came before the ranks could note one."""
+    with log.open("rb") as file:
+        file.seek(start)
+        lines = file.read().decode(errors="replace").splitlines()
+    words = [line for line in lines if _ERROR_LINE.match(line) and "ChildFailedError" not in line]
+    return words[0] if words else "the processes ended without saying why (killed, for one)"

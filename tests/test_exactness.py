@@ -1,0 +1,186 @@
+"""Exactness: a run that is killed comes to the numbers of one that is not, bit for bit."""
+
+import json
+import os
+import random
+import signal
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import pytest
+import torch
+from processes import TRAIN, launcher_process, rank_processes
+
+from quickdraw_core.store.store import Store
+from quickdraw_core.training.checkpoint import Checkpoint, find_checkpoint, load_checkpoint
+from quickdraw_core.training.config import TrainConfig
+from quickdraw_core.training.launch import train
+
+pytestmark = pytest.mark.skipif(
+    not sys.platform.startswith("linux"), reason="finds processes in Linux's /proc"
+)
+
+VICTIMS = ("one rank", "all ranks", "launcher", "command")
+
+
+def config_of(store: Store, run_dir: Path, **changes: object) -> TrainConfig:
+    """A run of many small steps, with all that has a state of its own: dropout, augmentation,
+    batch norm, momentum, running average, class balance.
+    """
+    values: dict[str, object] = {
+        "store": store.path,
+        "run_dir": run_dir,
+        "tracking_uri": "none",
+        "epochs": 4,
+        "side_px": 24,
+        "global_batch_size": 32,
+        "micro_batch_size": 8,
+        "optimizer": "adamw",
+        "learning_rate": 0.002,
+        "ema_decay": 0.95,
+        "clip_norm": 1.0,
+        "augment": {"stroke_drop_share": 0.1, "point_noise": 2},
+        "select": {"class_balance": 0.5},
+        "log_every_steps": 1,
+        "validate_every_steps": 9,
+        "save_every_steps": 3,
+        "record_samples": True,
+        "loader_threads": 2,
+    }
+    return TrainConfig.parse(values | changes)
+
+
+def curve_of(run_dir: Path) -> dict[tuple[int, str], float]:
+    """Loss and validation by (step, name); a point that stands twice is an error."""
+    curve: dict[tuple[int, str], float] = {}
+    for line in (run_dir / "journal.jsonl").read_text().splitlines():
+        record = json.loads(line)
+        for key, value in record.get("metrics", {}).items():
+            if key == "train/loss" or key.startswith("validation/"):
+                assert (record["step"], key) not in curve
+                curve[record["step"], key] = value
+    return curve
+
+
+def samples_of(run_dir: Path) -> dict[tuple[int, int], list[int]]:
+    """key_ids by (step, micro-batch); a step that was computed twice saw the same both times."""
+    seen: dict[tuple[int, int], list[int]] = {}
+    for path in (run_dir / "samples").glob("rank-*.jsonl"):
+        for line in path.read_text().splitlines():
+            try:
+                record = json.loads(line)
+            except ValueError:  # cut off by a kill, or the empty line after it
+                continue
+            place = (record["step"], record["micro_batch"])
+            assert seen.setdefault(place, record["key_ids"]) == record["key_ids"]
+    return seen
+
+
+def last_of(run_dir: Path) -> Checkpoint:
+    path = find_checkpoint(run_dir, "last")
+    assert path is not None
+    return load_checkpoint(path)
+
+
+def assert_same_run(one: Path, other: Path) -> None:
+    assert curve_of(one) == curve_of(other)
+    assert samples_of(one) == samples_of(other)
+    first, second = last_of(one), last_of(other)
+    assert (first.step, first.metrics, first.best) == (second.step, second.metrics, second.best)
+    assert first.weights_sha256 == second.weights_sha256
+    assert first.model.keys() == second.model.keys()
+    assert all(torch.equal(value, second.model[key]) for key, value in first.model.items())
+
+
+@pytest.fixture(scope="module")
+def whole(store: Store, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A run that nothing disturbs."""
+    run_dir = tmp_path_factory.mktemp("whole")
+    train(config_of(store, run_dir))
+    return run_dir
+
+
+def steps_of(run_dir: Path) -> int:
+    """Steps that a run has written down so far."""
+    path = run_dir / "journal.jsonl"
+    return path.read_bytes().count(b'"train/loss"') if path.exists() else 0
+
+
+def kill_at(run_dir: Path, config: TrainConfig, step: int, victim: str) -> bool:
+    """Starts the command, kills `victim` when `step` more steps are done; False: it was done."""
+    goal = steps_of(run_dir) + step
+    command = [sys.executable, "-c", TRAIN, config.model_dump_json()]
+    with subprocess.Popen(command, stderr=subprocess.DEVNULL) as process:
+        deadline = time.monotonic() + 120
+        while steps_of(run_dir) < goal and process.poll() is None:
+            assert time.monotonic() < deadline
+            time.sleep(0.002)
+        ranks, launcher = rank_processes(run_dir), launcher_process(run_dir)
+        pids = {
+            "one rank": ranks[-1:],
+            "all ranks": ranks,
+            "launcher": [launcher] if launcher else [],
+            "command": [process.pid],
+        }[victim]
+        for pid in pids if process.poll() is None else []:
+            try:
+                os.kill(pid, signal.SIGKILL)
+            except ProcessLookupError:
+                continue
+        code = process.wait(120)
+    deadline = time.monotonic() + 30
+    while rank_processes(run_dir):  # none outlives launcher or command
+        assert time.monotonic() < deadline
+        time.sleep(0.02)
+    return code != 0
+
+
+def test_a_run_killed_once_comes_to_the_same_bit_for_bit(
+    whole: Path, store: Store, tmp_path: Path
+) -> None:
+    config = config_of(store, tmp_path)
+    assert kill_at(tmp_path, config, 10, "all ranks")
+    result = train(config)
+    assert result.resumed_from >= 9
+    assert_same_run(tmp_path, whole)
+
+
+@pytest.mark.soak
+@pytest.mark.timeout(1800)
+@pytest.mark.parametrize("seed", [1, 2, 3])
+def test_a_run_killed_at_random_moments_comes_to_the_same_bit_for_bit(
+    whole: Path, store: Store, tmp_path: Path, seed: int
+) -> None:
+    rng = random.Random(seed)
+    config = config_of(store, tmp_path)
+    kills = 0
+    # Each attempt is killed a few steps further on than a save comes, so that the run gets on.
+    while last_step(tmp_path) < last_of(whole).step - 8:
+        victim = VICTIMS[kills % len(VICTIMS)] if kills < 4 else rng.choice(VICTIMS)
+        kills += kill_at(tmp_path, config, rng.randint(3, 7), victim)
+    train(config)
+    assert kills >= 5
+    assert_same_run(tmp_path, whole)
+
+
+def last_step(run_dir: Path) -> int:
+    path = find_checkpoint(run_dir, "last")
+    return load_checkpoint(path).step if path else 0
+
+
+def test_any_number_of_ranks_sees_the_same_samples_and_the_same_loss(
+    store: Store, tmp_path: Path
+) -> None:
+    steady = {"optimizer": "sgd", "learning_rate": 0.001, "epochs": 1, "ema_decay": None}
+    for ranks in (1, 2, 4):
+        train(config_of(store, tmp_path / str(ranks), ranks=ranks, **steady))
+    alone = samples_of(tmp_path / "1")
+    steps = last_of(tmp_path / "1").step
+    assert set(alone) == {(step, part) for step in range(steps) for part in range(4)}
+    losses = {key: v for key, v in curve_of(tmp_path / "1").items() if key[1] == "train/loss"}
+    for ranks in ("2", "4"):
+        assert samples_of(tmp_path / ranks) == alone
+        found = curve_of(tmp_path / ranks)
+        assert {key: found[key] for key in losses} == pytest.approx(losses, rel=1e-4)

@@ -1,0 +1,163 @@
+from itertools import pairwise
+
+import numpy as np
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from quickdraw_core.errors import ConfigError
+from quickdraw_core.loading.balance import SampleOrder, quotas
+from quickdraw_core.loading.order import permute
+from quickdraw_core.loading.select import SelectConfig, select_rows
+from quickdraw_core.store.holdout import Split
+from quickdraw_core.store.pack import Pack
+
+counts_of_classes = st.lists(st.integers(1, 60), min_size=1, max_size=8)
+
+
+def order_of(counts: list[int], balance: float, seed: int = 0) -> tuple[SampleOrder, np.ndarray]:
+    """The order of drawings 0..n-1 that stand by class, and their labels."""
+    labels = np.repeat(np.arange(len(counts)) * 3, counts).astype(np.uint16)
+    return SampleOrder(np.arange(len(labels)), labels, seed, balance), labels
+
+
+@given(counts_of_classes, st.floats(0, 1))
+def test_quotas_fill_the_epoch_in_the_wanted_shares(counts: list[int], balance: float) -> None:
+    found = quotas(np.array(counts), balance)
+    weights = np.array(counts, float) ** (1 - balance)
+    exact = sum(counts) * weights / weights.sum()
+    assert found.sum() == sum(counts)
+    assert np.abs(found - exact).max() < 1
+    assert found.min() >= 1
+
+
+def test_quotas_at_both_ends() -> None:
+    counts = np.array([10, 1, 100, 9])
+    assert quotas(counts, 0).tolist() == counts.tolist()
+    assert quotas(counts, 1).tolist() == [30, 30, 30, 30]
+
+
+@settings(deadline=None)
+@given(counts_of_classes, st.integers(0, 5), st.integers(0, 5))
+def test_without_balance_the_order_is_the_plain_permutation(
+    counts: list[int], seed: int, epoch: int
+) -> None:
+    order, labels = order_of(counts, 0, seed)
+    positions = np.arange(len(labels))
+    expected = permute(positions, len(labels), seed, epoch)
+    np.testing.assert_array_equal(order.rows_at(epoch, positions), expected)
+
+
+@settings(deadline=None)
+@given(counts_of_classes, st.floats(0.01, 1), st.integers(0, 5))
+def test_an_epoch_holds_each_class_by_its_quota_and_each_drawing_equally_often(
+    counts: list[int], balance: float, epoch: int
+) -> None:
+    order, labels = order_of(counts, balance)
+    rows = order.rows_at(epoch, np.arange(len(labels)))
+    wanted = quotas(np.array(counts), balance)
+    start = 0
+    for count, quota in zip(counts, wanted, strict=True):
+        times = np.bincount(rows, minlength=len(labels))[start : start + count]
+        assert times.sum() == quota
+        if quota >= count:
+            assert times.min() == quota // count
+            assert times.max() == -(-quota // count)
+        start += count
+
+
+def test_over_the_epochs_a_rarer_class_shows_all_its_drawings_equally_often() -> None:
+    order, _ = order_of([90, 5, 5], 1)
+    positions = np.arange(100)
+    for epochs in (3, 6, 27):  # 33 or 34 of the 90 an epoch
+        rows = np.concatenate([order.rows_at(epoch, positions) for epoch in range(epochs)])
+        times = np.bincount(rows[rows < 90], minlength=90)
+        assert times.max() - times.min() <= 1
+
+
+@settings(deadline=None)
+@given(counts_of_classes, st.floats(0, 1), st.data())
+def test_a_position_is_computed_alone(
+    counts: list[int], balance: float, data: st.DataObject
+) -> None:
+    order, labels = order_of(counts, balance)
+    place = st.integers(0, len(labels) - 1)
+    positions = data.draw(st.lists(place, min_size=1, max_size=9))
+    together = order.rows_at(3, positions).tolist()
+    assert together == [int(order.rows_at(3, [p])[0]) for p in positions]
+
+
+def test_balanced_orders_differ_by_epoch_and_seed_and_mix_the_classes() -> None:
+    order, labels = order_of([400, 40, 4], 1)
+    positions = np.arange(444)
+    rows = order.rows_at(0, positions)
+    for other in (
+        order.rows_at(1, positions),
+        order_of([400, 40, 4], 1, 1)[0].rows_at(0, positions),
+    ):
+        assert (rows == other).mean() < 0.2
+    halves = [np.bincount(labels[half], minlength=7)[[0, 3, 6]] for half in np.split(rows, 2)]
+    assert np.abs(halves[0] - halves[1]).max() < 60  # 74 each at best; 148 and 0 unmixed
+
+
+def test_rows_that_do_not_stand_by_class_are_balanced_too() -> None:
+    labels = np.array([1, 0, 0, 0, 1, 0, 0, 0, 0, 0], np.uint16)
+    order = SampleOrder(np.array([9, 0, 3, 4, 8]), labels, 0, 1)
+    rows = order.rows_at(0, np.arange(5))
+    assert sorted(np.bincount(labels[rows]).tolist()) == [2, 3]
+    assert set(rows.tolist()) <= {9, 0, 3, 4, 8}
+
+
+def test_a_position_outside_is_refused() -> None:
+    with pytest.raises(ValueError, match="position 5 of 5 samples"):
+        order_of([3, 2], 1)[0].rows_at(0, [5])
+
+
+def test_the_default_selects_the_whole_split(pack: Pack) -> None:
+    for split in Split:
+        rows = select_rows(pack, split, SelectConfig())
+        np.testing.assert_array_equal(rows, pack.rows(split))
+        assert rows.dtype == np.int64
+
+
+def test_words_are_taken_with_spaces_or_underscores(pack: Pack) -> None:
+    chosen = [
+        select_rows(pack, Split.TRAIN, SelectConfig(classes=words))
+        for words in (("sun", "ice cream"), ("ice_cream", "sun"))
+    ]
+    np.testing.assert_array_equal(*chosen)
+    labels = {pack.label_map.index["sun"], pack.label_map.index["ice cream"]}
+    assert set(pack.labels[chosen[0]].tolist()) == labels
+
+
+def test_an_unknown_word_is_refused_with_the_nearest(pack: Pack) -> None:
+    with pytest.raises(ConfigError, match="unknown class 'evelope': did you mean 'envelope'"):
+        select_rows(pack, Split.TRAIN, SelectConfig(classes=("sun", "evelope")))
+
+
+def test_recognised_ones_alone(pack: Pack) -> None:
+    rows = select_rows(pack, Split.TRAIN, SelectConfig(recognized_only=True))
+    assert 0 < len(rows) < len(pack.rows(Split.TRAIN))
+    assert (pack.recognized[rows] == 1).all()
+
+
+def test_a_larger_number_a_class_contains_the_smaller(pack: Pack) -> None:
+    sets = [
+        set(select_rows(pack, Split.TRAIN, SelectConfig(per_class=n)).tolist())
+        for n in (1, 10, 40, 10**6)
+    ]
+    for smaller, larger in pairwise(sets):
+        assert smaller < larger
+    assert np.bincount(pack.labels[sorted(sets[1])]).tolist() == [10] * 4
+    assert sets[-1] == set(pack.rows(Split.TRAIN).tolist())
+    chosen, hashes = sorted(sets[1]), pack.holdout.hashes(pack.key_ids)
+    for label in range(4):
+        inside = [row for row in chosen if pack.labels[row] == label]
+        outside = set(pack.rows(Split.TRAIN, label).tolist()) - set(inside)
+        assert max(hashes[inside]) < min(hashes[sorted(outside)])
+
+
+def test_a_selection_that_leaves_nothing_is_refused(pack: Pack) -> None:
+    none_known = Pack(**{**vars(pack), "recognized": np.full(len(pack), 2, np.uint8)})
+    with pytest.raises(ConfigError, match=r"no train drawing .* recognized_only=True"):
+        select_rows(none_known, Split.TRAIN, SelectConfig(recognized_only=True))

@@ -1,0 +1,277 @@
+"""Every row of MODELS: what goes in, what comes out, that it learns, where its weights begin."""
+
+import subprocess
+import sys
+from collections.abc import Iterator
+
+import pytest
+import torch
+from torch import Tensor, nn
+from torch.nn import functional
+
+from quickdraw_core.errors import ConfigError
+from quickdraw_core.modeling.layers import redrawn_convolution
+from quickdraw_core.modeling.models import MODELS, build_model, check_model
+from quickdraw_core.modeling.stroke_transformer import StrokeTransformer
+
+CHANNELS = [(name, channels) for name, row in MODELS.items() for channels in row.channels]
+# To draw vgg11's 130 M weights takes seconds; its three channels are tried with the sides.
+DRAWN = [row for row in CHANNELS if row != ("vgg11", 3)]
+STEMS = [name for name, row in MODELS.items() if row.imagenet]
+LARGE = ("vgg11", "resnet34", "densenet121", "convnext_tiny")
+RATES = {"vgg11": 1e-4, "net": 0.01}
+FREE_SHAPES = ("stroke_transformer",)  # its shapes follow the values
+MILLIONS = {
+    "stroke_transformer": 1.33,
+    "net": 0.366,
+    "vgg11": 61.0,
+    "resnet18": 11.3,
+    "resnet34": 21.5,
+    "densenet121": 7.30,
+    "mobilenet_v3_small": 1.87,
+    "convnext_tiny": 28.1,
+}
+
+
+@pytest.fixture(autouse=True, scope="module")
+def one_thread() -> Iterator[None]:
+    """These networks are too small to share out: threads would wait for each other."""
+    threads = torch.get_num_threads()
+    torch.set_num_threads(1)
+    yield
+    torch.set_num_threads(threads)
+
+
+def drawings(counts: list[int], side: int, seed: int = 0) -> Tensor:
+    """Random drawings of so many points in the encoding `points`, uint8 [N, 3, side, side]."""
+    rng = torch.Generator().manual_seed(seed)
+    slots = torch.zeros(len(counts), 3, side * side, dtype=torch.uint8)
+    for row, count in enumerate(counts):
+        slots[row, :2, :count] = torch.randint(256, (2, count), generator=rng, dtype=torch.uint8)
+        pens = torch.where(torch.rand(count, generator=rng) < 0.2, 255, 128)
+        pens[:1] = 255
+        slots[row, 2, :count] = pens.to(torch.uint8)
+    return slots.view(len(counts), 3, side, side)
+
+
+def inputs(name: str, n: int, channels: int, side_px: int) -> Tensor:
+    if MODELS[name].reads == "points":
+        return drawings([(7 * i) % 60 for i in range(n)], side_px).float() / 255
+    return torch.rand(n, channels, side_px, side_px)
+
+
+@pytest.mark.parametrize(("name", "channels"), DRAWN)
+def test_twelve_drawings_get_twelve_rows_of_340_logits(name: str, channels: int) -> None:
+    # The largest at half the side: what a side changes is tried for all of them below.
+    side_px = 32 if name in LARGE else 64
+    network = build_model(name, channels, 340, side_px).eval()
+    with torch.inference_mode():
+        logits = network(inputs(name, 12, channels, side_px))
+    assert logits.shape == (12, 340)
+    assert logits.dtype == torch.float32
+    assert torch.isfinite(logits).all()
+
+
+@pytest.mark.parametrize(("name", "channels"), [c for c in CHANNELS if c[0] not in FREE_SHAPES])
+@pytest.mark.parametrize("side_px", [24, 28, 63, 64, 65, 128, 224, 256])
+def test_every_side_fits(name: str, channels: int, side_px: int) -> None:
+    with torch.device("meta"):  # shapes alone
+        network = build_model(name, channels, 340, side_px)
+        assert network(torch.rand(12, channels, side_px, side_px)).shape == (12, 340)
+
+
+@pytest.mark.parametrize("name", [name for name in MILLIONS if name != "small_cnn"])
+def test_a_network_weighs_what_its_row_says(name: str) -> None:
+    with torch.device("meta"):
+        network = build_model(name, 3, 340, 64)
+    count = sum(parameter.numel() for parameter in network.parameters()) / 1e6
+    assert count == pytest.approx(MILLIONS[name], rel=0.02)
+
+
+@pytest.mark.parametrize("name", ["net", "resnet18"])
+def test_the_report_s_size_gives_finite_logits(name: str) -> None:
+    network = build_model(name, 1, 340, 224).eval()
+    with torch.inference_mode():
+        logits = network(torch.rand(12, 1, 224, 224))
+    assert logits.shape == (12, 340)
+    assert torch.isfinite(logits).all()
+
+
+@pytest.mark.parametrize("name", MODELS)
+def test_gradients_reach_every_parameter_and_the_loss_falls(name: str) -> None:
+    torch.manual_seed(0)
+    network = build_model(name, MODELS[name].channels[0], 4, 24)
+    for module in network.modules():
+        if hasattr(module, "p"):  # dropout would hide a fall this short
+            module.p = 0.0
+    x, labels = inputs(name, 8, MODELS[name].channels[0], 24), torch.arange(8) % 4
+    optimizer = torch.optim.AdamW(network.parameters(), RATES.get(name, 1e-3), fused=True)
+    losses: list[float] = []
+    while not losses or losses[-1] > 0.9 * losses[0]:
+        loss = functional.cross_entropy(network(x), labels)
+        loss.backward()
+        if not losses:
+            for key, parameter in network.named_parameters():
+                assert parameter.grad is not None, key
+                assert torch.isfinite(parameter.grad).all(), key
+                assert parameter.grad.any(), key
+        losses.append(loss.item())
+        assert len(losses) < 20, losses
+        optimizer.step()
+        optimizer.zero_grad()
+
+
+@pytest.mark.parametrize("name", MODELS)
+def test_a_state_dict_carries_all_that_a_network_knows(name: str) -> None:
+    channels = MODELS[name].channels[-1]
+    network = build_model(name, channels, 5, 24)
+    with torch.device("meta"):  # has no values of its own
+        other = build_model(name, channels, 5, 24)
+    x = inputs(name, 4, channels, 24)
+    with torch.no_grad():
+        network(x)  # running means too
+        other.load_state_dict(network.state_dict(), assign=True)
+        first, second = network.eval()(x), other.eval()(x)
+    assert torch.equal(first, second)
+
+
+@pytest.mark.parametrize("name", STEMS)
+def test_a_small_stem_keeps_more_of_a_small_picture_and_weighs_no_more(name: str) -> None:
+    grids, weights = [], []
+    for small in (False, True):
+        with torch.device("meta"):
+            network = build_model(name, 1, 5, 64, small_stem=small)
+        weights.append(sum(parameter.numel() for parameter in network.parameters()))
+        grids.append(halfway_side(network, torch.rand(2, 1, 64, 64, device="meta")))
+    assert grids[1] >= 2 * grids[0]
+    assert weights[1] <= weights[0]
+
+
+def halfway_side(network: nn.Module, images: Tensor) -> int:
+    """Side of what the middle one of the convolutions gives."""
+    sides: list[int] = []
+
+    def note(module: nn.Module, given: object, output: Tensor) -> None:
+        sides.append(output.shape[-1])
+
+    for module in network.modules():
+        if isinstance(module, nn.Conv2d) and module.kernel_size[0] > 1:
+            module.register_forward_hook(note)
+    network(images)
+    return sides[len(sides) // 2]
+
+
+def test_vgg11_s_small_stem_repeats_no_cell() -> None:
+    with torch.device("meta"):
+        network = build_model("vgg11", 1, 5, 64)
+    assert network.get_submodule("classifier.0").in_features == 512 * 4 * 4
+    assert isinstance(network.get_submodule("features.2"), nn.Identity)
+
+
+@pytest.mark.parametrize("name", STEMS)
+def test_the_stem_is_small_up_to_64_px_unless_told_otherwise(name: str) -> None:
+    def stem(side_px: int, small_stem: bool | None) -> str:
+        with torch.device("meta"):
+            return str(build_model(name, 1, 2, side_px, small_stem=small_stem))
+
+    assert stem(64, None) == stem(64, True) != stem(64, False)
+    assert stem(96, None) == stem(96, False)
+
+
+@pytest.mark.parametrize(("channels", "kernel"), [(1, 7), (3, 3), (1, 3)])
+def test_a_redrawn_convolution_is_as_strong_as_the_one_it_replaces(
+    channels: int, kernel: int
+) -> None:
+    torch.manual_seed(0)
+    old = nn.Conv2d(3, 64, 7)
+    nn.init.kaiming_normal_(old.weight, mode="fan_out")
+    new = redrawn_convolution(old, channels, kernel, 1, 0)
+    with torch.inference_mode():
+        before = old(torch.randn(16, 3, 32, 32)).std()
+        after = new(torch.randn(16, channels, 32, 32)).std()
+    assert float(after / before) == pytest.approx(1, rel=0.1)
+    assert new.bias is not None
+    assert not new.bias.any()
+
+
+def test_an_unknown_model_names_the_nearest() -> None:
+    with pytest.raises(ConfigError, match="did you mean 'resnet34' or 'resnet18'"):
+        build_model("resnet", 1, 2, 32)
+
+
+def test_points_and_pictures_are_not_mixed_up() -> None:
+    check_model("stroke_transformer", 3, "points")
+    check_model("net", 1, "picture")
+    with pytest.raises(ConfigError, match="set encoding=points, or a model that reads picture"):
+        check_model("stroke_transformer", 3, "picture")
+    with pytest.raises(ConfigError, match="or a model that reads points: stroke_transformer"):
+        check_model("resnet18", 3, "points")
+    with pytest.raises(ConfigError, match="takes 1 or 3 channels, the encoding gives 4"):
+        check_model("resnet18", 4, "picture")
+
+
+@pytest.mark.parametrize(
+    "name", [name for name, row in MODELS.items() if (row.least_px or 0) > 24]
+)
+def test_a_picture_too_small_for_the_usual_stem_is_refused(name: str) -> None:
+    least = MODELS[name].least_px
+    assert least is not None
+    with pytest.raises(ConfigError, match=f"set side_px of {least} or more, or small_stem=true"):
+        build_model(name, 1, 2, least - 1, small_stem=False)
+    with torch.device("meta"):
+        network = build_model(name, 1, 2, least, small_stem=False)
+        assert network(torch.rand(2, 1, least, least)).shape == (2, 2)
+        with pytest.raises(RuntimeError):  # the least is the least
+            network(torch.rand(2, 1, least - 1, least - 1))
+
+
+def test_a_drawing_s_logits_do_not_depend_on_its_padding_or_its_company() -> None:
+    torch.manual_seed(0)
+    network = StrokeTransformer(10).eval()
+    counts = [0, 1, 2, 15, 16, 17, 45, 300]
+    together, wider = drawings(counts, 24), drawings(counts, 32)
+    with torch.inference_mode():
+        expected = network(together.float() / 255)
+        torch.testing.assert_close(network(wider.float() / 255), expected)
+        for row, drawing in enumerate(together):
+            alone = network(drawing[None].float() / 255)
+            torch.testing.assert_close(alone[0], expected[row], atol=1e-5, rtol=1e-4)
+    assert torch.isfinite(expected).all()
+
+
+def test_empty_drawings_alone_give_finite_logits_and_gradients() -> None:
+    network = StrokeTransformer(10)
+    logits = network(torch.zeros(3, 3, 24, 24))
+    assert torch.isfinite(logits).all()
+    logits.sum().backward()
+    grads = [p.grad for p in network.parameters() if p.grad is not None]
+    assert grads
+    assert all(torch.isfinite(grad).all() for grad in grads)
+
+
+def test_a_full_drawing_and_the_order_of_its_points_are_seen() -> None:
+    torch.manual_seed(0)
+    network = StrokeTransformer(10).eval()
+    drawing = drawings([576], 24).float() / 255
+    backwards = drawing.flatten(2).flip(2).view_as(drawing)
+    joined = drawing.clone()
+    joined[:, 2] = 128 / 255
+    with torch.inference_mode():
+        logits = [network(x) for x in (drawing, backwards, joined)]
+    assert torch.isfinite(logits[0]).all()
+    assert not torch.allclose(logits[0], logits[1], atol=1e-3)
+    assert not torch.allclose(logits[0], logits[2], atol=1e-3)
+
+
+def test_the_tables_are_read_without_torchvision_or_matplotlib() -> None:
+    code = (
+        "import sys, quickdraw_core.modeling.models, quickdraw_core.modeling.optimizers, "
+        "quickdraw_core.modeling.losses, quickdraw_core.modeling.schedules, "
+        "quickdraw_core.evaluation.loss_figure\n"
+        "print(*({'torchvision', 'matplotlib', 'sympy'} & set(sys.modules)))"
+    )
+    found = subprocess.run(
+        [sys.executable, "-c", code], capture_output=True, text=True, check=True
+    ).stdout
+    assert "torchvision" not in found
+    assert "matplotlib" not in found
