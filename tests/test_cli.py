@@ -11,8 +11,8 @@ import pytest
 from processes import rank_processes
 
 from quickdraw_core.store.store import Store
+from quickdraw_core.tracking.card import tracked_run_id
 from quickdraw_core.tracking.runs import client
-from quickdraw_core.training.run_folder import RunFolder
 
 COMMAND = [sys.executable, "-m", "quickdraw_core.cli"]
 
@@ -123,6 +123,6 @@ def test_ctrl_c_ends_everything_at_once_and_the_run_is_marked_killed(
     assert errors.splitlines() == ["stopped; the same command goes on from here"]
     (run_dir,) = tmp_path.glob("runs/*")
     assert not rank_processes(run_dir)
-    run_id = RunFolder.read(run_dir).mlflow_run_id
+    run_id = tracked_run_id(run_dir)
     run = client(f"sqlite:///{tmp_path}/mlflow.db").get_run(run_id)
     assert run.info.status == "KILLED"

@@ -15,6 +15,7 @@ from test_cli import quickdraw
 
 from quickdraw_core.sources.doodles.generator import generate_csvs
 from quickdraw_core.store.store import Store
+from quickdraw_core.tracking.card import tracked_run_id
 from quickdraw_core.tracking.runs import client
 
 CLASSES = 8
@@ -65,7 +66,7 @@ def finished(source: Path, tmp_path_factory: pytest.TempPathFactory) -> Finished
     (folder / "classes.txt").write_text("\n".join(words) + "\n")
     output = pipeline(source, folder).stdout
     (run_dir,) = (folder / "runs").iterdir()
-    run_id = json.loads((run_dir / "run.json").read_text())["mlflow_run_id"]
+    run_id = tracked_run_id(run_dir)
     return Finished(folder, run_dir, run_id, output)
 
 

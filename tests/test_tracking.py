@@ -8,7 +8,6 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from quickdraw_core.errors import TrackingError
 from quickdraw_core.tracking.address import artifact_location, resolve_tracking_uri, ui_command
 from quickdraw_core.tracking.delivery import Courier
 from quickdraw_core.tracking.journal import (
@@ -18,10 +17,8 @@ from quickdraw_core.tracking.journal import (
     _Line,
     append,
     follow,
-    mlflow_sender,
     status_record,
 )
-from quickdraw_core.tracking.runs import client, fetch_file, set_status, start_run
 
 
 class Server:
@@ -43,7 +40,7 @@ def steps(server: Server) -> list[int]:
 
 def test_everything_written_arrives_once_and_in_order(tmp_path: Path) -> None:
     server = Server()
-    with Journal(tmp_path, server, every_seconds=0.01) as journal:
+    with Courier(tmp_path, server, 0.01), Journal(tmp_path) as journal:
         for step in range(2_500):
             journal.write(step, {"loss": step / 7})
     assert steps(server) == list(range(2_500))
@@ -52,7 +49,7 @@ def test_everything_written_arrives_once_and_in_order(tmp_path: Path) -> None:
 
 def test_a_server_that_is_away_for_a_while_costs_nothing(tmp_path: Path) -> None:
     server = Server(failures=2)
-    with Journal(tmp_path, server, every_seconds=0.01) as journal:
+    with Courier(tmp_path, server, 0.01), Journal(tmp_path) as journal:
         for step in range(5):
             journal.write(step, {"loss": 1})
     assert steps(server) == [0, 1, 2, 3, 4]
@@ -64,28 +61,28 @@ def test_what_is_unsent_at_the_end_is_sent_when_the_run_goes_on(tmp_path: Path) 
         journal.write(1, {"loss": 3})
         journal.write(2, {"loss": 2})
     server = Server()
-    with Journal(tmp_path, server, every_seconds=0.01) as journal:
+    with Courier(tmp_path, server, 0.01), Journal(tmp_path) as journal:
         journal.write(2, {"loss": 2})  # the resumed run comes by the same step
         journal.write(3, {"loss": 1})
     assert steps(server) == [1, 2, 3]
-    with Journal(tmp_path, again := Server(), every_seconds=0.01):
+    with Courier(tmp_path, again := Server(), 0.01):
         pass
     assert again.records == []
 
 
 def test_a_line_torn_by_a_kill_is_dropped_and_the_rest_goes_on(tmp_path: Path) -> None:
-    with Journal(tmp_path, None) as journal:
+    with Journal(tmp_path) as journal:
         journal.write(1, {"loss": 3})
     with (tmp_path / JOURNAL_NAME).open("a") as file:
         file.write('{"step": 2, "ti')
     server = Server()
-    with Journal(tmp_path, server, every_seconds=0.01) as journal:
+    with Courier(tmp_path, server, 0.01), Journal(tmp_path) as journal:
         journal.write(2, {"loss": 2})
     assert steps(server) == [1, 2]
 
 
 def test_a_torn_line_stays_behind_a_writer_that_goes_on(tmp_path: Path) -> None:
-    with Journal(tmp_path, None) as first:
+    with Journal(tmp_path) as first:
         first.write(1, {"loss": 3})
         with (tmp_path / JOURNAL_NAME).open("a") as file:
             file.write('{"step": 2, "metr')
@@ -165,36 +162,8 @@ def test_addresses_are_absolute_and_the_default_is_here(
 
 
 @pytest.mark.filterwarnings("ignore")  # MLflow's own, of its database library
-def test_a_run_in_a_real_mlflow_holds_what_was_sent(tmp_path: Path) -> None:
-    uri = f"sqlite:///{tmp_path}/mlflow.db"
-    run_id = start_run(uri, "a run", {"model": "net", "augment.shear": 0.1}, {"device": "cpu"})
-    (tmp_path / "step-7.pt").write_bytes(b"weights")
-    with Journal(tmp_path, mlflow_sender(uri, run_id), every_seconds=0.05) as journal:
-        journal.write(1, {"train/loss": 2.0, "train/learning_rate": 0.1})
-        journal.write(2, {"train/loss": 1.0})
-        journal.write_file(tmp_path / "gone.pt", "checkpoints/best.pt")
-        journal.write_file(tmp_path / "step-7.pt", "checkpoints/best.pt")
-    set_status(uri, run_id, "FINISHED")
-    run = client(uri).get_run(run_id)
-    assert run.info.status == "FINISHED"
-    assert run.data.params == {"model": "net", "augment.shear": "0.1"}
-    assert run.data.tags["device"] == "cpu"
-    history = client(uri).get_metric_history(run_id, "train/loss")
-    assert [(point.step, point.value) for point in history] == [(1, 2.0), (2, 1.0)]
-    fetched = fetch_file(uri, run_id, "checkpoints/best.pt", tmp_path)
-    assert fetched.read_bytes() == b"weights"
-
-
-def test_a_server_that_is_away_is_named_with_what_to_do() -> None:
-    away = "http://127.0.0.1:9"
-    with pytest.raises(TrackingError, match=f"no MLflow answers at {away}: .*start it"):
-        start_run(away, "a run", {}, {})
-    with pytest.raises(TrackingError, match=f"run abc at {away} was not written to"):
-        set_status(away, "abc", "FINISHED")
-
-
 def test_a_journal_line_is_plain_json(tmp_path: Path) -> None:
-    with Journal(tmp_path, None) as journal:
+    with Journal(tmp_path) as journal:
         journal.write(3, {"train/loss": 0.5})
     (line,) = (tmp_path / JOURNAL_NAME).read_text().splitlines()
     record = json.loads(line)

@@ -34,7 +34,15 @@ from quickdraw_core.progress import progress
 from quickdraw_core.store.pack import Pack, open_pack
 from quickdraw_core.store.store import Store
 from quickdraw_core.tracking.address import NO_TRACKING, resolve_tracking_uri
-from quickdraw_core.tracking.runs import log_file, log_metrics, log_table, log_tags, writing
+from quickdraw_core.tracking.card import RunCard
+from quickdraw_core.tracking.delivery import deliver_rest, send_records
+from quickdraw_core.tracking.journal import (
+    append,
+    file_record,
+    points_record,
+    tags_record,
+    write_table,
+)
 from quickdraw_core.training.run_folder import RunFolder
 
 BATCH_SIZE = 256
@@ -93,11 +101,8 @@ def evaluate(config: EvaluateConfig) -> EvaluateResult:
         Report(title, subtitle, overall, classes, table, pack.drawings, config.per_class),
         result.report,
     )
-    try:
-        _track(result, classes, folder)
-    except TrackingError as error:  # the work is done and on disk; that it is not there is said
-        return replace(result, tracking_problem=str(error))
-    return result
+    problem = _track(result, classes, folder, _run_dir(model))
+    return replace(result, tracking_problem=problem)
 
 
 def check(config: EvaluateConfig) -> tuple[Store, TrainedModel]:
@@ -116,13 +121,20 @@ def check(config: EvaluateConfig) -> tuple[Store, TrainedModel]:
     return store, model
 
 
+def _run_dir(model: TrainedModel) -> Path | None:
+    """The run folder that the model's checkpoint stands in; None where it was taken elsewhere."""
+    if model.path is None or not RunFolder.is_there(model.path.parent.parent):
+        return None
+    return model.path.parent.parent
+
+
 def _tracking_uri(config: EvaluateConfig, model: TrainedModel) -> str:
     """Where the model's run is: as asked for, else where its run folder says, else the default."""
     asked = config.tracking_uri or os.environ.get("MLFLOW_TRACKING_URI")
-    if asked is None and model.path is not None:
-        folder = model.path.parent.parent
-        if RunFolder.is_there(folder):
-            return RunFolder.read(folder).tracking_uri
+    run_dir = _run_dir(model)
+    card = RunCard.read(run_dir) if run_dir is not None else None
+    if asked is None and card is not None:
+        return card.uri
     return resolve_tracking_uri(asked)
 
 
@@ -182,35 +194,58 @@ def _write(result: EvaluateResult, classes: list[ClassScores], folder: Path) -> 
     (folder / "guesses.txt").write_text("\n".join(result.guess_lines) + "\n", encoding="utf-8")
 
 
-def _track(result: EvaluateResult, classes: list[ClassScores], folder: Path) -> None:
+def _track(
+    result: EvaluateResult, classes: list[ClassScores], folder: Path, run_dir: Path | None
+) -> str | None:
+    """Puts scores and files into the model's MLflow run; returns what hindered it.
+
+    By way of the run's journal where it is here: what a server that is away does not get is sent
+    later. The work is done and on disk in any case.
+    """
     run_id, uri = result.mlflow_run_id, result.tracking_uri
-    if not run_id or uri == NO_TRACKING:
-        return
-    with writing(uri, run_id):
-        scores = result.scores
-        log_metrics(
-            uri,
-            run_id,
-            {
-                "test/map_at_3": scores.map_at_3,
-                "test/top_1": scores.top_1,
-                "test/top_3": scores.top_3,
-                "test/map_at_3_class_mean": result.class_mean_map_at_3,
-            },
-        )
-        note = (
-            f"Held-out MAP@3 **{scores.map_at_3:.4f}**, top-1 {scores.top_1:.1%}, top-3 "
-            f"{scores.top_3:.1%} on {scores.n:,} drawings; the report is `evaluation/report.html`."
-        )
-        log_tags(uri, run_id, {"mlflow.note.content": note, "test_drawings": str(scores.n)})
-        for name in ("evaluation.json", "guesses.txt", "report.html"):
-            log_file(uri, run_id, folder / name, "evaluation")
-        columns: dict[str, list[Any]] = {
-            "word": [row.word for row in classes],
-            "map_at_3": [row.scores.map_at_3 for row in classes],
-            "top_1": [row.scores.top_1 for row in classes],
-            "top_3": [row.scores.top_3 for row in classes],
-            "drawings": [row.scores.n for row in classes],
-            "mistaken_for": [row.mistaken_for or "" for row in classes],
-        }
-        log_table(uri, run_id, columns, "evaluation/classes.json")
+    if uri == NO_TRACKING or not (run_id or run_dir):
+        return None
+    records = _records(result, classes, folder)
+    if run_dir is not None:
+        append(run_dir, *records)
+        return deliver_rest(run_dir).problem
+    try:
+        send_records(uri, run_id, records)
+    except TrackingError as error:
+        return str(error)
+    return None
+
+
+def _records(
+    result: EvaluateResult, classes: list[ClassScores], folder: Path
+) -> list[dict[str, Any]]:
+    scores = result.scores
+    metrics = {
+        "test/map_at_3": scores.map_at_3,
+        "test/top_1": scores.top_1,
+        "test/top_3": scores.top_3,
+        "test/map_at_3_class_mean": result.class_mean_map_at_3,
+    }
+    note = (
+        f"Held-out MAP@3 **{scores.map_at_3:.4f}**, top-1 {scores.top_1:.1%}, top-3 "
+        f"{scores.top_3:.1%} on {scores.n:,} drawings; the report is `evaluation/report.html`."
+    )
+    columns: dict[str, list[Any]] = {
+        "word": [row.word for row in classes],
+        "map_at_3": [row.scores.map_at_3 for row in classes],
+        "top_1": [row.scores.top_1 for row in classes],
+        "top_3": [row.scores.top_3 for row in classes],
+        "drawings": [row.scores.n for row in classes],
+        "mistaken_for": [row.mistaken_for or "" for row in classes],
+    }
+    write_table(folder / "classes.json", columns)
+    files = [
+        file_record(folder / name, f"evaluation/{name}")
+        for name in ("evaluation.json", "guesses.txt", "report.html")
+    ]
+    return [
+        points_record(0, metrics, again=True),
+        tags_record({"mlflow.note.content": note, "test_drawings": str(scores.n)}),
+        *files,
+        file_record(folder / "classes.json", "evaluation/classes.json", table=True),
+    ]

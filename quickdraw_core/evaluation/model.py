@@ -12,15 +12,14 @@ from torch import Tensor, nn
 
 from quickdraw_core.errors import CheckpointError
 from quickdraw_core.labels import LabelMap
-from quickdraw_core.modeling.models import build_model
 from quickdraw_core.modeling.ranking import GUESSES
-from quickdraw_core.render.encodings import find_encoding
 from quickdraw_core.tracking.address import resolve_tracking_uri
 from quickdraw_core.tracking.runs import fetch_file
 from quickdraw_core.training.checkpoint import Checkpoint, find_checkpoint, load_checkpoint
 from quickdraw_core.training.config import TrainConfig
 from quickdraw_core.training.hardware import Arithmetic, choose_arithmetic, choose_device
 from quickdraw_core.training.loop import BEST_ARTIFACT
+from quickdraw_core.training.state import network_of
 
 _RUN_ID = re.compile(r"[0-9a-f]{32}")
 
@@ -74,20 +73,10 @@ def load_model(reference: str, tracking_uri: str | None = None) -> TrainedModel:
 
 
 def _of(checkpoint: Checkpoint, path: Path | None) -> TrainedModel:
-    config = TrainConfig.parse(checkpoint.config)
-    label_map = checkpoint.label_map
-    channels = find_encoding(config.encoding).channels
-    network = build_model(
-        config.model, channels, len(label_map), config.side_px, small_stem=config.small_stem
-    )
-    try:
-        network.load_state_dict(checkpoint.weights)
-    except RuntimeError as error:
-        raise CheckpointError(
-            f"{path or 'the checkpoint'} does not fit its own model {config.model}: it was "
-            "written by another version; train again"
-        ) from error
+    network, config = network_of(checkpoint)
     device = torch.device(choose_device("auto", 1))
     arithmetic = choose_arithmetic(config, device.type)
     arithmetic.place(network, device)
-    return TrainedModel(network.eval(), config, label_map, checkpoint, device, arithmetic, path)
+    return TrainedModel(
+        network, config, checkpoint.label_map, checkpoint, device, arithmetic, path
+    )

@@ -19,7 +19,6 @@ import sys
 import threading
 import time
 from collections.abc import Callable, Iterator, Mapping
-from contextlib import AbstractContextManager
 from pathlib import Path
 from typing import Any, Self
 
@@ -52,32 +51,18 @@ class NoJournal:
 
 
 class Journal:
-    """Appends to `run_dir/journal.jsonl`; whole lines, from any thread.
+    """Appends to `run_dir/journal.jsonl`; whole lines, from any thread."""
 
-    send: where given, a thread delivers what is appended (see `delivery.Courier`), and leaving
-    the block sends the rest.
-    """
-
-    def __init__(
-        self, run_dir: Path, send: Send | None = None, every_seconds: float = 2.0
-    ) -> None:
+    def __init__(self, run_dir: Path) -> None:
         self._last_steps = _last_steps(run_dir / JOURNAL_NAME)
         self._line = _Line(run_dir / JOURNAL_NAME)
         self._lock = threading.Lock()
-        self._courier: AbstractContextManager[object] | None = None
-        if send is not None:
-            from quickdraw_core.tracking.delivery import Courier
-
-            self._courier = Courier(run_dir, send, every_seconds)
-            self._courier.__enter__()
 
     def __enter__(self) -> Self:
         return self
 
     def __exit__(self, *_: object) -> None:
         self._line.close()
-        if self._courier is not None:
-            self._courier.__exit__(None, None, None)
 
     def write(self, step: int, metrics: Mapping[str, float]) -> None:
         """Appends the metrics of a step; returns at once.
@@ -213,15 +198,6 @@ def follow(path: Path, start: int) -> tuple[list[Record], int]:
         records += batch
         start = end
     return records, start
-
-
-def mlflow_sender(uri: str, run_id: str) -> Send | None:
-    """Delivers records to an MLflow run that is there; None without one."""
-    if not run_id:
-        return None
-    from quickdraw_core.tracking.sender import Sender
-
-    return Sender(uri, lambda _: run_id)
 
 
 def _parse(line: bytes) -> Record | None:

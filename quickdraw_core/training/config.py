@@ -122,7 +122,9 @@ class TrainConfig(Config):
     draw_on: Literal["cpu", "device"] = Field(
         "cpu", description="where strokes become images: by threads, or on the training device"
     )
-    loader_threads: int = Field(1, ge=1, description="threads a rank that draw batches")
+    loader_threads: int | None = Field(
+        None, ge=1, description="threads a rank that draw batches; none: 1, with GPUs more"
+    )
     prefetch_batches: int = Field(4, ge=1, description="micro-batches drawn ahead of the model")
     timeout_seconds: int = Field(300, ge=10, description="of one exchange between the ranks")
 
@@ -152,7 +154,7 @@ class TrainConfig(Config):
         check_model(
             self.model,
             encoding.channels,
-            "points" if self.encoding == "points" else "picture",
+            "picture" if encoding.is_picture else "points",
             self.side_px,
             small_stem=self.small_stem,
             pretrained=self.pretrained,

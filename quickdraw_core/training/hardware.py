@@ -1,5 +1,6 @@
 """What the switches of the configuration mean on the hardware at hand."""
 
+import os
 import shutil
 from dataclasses import dataclass
 
@@ -59,6 +60,13 @@ def choose_arithmetic(config: TrainConfig, device: str) -> Arithmetic:
         channels_last=config.channels_last is not False,
         compiled=device == "cuda" if config.compile is None else config.compile,
     )
+
+
+def choose_loader_threads(config: TrainConfig, device: str) -> int:
+    """Threads of a rank that draw: one on a CPU, which the model needs for itself."""
+    if config.loader_threads is not None:
+        return config.loader_threads
+    return 1 if device == "cpu" else min(8, max(1, (os.cpu_count() or 1) // config.ranks - 1))
 
 
 def check_hardware(config: TrainConfig) -> None:

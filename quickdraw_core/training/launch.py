@@ -12,6 +12,8 @@ import time
 from dataclasses import dataclass, replace
 from pathlib import Path
 
+import numpy as np
+
 from quickdraw_core.config import flattened
 from quickdraw_core.errors import (
     CheckpointError,
@@ -20,12 +22,15 @@ from quickdraw_core.errors import (
     TrackingError,
     TrainingError,
 )
+from quickdraw_core.loading.loader import Feed, make_batch
 from quickdraw_core.progress import progress
-from quickdraw_core.store.pack import open_pack
+from quickdraw_core.store.pack import Pack, open_pack
 from quickdraw_core.store.store import Store
-from quickdraw_core.tracking.address import resolve_tracking_uri
-from quickdraw_core.tracking.journal import JOURNAL_NAME
-from quickdraw_core.tracking.runs import set_status, start_run
+from quickdraw_core.tracking.address import NO_TRACKING, check_address, resolve_tracking_uri
+from quickdraw_core.tracking.card import CARD_NAME, RunCard
+from quickdraw_core.tracking.delivery import OpenedRun, courier, deliver_rest, open_run
+from quickdraw_core.tracking.journal import JOURNAL_NAME, append, file_record, status_record
+from quickdraw_core.tracking.logged_model import MODEL_FOLDER, log_model
 from quickdraw_core.training.checkpoint import (
     Resumable,
     find_checkpoint,
@@ -34,10 +39,14 @@ from quickdraw_core.training.checkpoint import (
 )
 from quickdraw_core.training.config import TrainConfig
 from quickdraw_core.training.hardware import check_hardware, choose_device
-from quickdraw_core.training.plan import Plan
+from quickdraw_core.training.plan import ROWS_NAME, Plan
 from quickdraw_core.training.processes import ERRORS_NAME, run_ranks
 from quickdraw_core.training.run_folder import RunFolder
 from quickdraw_core.training.samples import SAMPLES_NAME
+from quickdraw_core.training.state import OfBytes, network_of
+
+LAST_ARTIFACT = "checkpoints/last.pt"
+"""Where a run's last checkpoint stands among its MLflow artifacts."""
 
 
 @dataclass(frozen=True)
@@ -69,27 +78,31 @@ def train(config: TrainConfig) -> TrainResult:
     store = check(config)
     pack = open_pack(store)
     plan = Plan.of(config, pack)
-    run = _join_run(config, store) if config.hosts.node_rank else _open_run(config, store)
+    first = config.hosts.node_rank == 0
+    run = _open_run(config, store, plan) if first else _join_run(config, store)
     latest = latest_checkpoint(run.path, run.owns)
-    notes, problem = list(latest.refused), None
     skipped = latest.checkpoint is not None and latest.checkpoint.finished
-    if not skipped:
-        status = "KILLED"  # Ctrl-C, and a termination that an orchestrator raises
-        try:
-            notes += _run(run, plan, latest)
-            status = "FINISHED"
-        except Exception:
-            status = "FAILED"
-            raise
-        finally:
-            problem = _mark(run, status)
+    notes, problem = list(latest.refused), None
+    if not first:
+        notes += [] if skipped else _run(run, plan, latest)
+    else:
+        opened = open_run(
+            run.path, config.tracking_uri, run.path.name, _params(config), _tags(config, store)
+        )
+        if skipped:
+            notes += _log_best(run, pack, opened.uri)
+            problem = deliver_rest(run.path).problem if opened.uri != NO_TRACKING else None
+        else:
+            more, problem = _run_tracked(run, plan, pack, latest, opened)
+            notes += more
     best = find_checkpoint(run.path, "best")
     if best is None:
         raise TrainingError(f"the training ended without a checkpoint; see {run.path / 'log.txt'}")
+    card = RunCard.read(run.path)
     return TrainResult(
         run_dir=run.path,
-        mlflow_run_id=run.mlflow_run_id,
-        tracking_uri=run.tracking_uri,
+        mlflow_run_id=card.run_id if card else "",
+        tracking_uri=card.uri if card else NO_TRACKING,
         best_checkpoint=best,
         metrics=load_checkpoint(best).metrics,
         steps=latest_checkpoint(run.path, run.owns).step,
@@ -100,8 +113,56 @@ def train(config: TrainConfig) -> TrainResult:
     )
 
 
+def _run_tracked(
+    run: RunFolder, plan: Plan, pack: Pack, latest: Resumable, opened: OpenedRun
+) -> tuple[list[str], str | None]:
+    """Runs the ranks while their journal is sent to MLflow: what there is to say, and what of
+    it MLflow did not take.
+    """
+    status = "KILLED"  # Ctrl-C, and a termination that an orchestrator raises
+    with courier(run.path, opened.uri) as sending:
+        append(run.path, status_record("RUNNING"))
+        try:
+            notes = _run(run, plan, latest)
+            notes += _log_best(run, pack, opened.uri)
+            status = "FINISHED"
+        except Exception:
+            status = "FAILED"
+            raise
+        finally:
+            last = find_checkpoint(run.path, "last")
+            if last is not None:
+                append(run.path, file_record(last, LAST_ARTIFACT))
+            append(run.path, status_record(status))
+    return notes, sending.delivery.problem
+
+
+def _log_best(run: RunFolder, pack: Pack, uri: str) -> list[str]:
+    """Writes the best checkpoint as a model of MLflow's; returns what hindered it."""
+    best = find_checkpoint(run.path, "best")
+    if uri == NO_TRACKING or best is None:
+        return []
+    checkpoint = load_checkpoint(best)
+    network, config = network_of(checkpoint)
+    example = make_batch(pack, np.arange(2), config.encoding, config.side_px, Feed())
+    try:
+        log_model(
+            run.path,
+            OfBytes(network),
+            example.images_nchw.numpy(),
+            key=checkpoint.weights_sha256,
+            step=checkpoint.step,
+            label_map=checkpoint.label_map,
+            config=checkpoint.config,
+        )
+    except TrackingError as error:
+        return [str(error)]
+    return []
+
+
 def check(config: TrainConfig) -> Store:
     """Opens the store to train on: what can be found wrong without work."""
+    check_address(resolve_tracking_uri(config.tracking_uri))
     if config.hosts.node_rank and config.fresh:
         raise ConfigError(
             "--fresh is host 0's: it begins the run that the others join; leave it out here"
@@ -116,8 +177,6 @@ def _run(run: RunFolder, plan: Plan, latest: Resumable) -> list[str]:
     On a single host: several would have to agree. Returns what there is to say about it.
     """
     notes: list[str] = []
-    if latest.step:
-        _mark(run, "RUNNING")
     while True:
         try:
             run_ranks(run, plan, latest.step)
@@ -137,17 +196,6 @@ def _run(run: RunFolder, plan: Plan, latest: Resumable) -> list[str]:
             latest = latest_checkpoint(run.path, run.owns)
 
 
-def _mark(run: RunFolder, status: str) -> str | None:
-    """Tells MLflow the run's status; returns what went wrong, since that stops no training."""
-    if run.config.hosts.node_rank:
-        return None
-    try:
-        set_status(run.tracking_uri, run.mlflow_run_id, status)
-    except TrackingError as error:
-        return str(error)
-    return None
-
-
 def run_path(config: TrainConfig, store: Store) -> Path:
     """The run's folder: as configured, else named by what is trained on what."""
     name = f"{config.model}-{len(store.label_map)}classes"
@@ -155,7 +203,7 @@ def run_path(config: TrainConfig, store: Store) -> Path:
     return (config.run_dir or named).absolute()
 
 
-def _open_run(config: TrainConfig, store: Store) -> RunFolder:
+def _open_run(config: TrainConfig, store: Store, plan: Plan) -> RunFolder:
     """The run to continue, or a new one."""
     fingerprint = store.manifest.fingerprint
     path = run_path(config, store)
@@ -171,11 +219,9 @@ def _open_run(config: TrainConfig, store: Store) -> RunFolder:
         run = replace(run, config=resolved)
         run.write()
         return run
-    uri = resolve_tracking_uri(config.tracking_uri)
-    device = choose_device(config.device, config.ranks)
-    run_id = start_run(uri, path.name, _params(config), _tags(config, store, device))
-    _clear(path)  # only now that the new run has a place: a refusal costs the old one nothing
-    run = RunFolder(path, resolved, fingerprint, uri, run_id, secrets.token_hex(8))
+    _clear(path)
+    plan.write(path)
+    run = RunFolder(path, resolved, fingerprint, secrets.token_hex(8))
     run.write()
     return run
 
@@ -205,10 +251,10 @@ def _join_run(config: TrainConfig, store: Store) -> RunFolder:
 
 def _clear(path: Path) -> None:
     """Empties a run folder of what a run of ours left there, and of nothing else."""
-    for pattern in ("run.json", f"{JOURNAL_NAME}*", "log.txt", "checkpoints/*"):
+    for pattern in ("run.json", CARD_NAME, f"{JOURNAL_NAME}*", "log.txt", "checkpoints/*"):
         for old in path.glob(pattern):
             old.unlink()
-    for folder in (ERRORS_NAME, SAMPLES_NAME, "evaluation"):
+    for folder in (ERRORS_NAME, ROWS_NAME, SAMPLES_NAME, MODEL_FOLDER, "evaluation"):
         shutil.rmtree(path / folder, ignore_errors=True)
 
 
@@ -217,8 +263,8 @@ def _params(config: TrainConfig) -> dict[str, object]:
     return flattened(config.model_dump(mode="json", exclude={"run_dir", "fresh", "tracking_uri"}))
 
 
-def _tags(config: TrainConfig, store: Store, device: str) -> dict[str, str]:
-    commit = _git_commit()
+def _tags(config: TrainConfig, store: Store) -> dict[str, str]:
+    commit, device = _git_commit(), choose_device(config.device, config.ranks)
     return {
         "git_commit": commit,
         "mlflow.source.git.commit": commit,

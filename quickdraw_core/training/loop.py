@@ -12,9 +12,11 @@ from quickdraw_core.loading.loader import Feed, Loader, drawn_rows
 from quickdraw_core.modeling.schedules import build_schedule
 from quickdraw_core.store.pack import Pack, open_pack
 from quickdraw_core.store.store import Store
-from quickdraw_core.tracking.journal import Journal, NoJournal, mlflow_sender
+from quickdraw_core.tracking.journal import Journal, NoJournal
+from quickdraw_core.tracking.system import system_metrics
 from quickdraw_core.training.checkpoint import save_checkpoint
 from quickdraw_core.training.distributed import Ranks
+from quickdraw_core.training.hardware import choose_loader_threads
 from quickdraw_core.training.meter import Meter, require_finite
 from quickdraw_core.training.plan import Plan
 from quickdraw_core.training.run_folder import RunFolder
@@ -23,8 +25,7 @@ from quickdraw_core.training.state import open_state, snapshot
 from quickdraw_core.training.step import VALIDATION_BATCH, validate
 
 BEST_ARTIFACT = "checkpoints/best.pt"
-LAST_ARTIFACT = "checkpoints/last.pt"
-"""Where a run's checkpoints stand among its MLflow artifacts."""
+"""Where a run's best checkpoint stands among its MLflow artifacts."""
 
 
 def due(step: int, every: int, last: int) -> bool:
@@ -36,10 +37,12 @@ def train_loop(run: RunFolder, ranks: Ranks) -> None:
     """Trains from the latest checkpoint, or from nothing, to the end of the plan."""
     config = run.config
     pack = _open_pack(run)
-    plan = Plan.of(config, pack)
+    plan = Plan.read(config, pack, run.path)
     state = open_state(run, pack, ranks)
     trainer, standing = state.trainer, state.standing
-    feed = Feed(config.loader_threads, config.prefetch_batches, ranks.device, config.draw_on)
+    threads = choose_loader_threads(config, ranks.device.type)
+    prefetch = max(config.prefetch_batches, threads)
+    feed = Feed(threads, prefetch, ranks.device, config.draw_on)
     loader = Loader(
         pack,
         plan.train_rows,
@@ -69,7 +72,10 @@ def train_loop(run: RunFolder, ranks: Ranks) -> None:
         batches = recorded(batches, run.path, ranks.rank, state.step, parts)
     meter = Meter(ranks, config.global_batch_size)
     trainer.network.train()
-    with _journal(run, ranks) as journal:
+    with (
+        _journal(run, ranks) as journal,
+        system_metrics(journal, config.system_metrics_seconds),
+    ):
         for step in range(state.step, plan.steps):
             done, learning_rate = step + 1, config.learning_rate * factor(step)
             meter.add(done, learning_rate, trainer.step(step, batches, parts, learning_rate))
@@ -105,8 +111,6 @@ def train_loop(run: RunFolder, ranks: Ranks) -> None:
                     path = save_checkpoint(run.path, checkpoint, is_best, config.keep_checkpoints)
                     if is_best:
                         journal.write_file(path, BEST_ARTIFACT)
-                    if finished:
-                        journal.write_file(path, LAST_ARTIFACT)
                 ranks.barrier()
             if finished:
                 break
@@ -116,7 +120,7 @@ def _journal(run: RunFolder, ranks: Ranks) -> AbstractContextManager[Journal | N
     """The run's journal on rank 0, none on the others."""
     if not ranks.is_first:
         return NoJournal()
-    return Journal(run.path, mlflow_sender(run.tracking_uri, run.mlflow_run_id))
+    return Journal(run.path)
 
 
 def _open_pack(run: RunFolder) -> Pack:

@@ -1,7 +1,8 @@
 """A run's folder: what is being trained, for whoever starts, continues or reads it.
 
 `RUN/run.json` is written by the launcher before the ranks start; the ranks read all they need
-from it. Beside it: `journal.jsonl`, `log.txt` (what the processes printed), `checkpoints/`.
+from it. Beside it: `rows/` (which drawings), `journal.jsonl`, `log.txt` (what the processes
+printed), `checkpoints/`, and what MLflow's side needs (`tracking/card.py`).
 """
 
 import json
@@ -27,8 +28,6 @@ class RunFolder:
     path: Path
     config: TrainConfig
     store_fingerprint: str
-    tracking_uri: str
-    mlflow_run_id: str
     key: str
     micro_split: int = 1
 

@@ -5,13 +5,17 @@ from dataclasses import dataclass, field
 from importlib.metadata import version
 
 import torch
+from torch import Tensor, nn
 
+from quickdraw_core.errors import CheckpointError
 from quickdraw_core.modeling.losses import build_loss
 from quickdraw_core.modeling.models import build_model
 from quickdraw_core.modeling.optimizers import build_optimizer
 from quickdraw_core.render.encodings import find_encoding
 from quickdraw_core.store.pack import Pack
+from quickdraw_core.tracking.card import tracked_run_id
 from quickdraw_core.training.checkpoint import Checkpoint, latest_checkpoint
+from quickdraw_core.training.config import TrainConfig
 from quickdraw_core.training.distributed import Ranks
 from quickdraw_core.training.hardware import Arithmetic, choose_arithmetic
 from quickdraw_core.training.plan import Plan
@@ -49,6 +53,41 @@ class State:
     arithmetic: Arithmetic
     step: int
     standing: Standing
+
+
+def network_of(checkpoint: Checkpoint) -> tuple[nn.Module, TrainConfig]:
+    """The network that a checkpoint holds, for use, on the CPU, and its configuration.
+
+    Raises `CheckpointError` where its weights do not fit the model that it names.
+    """
+    config = TrainConfig.parse(checkpoint.config)
+    network = build_model(
+        config.model,
+        find_encoding(config.encoding).channels,
+        len(checkpoint.label_map),
+        config.side_px,
+        small_stem=config.small_stem,
+    )
+    try:
+        network.load_state_dict(checkpoint.weights)
+    except RuntimeError as error:
+        raise CheckpointError(
+            f"the checkpoint does not fit its own model {config.model}: it was written by another "
+            "version; train again"
+        ) from error
+    return network.eval(), config
+
+
+class OfBytes(nn.Module):
+    """A network that takes images as they are drawn: uint8 [N, C, S, S] → logits [N, K]."""
+
+    def __init__(self, network: nn.Module) -> None:
+        super().__init__()
+        self.network = network
+
+    def forward(self, images_nchw: Tensor) -> Tensor:
+        """As `Arithmetic.input` and the network after it."""
+        return self.network(images_nchw.float() / 255)  # type: ignore[no-any-return]
 
 
 def open_state(run: RunFolder, pack: Pack, ranks: Ranks) -> State:
@@ -113,7 +152,7 @@ def snapshot(
         labels=pack.label_map.to_json(),
         train_counts=plan.train_counts,
         store_fingerprint=pack.fingerprint,
-        mlflow_run_id=run.mlflow_run_id,
+        mlflow_run_id=tracked_run_id(run.path),
         metrics=standing.metrics,
         best=standing.best,
         since_best=standing.since_best,
