@@ -73,7 +73,7 @@ def test_twelve_drawings_get_twelve_rows_of_340_logits(name: str, channels: int)
 
 
 @pytest.mark.parametrize(("name", "channels"), [c for c in CHANNELS if c[0] not in FREE_SHAPES])
-@pytest.mark.parametrize("side_px", [24, 28, 63, 64, 65, 128, 224, 256])
+@pytest.mark.parametrize("side_px", [24, 33, 64, 65, 224])
 def test_every_side_fits(name: str, channels: int, side_px: int) -> None:
     with torch.device("meta"):  # shapes alone
         network = build_model(name, channels, 340, side_px)

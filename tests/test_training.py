@@ -182,8 +182,9 @@ def test_training_stops_when_validation_brings_nothing_better(
     [
         {"precision": "bf16", "clip_norm": 1.0},
         {"model": "stroke_transformer", "encoding": "points", "optimizer": "muon"},
-        {"model": "net", "encoding": "gray", "loss": "softmax_reciprocal", "optimizer": "sgd",
-         "schedule": "multistep", "draw_on": "device", "channels_last": False},
+        {"model": "net", "encoding": "gray", "loss": "softmax_reciprocal", "optimizer": "adam",
+         "schedule": "multistep", "draw_on": "device", "channels_last": False,
+         "learning_rate": 0.005},
         pytest.param({"compile": True}, marks=pytest.mark.soak),
     ],
 )  # fmt: skip
@@ -198,6 +199,7 @@ def test_two_hosts_train_as_one_with_as_many_ranks(
     finished: Path, store: Store, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setenv("GLOO_SOCKET_IFNAME", "lo")  # both hosts are this one
+    monkeypatch.setenv("OMP_NUM_THREADS", "1")  # more round otherwise
     with socket.socket() as free:
         free.bind(("127.0.0.1", 0))
         meeting = f"127.0.0.1:{free.getsockname()[1]}"

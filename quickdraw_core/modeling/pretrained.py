@@ -12,13 +12,14 @@ pretrained layer:
   same input summed.
 """
 
-import pickle
 import re
 import socket
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
+from http.client import HTTPException
 from pathlib import Path
 from typing import Any
+from urllib.error import URLError
 
 import torch
 from torch import Tensor, nn
@@ -64,15 +65,16 @@ def _download(name: str) -> State:
             state: Any = weights.get_state_dict(
                 progress=False, check_hash=True, weights_only=True, map_location="cpu"
             )
-    except OSError as error:
+    except (URLError, HTTPException, TimeoutError, ConnectionError) as error:
         raise ConfigError(
             f"{weights.url} cannot be fetched ({error}): the weights of {name} need the network "
             f"once; {_OTHER_WAY}"
         ) from error
-    except (RuntimeError, EOFError, pickle.UnpicklingError) as error:
+    except Exception as error:
         raise ConfigError(
-            f"{weights.url} was fetched torn or is torn in {torch.hub.get_dir()}/checkpoints "
-            f"({_first_line(error)}); delete it there and try again, or {_OTHER_WAY}"
+            f"{weights.url} cannot be read from {torch.hub.get_dir()}/checkpoints "
+            f"({_first_line(error)}): torn, or the folder is not ours; delete the file there and "
+            f"try again, or {_OTHER_WAY}"
         ) from error
     return _tensors(state, weights.url)
 

@@ -72,7 +72,8 @@ def _command(run: RunFolder, errors: Path, start: int) -> list[str]:
     if hosts.nodes == 1:
         command += ["--standalone"]
     else:
-        command += ["--nnodes", str(hosts.nodes), "--node-rank", str(hosts.node_rank)]
+        # Numbered by the meeting itself: any of the ranks writes to the folder that all share.
+        command += ["--nnodes", str(hosts.nodes)]
         command += ["--rdzv-backend", "c10d", "--rdzv-endpoint", str(hosts.rendezvous)]
         # Another one for each attempt: nobody meets what is left of the last one.
         command += ["--rdzv-id", f"{run.key}-{start}-{run.micro_split}"]
