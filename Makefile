@@ -24,9 +24,12 @@ check: .venv/developer
 	$(BIN)/mypy
 	$(BIN)/lint-imports
 
-bench: .venv/developer
+bench: .venv/bench
 	$(BIN)/python benchmarks/bench_main_job.py
 	$(BIN)/python benchmarks/bench_ingest.py
+	$(BIN)/python benchmarks/bench_render.py
+	$(BIN)/python benchmarks/bench_loader.py
+	$(BIN)/python benchmarks/bench_step.py
 
 soak: .venv/developer
 	$(BIN)/pytest -m soak
@@ -44,4 +47,8 @@ clean:
 
 .venv/developer: .venv/user
 	$(INSTALL) --editable '.[train,dev]'
+	@touch $@
+
+.venv/bench: .venv/developer
+	$(INSTALL) --editable '.[train,dev,bench]'
 	@touch $@

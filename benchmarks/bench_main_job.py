@@ -44,7 +44,7 @@ from quickdraw_core.modeling.optimizers import build_optimizer
 torch.set_num_threads(1)
 size = int(sys.argv[1])
 network = build_model("small_cnn", 3, 24, 32).to(memory_format=torch.channels_last).train()
-optimizer = build_optimizer("adamw", network.parameters(), 0.01, 0.02)
+optimizer = build_optimizer("adamw", network, 0.01)
 images = torch.rand(size, 3, 32, 32).contiguous(memory_format=torch.channels_last)
 labels = torch.arange(size) % 24
 for step in range(150):

@@ -45,10 +45,15 @@ class Trained(NamedTuple):
 
 
 class OptimizerRow(NamedTuple):
-    """A row of the table: makes the optimiser of (parameters, learning rate, decay), and why."""
+    """A row of the table: makes the optimiser of (parameters, learning rate, decay), and why.
+
+    weight_decay: where none is asked for. Decay that is part of the gradient wants far less of it
+    than decay that is not: 0.02 keeps sgd and adam from learning at all.
+    """
 
     make: Callable[[Trained, float, float], Optimizer]
     reason: str
+    weight_decay: float
 
 
 def _sgd(trained: Trained, learning_rate: float, weight_decay: float) -> Optimizer:
@@ -82,11 +87,11 @@ def _muon(trained: Trained, learning_rate: float, weight_decay: float) -> Optimi
 
 
 OPTIMIZERS: dict[str, OptimizerRow] = {
-    "sgd": OptimizerRow(_sgd, "with momentum 0.9, as the original report"),
-    "adam": OptimizerRow(_adam, "the report's other; decay is part of the gradient"),
-    "adamw": OptimizerRow(_adamw, "decoupled weight decay (Loshchilov and Hutter, 2017)"),
+    "sgd": OptimizerRow(_sgd, "with momentum 0.9, as the original report", 0.0),
+    "adam": OptimizerRow(_adam, "the report's other; decay is part of the gradient", 0.0),
+    "adamw": OptimizerRow(_adamw, "decoupled weight decay (Loshchilov and Hutter, 2017)", 0.02),
     "muon": OptimizerRow(
-        _muon, "orthogonal steps for hidden matrices, AdamW for the rest (Jordan, 2024)"
+        _muon, "orthogonal steps for hidden matrices, AdamW for the rest (Jordan, 2024)", 0.05
     ),
 }
 
@@ -95,16 +100,18 @@ def build_optimizer(
     name: str,
     network: nn.Module | Iterable[nn.Parameter],
     learning_rate: float,
-    weight_decay: float,
+    weight_decay: float | None = None,
 ) -> Optimizer:
     """The optimiser `name` of a network's parameters, on the device where they are.
 
-    Biases, norms and other vectors are not decayed. Bare parameters do for all but muon, which
+    weight_decay: None for the row's own. Biases, norms and other vectors are not decayed. Bare parameters do for all but muon, which
     must know what layers they are of. Raises `ConfigError` for an unknown name.
     """
     if name not in OPTIMIZERS:
         raise ConfigError(f"unknown optimizer {name!r}: {nearest(name, OPTIMIZERS)}")
-    return OPTIMIZERS[name].make(_sorted(network), learning_rate, weight_decay)
+    row = OPTIMIZERS[name]
+    decay = row.weight_decay if weight_decay is None else weight_decay
+    return row.make(_sorted(network), learning_rate, decay)
 
 
 def _sorted(network: nn.Module | Iterable[nn.Parameter]) -> Trained:

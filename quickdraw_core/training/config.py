@@ -80,7 +80,9 @@ class TrainConfig(Config):
         "adamw", description="row of OPTIMIZERS"
     )
     learning_rate: float = Field(0.01, gt=0, description="at the schedule's factor 1")
-    weight_decay: float = Field(0.02, ge=0, description="of weights; not of biases and norms")
+    weight_decay: float | None = Field(
+        None, ge=0, description="of weights, not of biases and norms; none: the optimizer's own"
+    )
     clip_norm: float | None = Field(
         None, gt=0, description="largest norm of the gradient, longer ones are scaled; none: any"
     )

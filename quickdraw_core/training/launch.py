@@ -23,7 +23,9 @@ from quickdraw_core.errors import (
     TrainingError,
 )
 from quickdraw_core.loading.loader import Feed, make_batch
+from quickdraw_core.modeling.models import build_model
 from quickdraw_core.progress import progress
+from quickdraw_core.render.encodings import find_encoding
 from quickdraw_core.store.pack import Pack, open_pack
 from quickdraw_core.store.store import Store
 from quickdraw_core.tracking.address import NO_TRACKING, check_address, resolve_tracking_uri
@@ -78,6 +80,7 @@ def train(config: TrainConfig) -> TrainResult:
     store = check(config)
     pack = open_pack(store)
     plan = Plan.of(config, pack)
+    _fetch_weights(config, pack)
     first = config.hosts.node_rank == 0
     run = _open_run(config, store, plan) if first else _join_run(config, store)
     latest = latest_checkpoint(run.path, run.owns)
@@ -169,6 +172,22 @@ def check(config: TrainConfig) -> Store:
         )
     check_hardware(config)
     return Store.open(config.store)
+
+
+def _fetch_weights(config: TrainConfig, pack: Pack) -> None:
+    """Gets pretrained weights before anything is started: a file that is none is refused, and
+    what torchvision downloads is there once, for all ranks of this host.
+    """
+    if config.pretrained is not None:
+        channels = find_encoding(config.encoding).channels
+        build_model(
+            config.model,
+            channels,
+            len(pack.label_map),
+            config.side_px,
+            small_stem=config.small_stem,
+            pretrained=config.pretrained,
+        )
 
 
 def _run(run: RunFolder, plan: Plan, latest: Resumable) -> list[str]:
