@@ -292,3 +292,15 @@ def test_what_cannot_work_is_refused_before_anything_is_started(
     with pytest.raises(ConfigError, match="cannot be shared out evenly to 3 ranks"):
         config_of(store, tmp_path / "run", ranks=3)
     assert not (tmp_path / "run").exists()
+
+
+def test_weights_that_are_none_are_refused_before_anything_is_started(
+    store: Store, tmp_path: Path
+) -> None:
+    (tmp_path / "weights.pth").write_bytes(b"no weights")
+    config = config_of(
+        store, tmp_path / "run", model="resnet18", pretrained=str(tmp_path / "weights.pth")
+    )
+    with pytest.raises(ConfigError, match=r"weights\.pth"):
+        train(config)
+    assert not (tmp_path / "run").exists()

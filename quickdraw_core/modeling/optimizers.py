@@ -104,8 +104,9 @@ def build_optimizer(
 ) -> Optimizer:
     """The optimiser `name` of a network's parameters, on the device where they are.
 
-    weight_decay: None for the row's own. Biases, norms and other vectors are not decayed. Bare parameters do for all but muon, which
-    must know what layers they are of. Raises `ConfigError` for an unknown name.
+    weight_decay: None for the row's own. Biases, norms and other vectors are not decayed. Bare
+    parameters do for all but muon, which must know what layers they are of. Raises `ConfigError`
+    for an unknown name.
     """
     if name not in OPTIMIZERS:
         raise ConfigError(f"unknown optimizer {name!r}: {nearest(name, OPTIMIZERS)}")

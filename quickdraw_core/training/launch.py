@@ -80,7 +80,6 @@ def train(config: TrainConfig) -> TrainResult:
     store = check(config)
     pack = open_pack(store)
     plan = Plan.of(config, pack)
-    _fetch_weights(config, pack)
     first = config.hosts.node_rank == 0
     run = _open_run(config, store, plan) if first else _join_run(config, store)
     latest = latest_checkpoint(run.path, run.owns)
@@ -174,7 +173,7 @@ def check(config: TrainConfig) -> Store:
     return Store.open(config.store)
 
 
-def _fetch_weights(config: TrainConfig, pack: Pack) -> None:
+def _fetch_weights(config: TrainConfig, classes: int) -> None:
     """Gets pretrained weights before anything is started: a file that is none is refused, and
     what torchvision downloads is there once, for all ranks of this host.
     """
@@ -183,7 +182,7 @@ def _fetch_weights(config: TrainConfig, pack: Pack) -> None:
         build_model(
             config.model,
             channels,
-            len(pack.label_map),
+            classes,
             config.side_px,
             small_stem=config.small_stem,
             pretrained=config.pretrained,
@@ -238,6 +237,7 @@ def _open_run(config: TrainConfig, store: Store, plan: Plan) -> RunFolder:
         run = replace(run, config=resolved)
         run.write()
         return run
+    _fetch_weights(config, len(store.label_map))
     _clear(path)
     plan.write(path)
     run = RunFolder(path, resolved, fingerprint, secrets.token_hex(8))
@@ -264,6 +264,7 @@ def _join_run(config: TrainConfig, store: Store) -> RunFolder:
             f"{path} holds a run with other options or data than this host was given; give all "
             "hosts the same command but for --node-rank"
         )
+    _fetch_weights(config, len(store.label_map))
     ours = {"store": store.path, "run_dir": path, "hosts": config.hosts.model_dump()}
     return replace(run, config=config.updated(ours))
 
