@@ -68,9 +68,23 @@ def test_generate_says_what_it_wrote(tmp_path: Path) -> None:
         (["ingest", "{bad}"], "bad/sun.csv lacks the column 'drawing'"),
         (["ingest", "."], "no file of drawings in"),
         (["train", "--store", "nowhere"], "no store there: nowhere does not exist"),
-        (["train", "--store", "{store}", "--recipe", "labtop"], "did you mean 'laptop'?"),
-        (["train", "--store", "{store}", "--set", "model=resnet"], "did you mean 'resnet18'?"),
+        (
+            ["train", "--store", "{store}", "--recipe", "labtop"],
+            "did you mean 'laptop' or 'laptop340'?",
+        ),
+        (["train", "--store", "{store}", "--set", "model=resnet"], "did you mean 'resnet34' or"),
+        (["train", "--store", "{store}", "--nnodes", "2"], "several hosts need a rendezvous"),
+        (["train", "--store", "{store}", "--tracking-uri", "htp://x"], "none that MLflow knows"),
+        (["train", "--store", "{store}", "--set", "encoding=points"], "small_cnn reads a drawing"),
+        (
+            ["train", "--store", "{store}", "--set", 'select.classes=["sunn"]'],
+            "did you mean 'sun'",
+        ),
         (["evaluate", "nothing", "--store", "{store}"], "no model nothing"),
+        (["inspect", "nothing"], "no model nothing"),
+        (["show", "{store}", "--class", "sunn"], "did you mean 'sun'?"),
+        (["show", "{store}", "--class", "sun", "--split", "tset"], "did you mean 'test'?"),
+        (["losses", "--plot", "figure.txt"], ".png"),
         (["predict", "words.txt", "test.csv"], "words.txt is no checkpoint that can be read"),
         (["pipeline", "{csv}", "--set", "epochs=3"], "--set epochs=… names no stage"),
         (["generate", "csv", "--classes", "99"], "draws 1 to 44 words, found 99"),
@@ -91,6 +105,15 @@ def test_bad_input_is_one_line_with_exit_code_2_and_leaves_nothing(
     assert line.startswith("error: ")
     assert message in line
     assert sorted(tmp_path.rglob("*")) == before
+
+
+def test_a_class_is_shown_and_the_losses_are_drawn(store: Store, tmp_path: Path) -> None:
+    done = quickdraw("show", store.path, "--class", "ice_cream", cwd=tmp_path)
+    assert "ice_cream.png (24 drawings of ice_cream)" in done.stdout, done.stderr
+    assert (tmp_path / "ice_cream.png").read_bytes().startswith(b"\x89PNG")
+    done = quickdraw("losses", "--plot", "losses.svg", cwd=tmp_path)
+    assert "softmax_reciprocal" in done.stdout, done.stderr
+    assert "</svg>" in (tmp_path / "losses.svg").read_text()
 
 
 def test_ctrl_c_ends_everything_at_once_and_the_run_is_marked_killed(

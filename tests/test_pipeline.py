@@ -243,3 +243,30 @@ def test_a_model_of_other_classes_is_refused(finished: Finished, store: Store) -
     assert done.returncode == 2
     assert "has 8 classes" in done.stderr
     assert "has 4 classes" in done.stderr
+
+
+def test_inspect_tells_enough_to_compare_two_runs(finished: Finished) -> None:
+    done = quickdraw("inspect", finished.run_dir, "--json", cwd=finished.folder)
+    assert done.returncode == 0, done.stderr
+    found = json.loads(done.stdout)
+    assert found["finished"]
+    assert found["mlflow_run_id"] == finished.run_id
+    assert len(found["weights_sha256"]) == 64
+    assert len(found["label_map"]["words"]) == CLASSES
+    assert found["config"]["epochs"] == 6
+    assert "torch" in found["versions"]
+    by_run = quickdraw(
+        "inspect", finished.run_id, "--tracking-uri", finished.tracking_uri, cwd=finished.folder
+    )
+    assert found["weights_sha256"] in by_run.stdout
+
+
+def test_the_best_model_is_in_mlflow_with_signature_and_labels(finished: Finished) -> None:
+    mlflow = client(finished.tracking_uri)
+    run = mlflow.get_run(finished.run_id)
+    (model,) = mlflow.search_logged_models([run.info.experiment_id])
+    assert model.source_run_id == finished.run_id
+    assert {m.key for m in model.metrics} >= {"validation/map_at_3"}
+    artifacts = {file.path for file in mlflow.list_artifacts(finished.run_id, "checkpoints")}
+    assert artifacts == {"checkpoints/best.pt", "checkpoints/last.pt"}
+    assert any(key.startswith("system/") for key in run.data.metrics)

@@ -144,6 +144,7 @@ def show(
 ) -> None:
     """Write 24 drawings of a class, 3 rows of 8, as a picture."""
     from quickdraw_core.labels import underscored
+    from quickdraw_core.loading.select import find_label
     from quickdraw_core.loading.show import write_grid
     from quickdraw_core.store.holdout import Split
     from quickdraw_core.store.pack import open_pack
@@ -153,8 +154,10 @@ def show(
     if split not in sides:
         raise ConfigError(f"unknown split {split!r}: {nearest(split, sides)}")
     path = out or Path(f"{underscored(word)}.png")
+    opened = Store.open(store)
+    find_label(opened.label_map, word)
     with show_progress():
-        shown = write_grid(open_pack(Store.open(store)), word, path, sides[split], seed)
+        shown = write_grid(open_pack(opened), word, path, sides[split], seed)
     show_facts({"picture": f"{path} ({shown} drawings of {word})"})
 
 

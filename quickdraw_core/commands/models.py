@@ -66,13 +66,14 @@ def losses(
     from quickdraw_core.evaluation.loss_figure import draw_loss_figure
     from quickdraw_core.modeling.losses import list_losses
 
+    if plot is not None:
+        draw_loss_figure(plot)
     show_table(
         ["loss", "label smoothing", "what it is"],
         [[row.name, "yes" if row.smooths else "no", row.reason] for row in list_losses()],
         numbers=False,
     )
     if plot is not None:
-        draw_loss_figure(plot)
         show_facts({"figure": str(plot)})
 
 

@@ -206,7 +206,8 @@ def _track(
     if uri == NO_TRACKING or not (run_id or run_dir):
         return None
     records = _records(result, classes, folder)
-    if run_dir is not None:
+    card = RunCard.read(run_dir) if run_dir is not None else None
+    if run_dir is not None and card is not None and card.uri == uri:
         append(run_dir, *records)
         return deliver_rest(run_dir).problem
     try:

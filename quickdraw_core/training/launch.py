@@ -23,6 +23,7 @@ from quickdraw_core.errors import (
     TrainingError,
 )
 from quickdraw_core.loading.loader import Feed, make_batch
+from quickdraw_core.loading.select import find_label
 from quickdraw_core.modeling.models import build_model
 from quickdraw_core.progress import progress
 from quickdraw_core.render.encodings import find_encoding
@@ -170,7 +171,10 @@ def check(config: TrainConfig) -> Store:
             "--fresh is host 0's: it begins the run that the others join; leave it out here"
         )
     check_hardware(config)
-    return Store.open(config.store)
+    store = Store.open(config.store)
+    for word in config.select.classes or ():
+        find_label(store.label_map, word)
+    return store
 
 
 def _fetch_weights(config: TrainConfig, classes: int) -> None:
