@@ -117,6 +117,7 @@ def test_mlflow_has_the_curves_parameters_checkpoint_and_report(finished: Finish
     }
     assert artifacts == {
         "checkpoints/best.pt",
+        "checkpoints/last.pt",
         "evaluation/classes.json",
         "evaluation/evaluation.json",
         "evaluation/guesses.txt",
