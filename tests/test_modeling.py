@@ -1,4 +1,4 @@
-"""Ranking and recipes. Each table of modeling has a test module of its own."""
+"""Ranking, two looks, and recipes. Each table of modeling has a test module of its own."""
 
 import numpy as np
 import pytest
@@ -6,10 +6,14 @@ import torch
 from hypothesis import given
 from hypothesis import strategies as st
 
+from quickdraw_core.drawing import DrawingBatch
 from quickdraw_core.errors import ConfigError
-from quickdraw_core.modeling.models import MODELS
+from quickdraw_core.modeling.mirrored import Mirrored
+from quickdraw_core.modeling.models import MODELS, build_model, find_model
 from quickdraw_core.modeling.ranking import average_precisions, hit_ranks, top_guesses
 from quickdraw_core.recipes import RECIPES, find_recipe
+from quickdraw_core.render.encodings import render
+from quickdraw_core.render.placement import Points
 
 
 @pytest.mark.parametrize("name", RECIPES)
@@ -43,3 +47,21 @@ def test_map_at_3_is_its_definition_also_with_ties(
     found = float(average_precisions(ranks).mean())
     assert found == pytest.approx(plain_map_at_3(scores, labels))
     assert np.isfinite(found)
+
+
+@pytest.mark.parametrize("encoding", ["gray", "points"])
+def test_two_looks_make_a_drawing_and_its_mirror_image_the_same(encoding: str) -> None:
+    strokes = [([0, 90, 200], [10, 250, 40]), ([30, 30], [5, 9])]
+    mirrored = [([255 - x for x in xs], ys) for xs, ys in strokes]
+    batch = DrawingBatch.from_strokes([strokes, mirrored])
+    points = Points(batch.x.astype(np.float32), batch.y.astype(np.float32))
+    images = torch.from_numpy(render(batch, encoding, 24, points)) / 255
+    name = "stroke_transformer" if encoding == "points" else "net"
+    torch.manual_seed(0)
+    network = build_model(name, images.shape[1], 5, 24).eval()
+    with torch.inference_mode():
+        looks = network(images).softmax(1)
+        both = Mirrored(network, find_model(name).reads)(images).softmax(1)
+    torch.testing.assert_close(both[0], both[1], atol=1e-5, rtol=0)
+    torch.testing.assert_close(both[0], looks.mean(0), atol=1e-5, rtol=0)
+    assert (looks[0] - looks[1]).abs().max() > 1e-4

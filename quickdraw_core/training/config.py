@@ -72,6 +72,10 @@ class TrainConfig(Config):
         AugmentConfig(), description="changes of the strokes before drawing; none: none"
     )
 
+    mirror: bool = Field(
+        False, description="look at each drawing both ways round when judging or guessing"
+    )
+
     loss: Annotated[str, _row_of(LOSSES)] = Field("cross_entropy", description="row of LOSSES")
     label_smoothing: float = Field(
         0.0, ge=0, lt=1, description="share of the label spread over all classes"

@@ -21,7 +21,7 @@ from quickdraw_core.training.meter import Meter, require_finite
 from quickdraw_core.training.plan import Plan
 from quickdraw_core.training.run_folder import RunFolder
 from quickdraw_core.training.samples import recorded
-from quickdraw_core.training.state import open_state, snapshot
+from quickdraw_core.training.state import looking, open_state, snapshot
 from quickdraw_core.training.step import VALIDATION_BATCH, validate
 
 BEST_ARTIFACT = "checkpoints/best.pt"
@@ -95,9 +95,8 @@ def train_loop(run: RunFolder, ranks: Ranks) -> None:
                     judged = drawn_rows(
                         pack, judged_rows, config.encoding, config.side_px, VALIDATION_BATCH, feed
                     )
-                    metrics = validate(
-                        trainer.judged, trainer.loss, judged, ranks, state.arithmetic
-                    )
+                    network = looking(trainer.judged, config)
+                    metrics = validate(network, trainer.loss, judged, ranks, state.arithmetic)
                     require_finite("validation loss", metrics["loss"], done, learning_rate)
                     standing = standing.after(metrics)
                     journal.write(done, {f"validation/{k}": v for k, v in metrics.items()})

@@ -9,7 +9,8 @@ from torch import Tensor, nn
 
 from quickdraw_core.errors import CheckpointError
 from quickdraw_core.modeling.losses import build_loss
-from quickdraw_core.modeling.models import build_model
+from quickdraw_core.modeling.mirrored import Mirrored
+from quickdraw_core.modeling.models import build_model, find_model
 from quickdraw_core.modeling.optimizers import build_optimizer
 from quickdraw_core.render.encodings import find_encoding
 from quickdraw_core.store.pack import Pack
@@ -75,7 +76,12 @@ def network_of(checkpoint: Checkpoint) -> tuple[nn.Module, TrainConfig]:
             f"the checkpoint does not fit its own model {config.model}: it was written by another "
             "version; train again"
         ) from error
-    return network.eval(), config
+    return looking(network.eval(), config), config
+
+
+def looking(network: nn.Module, config: TrainConfig) -> nn.Module:
+    """The network as it is judged and used: with two looks at each drawing, if it takes them."""
+    return Mirrored(network, find_model(config.model).reads) if config.mirror else network
 
 
 class OfBytes(nn.Module):
