@@ -26,7 +26,16 @@ def laptop() -> Values:
 
     LAPTOP
     """
-    return {"epochs": 20, "label_smoothing": 0.05}
+    return {
+        "optimizer": "muon",
+        "learning_rate": 0.01,
+        "label_smoothing": 0.1,
+        "ema_decay": 0.998,
+        "mirror": True,
+        "epochs": 26,
+        "ranks": 1,
+        "validate_every_epochs": 2,
+    }
 
 
 def laptop340() -> Values:
@@ -34,7 +43,12 @@ def laptop340() -> Values:
 
     LAPTOP340
     """
-    return {"epochs": 20, "label_smoothing": 0.05}
+    return laptop() | {
+        "select": {"class_balance": 0.6},
+        "augment": {"stroke_drop_share": 0.05, "point_noise": 1.5, "rotation_degrees": 15},
+        "epochs": 30,
+        "validate_every_epochs": 3,
+    }
 
 
 def report() -> Values:

@@ -38,7 +38,10 @@ RecipeOption = Annotated[
     str, typer.Option("--recipe", help="demo, laptop, laptop340, report or full.")
 ]
 Nproc = Annotated[
-    int | None, typer.Option("--nproc", min=1, help="Training processes; default: 2.")
+    int | None,
+    typer.Option(
+        "--nproc", min=1, help="Training processes; default: the recipe's, 1 or 2 on a CPU."
+    ),
 ]
 RunDir = Annotated[
     Path | None, typer.Option(help="Folder of checkpoints and logs; default: runs/<name>.")
