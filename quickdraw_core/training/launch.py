@@ -92,6 +92,7 @@ def train(config: TrainConfig) -> TrainResult:
         opened = open_run(
             run.path, config.tracking_uri, run.path.name, _params(config), _tags(config, store)
         )
+        notes += [opened.problem] if opened.problem else []
         if skipped:
             notes += _log_best(run, pack, opened.uri)
             problem = deliver_rest(run.path).problem if opened.uri != NO_TRACKING else None

@@ -51,7 +51,9 @@ class Plan:
         ranks of a host share what is read of them.
         """
         train, validation = (
-            np.load(run_dir / ROWS_NAME / f"{split}.npy", mmap_mode="r") for split in _SPLITS
+            # A plain array over the map: `np.memmap` makes each slice a Python object of its own.
+            np.load(run_dir / ROWS_NAME / f"{split}.npy", mmap_mode="r").view(np.ndarray)
+            for split in _SPLITS
         )
         return cls._of(config, pack, train, validation)
 

@@ -49,7 +49,8 @@ def run_ranks(run: RunFolder, plan: Plan, start: int) -> None:
         progress("train", images, "images") as bar,
         _process(_command(run, errors, start), environment_of(run.config), log) as process,
     ):
-        bar.note(f"starting {run.config.ranks} processes")
+        going_on = f", going on from step {start:,}" if start else ""
+        bar.note(f"starting {run.config.ranks} processes{going_on}")
         done = start
         while True:
             code = process.poll()
