@@ -16,7 +16,7 @@ Values = dict[str, Any]
 def demo() -> Values:
     """The generated doodles of `quickdraw demo`: 24 words, 500 of each, in half a minute.
 
-    DEMO
+    Test MAP@3 0.97 on 100 held-out drawings a class.
     """
     return {"epochs": 8, "label_smoothing": 0.05}
 
@@ -24,7 +24,9 @@ def demo() -> Values:
 def laptop() -> Values:
     """Some tens of classes with some hundreds of drawings each, on two CPU cores.
 
-    LAPTOP
+    The 35 richest real classes (20,093 train drawings of 412 to 4,534 a class): validation MAP@3
+    0.9606 on 1,539 drawings (standard error 0.004) after 9 min 13 s. Aimed at was 0.965 in ten
+    minutes. The validation stood at 0.960 from epoch 14 on: more epochs of this are no help.
     """
     return {
         "optimizer": "muon",
@@ -41,12 +43,18 @@ def laptop() -> Values:
 def laptop340() -> Values:
     """Many classes with few drawings each, on two CPU cores.
 
-    LAPTOP340
+    All 340 classes of the public sample (35,536 train drawings, median 21 a class; ingested with
+    `--set max_test_share=0.1 --set validation_share=0.1`): mean over classes of validation
+    MAP@3 0.603 on 4,280 drawings (standard error about 0.015), and 0.832 over all drawings, at
+    epoch 9 of 18; 12 minutes in all. Aimed at was 0.62 in 20 minutes. From epoch 9 on the mean
+    over classes falls a little while MAP@3 over all drawings, most of them of rich classes, still
+    rises to 0.837.
     """
     return laptop() | {
         "select": {"class_balance": 0.6},
+        "best_by": "map_at_3_class_mean",
         "augment": {"stroke_drop_share": 0.05, "point_noise": 1.5, "rotation_degrees": 15},
-        "epochs": 30,
+        "epochs": 18,
         "validate_every_epochs": 3,
     }
 

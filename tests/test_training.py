@@ -21,6 +21,7 @@ from quickdraw_core.training.checkpoint import find_checkpoint, load_checkpoint
 from quickdraw_core.training.config import TrainConfig
 from quickdraw_core.training.launch import train
 from quickdraw_core.training.run_folder import RunFolder
+from quickdraw_core.training.state import Standing
 
 
 def config_of(store: Store, run_dir: Path, **changes: object) -> TrainConfig:
@@ -304,3 +305,14 @@ def test_weights_that_are_none_are_refused_before_anything_is_started(
     with pytest.raises(ConfigError, match=r"weights\.pth"):
         train(config)
     assert not (tmp_path / "run").exists()
+
+
+def test_the_best_is_by_the_metric_that_decides_and_an_equal_one_is_no_progress() -> None:
+    first = Standing().after({"map_at_3": 0.5, "map_at_3_class_mean": 0.3})
+    assert (first.best, first.since_best, first.is_best) == (0.5, 0, True)
+    equal = first.after({"map_at_3": 0.5, "map_at_3_class_mean": 0.2})
+    assert (equal.best, equal.since_best, equal.is_best) == (0.5, 1, True)
+    worse = equal.after({"map_at_3": 0.4, "map_at_3_class_mean": 0.4})
+    assert (worse.best, worse.since_best, worse.is_best) == (0.5, 2, False)
+    other = Standing(best=0.3).after(worse.metrics, "map_at_3_class_mean")
+    assert (other.best, other.since_best, other.is_best) == (0.4, 0, True)

@@ -17,7 +17,7 @@ def inspect_model(model: TrainedModel) -> dict[str, Any]:
         "finished": checkpoint.finished,
         "loader": checkpoint.loader,
         "metrics": checkpoint.metrics,
-        "best_map_at_3": checkpoint.best,
+        "best": checkpoint.best,
         "mlflow_run_id": checkpoint.mlflow_run_id,
         "store_fingerprint": checkpoint.store_fingerprint,
         "train_drawings": sum(checkpoint.train_counts),

@@ -32,10 +32,9 @@ class Checkpoint:
 
     model, ema: weights by name, and their running average where one is kept. loader: epoch and
     step within it of the next batch. train_counts: drawings of each label in the training split.
-    metrics: the last validation's, by plain name (`map_at_3`). best: the highest MAP@3 of all
-    validations so far; since_best: validations since then that brought nothing better.
-    finished: nothing is left to do.
-    versions: of the packages that decide the numbers.
+    metrics: the last validation's, by plain name (`map_at_3`). best: the highest value so far of
+    the metric that decides (`best_by`); since_best: validations since then that brought nothing
+    better. finished: nothing is left to do. versions: of the packages that decide the numbers.
     """
 
     step: int

@@ -109,8 +109,11 @@ class TrainConfig(Config):
     global_batch_size: int = Field(128, ge=1, description="drawings a step, over all ranks")
     micro_batch_size: int = Field(64, ge=1, description="drawings computed at once by a rank")
     seed: int = Field(0, ge=0, description="of weights, order, augmentation and dropout")
+    best_by: Literal["map_at_3", "map_at_3_class_mean"] = Field(
+        "map_at_3", description="validation metric whose highest value makes the best checkpoint"
+    )
     patience: int | None = Field(
-        None, ge=1, description="validations without a better MAP@3 after which to stop; none: all"
+        None, ge=1, description="validations without a better one after which to stop; none: all"
     )
 
     ranks: int = Field(2, ge=1, description="training processes on each host")

@@ -98,7 +98,7 @@ def train_loop(run: RunFolder, ranks: Ranks) -> None:
                     network = looking(trainer.judged, config)
                     metrics = validate(network, trainer.loss, judged, ranks, state.arithmetic)
                     require_finite("validation loss", metrics["loss"], done, learning_rate)
-                    standing = standing.after(metrics)
+                    standing = standing.after(metrics, config.best_by)
                     journal.write(done, {f"validation/{k}": v for k, v in metrics.items()})
                 is_best = validating and standing.is_best
                 stopping = config.patience is not None and standing.since_best >= config.patience

@@ -28,8 +28,9 @@ _DECISIVE_PACKAGES = ("torch", "torchvision", "numba", "numpy", "quickdraw-workf
 
 @dataclass(frozen=True)
 class Standing:
-    """What the validations so far say: the last one's metrics, the best MAP@3, how many
-    validations have brought nothing better since, and whether the last one is the best.
+    """What the validations so far say: the last one's metrics, the best value of the metric
+    that decides, how many validations have brought nothing better since, and whether the last
+    one is the best.
     """
 
     metrics: dict[str, float] = field(default_factory=dict)
@@ -37,11 +38,11 @@ class Standing:
     since_best: int = 0
     is_best: bool = False
 
-    def after(self, metrics: dict[str, float]) -> "Standing":
+    def after(self, metrics: dict[str, float], best_by: str = "map_at_3") -> "Standing":
         """With one more validation. Of two that are equal the later is kept, since it has learnt
         longer; but it is no progress.
         """
-        value = metrics["map_at_3"]
+        value = metrics[best_by]
         since_best = 0 if value > self.best else self.since_best + 1
         return Standing(metrics, max(value, self.best), since_best, value >= self.best)
 
