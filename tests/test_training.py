@@ -271,8 +271,8 @@ def test_memory_does_not_grow_over_2000_steps(store: Store, tmp_path: Path) -> N
         watcher.join()
     assert steps > 2_300
     early = max(held[step] for step in held if 200 < step < 400)
-    late = max(held[step] for step in held if step > 2_200)
-    assert late - early < 8 << 20
+    late = max(held[step] for step in held if 2_100 < step < 2_300)
+    assert late - early < 8 << 20, {step: held[step] >> 20 for step in sorted(held)[::25]}
 
 
 def resident_bytes(pid: int) -> int:
