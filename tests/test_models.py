@@ -274,3 +274,16 @@ def test_the_tables_are_read_without_torchvision_and_no_global_figure_is_made(
     command = [sys.executable, "-c", code, str(tmp_path / "losses.png")]
     done = subprocess.run(command, capture_output=True, text=True, check=True)
     assert done.stdout.split("\n") == ["", "False", ""]
+
+
+@pytest.mark.parametrize("name", ["stroke_transformer", "small_cnn"])
+def test_a_network_is_exported_for_batches_of_any_size(name: str) -> None:
+    torch.manual_seed(0)
+    network = build_model(name, 3, 5, 24).eval()
+    batch = torch.export.Dim("batch", min=1)
+    example = inputs(name, 2, 3, 24)
+    exported = torch.export.export(network, (example,), dynamic_shapes=({0: batch},)).module()
+    for n in (1, 2, 5):
+        images = inputs(name, n, 3, 24)
+        with torch.inference_mode():
+            torch.testing.assert_close(exported(images), network(images), atol=1e-4, rtol=1e-4)

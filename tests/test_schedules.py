@@ -9,7 +9,7 @@ from hypothesis import strategies as st
 from torch.optim import lr_scheduler
 
 from quickdraw_core.errors import ConfigError
-from quickdraw_core.modeling.schedules import SCHEDULES, build_schedule, find_schedule
+from quickdraw_core.modeling.schedules import SCHEDULES, build_schedule
 
 STEPS = 300
 
@@ -93,12 +93,6 @@ def test_every_factor_is_within_0_and_1(name: str, steps: int, data: st.DataObje
     factors = ours(name, steps, warmup_steps=warmup_steps)
     assert all(0 <= factor <= 1 for factor in factors)
     assert factors[0] > 0
-
-
-@pytest.mark.parametrize("name", SCHEDULES)
-def test_the_older_form_is_the_same_with_all_options_at_their_defaults(name: str) -> None:
-    older = find_schedule(name)
-    assert [older(step, STEPS) for step in range(STEPS)] == ours(name)
 
 
 @pytest.mark.parametrize(

@@ -288,6 +288,8 @@ def test_what_cannot_work_is_refused_before_anything_is_started(
 ) -> None:
     with pytest.raises(ConfigError, match="do not fill one global batch of 4096"):
         train(config_of(store, tmp_path / "run", global_batch_size=4096))
+    with pytest.raises(ConfigError, match="warm-up must be within the training"):
+        train(config_of(store, tmp_path / "run", warmup_steps=10_000))
     with pytest.raises(StoreError, match="no store there"):
         train(TrainConfig(store=tmp_path / "absent", run_dir=tmp_path / "run"))
     with pytest.raises(ConfigError, match="cannot be shared out evenly to 3 ranks"):

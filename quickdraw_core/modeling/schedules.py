@@ -120,12 +120,6 @@ def build_schedule(
     return factor
 
 
-def find_schedule(name: str) -> Callable[[int, int], float]:
-    """The factor at (step, steps in all), all options at their defaults."""
-    row = _find(name)
-    return lambda step, steps: row.factor(step, Course(steps))
-
-
 def _find(name: str) -> Schedule:
     if name not in SCHEDULES:
         raise ConfigError(f"unknown schedule {name!r}: {nearest(name, SCHEDULES)}")

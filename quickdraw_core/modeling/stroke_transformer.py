@@ -31,8 +31,10 @@ def read_slots(slots: Tensor) -> tuple[Tensor, Tensor, Tensor, Tensor]:
     """
     flat = slots.flatten(2)
     counts = (flat[:, 2] > 0.25).sum(1)
-    longest = -(-int(counts.max()) // ROUND_TO) * ROUND_TO
-    length = min(max(longest, ROUND_TO), flat.shape[2])
+    length = flat.shape[2]
+    if not torch.compiler.is_exporting():  # a graph's shapes do not depend on what is in them
+        longest = -(-int(counts.max()) // ROUND_TO) * ROUND_TO
+        length = min(max(longest, ROUND_TO), length)
     x, y, pen = flat[:, :, :length].float().unbind(1)
     present = torch.arange(length, device=flat.device) < counts[:, None]
     xy = torch.stack((x, y), dim=2) * 2 - 1
@@ -62,7 +64,7 @@ def point_features(xy: Tensor, starts: Tensor, present: Tensor, counts: Tensor) 
     for period in _PERIODS:
         angle = index * (2 * math.pi / period)
         wave = torch.stack((angle.sin(), angle.cos()), 1)
-        parts.append(wave.expand(len(xy), length, 2))
+        parts.append(wave.expand(xy.shape[0], length, 2))
     parts.append(torch.zeros_like(starts)[..., None])
     return torch.cat(parts, 2)
 
@@ -138,11 +140,14 @@ class StrokeTransformer(nn.Module):
         features[:, 0, -1] = 1
         mask = functional.pad(present, (1, 0), value=True)
         n, length = mask.shape
-        places = mask.flatten().nonzero().squeeze(1)
+        if torch.compiler.is_exporting():  # all of them; what is padding is not looked at
+            places = torch.arange(n * length, device=slots.device)
+        else:
+            places = mask.flatten().nonzero().squeeze(1)
         tokens = features.flatten(0, 1).index_select(0, places)
         tokens = self.embed_more(functional.gelu(self.embed(tokens)))
         for block in self.blocks:
             tokens = block(tokens, places, mask)
         padded = spread(self.norm(tokens), places, n * length).view(n, length, -1)
-        mean = padded.sum(1) / (counts + 1)[:, None]
+        mean = (padded * mask[:, :, None]).sum(1) / (counts + 1)[:, None]
         return self.head(self.dropout(mean))  # type: ignore[no-any-return]

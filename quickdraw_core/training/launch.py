@@ -24,9 +24,7 @@ from quickdraw_core.errors import (
 )
 from quickdraw_core.loading.loader import Feed, make_batch
 from quickdraw_core.loading.select import find_label
-from quickdraw_core.modeling.models import build_model
 from quickdraw_core.progress import progress
-from quickdraw_core.render.encodings import find_encoding
 from quickdraw_core.store.pack import Pack, open_pack
 from quickdraw_core.store.store import Store
 from quickdraw_core.tracking.address import NO_TRACKING, check_address, resolve_tracking_uri
@@ -46,7 +44,7 @@ from quickdraw_core.training.plan import ROWS_NAME, Plan
 from quickdraw_core.training.processes import ERRORS_NAME, run_ranks
 from quickdraw_core.training.run_folder import RunFolder
 from quickdraw_core.training.samples import SAMPLES_NAME
-from quickdraw_core.training.state import OfBytes, network_of
+from quickdraw_core.training.state import OfBytes, network_of, new_network
 
 LAST_ARTIFACT = "checkpoints/last.pt"
 """Where a run's last checkpoint stands among its MLflow artifacts."""
@@ -183,15 +181,7 @@ def _fetch_weights(config: TrainConfig, classes: int) -> None:
     what torchvision downloads is there once, for all ranks of this host.
     """
     if config.pretrained is not None:
-        channels = find_encoding(config.encoding).channels
-        build_model(
-            config.model,
-            channels,
-            classes,
-            config.side_px,
-            small_stem=config.small_stem,
-            pretrained=config.pretrained,
-        )
+        new_network(config, classes, config.pretrained)
 
 
 def _run(run: RunFolder, plan: Plan, latest: Resumable) -> list[str]:

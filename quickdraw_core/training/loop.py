@@ -9,7 +9,6 @@ from contextlib import AbstractContextManager
 
 from quickdraw_core.errors import StoreError
 from quickdraw_core.loading.loader import Feed, Loader, drawn_rows
-from quickdraw_core.modeling.schedules import build_schedule
 from quickdraw_core.store.pack import Pack, open_pack
 from quickdraw_core.store.store import Store
 from quickdraw_core.tracking.journal import Journal, NoJournal
@@ -57,14 +56,6 @@ def train_loop(run: RunFolder, ranks: Ranks) -> None:
         class_balance=config.select.class_balance,
         feed=feed,
     )
-    factor = build_schedule(
-        config.schedule,
-        plan.steps,
-        warmup_steps=config.warmup_steps,
-        milestones=config.milestones,
-        gamma=config.gamma,
-        step_size=config.step_size,
-    )
     judged_rows = plan.validation_rows[ranks.rank :: ranks.world_size]
     parts = config.shape.micro_batches_a_rank
     batches = iter(loader)
@@ -77,7 +68,7 @@ def train_loop(run: RunFolder, ranks: Ranks) -> None:
         system_metrics(journal, config.system_metrics_seconds),
     ):
         for step in range(state.step, plan.steps):
-            done, learning_rate = step + 1, config.learning_rate * factor(step)
+            done, learning_rate = step + 1, config.learning_rate * plan.factor(step)
             meter.add(done, learning_rate, trainer.step(step, batches, parts, learning_rate))
 
             validating = due(done, plan.validate_every, plan.steps)

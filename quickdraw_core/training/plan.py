@@ -9,6 +9,7 @@ from quickdraw_core.drawing import Int64Array
 from quickdraw_core.errors import ConfigError
 from quickdraw_core.files import opened_aside
 from quickdraw_core.loading.select import SelectConfig, select_rows
+from quickdraw_core.modeling.schedules import Factor, build_schedule
 from quickdraw_core.store.holdout import Split
 from quickdraw_core.store.pack import Pack
 from quickdraw_core.training.config import TrainConfig
@@ -22,12 +23,13 @@ class Plan:
     """What a run is going to do.
 
     train_rows, validation_rows: rows of the pack, int64 [n] each. train_counts: train rows of
-    each label. The other numbers are steps.
+    each label. factor: of the learning rate, as a function of the step. The numbers are steps.
     """
 
     train_rows: Int64Array
     validation_rows: Int64Array
     train_counts: list[int]
+    factor: Factor
     steps_an_epoch: int
     steps: int
     validate_every: int
@@ -35,7 +37,11 @@ class Plan:
 
     @classmethod
     def of(cls, config: TrainConfig, pack: Pack) -> "Plan":
-        """The plan for a pack. Raises `ConfigError` where there is too little to train on."""
+        """The plan for a pack.
+
+        Raises `ConfigError` where there is too little to train on, or the schedule does not fit
+        the number of steps.
+        """
         # Judged on all drawings of the classes, also where not all of them are trained on.
         judged = SelectConfig(classes=config.select.classes)
         return cls._of(
@@ -86,6 +92,14 @@ class Plan:
             train_rows=train_rows,
             validation_rows=validation_rows,
             train_counts=train_counts.tolist(),
+            factor=build_schedule(
+                config.schedule,
+                steps,
+                warmup_steps=config.warmup_steps,
+                milestones=config.milestones,
+                gamma=config.gamma,
+                step_size=config.step_size,
+            ),
             steps_an_epoch=steps_an_epoch,
             steps=steps,
             validate_every=min(every, steps),

@@ -57,19 +57,25 @@ class State:
     standing: Standing
 
 
+def new_network(config: TrainConfig, classes: int, pretrained: str | None = None) -> nn.Module:
+    """The configured network with first weights: by chance, or those of `pretrained`."""
+    return build_model(
+        config.model,
+        find_encoding(config.encoding).channels,
+        classes,
+        config.side_px,
+        small_stem=config.small_stem,
+        pretrained=pretrained,
+    )
+
+
 def network_of(checkpoint: Checkpoint) -> tuple[nn.Module, TrainConfig]:
     """The network that a checkpoint holds, for use, on the CPU, and its configuration.
 
     Raises `CheckpointError` where its weights do not fit the model that it names.
     """
     config = TrainConfig.parse(checkpoint.config)
-    network = build_model(
-        config.model,
-        find_encoding(config.encoding).channels,
-        len(checkpoint.label_map),
-        config.side_px,
-        small_stem=config.small_stem,
-    )
+    network = new_network(config, len(checkpoint.label_map))
     try:
         network.load_state_dict(checkpoint.weights)
     except RuntimeError as error:
@@ -103,13 +109,8 @@ def open_state(run: RunFolder, pack: Pack, ranks: Ranks) -> State:
     arithmetic = choose_arithmetic(config, ranks.device.type)
     latest = latest_checkpoint(run.path, run.owns, str(ranks.device)).checkpoint
     torch.manual_seed(config.seed)
-    network = build_model(
-        config.model,
-        find_encoding(config.encoding).channels,
-        len(pack.label_map),
-        config.side_px,
-        small_stem=config.small_stem,
-        pretrained=config.pretrained if latest is None else None,
+    network = new_network(
+        config, len(pack.label_map), config.pretrained if latest is None else None
     )
     arithmetic.place(network, ranks.device)
     optimizer = build_optimizer(

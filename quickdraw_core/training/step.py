@@ -68,7 +68,7 @@ class Trainer:
     ) -> Stepped:
         """One optimiser step over this rank's `parts` micro-batches."""
         for group in self.optimizer.param_groups:
-            group["lr"] = learning_rate * group.get("lr_scale", 1.0)
+            group["lr"] = learning_rate
         total, waited = torch.zeros((), device=self.ranks.device), 0.0
         for part in range(parts):
             asked = time.perf_counter()
