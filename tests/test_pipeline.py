@@ -39,7 +39,8 @@ class Finished:
 def pipeline(source: Path, folder: Path) -> subprocess.CompletedProcess[str]:
     done = quickdraw(
         "pipeline", source, "--classes-file", folder / "classes.txt", "--store", "store",
-        "--nproc", 2, "--set", "train.epochs=6", "--set", "train.validate_every_epochs=1", cwd=folder,
+        "--nproc", 2, "--set", "train.epochs=6", "--set", "train.validate_every_epochs=1",
+        cwd=folder,
     )  # fmt: skip
     assert done.returncode == 0, done.stderr
     return done
