@@ -7,6 +7,7 @@
     ├── CheckpointError    a checkpoint or run: missing, damaged, of other classes
     ├── TrackingError      MLflow does not answer, or lacks the run
     ├── ClusterError       the Dask cluster was lost at work (exit code 1)
+    ├── EvaluationError    the processes that predict were lost (exit code 1)
     └── TrainingError      the training processes ended without a model (exit code 1)
         └── OutOfMemoryError   … since a rank's memory did not suffice
 
@@ -47,6 +48,12 @@ class TrackingError(QuickdrawError):
 
 class ClusterError(QuickdrawError):
     """The Dask cluster or its workers were lost. Work was started, hence exit code 1."""
+
+    exit_code = 1
+
+
+class EvaluationError(QuickdrawError):
+    """A process that predicts was lost. Work was started, hence exit code 1."""
 
     exit_code = 1
 

@@ -164,17 +164,38 @@ def inspect_facts(found: Mapping[str, Any]) -> dict[str, str]:
 def evaluate_facts(result: "EvaluateResult") -> dict[str, str]:
     """The scores, where the report is, and which classes had too few drawings."""
     scores = result.scores
+    n = scores["map_at_3"].n
     facts = {
-        "held-out": f"MAP@3 {scores.map_at_3:.4f}, top-1 {scores.top_1:.1%}, "
-        f"top-3 {scores.top_3:.1%} on {scores.n:,} drawings",
+        "held-out": f"{n:,} drawings, {result.images_per_second:,.0f} a second, "
+        f"{result.data_wait_share:.1%} of the time waiting for data",
         "report": str(result.report),
     }
     if result.short_classes:
-        few = [f"{word} ({n})" for word, n in result.short_classes.items()]
+        few = [f"{word} ({count})" for word, count in result.short_classes.items()]
         facts["short"] = f"classes with fewer held-out drawings than asked for: {_some(few)}"
     if result.tracking_problem:
         facts["MLflow"] = result.tracking_problem
     return facts
+
+
+def score_table(result: "EvaluateResult") -> tuple[list[str], list[list[str]]]:
+    """Heads and rows of the scores with their 95 % intervals, one metric a row."""
+    names = {
+        "map_at_3": "MAP@3",
+        "map_at_3_class_mean": "MAP@3, mean of classes",
+        "top_1": "top-1",
+        "top_3": "top-3",
+        "mean_rank": "mean rank",
+        "log_loss": "log loss, nats",
+        "expected_calibration_error": "calibration error",
+    }
+    rows = []
+    for name, shown in names.items():
+        found = result.scores[name]
+        digits = 2 if name == "mean_rank" else 4
+        numbers = [f"{number:.{digits}f}" for number in (found.value, found.low, found.high)]
+        rows.append([shown, numbers[0], f"{numbers[1]} to {numbers[2]}"])
+    return ["held-out", "value", "95 % interval"], rows
 
 
 def submission_facts(result: "SubmissionResult") -> dict[str, str]:

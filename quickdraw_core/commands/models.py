@@ -7,13 +7,16 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from quickdraw_core.commands.options import (
+    AllowShort,
     Nproc,
+    OtherStore,
     PerClass,
     RecipeOption,
     RunDir,
     Set,
     StoreOption,
     Tracking,
+    Tta,
     train_config_of,
 )
 from quickdraw_core.commands.running import run
@@ -22,6 +25,7 @@ from quickdraw_core.console import show_facts, show_lines, show_progress, show_t
 from quickdraw_core.summaries import (
     evaluate_facts,
     inspect_facts,
+    score_table,
     submission_facts,
     train_facts,
 )
@@ -94,24 +98,49 @@ def inspect(
 
 
 def evaluate(
-    model: Annotated[str, typer.Argument(help="Checkpoint, run folder or MLflow run id.")],
+    model: Annotated[
+        list[str],
+        typer.Argument(
+            help="Checkpoint, run folder, MLflow run id or models:/NAME@ALIAS; several guess "
+            "together."
+        ),
+    ],
     store: StoreOption = Path("store"),
     per_class: PerClass = 100,
+    tta: Tta = "none",
+    average: Annotated[
+        int, typer.Option(min=1, help="Mean of so many latest checkpoints of the run folder.")
+    ] = 1,
+    json_file: Annotated[
+        Path | None, typer.Option("--json", help="Write all numbers to this file too.")
+    ] = None,
+    allow_short: AllowShort = False,
+    other_store: OtherStore = False,
+    nproc: Annotated[
+        int | None, typer.Option("--nproc", min=1, help="Processes; default: one a GPU, or one.")
+    ] = None,
     report_dir: Annotated[
         Path | None, typer.Option(help="Folder of the report; default: in the run's folder.")
     ] = None,
     tracking_uri: Tracking = None,
     changes: Set = None,
 ) -> None:
-    """Judge a model on the held-out drawings of a store."""
+    """Judge a model on the held-out drawings of a store: MAP@3 and more, with intervals."""
     from quickdraw_core.evaluation.config import EvaluateConfig
     from quickdraw_core.evaluation.evaluate import check
 
     config = EvaluateConfig.parse(
         {
-            "model": model,
+            "model": model[0],
+            "ensemble": tuple(model[1:]),
             "store": store,
             "per_class": per_class,
+            "tta": tta,
+            "average": average,
+            "json_file": json_file,
+            "allow_short": allow_short,
+            "other_store": other_store,
+            "ranks": nproc,
             "report_dir": report_dir,
             "tracking_uri": tracking_uri,
         }
@@ -141,4 +170,6 @@ def predict(
 def show_evaluated(result: "EvaluateResult") -> None:
     """Prints the table of guesses and the scores."""
     show_lines(result.guess_lines)
+    heads, rows = score_table(result)
+    show_table(heads, rows)
     show_facts(evaluate_facts(result))

@@ -54,6 +54,17 @@ Tracking = Annotated[
     typer.Option(help="MLflow's address, or none; default: MLFLOW_TRACKING_URI, else mlflow.db."),
 ]
 PerClass = Annotated[int, typer.Option(min=1, help="Held-out drawings a class.")]
+AllowShort = Annotated[
+    bool,
+    typer.Option("--allow-short", help="Judge classes with fewer drawings on what they have."),
+]
+OtherStore = Annotated[
+    bool,
+    typer.Option("--other-store", help="Judge models that were trained on another store."),
+]
+Tta = Annotated[
+    str, typer.Option("--tta", help="Looks at each drawing: none, or flip (mirrored as well).")
+]
 
 
 def words_of(classes: list[str] | None, classes_file: Path | None) -> tuple[str, ...] | None:

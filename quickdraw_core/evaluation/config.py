@@ -1,27 +1,70 @@
 """The evaluation stage's configuration."""
 
 from pathlib import Path
+from typing import Annotated
 
-from pydantic import Field
+from pydantic import AfterValidator, Field
 
 from quickdraw_core.config import Config
+from quickdraw_core.errors import nearest
+from quickdraw_core.evaluation.tta import TTA, Looks
 
 
-class EvaluateConfig(Config):
-    """Which model to judge, on what, and where the report goes."""
+def _known(value: str) -> str:
+    if value not in TTA:
+        raise ValueError(f"unknown name; {nearest(value, TTA)}")
+    return value
 
-    model: str | None = Field(
-        None, description="checkpoint file, run folder or MLflow run id; a pipeline fills it in"
-    )
+
+class JudgedConfig(Config):
+    """On which drawings models are judged, and how they look at them."""
+
     store: Path = Field(
         Path("store"), description="folder of the store with the held-out drawings"
     )
     per_class: int = Field(100, ge=1, description="held-out drawings a class")
-    guesses: int = Field(64, ge=0, description="drawings in the printed table of guesses")
-    seed: int = Field(0, ge=0, description="chooses the drawings of that table")
-    report_dir: Path | None = Field(
-        None, description="folder of the report; none: evaluation/ in the run's folder"
+    allow_short: bool = Field(
+        False,
+        description="judge classes with fewer drawings than per_class on what they have",
+    )
+    other_store: bool = Field(
+        False, description="judge models that were trained on another store than this one"
+    )
+    tta: Annotated[str, AfterValidator(_known)] = Field(
+        Looks.NONE, description="test-time augmentation, row of TTA"
+    )
+    seed: int = Field(0, ge=0, description="of the resamples, and of the table of guesses")
+    ranks: int | None = Field(
+        None, ge=1, description="processes that predict; none: one a GPU, or one"
     )
     tracking_uri: str | None = Field(
         None, description="MLflow; none: MLFLOW_TRACKING_URI, else mlflow.db in this folder"
     )
+
+
+class EvaluateConfig(JudgedConfig):
+    """Which model to judge, on what, and where the report goes."""
+
+    model: str | None = Field(
+        None,
+        description="checkpoint file, run folder, MLflow run id or registered model; a pipeline "
+        "fills it in",
+    )
+    ensemble: tuple[str, ...] = Field(
+        (), description="further models; what is judged is the mean of all their probabilities"
+    )
+    average: int = Field(
+        1, ge=1, description="latest checkpoints of the run folder whose mean weights are judged"
+    )
+    guesses: int = Field(64, ge=0, description="drawings in the printed table of guesses")
+    report_dir: Path | None = Field(
+        None, description="folder of the report; none: evaluation/ in the run's folder"
+    )
+    json_file: Path | None = Field(
+        None, description="file that all numbers are written to, beside the report's"
+    )
+
+    @property
+    def models(self) -> tuple[str, ...]:
+        """All models that are judged together."""
+        return (*((self.model,) if self.model is not None else ()), *self.ensemble)

@@ -111,13 +111,13 @@ def _figure() -> "Figure":
             ha="right",
             va="center",
         )
-    _dress(axes, top)
+    _dress(axes, min(0.0, *(curve.values.min() for curve in curves)) - 0.02 * top, top)
     return figure
 
 
-def _dress(axes: "Axes", top: float) -> None:
+def _dress(axes: "Axes", bottom: float, top: float) -> None:
     axes.set_xlim(MARGINS[0], MARGINS[-1])
-    axes.set_ylim(-0.02 * top, top)
+    axes.set_ylim(bottom, top)
     axes.set_title("Loss against margin, two classes", loc="left", color=_INK)
     axes.set_xlabel("margin: score of the right class less the other's")
     axes.set_ylabel("loss of one drawing")

@@ -2,6 +2,7 @@
 
 import re
 import tempfile
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -10,15 +11,26 @@ import numpy.typing as npt
 import torch
 from torch import Tensor, nn
 
-from quickdraw_core.errors import CheckpointError
+from quickdraw_core.errors import CheckpointError, ConfigError, nearest
+from quickdraw_core.evaluation.averaging import average_checkpoints
+from quickdraw_core.evaluation.tta import TTA, Looks
 from quickdraw_core.labels import LabelMap
+from quickdraw_core.loading.loader import Feed
+from quickdraw_core.modeling.mirrored import Mirrored
+from quickdraw_core.modeling.models import find_model
 from quickdraw_core.modeling.ranking import GUESSES
 from quickdraw_core.tracking.address import resolve_tracking_uri
 from quickdraw_core.tracking.runs import fetch_file
 from quickdraw_core.training.checkpoint import Checkpoint, find_checkpoint, load_checkpoint
 from quickdraw_core.training.config import TrainConfig
-from quickdraw_core.training.hardware import Arithmetic, choose_arithmetic, choose_device
+from quickdraw_core.training.hardware import (
+    Arithmetic,
+    choose_arithmetic,
+    choose_device,
+    choose_loader_threads,
+)
 from quickdraw_core.training.loop import BEST_ARTIFACT
+from quickdraw_core.training.run_folder import RunFolder
 from quickdraw_core.training.state import network_of
 
 _RUN_ID = re.compile(r"[0-9a-f]{32}")
@@ -27,7 +39,7 @@ _RUN_ID = re.compile(r"[0-9a-f]{32}")
 @dataclass(frozen=True)
 class TrainedModel:
     """A network in evaluation mode with all that its guesses mean. `path` is None for one that
-    was fetched from MLflow.
+    was fetched from MLflow; `average` is the number of checkpoints whose mean it is.
     """
 
     network: nn.Module
@@ -37,6 +49,8 @@ class TrainedModel:
     device: torch.device
     arithmetic: Arithmetic
     path: Path | None
+    average: int = 1
+    tta: str = Looks.NONE
 
     def logits(self, images_nchw: Tensor) -> Tensor:
         """uint8 [N, C, S, S], as the model's encoding draws them → float32 [N, K] on the CPU."""
@@ -44,24 +58,58 @@ class TrainedModel:
             logits: Tensor = self.network(self.arithmetic.input(images_nchw, self.device))
         return logits.float().cpu()
 
-    def most_common_labels(self) -> npt.NDArray[np.int64]:
-        """The labels with most training drawings, int64 [3]: the answer where nothing is seen."""
-        return np.argsort(-np.array(self.checkpoint.train_counts), kind="stable")[:GUESSES]
+    @property
+    def feed(self) -> Feed:
+        """How its batches are drawn: ahead of it, and for its device."""
+        return Feed(choose_loader_threads(self.config, self.device.type), device=self.device)
+
+    @property
+    def run_dir(self) -> Path | None:
+        """The run folder that its checkpoint stands in; None where it was taken elsewhere."""
+        if self.path is None or not RunFolder.is_there(self.path.parent.parent):
+            return None
+        return self.path.parent.parent
+
+    @property
+    def variant(self) -> str:
+        """What is done beside the plain use of its weights: `average3-flip`; empty for nothing."""
+        parts = [f"average{self.average}"] if self.average > 1 else []
+        return "-".join([*parts, self.tta] if self.tta != Looks.NONE else parts)
+
+    @property
+    def name(self) -> str:
+        """For people: where it comes from."""
+        run_dir = self.run_dir
+        origin = str(run_dir.name if run_dir is not None else self.path or "")
+        return origin or f"run {self.checkpoint.mlflow_run_id}"
 
 
-def load_model(reference: str, tracking_uri: str | None = None) -> TrainedModel:
+def load_model(
+    reference: str,
+    tracking_uri: str | None = None,
+    average: int = 1,
+    tta: str = Looks.NONE,
+    local_rank: int = 0,
+) -> TrainedModel:
     """Loads a checkpoint file, the best of a run folder, or the best of an MLflow run.
 
-    Raises `CheckpointError` where there is none, or it is torn or foreign.
+    average: of so many latest checkpoints of a run folder, the mean weight by weight. tta: a
+    name of TTA. local_rank: which of the GPUs it is for. Raises `CheckpointError` where there is
+    no such model, or it is torn or foreign.
     """
+    if tta not in TTA:
+        raise ConfigError(f"unknown test-time augmentation {tta!r}: {nearest(tta, TTA)}")
     path = Path(reference)
+    if average > 1:
+        checkpoint, newest = average_checkpoints(path, average)
+        return _of(checkpoint, newest, average, tta, local_rank)
     if path.is_dir():
         best = find_checkpoint(path, "best")
         if best is None:
             raise CheckpointError(f"{path} holds no checkpoint; give a run folder, file or run id")
-        return _of(load_checkpoint(best), best)
+        return _of(load_checkpoint(best), best, 1, tta, local_rank)
     if path.is_file():
-        return _of(load_checkpoint(path), path)
+        return _of(load_checkpoint(path), path, 1, tta, local_rank)
     if not _RUN_ID.fullmatch(reference):
         raise CheckpointError(
             f"no model {reference}: no such file or folder, and an MLflow run id has 32 digits "
@@ -69,14 +117,34 @@ def load_model(reference: str, tracking_uri: str | None = None) -> TrainedModel:
         )
     uri = resolve_tracking_uri(tracking_uri)
     with tempfile.TemporaryDirectory() as folder:
-        return _of(load_checkpoint(fetch_file(uri, reference, BEST_ARTIFACT, Path(folder))), None)
+        fetched = load_checkpoint(fetch_file(uri, reference, BEST_ARTIFACT, Path(folder)))
+    return _of(fetched, None, 1, tta, local_rank)
 
 
-def _of(checkpoint: Checkpoint, path: Path | None) -> TrainedModel:
+def _of(
+    checkpoint: Checkpoint, path: Path | None, average: int, tta: str, local_rank: int
+) -> TrainedModel:
     network, config = network_of(checkpoint)
-    device = torch.device(choose_device("auto", 1))
+    if tta == Looks.FLIP and not isinstance(network, Mirrored):
+        network = Mirrored(network, find_model(config.model).reads)
+    kind = choose_device("auto", 1)
+    device = torch.device(kind, local_rank) if kind == "cuda" else torch.device(kind)
     arithmetic = choose_arithmetic(config, device.type)
     arithmetic.place(network, device)
     return TrainedModel(
-        network, config, checkpoint.label_map, checkpoint, device, arithmetic, path
+        network,
+        config,
+        checkpoint.label_map,
+        checkpoint,
+        device,
+        arithmetic,
+        path,
+        average,
+        tta,
     )
+
+
+def most_common_labels(models: Sequence[TrainedModel]) -> npt.NDArray[np.int64]:
+    """The labels with most training drawings, int64 [3]: the answer where nothing is seen."""
+    counts = np.array([model.checkpoint.train_counts for model in models]).sum(0)
+    return np.argsort(-counts, kind="stable")[:GUESSES]

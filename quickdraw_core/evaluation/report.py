@@ -1,39 +1,50 @@
 """The report: one self-contained HTML page, with the drawings as inline SVG."""
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any, NamedTuple
 
 from jinja2 import Environment, PackageLoader
 
-from quickdraw_core.drawing import DrawingBatch
+from quickdraw_core.drawing import DrawingBatch, Int64Array
 from quickdraw_core.evaluation.guesses import FAILED, Guess, guess_lines
-from quickdraw_core.evaluation.metrics import ClassScores, Scores
+from quickdraw_core.evaluation.judgement import Judgement
+from quickdraw_core.evaluation.predictions import Predictions
 
 
 class Report(NamedTuple):
-    """All that the page says."""
+    """All that the page says.
 
-    title: str
-    subtitle: str
-    overall: Scores
-    classes: Sequence[ClassScores]
-    guesses: Sequence[Guess]
+    model: its name. facts: of what and on what, name → value. rows: int64 [N], where each
+    predicted drawing stands in `drawings`. run_dir: the run folder whose curves are shown; None
+    where it is not here, or where several models guess together.
+    """
+
+    model: str
+    facts: Mapping[str, str]
+    judgement: Judgement
+    predictions: Predictions
+    rows: Int64Array
     drawings: DrawingBatch
+    guesses: Sequence[Guess]
     per_class: int
+    run_dir: Path | None
 
 
-def write_report(report: Report, path: Path) -> None:
-    """Writes the page; nothing in it is loaded from outside."""
+def write_report(report: Report, folder: Path) -> list[Path]:
+    """Writes `report.html`, of which nothing is loaded from outside, and `figures/*.png`.
+
+    Returns the paths of the figures.
+    """
     environment = Environment(
         loader=PackageLoader("quickdraw_core.evaluation", ""), autoescape=True
     )
-    short = [f"{c.word} ({c.scores.n})" for c in report.classes if c.scores.n < report.per_class]
+    judgement = report.judgement
     context: dict[str, Any] = {
-        "title": report.title,
-        "subtitle": report.subtitle,
-        "overall": report.overall,
-        "classes": sorted(report.classes, key=lambda row: (row.scores.map_at_3, row.word)),
+        "model": report.model,
+        "facts": report.facts,
+        "scores": judgement.scores,
+        "classes": judgement.classes,
         "guesses": [
             {
                 "guesses": guess.guesses,
@@ -46,10 +57,10 @@ def write_report(report: Report, path: Path) -> None:
         "guess_total": guess_lines(report.guesses)[-1],
         "failed": FAILED,
         "per_class": report.per_class,
-        "short": ", ".join(short),
     }
     page = environment.get_template("report.html.jinja").render(context)
-    path.write_text(page, encoding="utf-8")
+    (folder / "report.html").write_text(page, encoding="utf-8")
+    return []
 
 
 def svg_path(strokes: Sequence[tuple[Sequence[int], Sequence[int]]]) -> str:

@@ -14,7 +14,7 @@ import torch
 
 from quickdraw_core.drawing import Int64Array
 from quickdraw_core.errors import ConfigError, InputError
-from quickdraw_core.evaluation.model import TrainedModel
+from quickdraw_core.evaluation.model import TrainedModel, most_common_labels
 from quickdraw_core.formats.detect import Layout
 from quickdraw_core.formats.kaggle import Header, read_key_id
 from quickdraw_core.formats.readers import reader_for
@@ -109,7 +109,7 @@ def _answers(
     seen = 0
     for line in range(first_line, first_line + len(parsed) + len(rejected)):
         if line in refused:
-            yield _key_id(refused[line], header), model.most_common_labels()
+            yield _key_id(refused[line], header), most_common_labels([model])
         else:
             yield int(parsed.key_ids[seen]), guesses[seen]
             seen += 1

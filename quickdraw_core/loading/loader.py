@@ -11,7 +11,7 @@ a block out again only when the last copy that was started from it has ended on 
 ring of our own would have to ask the device for that, or risk overwriting a batch on its way.
 """
 
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Generator, Iterator, Mapping
 from contextlib import closing
 from dataclasses import dataclass
 from typing import Literal, NamedTuple
@@ -214,7 +214,7 @@ def drawn_rows(
     side_px: int,
     batch_size: int,
     feed: Feed = Feed(),
-) -> Iterator[Batch]:
+) -> Generator[Batch]:
     """Batches of the given rows (int64 [n]) in their order, unchanged: for judging a model."""
 
     def make(first: int) -> Batch:

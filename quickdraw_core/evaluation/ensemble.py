@@ -1,0 +1,126 @@
+"""Several models that guess together: the mean of their probabilities (one alone is itself).
+
+Models that differ err on different drawings; their mean errs on fewer than each (Hansen and
+Salamon, "Neural network ensembles", 1990). They may read different encodings and sizes.
+"""
+
+import hashlib
+import math
+import time
+from collections.abc import Callable, Sequence
+from contextlib import ExitStack, closing
+from dataclasses import dataclass
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from quickdraw_core.drawing import DrawingBatch, Int64Array
+from quickdraw_core.errors import CheckpointError
+from quickdraw_core.evaluation.model import TrainedModel, load_model
+from quickdraw_core.evaluation.predictions import Predictions, ranked
+from quickdraw_core.evaluation.tta import Looks
+from quickdraw_core.labels import LabelMap, require_same_labels
+from quickdraw_core.loading.loader import drawn_rows
+from quickdraw_core.render.encodings import render
+from quickdraw_core.store.pack import Pack
+
+BATCH_SIZE = 256
+
+
+@dataclass(frozen=True)
+class Ensemble:
+    """One model or several, of the same words."""
+
+    members: tuple[TrainedModel, ...]
+
+    @property
+    def label_map(self) -> LabelMap:
+        """The words of all members."""
+        return self.members[0].label_map
+
+    @property
+    def digest(self) -> str:
+        """SHA-256 of what decides the guesses: all members' weights, and how they look."""
+        parts = [f"{m.checkpoint.weights_sha256} {m.config.mirror} {m.tta}" for m in self.members]
+        return hashlib.sha256("\n".join(sorted(parts)).encode()).hexdigest()
+
+    def log_probabilities(self, images: Sequence[Tensor]) -> Tensor:
+        """Natural logarithms, float32 [N, K] on the CPU, of each member's images: uint8
+        [N, C, S, S] as its encoding draws them.
+        """
+        members = zip(self.members, images, strict=True)
+        seen = [member.logits(drawn).log_softmax(1) for member, drawn in members]
+        if len(seen) == 1:
+            return seen[0]
+        return torch.stack(seen).logsumexp(0) - math.log(len(seen))
+
+    def look_at(self, drawings: DrawingBatch) -> Tensor:
+        """Draws for each member and returns the log probabilities: float32 [N, K]."""
+        return self.log_probabilities(
+            [
+                torch.from_numpy(render(drawings, m.config.encoding, m.config.side_px))
+                for m in self.members
+            ]
+        )
+
+
+@dataclass(frozen=True)
+class Predicted:
+    """Predictions, the seconds that they took, and those of them spent waiting for data."""
+
+    predictions: Predictions
+    seconds: float
+    waited_seconds: float
+
+
+def load_models(
+    references: Sequence[str],
+    tracking_uri: str | None = None,
+    average: int = 1,
+    tta: str = Looks.NONE,
+    local_rank: int = 0,
+) -> Ensemble:
+    """Loads each as `load_model` does. Raises `CheckpointError` where their words differ."""
+    members = [load_model(r, tracking_uri, average, tta, local_rank) for r in references]
+    for reference, member in zip(references[1:], members[1:], strict=True):
+        require_same_labels(
+            members[0].label_map,
+            f"the model {references[0]}",
+            member.label_map,
+            f"the model {reference}",
+            CheckpointError,
+        )
+    return Ensemble(tuple(members))
+
+
+def predict_rows(
+    models: Ensemble, pack: Pack, rows: Int64Array, advance: Callable[[int], None] | None = None
+) -> Predicted:
+    """Predicts drawings of the pack, int64 [N] rows; `advance` is told how many are done."""
+    # So that there are columns where there are no rows.
+    classes = len(models.label_map)
+    columns = [ranked(torch.zeros(0, classes), torch.zeros(0, dtype=torch.int64))]
+    begun, waited = time.perf_counter(), 0.0
+    with ExitStack() as stack:
+        streams = []
+        for member in models.members:
+            encoding, side_px = member.config.encoding, member.config.side_px
+            drawn = drawn_rows(pack, rows, encoding, side_px, BATCH_SIZE, member.feed)
+            streams.append(stack.enter_context(closing(drawn)))
+        for _ in range(0, len(rows), BATCH_SIZE):
+            asked = time.perf_counter()
+            batches = [next(stream) for stream in streams]
+            waited += time.perf_counter() - asked
+            seen = models.log_probabilities([batch.images_nchw for batch in batches])
+            columns.append(ranked(seen, batches[0].labels_n))
+            if advance is not None:
+                advance(len(seen))
+    predictions = Predictions(
+        models.label_map,
+        key_ids=pack.key_ids[rows],
+        labels=pack.labels[rows].astype(np.int64),
+        recognized=pack.recognized[rows],
+        **{name: np.concatenate([part[name] for part in columns]) for name in columns[0]},
+    )
+    return Predicted(predictions, time.perf_counter() - begun, waited)

@@ -1,0 +1,197 @@
+"""The held-out drawings, and models' predictions of them, by one process or several.
+
+Drawings are cut into fixed batches that the processes share out, so that each is computed beside
+the same others whatever their number; they exchange nothing, and each writes what it predicted.
+"""
+
+import contextlib
+import json
+import os
+import subprocess
+import sys
+import tempfile
+import time
+from collections.abc import Iterator, Sequence
+from pathlib import Path
+
+import numpy as np
+import torch
+
+from quickdraw_core.drawing import Int64Array
+from quickdraw_core.errors import CheckpointError, EvaluationError, StoreError
+from quickdraw_core.evaluation.config import JudgedConfig
+from quickdraw_core.evaluation.ensemble import BATCH_SIZE, Ensemble, Predicted, predict_rows
+from quickdraw_core.evaluation.predictions import Predictions, joined
+from quickdraw_core.labels import require_same_labels
+from quickdraw_core.progress import Bar, progress
+from quickdraw_core.store.pack import Pack
+from quickdraw_core.store.store import Store
+from quickdraw_core.training.distributed import die_with_parent
+
+_POLL_SECONDS = 0.1
+_DONE = "done.npy"
+
+
+def require_same_store(config: JudgedConfig, models: Ensemble, store: Store) -> None:
+    """Refuses models of other words, or (unless allowed) of another store.
+
+    In another store a drawing may be held out that the model was trained on. Raises
+    `CheckpointError`.
+    """
+    for model in models.members:
+        require_same_labels(
+            model.label_map,
+            f"the model {model.name}",
+            store.label_map,
+            f"the store {config.store}",
+            CheckpointError,
+        )
+        trained_on, here = model.checkpoint.store_fingerprint, store.manifest.fingerprint
+        if trained_on != here and not config.other_store:
+            raise CheckpointError(
+                f"the model {model.name} was trained on store {trained_on[:12]}, but "
+                f"{config.store} is {here[:12]}: drawings held out here may have been trained on; "
+                "give its own store, or --other-store where you know better"
+            )
+
+
+def held_out_rows(config: JudgedConfig, pack: Pack) -> Int64Array:
+    """The rows to judge on, int64 [N]. Raises `StoreError` for a class with too few of them."""
+    rows = pack.test_rows(config.per_class)
+    if not len(rows):
+        raise StoreError(f"{config.store} holds no test drawing; ingest more rows a class")
+    short = short_classes(config, pack, rows)
+    if short and not config.allow_short:
+        some = ", ".join(f"{word} ({n})" for word, n in list(short.items())[:5])
+        more = f" … and {len(short) - 5} more" if len(short) > 5 else ""
+        raise StoreError(
+            f"{len(short)} of {len(pack.label_map)} classes of {config.store} hold fewer than "
+            f"{config.per_class} held-out drawings: {some}{more}; judge them on what they have "
+            "with --allow-short, or give a smaller --per-class"
+        )
+    return rows
+
+
+def short_classes(config: JudgedConfig, pack: Pack, rows: Int64Array) -> dict[str, int]:
+    """Words with fewer drawings among `rows` than asked for, and how many they have."""
+    counts = np.bincount(pack.labels[rows], minlength=len(pack.label_map))
+    return {
+        word: int(n)
+        for word, n in zip(pack.label_map.words, counts, strict=True)
+        if n < config.per_class
+    }
+
+
+def predict_held_out(
+    config: JudgedConfig, references: Sequence[str], average: int, models: Ensemble, pack: Pack
+) -> Predicted:
+    """Predictions of the held-out drawings, in the order of the rows.
+
+    references and average: what `models` were loaded from, for further processes. Raises
+    `StoreError`, and `EvaluationError` where a process is lost.
+    """
+    rows = held_out_rows(config, pack)
+    ranks = min(config.ranks or max(1, torch.cuda.device_count()), -(-len(rows) // BATCH_SIZE))
+    with progress("evaluate", len(rows), "drawings") as bar:
+        if ranks == 1:
+            return predict_rows(models, pack, rows, bar.advance)
+        with tempfile.TemporaryDirectory() as folder:
+            job = {
+                "store": str(config.store.absolute()),
+                "models": list(references),
+                "average": average,
+                "tta": config.tta,
+                "tracking_uri": config.tracking_uri,
+                "ranks": ranks,
+            }
+            (Path(folder) / "job.json").write_text(json.dumps(job))
+            np.save(Path(folder) / "rows.npy", rows)
+            np.save(Path(folder) / _DONE, np.zeros(ranks, np.int64))
+            begun = time.perf_counter()
+            _run(Path(folder), ranks, bar)
+            parts = [read_part(Path(folder), rank, models) for rank in range(ranks)]
+            seconds = time.perf_counter() - begun
+    order = np.argsort(np.concatenate([share_of(rows, r, ranks) for r in range(ranks)]))
+    predictions = joined([part.predictions for part in parts]).where(order)
+    return Predicted(predictions, seconds, sum(part.waited_seconds for part in parts) / ranks)
+
+
+def share_of(rows: Int64Array, rank: int, ranks: int) -> Int64Array:
+    """The rows of a process: whole batches, dealt out in turn. Ascending where `rows` are."""
+    batches = [rows[first : first + BATCH_SIZE] for first in range(0, len(rows), BATCH_SIZE)]
+    mine = batches[rank::ranks]
+    return np.concatenate(mine) if mine else rows[:0]
+
+
+def write_part(folder: Path, rank: int, predicted: Predicted) -> None:
+    """Leaves a process's predictions in the job's folder."""
+    times = {"seconds": predicted.seconds, "waited": predicted.waited_seconds}
+    predicted.predictions.write(
+        folder / f"part-{rank}.parquet", {key: repr(value) for key, value in times.items()}
+    )
+
+
+def read_part(folder: Path, rank: int, models: Ensemble) -> Predicted:
+    """The predictions that a process left."""
+    predictions, facts = Predictions.read(folder / f"part-{rank}.parquet", models.label_map)
+    return Predicted(predictions, float(facts["seconds"]), float(facts["waited"]))
+
+
+@contextlib.contextmanager
+def counting(folder: Path, rank: int) -> Iterator[Bar]:
+    """A bar whose advances the starting process reads."""
+    counts = np.load(folder / _DONE, mmap_mode="r+")
+
+    class _Counts:
+        def advance(self, amount: float) -> None:
+            counts[rank] += int(amount)
+
+        def expect(self, total: float) -> None: ...
+
+        def note(self, text: str) -> None: ...
+
+    yield _Counts()
+    counts.flush()
+
+
+def _run(folder: Path, ranks: int, bar: Bar) -> None:
+    """Starts the processes and waits for their end. None of them outlives the others' failure."""
+    environment = dict(os.environ)
+    environment.setdefault("OMP_NUM_THREADS", str(max(1, (os.cpu_count() or 1) // ranks)))
+    program = [sys.executable, "-m", "quickdraw_core.evaluation.rank", str(folder)]
+    processes: list[subprocess.Popen[bytes]] = []
+    with contextlib.ExitStack() as stack:
+        for rank in range(ranks):
+            log = stack.enter_context((folder / f"log-{rank}.txt").open("wb"))
+            process = subprocess.Popen(
+                [*program, str(rank)],
+                env=environment,
+                stdin=subprocess.DEVNULL,
+                stdout=log,
+                stderr=subprocess.STDOUT,
+                preexec_fn=die_with_parent,
+            )
+            stack.callback(_end, process)
+            processes.append(process)
+        counts, shown = np.load(folder / _DONE, mmap_mode="r"), 0
+        while True:
+            codes = [process.poll() for process in processes]
+            done = int(counts.sum())
+            bar.advance(done - shown)
+            shown = done
+            if any(codes):
+                rank = next(rank for rank, code in enumerate(codes) if code)
+                lines = (folder / f"log-{rank}.txt").read_text(errors="replace").split("\n")
+                words = [line for line in lines if line.strip()][-1:] or ["it was killed"]
+                raise EvaluationError(
+                    f"process {rank} of {ranks} ended with code {codes[rank]}: {words[0]}"
+                )
+            if all(code == 0 for code in codes):
+                return
+            time.sleep(_POLL_SECONDS)
+
+
+def _end(process: subprocess.Popen[bytes]) -> None:
+    if process.poll() is None:
+        process.kill()
+    process.wait()

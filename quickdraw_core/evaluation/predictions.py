@@ -1,0 +1,145 @@
+"""A model's predictions of held-out drawings: columns, a row a drawing.
+
+They are all that metrics, comparison and report need; the model and its K probabilities a
+drawing are not kept. As a Parquet file they travel with the run.
+"""
+
+from collections.abc import Sequence
+from dataclasses import dataclass, fields
+from pathlib import Path
+from typing import Any, Self
+
+import numpy as np
+import numpy.typing as npt
+import pyarrow as pa
+import pyarrow.compute as pc
+import pyarrow.parquet as pq
+import torch
+from torch import Tensor
+
+from quickdraw_core.drawing import Int64Array
+from quickdraw_core.errors import InputError
+from quickdraw_core.files import opened_aside
+from quickdraw_core.labels import LabelMap
+from quickdraw_core.modeling.ranking import GUESSES
+from quickdraw_core.store.pack import UNKNOWN_RECOGNIZED
+
+_FORMAT = b"quickdraw.predictions"
+_VERSION = b"1"
+
+
+@dataclass(frozen=True)
+class Predictions:
+    """Predictions of N drawings, of K words.
+
+    key_ids: uint64 [N]. labels: int64 [N], the right ones. recognized: uint8 [N], as in the pack.
+    guesses: int64 [N, G], the best G = min(3, K) labels, best first; probabilities: float32
+    [N, G], theirs. ranks: int64 [N], place of the right label among all K, from 0; of equal
+    probabilities the lower label stands first. label_log_probabilities: float32 [N], natural.
+    """
+
+    label_map: LabelMap
+    key_ids: npt.NDArray[np.uint64]
+    labels: Int64Array
+    recognized: npt.NDArray[np.uint8]
+    guesses: Int64Array
+    probabilities: npt.NDArray[np.float32]
+    ranks: Int64Array
+    label_log_probabilities: npt.NDArray[np.float32]
+
+    def __len__(self) -> int:
+        return len(self.labels)
+
+    @property
+    def confidences(self) -> npt.NDArray[np.float64]:
+        """Probability of the first guess, float64 [N]."""
+        return self.probabilities[:, 0].astype(np.float64)
+
+    def where(self, chosen: npt.NDArray[np.bool_] | Int64Array) -> "Predictions":
+        """Those of some drawings, by mask or index."""
+        columns = {name: getattr(self, name)[chosen] for name in _COLUMNS}
+        return Predictions(self.label_map, **columns)
+
+    def write(self, path: Path, facts: dict[str, str]) -> None:
+        """Writes a Parquet file with words beside labels, for any tool to read. facts: of what
+        and on what, kept in the file's metadata.
+        """
+        words = pa.array(self.label_map.words)
+        columns: dict[str, Any] = {
+            "key_id": self.key_ids,
+            "word": words.take(pa.array(self.labels)),
+            "recognized": pa.array(
+                self.recognized == 1, mask=self.recognized == UNKNOWN_RECOGNIZED
+            ),
+            "rank": (self.ranks + 1).astype(np.int16),
+            "log_probability": self.label_log_probabilities,
+        }
+        for place in range(self.guesses.shape[1]):
+            columns[f"guess_{place + 1}"] = words.take(pa.array(self.guesses[:, place]))
+            columns[f"probability_{place + 1}"] = self.probabilities[:, place]
+        metadata = {_FORMAT: _VERSION, b"label_map_sha256": self.label_map.sha256.encode()}
+        metadata |= {key.encode(): value.encode() for key, value in facts.items()}
+        with opened_aside(path, sync=False) as file:
+            table = pa.table(columns).replace_schema_metadata(metadata)
+            pq.write_table(table, file, write_page_checksum=True)
+
+    @classmethod
+    def read(cls, path: Path, label_map: LabelMap) -> tuple[Self, dict[str, str]]:
+        """Predictions of a file, and its facts. Raises `InputError` where it holds none of these
+        words.
+        """
+        try:
+            table = pq.read_table(path, page_checksum_verification=True, partitioning=None)
+            metadata = table.schema.metadata or {}
+            if metadata.get(_FORMAT) != _VERSION:
+                raise ValueError("it holds no predictions of this program")
+            if metadata.get(b"label_map_sha256") != label_map.sha256.encode():
+                raise ValueError("its words are others")
+            words = pa.array(label_map.words)
+
+            def labels_of(name: str) -> Int64Array:
+                found = pc.index_in(table[name].combine_chunks(), value_set=words)
+                return np.asarray(found, np.int64)
+
+            places = range(1, min(GUESSES, len(label_map)) + 1)
+            recognized = table["recognized"].cast("uint8").fill_null(UNKNOWN_RECOGNIZED)
+            predictions = cls(
+                label_map,
+                table["key_id"].to_numpy(),
+                labels_of("word"),
+                recognized.to_numpy(),
+                np.stack([labels_of(f"guess_{place}") for place in places], 1),
+                np.stack([table[f"probability_{place}"].to_numpy() for place in places], 1),
+                table["rank"].to_numpy().astype(np.int64) - 1,
+                table["log_probability"].to_numpy(),
+            )
+        except (OSError, ValueError, KeyError, pa.ArrowException) as error:
+            raise InputError(f"cannot read the predictions {path}: {error}") from error
+        return predictions, {key.decode(): value.decode() for key, value in metadata.items()}
+
+
+_COLUMNS = tuple(place.name for place in fields(Predictions) if place.name != "label_map")
+
+
+def joined(parts: Sequence[Predictions]) -> Predictions:
+    """Predictions of the same words, one after the other."""
+    columns = {name: np.concatenate([getattr(p, name) for p in parts]) for name in _COLUMNS}
+    return Predictions(parts[0].label_map, **columns)
+
+
+def ranked(log_probabilities: Tensor, labels: Tensor) -> dict[str, npt.NDArray[Any]]:
+    """The columns that follow from natural log probabilities, float [N, K], and the right labels,
+    int64 [N]: guesses, probabilities, ranks, label_log_probabilities.
+    """
+    best = torch.sort(log_probabilities, dim=1, descending=True, stable=True)
+    right = log_probabilities.gather(1, labels[:, None])
+    # Of equal ones the lower label stands first, as a stable sort puts them.
+    before = log_probabilities > right
+    lower = torch.arange(log_probabilities.shape[1])[None] < labels[:, None]
+    before |= (log_probabilities == right) & lower
+    return {
+        "guesses": best.indices[:, :GUESSES].numpy(),
+        "probabilities": best.values[:, :GUESSES].exp().float().numpy(),
+        "ranks": before.sum(1).numpy(),
+        "label_log_probabilities": right[:, 0].float().numpy(),
+    }

@@ -1,0 +1,131 @@
+"""An evaluation in MLflow: its numbers, tables and files, in the run of what was judged.
+
+A run's own best checkpoint is judged under `test/…` and `evaluation/`; any other use of it
+(averaged, looked at twice) beside that, under `test-flip/…` and `evaluation-flip/`. Several
+models that guess together are a run of their own.
+"""
+
+import os
+from pathlib import Path
+from typing import Any
+
+from quickdraw_core.errors import TrackingError
+from quickdraw_core.evaluation.ensemble import Ensemble
+from quickdraw_core.evaluation.judgement import Judgement
+from quickdraw_core.tracking.address import NO_TRACKING, resolve_tracking_uri
+from quickdraw_core.tracking.card import RunCard
+from quickdraw_core.tracking.delivery import deliver_rest, open_run, send_records
+from quickdraw_core.tracking.journal import (
+    Record,
+    append,
+    file_record,
+    points_record,
+    status_record,
+    tags_record,
+    write_table,
+)
+
+_FILES = ("evaluation.json", "guesses.txt", "report.html", "predictions.parquet")
+
+
+def tracking_uri_of(asked: str | None, models: Ensemble) -> str:
+    """Where the model's run is: as asked for, else where its run folder says, else the default."""
+    asked = asked or os.environ.get("MLFLOW_TRACKING_URI")
+    run_dir = models.members[0].run_dir
+    card = RunCard.read(run_dir) if run_dir is not None else None
+    if asked is None and card is not None:
+        return card.uri
+    return resolve_tracking_uri(asked)
+
+
+def publish(
+    models: Ensemble, judgement: Judgement, uri: str, folder: Path, figures: list[Path]
+) -> tuple[str, str | None]:
+    """Puts scores and files into the MLflow run; returns the run's id and what hindered it.
+
+    By way of the run's journal where it is here: what a server that is away does not get is sent
+    later. The work is done and on disk in any case.
+    """
+    first = models.members[0]
+    run_id, run_dir = first.checkpoint.mlflow_run_id, first.run_dir
+    if uri == NO_TRACKING:
+        return run_id, None
+    if len(models.members) > 1:
+        return _publish_ensemble(models, judgement, uri, folder, figures)
+    if not (run_id or run_dir):
+        return run_id, None
+    records = _records(judgement, folder, figures, first.variant)
+    card = RunCard.read(run_dir) if run_dir is not None else None
+    if run_dir is not None and card is not None and card.uri == uri:
+        append(run_dir, *records)
+        return run_id, deliver_rest(run_dir).problem
+    try:
+        send_records(uri, run_id, records)
+    except TrackingError as error:
+        return run_id, str(error)
+    return run_id, None
+
+
+def _publish_ensemble(
+    models: Ensemble, judgement: Judgement, uri: str, folder: Path, figures: list[Path]
+) -> tuple[str, str | None]:
+    """An ensemble's folder is a run folder to tracking: it has a card and a journal."""
+    params = {
+        f"member_{number}": member.checkpoint.mlflow_run_id or member.name
+        for number, member in enumerate(models.members, 1)
+    }
+    params["tta"] = models.members[0].tta
+    tags = {
+        "mlflow.source.name": "quickdraw evaluate",
+        "label_map_sha256": models.label_map.sha256,
+        "store_fingerprint": models.members[0].checkpoint.store_fingerprint,
+    }
+    opened = open_run(folder, uri, folder.parent.name, params, tags)
+    append(folder, *_records(judgement, folder, figures, ""), status_record("FINISHED"))
+    problem = deliver_rest(folder).problem or opened.problem
+    card = RunCard.read(folder)
+    return card.run_id if card is not None else "", problem
+
+
+def _records(
+    judgement: Judgement, folder: Path, figures: list[Path], variant: str
+) -> list[Record]:
+    prefix = "-".join(filter(None, ["test", variant]))
+    place = "-".join(filter(None, ["evaluation", variant]))
+    metrics = {f"{prefix}/{name}": found.value for name, found in judgement.scores.items()}
+    for name, found in judgement.scores.items():
+        metrics |= {f"{prefix}/{name}_low": found.low, f"{prefix}/{name}_high": found.high}
+    write_table(folder / "classes.json", class_columns(judgement))
+    files = [file_record(folder / name, f"{place}/{name}") for name in _FILES]
+    files += [file_record(path, f"{place}/figures/{path.name}") for path in figures]
+    note: dict[str, str] = {}
+    if not variant:
+        note = {"mlflow.note.content": _note(judgement), "test_drawings": str(judgement.n)}
+    return [
+        points_record(0, metrics, again=True),
+        *([tags_record(note)] if note else []),
+        *files,
+        file_record(folder / "classes.json", f"{place}/classes.json", table=True),
+    ]
+
+
+def _note(judgement: Judgement) -> str:
+    score, first, three = (judgement.scores[name] for name in ("map_at_3", "top_1", "top_3"))
+    return (
+        f"Held-out MAP@3 **{score.value:.4f}** ({score.low:.4f} to {score.high:.4f}), top-1 "
+        f"{first.value:.1%}, top-3 {three.value:.1%} on {score.n:,} drawings; the report is "
+        "`evaluation/report.html`."
+    )
+
+
+def class_columns(judgement: Judgement) -> dict[str, list[Any]]:
+    """The table of classes as columns, for MLflow and Prefect to show."""
+    rows = judgement.classes
+    columns: dict[str, list[Any]] = {"word": [row.word for row in rows]}
+    for name in ("map_at_3", "top_1", "top_3", "mean_rank", "log_loss"):
+        columns[name] = [round(row.scores[name].value, 4) for row in rows]
+    columns["map_at_3_low"] = [round(row.scores["map_at_3"].low, 4) for row in rows]
+    columns["map_at_3_high"] = [round(row.scores["map_at_3"].high, 4) for row in rows]
+    columns["drawings"] = [row.n for row in rows]
+    columns["mistaken_for"] = [row.mistaken_for or "" for row in rows]
+    return columns

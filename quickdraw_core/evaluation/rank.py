@@ -1,0 +1,35 @@
+"""One of several processes that predict:
+`python -m quickdraw_core.evaluation.rank FOLDER RANK`.
+"""
+
+import json
+import sys
+from pathlib import Path
+
+import numpy as np
+import torch
+
+from quickdraw_core.evaluation.ensemble import load_models, predict_rows
+from quickdraw_core.evaluation.held_out import counting, share_of, write_part
+from quickdraw_core.store.pack import open_pack
+from quickdraw_core.store.store import Store
+from quickdraw_core.training.distributed import die_with_parent
+
+
+def main() -> None:
+    """Reads the job, predicts this process's share of it, and leaves the predictions there."""
+    die_with_parent()
+    folder, rank = Path(sys.argv[1]), int(sys.argv[2])
+    job = json.loads((folder / "job.json").read_text())
+    gpus = torch.cuda.device_count()
+    models = load_models(
+        job["models"], job["tracking_uri"], job["average"], job["tta"], rank % gpus if gpus else 0
+    )
+    pack = open_pack(Store.open(Path(job["store"])))
+    rows = share_of(np.load(folder / "rows.npy"), rank, job["ranks"])
+    with counting(folder, rank) as bar:
+        write_part(folder, rank, predict_rows(models, pack, rows, bar.advance))
+
+
+if __name__ == "__main__":
+    main()
