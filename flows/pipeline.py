@@ -9,6 +9,7 @@ from flows.ingest import ingest_stage
 from flows.train import train_stage
 from quickdraw_core.evaluation.config import EvaluateConfig
 from quickdraw_core.evaluation.evaluate import EvaluateResult
+from quickdraw_core.evaluation.held_out import require_enough_drawings
 from quickdraw_core.ingest.config import IngestConfig
 from quickdraw_core.ingest.run import IngestResult
 from quickdraw_core.training.config import TrainConfig
@@ -31,14 +32,9 @@ def pipeline(ingest: IngestConfig, train: TrainConfig, evaluate: EvaluateConfig)
     model that `train` made, in the same MLflow.
     """
     ingested = ingest_stage(ingest)
+    evaluate = evaluate.updated({"store": ingested.store})
+    require_enough_drawings(evaluate)  # now, and not after hours of training
     trained = train_stage(train.updated({"store": ingested.store}))
-    judged = evaluate_stage(
-        evaluate.updated(
-            {
-                "store": ingested.store,
-                "model": str(trained.best_checkpoint),
-                "tracking_uri": trained.tracking_uri,
-            }
-        )
-    )
+    model = {"model": str(trained.best_checkpoint), "tracking_uri": trained.tracking_uri}
+    judged = evaluate_stage(evaluate.updated(model))
     return PipelineResult(ingested, trained, judged)

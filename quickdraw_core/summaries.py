@@ -180,22 +180,9 @@ def evaluate_facts(result: "EvaluateResult") -> dict[str, str]:
 
 def score_table(result: "EvaluateResult") -> tuple[list[str], list[list[str]]]:
     """Heads and rows of the scores with their 95 % intervals, one metric a row."""
-    names = {
-        "map_at_3": "MAP@3",
-        "map_at_3_class_mean": "MAP@3, mean of classes",
-        "top_1": "top-1",
-        "top_3": "top-3",
-        "mean_rank": "mean rank",
-        "log_loss": "log loss, nats",
-        "expected_calibration_error": "calibration error",
-    }
-    rows = []
-    for name, shown in names.items():
-        found = result.scores[name]
-        digits = 2 if name == "mean_rank" else 4
-        numbers = [f"{number:.{digits}f}" for number in (found.value, found.low, found.high)]
-        rows.append([shown, numbers[0], f"{numbers[1]} to {numbers[2]}"])
-    return ["held-out", "value", "95 % interval"], rows
+    from quickdraw_core.evaluation.told import score_rows
+
+    return ["held-out", "value", "95 % interval"], [list(row) for row in score_rows(result)]
 
 
 def submission_facts(result: "SubmissionResult") -> dict[str, str]:

@@ -8,6 +8,7 @@ import typer
 from quickdraw_core.commands.data import generate_csvs_into
 from quickdraw_core.commands.models import show_evaluated
 from quickdraw_core.commands.options import (
+    AllowShort,
     Classes,
     ClassesFile,
     Dask,
@@ -50,6 +51,7 @@ def pipeline(
     nproc: Nproc = None,
     run_dir: RunDir = None,
     per_class: PerClass = 100,
+    allow_short: AllowShort = False,
     fresh: Annotated[bool, typer.Option("--fresh", help="Store and run anew.")] = False,
     tracking_uri: Tracking = None,
     changes: Set = None,
@@ -68,7 +70,7 @@ def pipeline(
     _pipeline(
         ingest_config.updated({"test_per_class": per_class} | by_stage.get("ingest", {})),
         train_config.updated({"seed": seed} | by_stage.get("train", {})),
-        {"per_class": per_class} | by_stage.get("evaluate", {}),
+        {"per_class": per_class, "allow_short": allow_short} | by_stage.get("evaluate", {}),
     )
 
 
@@ -88,7 +90,7 @@ def demo(
         [str(source)], store, None, "all", seed, 0.0, "local", False, None
     )
     train_config = train_config_of(store, "demo", nproc, None, False, tracking_uri, None)
-    _pipeline(ingest_config, train_config.updated({"seed": seed}), {})
+    _pipeline(ingest_config, train_config.updated({"seed": seed}), {"allow_short": True})
 
 
 def _pipeline(

@@ -34,13 +34,15 @@ from quickdraw_core.evaluation.report import Report, write_report
 from quickdraw_core.files import write_aside
 from quickdraw_core.store.pack import Pack, open_pack
 from quickdraw_core.store.store import Store
+from quickdraw_core.tracking.runs import run_page
 
 
 @dataclass(frozen=True)
 class EvaluateResult:
     """What an evaluation says of itself; the rest stands in the files of `report_dir`.
 
-    scores: by the names of METRICS and `map_at_3_class_mean`. class_scores: word → the same.
+    scores: by the names of METRICS and `map_at_3_class_mean`. class_scores: word → those of
+    METRICS. mlflow_page: address of the run's page, where MLflow has a server.
     """
 
     scores: Mapping[str, Estimate]
@@ -53,6 +55,7 @@ class EvaluateResult:
     data_wait_share: float
     mlflow_run_id: str
     tracking_uri: str
+    mlflow_page: str | None = None
     tracking_problem: str | None = None
 
 
@@ -101,7 +104,8 @@ def evaluate(config: EvaluateConfig) -> EvaluateResult:
         folder,
     )
     run_id, problem = publish(models, judgement, result.tracking_uri, folder, figures)
-    return replace(result, mlflow_run_id=run_id, tracking_problem=problem)
+    page = run_page(result.tracking_uri, run_id)
+    return replace(result, mlflow_run_id=run_id, mlflow_page=page, tracking_problem=problem)
 
 
 def check(config: EvaluateConfig) -> tuple[Store, Ensemble]:

@@ -24,7 +24,7 @@ from quickdraw_core.evaluation.ensemble import BATCH_SIZE, Ensemble, Predicted, 
 from quickdraw_core.evaluation.predictions import Predictions, joined
 from quickdraw_core.labels import require_same_labels
 from quickdraw_core.progress import Bar, progress
-from quickdraw_core.store.pack import Pack
+from quickdraw_core.store.pack import Pack, open_pack
 from quickdraw_core.store.store import Store
 from quickdraw_core.training.distributed import die_with_parent
 
@@ -53,6 +53,11 @@ def require_same_store(config: JudgedConfig, models: Ensemble, store: Store) -> 
                 f"{config.store} is {here[:12]}: drawings held out here may have been trained on; "
                 "give its own store, or --other-store where you know better"
             )
+
+
+def require_enough_drawings(config: JudgedConfig) -> None:
+    """Finds out before a model is trained whether it can be judged. Raises `StoreError`."""
+    held_out_rows(config, open_pack(Store.open(config.store)))
 
 
 def held_out_rows(config: JudgedConfig, pack: Pack) -> Int64Array:

@@ -29,6 +29,22 @@ def client(uri: str) -> "MlflowClient":
     return MlflowClient(tracking_uri=uri)
 
 
+def run_page(uri: str, run_id: str) -> str | None:
+    """Address of a run's page; None where MLflow has no server, or does not answer."""
+    if not uri.startswith(("http://", "https://")) or not run_id:
+        return None
+    from mlflow.exceptions import MlflowException
+
+    from quickdraw_core.tracking.card import brief_requests
+
+    try:
+        with brief_requests():
+            experiment_id = client(uri).get_run(run_id).info.experiment_id
+    except MlflowException:
+        return None
+    return f"{uri.rstrip('/')}/#/experiments/{experiment_id}/runs/{run_id}"
+
+
 def fetch_file(uri: str, run_id: str, artifact: str, folder: Path) -> Path:
     """Brings an artifact of a run into `folder`. Raises `CheckpointError`: no run, no file."""
     from mlflow.exceptions import MlflowException
