@@ -4,12 +4,19 @@ import os
 from pathlib import Path
 
 import pytest
+from hypothesis import settings
 
 from quickdraw_core.ingest.config import IngestConfig
 from quickdraw_core.ingest.run import ingest
 from quickdraw_core.sources.doodles.generator import generate_csvs
 from quickdraw_core.store.pack import Pack, open_pack
 from quickdraw_core.store.store import Store
+from quickdraw_core.training.config import TrainConfig
+from quickdraw_core.training.launch import train
+
+# A machine that is shared is slow at any moment: how long an example takes says nothing.
+settings.register_profile("quickdraw", deadline=None)
+settings.load_profile("quickdraw")
 
 WORDS = ("star", "ice cream", "sun", "envelope")
 ROWS = 150
@@ -51,3 +58,16 @@ def store(csv_folder: Path, tmp_path_factory: pytest.TempPathFactory) -> Store:
 def pack(store: Store) -> Pack:
     """The pack of `store`."""
     return open_pack(store)
+
+
+@pytest.fixture(scope="session")
+def trained(store: Store, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """The run folder of a model trained on `store`, above chance and not perfect, with three
+    checkpoints, tracked in `mlflow.db` beside it. Not to be changed.
+    """
+    folder = tmp_path_factory.mktemp("trained")
+    values = {"store": store.path, "run_dir": folder / "run", "ranks": 1, "epochs": 2}
+    values |= {"global_batch_size": 64, "micro_batch_size": 64, "keep_checkpoints": 3}
+    values |= {"validate_every_steps": 3}
+    values |= {"tracking_uri": f"sqlite:///{folder}/mlflow.db", "augment": None, "side_px": 24}
+    return train(TrainConfig.parse(values | {"model": "net"})).run_dir

@@ -1,5 +1,6 @@
 """Finding the processes of a run, so that tests can kill them or see that they are gone."""
 
+import os
 from pathlib import Path
 
 TRAIN = (
@@ -34,3 +35,17 @@ def launcher_process(run_dir: Path) -> int | None:
         if b"torch.distributed.run" in words and str(run_dir).encode() in words:
             return int(folder.name)
     return None
+
+
+def children_of(module: str) -> list[int]:
+    """Process ids of this process's children that run a module."""
+    found = []
+    for folder in Path("/proc").glob("[0-9]*"):
+        try:
+            words = (folder / "cmdline").read_bytes().split(b"\0")
+            parent = (folder / "stat").read_text().rpartition(") ")[2].split()[1]
+        except OSError:
+            continue
+        if module.encode() in words and int(parent) == os.getpid():
+            found.append(int(folder.name))
+    return sorted(found)

@@ -1,51 +1,275 @@
+"""The numbers of an evaluation: metrics, intervals, ranking, and what is made of them. Pure."""
+
+import json
 from pathlib import Path
 
 import numpy as np
+import numpy.typing as npt
 import pytest
+import torch
 from hypothesis import given
 from hypothesis import strategies as st
+from hypothesis.extra import numpy as hnp
 
-from quickdraw_core.drawing import DrawingBatch
+from quickdraw_core.errors import InputError
+from quickdraw_core.evaluation import bootstrap
+from quickdraw_core.evaluation.bootstrap import interval, resampled_sums
 from quickdraw_core.evaluation.guesses import Guess, guess_lines
-from quickdraw_core.evaluation.metrics import class_mean, score, score_by_class
-from quickdraw_core.evaluation.report import Report, svg_path, write_report
+from quickdraw_core.evaluation.judgement import CLASS_MEAN, judge
+from quickdraw_core.evaluation.metrics import (
+    BINS,
+    METRICS,
+    calibration_bins,
+    confused_pairs,
+    confusion,
+)
+from quickdraw_core.evaluation.predictions import Predictions, joined, ranked
+from quickdraw_core.labels import LabelMap
 
-ranks_lists = st.lists(st.integers(-1, 2), min_size=1, max_size=40)
-
-
-@given(ranks_lists)
-def test_scores_are_their_definitions(ranks: list[int]) -> None:
-    scores = score(np.array(ranks))
-    assert scores.n == len(ranks)
-    assert scores.top_1 == pytest.approx(ranks.count(0) / len(ranks))
-    assert scores.top_3 == pytest.approx(1 - ranks.count(-1) / len(ranks))
-    worth = {0: 1.0, 1: 1 / 2, 2: 1 / 3, -1: 0.0}
-    assert scores.map_at_3 == pytest.approx(sum(worth[r] for r in ranks) / len(ranks))
-
-
-@given(st.integers(1, 5), st.data())
-def test_class_scores_add_up_to_the_whole(classes: int, data: st.DataObject) -> None:
-    ranks = data.draw(ranks_lists)
-    n = len(ranks)
-    label = st.integers(0, classes - 1)
-    labels = np.array(data.draw(st.lists(label, min_size=n, max_size=n)))
-    guesses = np.where(np.array(ranks) == 0, labels, (labels + 1) % classes)
-    words = [f"word {k}" for k in range(classes)]
-    table = score_by_class(words, labels, np.array(ranks), guesses)
-    assert [row.word for row in table] == words
-    assert sum(row.scores.n for row in table) == n
-    weighted = sum(row.scores.map_at_3 * row.scores.n for row in table) / n
-    assert weighted == pytest.approx(score(np.array(ranks)).map_at_3)
+# Few values, so that many are equal.
+coarse = st.integers(-3, 3).map(float)
 
 
-def test_the_class_mean_leaves_out_what_was_not_judged() -> None:
-    words = ["cat", "dog", "eye"]
-    table = score_by_class(
-        words, np.array([0, 0, 0, 1]), np.array([0, 0, 0, -1]), np.zeros(4, int)
+def words(count: int) -> LabelMap:
+    return LabelMap(tuple(f"word {k:03}" for k in range(count)))
+
+
+def predictions_of(
+    logits: npt.NDArray[np.float64], labels: npt.NDArray[np.int64], recognized: int = 1
+) -> Predictions:
+    log_probabilities = torch.from_numpy(logits).log_softmax(1)
+    return Predictions(
+        words(logits.shape[1]),
+        key_ids=np.arange(len(labels), dtype=np.uint64),
+        labels=labels,
+        recognized=np.full(len(labels), recognized, np.uint8),
+        **ranked(log_probabilities, torch.from_numpy(labels)),
     )
-    assert class_mean(table) == pytest.approx(0.5)
-    assert table[1].mistaken_for == "cat"
-    assert table[0].mistaken_for is None
+
+
+@st.composite
+def some_predictions(draw: st.DrawFn, min_size: int = 1) -> Predictions:
+    n, classes = draw(st.integers(min_size, 30)), draw(st.integers(2, 7))
+    logits = draw(hnp.arrays(np.float64, (n, classes), elements=coarse))
+    labels = draw(hnp.arrays(np.int64, n, elements=st.integers(0, classes - 1)))
+    return predictions_of(logits, labels)
+
+
+def plain_map_at_3(actual: list[int], ranked_lists: list[list[int]]) -> float:
+    """MAP@k as it is written down: precision at each place that is right, for one right answer."""
+    total = 0.0
+    for right, guesses in zip(actual, ranked_lists, strict=True):
+        hits, score = 0, 0.0
+        for place, guess in enumerate(guesses[:3], 1):
+            if guess == right and guess not in guesses[: place - 1]:
+                hits += 1
+                score += hits / place
+        total += score / min(1, 3)
+    return total / len(actual)
+
+
+@given(st.data())
+def test_map_at_3_is_the_plain_one_also_where_scores_are_equal(data: st.DataObject) -> None:
+    n, classes = data.draw(st.integers(1, 20)), data.draw(st.integers(2, 6))
+    logits = data.draw(hnp.arrays(np.float64, (n, classes), elements=coarse))
+    labels = data.draw(hnp.arrays(np.int64, n, elements=st.integers(0, classes - 1)))
+    # Of equal scores the lower label is guessed first, everywhere in this project.
+    lists = [sorted(range(classes), key=lambda k, row=row: (-row[k], k)) for row in logits]
+    found = predictions_of(logits, labels)
+    assert found.guesses.tolist() == [ranking[:3] for ranking in lists]
+    assert found.ranks.tolist() == [
+        ranking.index(label) for ranking, label in zip(lists, labels, strict=True)
+    ]
+    judged = judge(found, resamples=2)
+    assert judged.scores["map_at_3"].value == pytest.approx(plain_map_at_3(list(labels), lists))
+
+
+@given(some_predictions())
+def test_metrics_are_their_definitions(found: Predictions) -> None:
+    scores, ranks = judge(found, resamples=2).scores, found.ranks + 1
+    assert set(scores) == {*METRICS, CLASS_MEAN}
+    assert scores["top_1"].value == pytest.approx(np.mean(ranks == 1))
+    assert scores["top_3"].value == pytest.approx(np.mean(ranks <= 3))
+    assert scores["mean_rank"].value == pytest.approx(np.mean(ranks))
+    assert scores["log_loss"].value == pytest.approx(-np.mean(found.label_log_probabilities))
+    assert scores["top_1"].value <= scores["map_at_3"].value <= scores["top_3"].value
+    by_class = [np.mean(1 / ranks[mine] * (ranks[mine] <= 3)) for mine in masks(found)]
+    assert scores[CLASS_MEAN].value == pytest.approx(np.mean(by_class))
+
+
+def masks(found: Predictions) -> list[npt.NDArray[np.bool_]]:
+    return [found.labels == label for label in np.unique(found.labels)]
+
+
+@given(some_predictions())
+def test_calibration_error_compares_confidence_with_accuracy_in_each_bin(
+    found: Predictions,
+) -> None:
+    error, right = 0.0, found.ranks == 0
+    for place in range(BINS):
+        last = place == BINS - 1
+        upper = np.inf if last else (place + 1) / BINS
+        mine = (found.confidences >= place / BINS) & (found.confidences < upper)
+        if mine.any():
+            gap = abs(found.confidences[mine].mean() - right[mine].mean())
+            error += gap * mine.sum() / len(found)
+    judged = judge(found, resamples=2)
+    assert judged.scores["expected_calibration_error"].value == pytest.approx(error, abs=1e-9)
+    assert sum(group.n for group in calibration_bins(found)) == len(found)
+
+
+@given(some_predictions(), st.integers(0, 5))
+def test_every_interval_holds_its_value_and_every_class_its_drawings(
+    found: Predictions, seed: int
+) -> None:
+    judged = judge(found, seed, resamples=50)
+    for scores in (judged.scores, judged.recognized, *(row.scores for row in judged.classes)):
+        for name, estimate in scores.items():
+            assert estimate.low <= estimate.high, name
+            assert estimate.n > 0
+    assert judged.n == len(found) == sum(row.n for row in judged.classes)
+    calibration = judged.scores["expected_calibration_error"]
+    assert 0 <= calibration.low <= calibration.value <= calibration.high
+
+
+@given(some_predictions(min_size=2))
+def test_recognised_and_unrecognised_are_judged_apart(found: Predictions) -> None:
+    halves = np.arange(len(found)) % 3  # known, unknown to the game, unsaid
+    mixed = Predictions(**{**vars(found), "recognized": halves.astype(np.uint8)})
+    judged = judge(mixed, resamples=2)
+    for part, value in ((judged.recognized, 1), (judged.unrecognized, 0)):
+        mine = mixed.where(halves == value)
+        assert part["top_1"].n == len(mine)
+        assert part["top_1"].value == pytest.approx(np.mean(mine.ranks == 0))
+    assert judge(found, resamples=2).unrecognized == {}
+
+
+def test_the_interval_of_a_share_is_that_of_the_binomial() -> None:
+    rng = np.random.default_rng(0)
+    labels = np.repeat(np.arange(20), 100)
+    logits = rng.normal(size=(2_000, 20))
+    logits[np.arange(2_000), labels] += 2
+    judged = judge(predictions_of(logits, labels))
+    for name in ("top_1", "top_3"):
+        found = judged.scores[name]
+        shares = np.array([row.scores[name].value for row in judged.classes])
+        # Drawn by class: the variance within the classes alone.
+        expected = 1.96 * np.sqrt(np.mean(shares * (1 - shares)) / found.n)
+        assert (found.high - found.low) / 2 == pytest.approx(expected, rel=0.1)
+
+
+def test_intervals_hold_the_truth_about_as_often_as_they_say() -> None:
+    rng, hits, truth, repetitions = np.random.default_rng(1), 0, 0.7, 300
+    labels = np.repeat(np.arange(5), 60)
+    for repetition in range(repetitions):
+        values = (rng.random((300, 1)) < truth).astype(float)
+        parts = list(resampled_sums(values, labels, seed=repetition, resamples=400))
+        low, high = interval(sum(part.resampled for part in parts) / 300)
+        hits += low[0] <= truth <= high[0]
+    assert 0.91 <= hits / repetitions <= 0.98
+
+
+def test_resamples_are_of_each_class_as_many_and_the_same_for_any_values() -> None:
+    labels = np.array([0, 0, 0, 2, 2, 5])
+    rng = np.random.default_rng(0)
+    values = np.hstack([np.ones((6, 1)), rng.normal(size=(6, 2))])
+    found = list(resampled_sums(values, labels, seed=3, resamples=40))
+    assert [(part.label, part.n) for part in found] == [(0, 3), (2, 2), (5, 1)]
+    for part in found:
+        assert (part.resampled[:, 0] == part.n).all()
+        mine = values[labels == part.label]
+        assert part.total == pytest.approx(mine.sum(0))
+        assert part.resampled.min() >= mine.min() * part.n - 1e-9
+        assert part.resampled.max() <= mine.max() * part.n + 1e-9
+    others = list(resampled_sums(values[:, 1:2], labels, seed=3, resamples=40))
+    for part, other in zip(found, others, strict=True):
+        assert other.resampled[:, 0] == pytest.approx(part.resampled[:, 1])
+
+
+def test_resamples_do_not_depend_on_how_many_are_made_at_once(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    labels = np.repeat(np.arange(3), 7)
+    values = np.random.default_rng(0).normal(size=(21, 2))
+
+    def resampled() -> npt.NDArray[np.float64]:
+        return np.stack([part.resampled for part in resampled_sums(values, labels, 1, 50)])
+
+    expected = resampled()
+    monkeypatch.setattr(bootstrap, "_DRAWS_AT_ONCE", 30)
+    assert (resampled() == expected).all()
+
+
+@given(some_predictions())
+def test_confused_pairs_are_counted_in_both_directions(found: Predictions) -> None:
+    counts = confusion(found)
+    assert counts.sum() == len(found)
+    pairs = confused_pairs(counts, at_most=100)
+    seen = {frozenset((pair.first, pair.second)) for pair in pairs}
+    assert len(seen) == len(pairs)
+    assert sum(pair.mistakes for pair in pairs) == (found.ranks > 0).sum()
+    assert [pair.mistakes for pair in pairs] == sorted(
+        (pair.mistakes for pair in pairs), reverse=True
+    )
+    for pair in pairs:
+        taken = (found.labels == pair.first) & (found.guesses[:, 0] == pair.second)
+        assert pair.first_as_second == taken.sum()
+        assert pair.n_second == (found.labels == pair.second).sum()
+
+
+def test_a_word_is_mistaken_for_what_is_guessed_most_often_instead() -> None:
+    logits = np.eye(3)[[0, 1, 1, 2, 1, 2]] * 5
+    judged = judge(predictions_of(logits, np.array([0, 0, 0, 0, 1, 2])), resamples=2)
+    assert [row.mistaken_for for row in judged.classes] == ["word 001", None, None]
+    assert [row.word for row in judged.worst] == ["word 000", "word 001", "word 002"]
+
+
+@given(some_predictions())
+def test_all_numbers_are_in_the_json_under_their_names(found: Predictions) -> None:
+    judged = judge(found, resamples=3)
+    value = json.loads(json.dumps(judged.to_json()))
+    for name, estimate in judged.scores.items():
+        assert value[name] == estimate._asdict()
+    assert list(value["classes"]) == [row.word for row in judged.classes]
+    for row in value["classes"].values():
+        assert {*METRICS} <= set(row)
+        assert set(row["map_at_3"]) == {"value", "low", "high", "n"}
+
+
+@given(some_predictions())
+def test_predictions_come_back_from_their_file(
+    tmp_path_factory: pytest.TempPathFactory, found: Predictions
+) -> None:
+    path = tmp_path_factory.mktemp("predictions") / "predictions.parquet"
+    unsaid = Predictions(
+        **{**vars(found), "recognized": (np.arange(len(found)) % 3).astype(np.uint8)}
+    )
+    unsaid.write(path, {"model": "a model"})
+    again, facts = Predictions.read(path, found.label_map)
+    assert facts["model"] == "a model"
+    for name, column in vars(unsaid).items():
+        if name != "label_map":
+            assert (getattr(again, name) == column).all(), name
+            assert getattr(again, name).dtype == column.dtype, name
+    halves = [again.where(np.arange(len(again)) % 2 == side) for side in (0, 1)]
+    assert len(joined(halves)) == len(again)
+
+
+def test_a_damaged_or_foreign_file_of_predictions_is_refused(tmp_path: Path) -> None:
+    path = tmp_path / "predictions.parquet"
+    rng = np.random.default_rng(0)
+    found = predictions_of(rng.normal(size=(500, 4)), rng.integers(0, 4, 500))
+    found.write(path, {})
+    with pytest.raises(InputError, match="its words are others"):
+        Predictions.read(path, words(5))
+    data = bytearray(path.read_bytes())
+    data[200] ^= 0x10
+    path.write_bytes(data)
+    with pytest.raises(InputError, match="cannot read the predictions"):
+        Predictions.read(path, found.label_map)
+    path.write_text("no parquet")
+    with pytest.raises(InputError, match="cannot read the predictions"):
+        Predictions.read(path, found.label_map)
 
 
 TABLE = [
@@ -64,24 +288,3 @@ def test_the_table_of_guesses_reads_as_the_report_prints_it() -> None:
         "Total: 3 test drawings, 2 right, accuracy 67%",
     ]
     assert guess_lines([]) == ["Total: 0 test drawings, 0 right, accuracy 0%"]
-
-
-def test_the_report_is_whole_in_itself_and_shows_every_guess(tmp_path: Path) -> None:
-    drawings = DrawingBatch.from_strokes([[([0, 9], [0, 9])], [([5], [5])]])
-    ranks, labels = np.array([0, -1]), np.array([0, 1])
-    classes = score_by_class(["<cat>", "eye"], labels, ranks, np.array([0, 0]))
-    path = tmp_path / "report.html"
-    write_report(
-        Report("a title", "a subtitle", score(ranks), classes, TABLE, drawings, 100), path
-    )
-    page = path.read_text()
-    assert page.count("<figure") == len(TABLE)
-    assert page.count("Guess failed!") == 1
-    assert "&lt;cat&gt;" in page
-    assert "<cat>" not in page
-    for outside in ("http:", "https:", "src=", "url(", "@import"):
-        assert outside not in page
-
-
-def test_a_dot_is_a_line_of_no_length() -> None:
-    assert svg_path([([5], [5])]) == "M127.5 127.5L127.5 127.5"

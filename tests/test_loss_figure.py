@@ -20,6 +20,7 @@ FORMULAS = {
     "softmax_reciprocal": 1 + np.exp(-AT),
     "mse": (1 - AT) ** 2 / 2,
     "l1": 2 / (1 + np.exp(AT)),
+    "nll_without_log": -1 / (1 + np.exp(-AT)),
 }
 
 

@@ -59,6 +59,7 @@ REFERENCES: dict[str, Callable[[Floats, int], float]] = {
     "hinge": lambda row, right: max(0.0, 1 - margin(row, right)),
     "logistic": lambda row, right: float(np.logaddexp(0, -margin(row, right))),
     "exponential": lambda row, right: bounded_exp(-margin(row, right)),
+    "nll_without_log": lambda row, right: -float(softmax(row)[right]),
 }
 
 

@@ -37,6 +37,7 @@ class JudgedConfig(Config):
     ranks: int | None = Field(
         None, ge=1, description="processes that predict; none: one a GPU, or one"
     )
+    batch_size: int = Field(256, ge=1, description="drawings computed at once by a process")
     tracking_uri: str | None = Field(
         None, description="MLflow; none: MLFLOW_TRACKING_URI, else mlflow.db in this folder"
     )

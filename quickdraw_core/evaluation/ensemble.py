@@ -25,8 +25,6 @@ from quickdraw_core.loading.loader import drawn_rows
 from quickdraw_core.render.encodings import render
 from quickdraw_core.store.pack import Pack
 
-BATCH_SIZE = 256
-
 
 @dataclass(frozen=True)
 class Ensemble:
@@ -95,7 +93,11 @@ def load_models(
 
 
 def predict_rows(
-    models: Ensemble, pack: Pack, rows: Int64Array, advance: Callable[[int], None] | None = None
+    models: Ensemble,
+    pack: Pack,
+    rows: Int64Array,
+    batch_size: int = 256,
+    advance: Callable[[int], None] | None = None,
 ) -> Predicted:
     """Predicts drawings of the pack, int64 [N] rows; `advance` is told how many are done."""
     # So that there are columns where there are no rows.
@@ -106,9 +108,9 @@ def predict_rows(
         streams = []
         for member in models.members:
             encoding, side_px = member.config.encoding, member.config.side_px
-            drawn = drawn_rows(pack, rows, encoding, side_px, BATCH_SIZE, member.feed)
+            drawn = drawn_rows(pack, rows, encoding, side_px, batch_size, member.feed)
             streams.append(stack.enter_context(closing(drawn)))
-        for _ in range(0, len(rows), BATCH_SIZE):
+        for _ in range(0, len(rows), batch_size):
             asked = time.perf_counter()
             batches = [next(stream) for stream in streams]
             waited += time.perf_counter() - asked

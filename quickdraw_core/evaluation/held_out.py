@@ -20,7 +20,7 @@ import torch
 from quickdraw_core.drawing import Int64Array
 from quickdraw_core.errors import CheckpointError, EvaluationError, StoreError
 from quickdraw_core.evaluation.config import JudgedConfig
-from quickdraw_core.evaluation.ensemble import BATCH_SIZE, Ensemble, Predicted, predict_rows
+from quickdraw_core.evaluation.ensemble import Ensemble, Predicted, predict_rows
 from quickdraw_core.evaluation.predictions import Predictions, joined
 from quickdraw_core.labels import require_same_labels
 from quickdraw_core.progress import Bar, progress
@@ -96,10 +96,11 @@ def predict_held_out(
     `StoreError`, and `EvaluationError` where a process is lost.
     """
     rows = held_out_rows(config, pack)
-    ranks = min(config.ranks or max(1, torch.cuda.device_count()), -(-len(rows) // BATCH_SIZE))
+    size = config.batch_size
+    ranks = min(config.ranks or max(1, torch.cuda.device_count()), -(-len(rows) // size))
     with progress("evaluate", len(rows), "drawings") as bar:
         if ranks == 1:
-            return predict_rows(models, pack, rows, bar.advance)
+            return predict_rows(models, pack, rows, size, bar.advance)
         with tempfile.TemporaryDirectory() as folder:
             job = {
                 "store": str(config.store.absolute()),
@@ -108,6 +109,7 @@ def predict_held_out(
                 "tta": config.tta,
                 "tracking_uri": config.tracking_uri,
                 "ranks": ranks,
+                "batch_size": size,
             }
             (Path(folder) / "job.json").write_text(json.dumps(job))
             np.save(Path(folder) / "rows.npy", rows)
@@ -116,14 +118,14 @@ def predict_held_out(
             _run(Path(folder), ranks, bar)
             parts = [read_part(Path(folder), rank, models) for rank in range(ranks)]
             seconds = time.perf_counter() - begun
-    order = np.argsort(np.concatenate([share_of(rows, r, ranks) for r in range(ranks)]))
+    order = np.argsort(np.concatenate([share_of(rows, r, ranks, size) for r in range(ranks)]))
     predictions = joined([part.predictions for part in parts]).where(order)
     return Predicted(predictions, seconds, sum(part.waited_seconds for part in parts) / ranks)
 
 
-def share_of(rows: Int64Array, rank: int, ranks: int) -> Int64Array:
+def share_of(rows: Int64Array, rank: int, ranks: int, batch_size: int) -> Int64Array:
     """The rows of a process: whole batches, dealt out in turn. Ascending where `rows` are."""
-    batches = [rows[first : first + BATCH_SIZE] for first in range(0, len(rows), BATCH_SIZE)]
+    batches = [rows[first : first + batch_size] for first in range(0, len(rows), batch_size)]
     mine = batches[rank::ranks]
     return np.concatenate(mine) if mine else rows[:0]
 

@@ -26,9 +26,9 @@ def main() -> None:
         job["models"], job["tracking_uri"], job["average"], job["tta"], rank % gpus if gpus else 0
     )
     pack = open_pack(Store.open(Path(job["store"])))
-    rows = share_of(np.load(folder / "rows.npy"), rank, job["ranks"])
+    rows = share_of(np.load(folder / "rows.npy"), rank, job["ranks"], job["batch_size"])
     with counting(folder, rank) as bar:
-        write_part(folder, rank, predict_rows(models, pack, rows, bar.advance))
+        write_part(folder, rank, predict_rows(models, pack, rows, job["batch_size"], bar.advance))
 
 
 if __name__ == "__main__":

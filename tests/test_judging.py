@@ -1,0 +1,278 @@
+"""Models judged for real: loaded in every way, alone and together, by one process and several."""
+
+import json
+import os
+import shutil
+import signal
+import threading
+import time
+from dataclasses import replace
+from pathlib import Path
+
+import numpy as np
+import pyarrow.parquet as pq
+import pytest
+import torch
+from processes import children_of
+
+from quickdraw_core.errors import CheckpointError, ConfigError, EvaluationError, StoreError
+from quickdraw_core.evaluation.config import EvaluateConfig
+from quickdraw_core.evaluation.ensemble import Ensemble, load_models, predict_rows
+from quickdraw_core.evaluation.evaluate import EvaluateResult, evaluate
+from quickdraw_core.evaluation.model import load_model
+from quickdraw_core.evaluation.predictions import Predictions
+from quickdraw_core.ingest.config import IngestConfig
+from quickdraw_core.ingest.run import ingest
+from quickdraw_core.loading.loader import drawn_rows
+from quickdraw_core.store.pack import Pack
+from quickdraw_core.store.store import Store
+from quickdraw_core.tracking.card import tracked_run_id
+from quickdraw_core.tracking.runs import client
+from quickdraw_core.training.checkpoint import load_checkpoint
+from quickdraw_core.training.config import TrainConfig
+from quickdraw_core.training.launch import train
+
+
+@pytest.fixture(scope="module")
+def other(store: Store, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A model that reads another encoding and size than `trained`."""
+    run_dir = tmp_path_factory.mktemp("other")
+    values = {"store": store.path, "run_dir": run_dir, "ranks": 1, "epochs": 2, "model": "net"}
+    values |= {"global_batch_size": 64, "micro_batch_size": 64, "tracking_uri": "none"}
+    values |= {"encoding": "gray", "side_px": 28, "augment": None, "mirror": True}
+    return train(TrainConfig.parse(values)).run_dir
+
+
+def config_of(model: Path | str, store: Store, folder: Path, **changes: object) -> EvaluateConfig:
+    values = {"model": str(model), "store": store.path, "per_class": 20, "tracking_uri": "none"}
+    return EvaluateConfig.parse(values | {"report_dir": folder} | changes)
+
+
+def predicted(models: Ensemble, pack: Pack) -> Predictions:
+    return predict_rows(models, pack, pack.test_rows(20)).predictions
+
+
+def probabilities(run_dir: Path, pack: Pack, flipped: bool = False) -> torch.Tensor:
+    """What a model says of the held-out drawings, by the plainest way."""
+    model = load_model(str(run_dir))
+    config = model.config
+    (batch,) = drawn_rows(pack, pack.test_rows(20), config.encoding, config.side_px, 1_000)
+    images = batch.images_nchw.flip(3) if flipped else batch.images_nchw
+    with torch.inference_mode():
+        return model.network(images.float() / 255).double().softmax(1)
+
+
+@pytest.fixture(scope="module")
+def judged(
+    trained: Path, store: Store, tmp_path_factory: pytest.TempPathFactory
+) -> EvaluateResult:
+    folder = tmp_path_factory.mktemp("judged")
+    return evaluate(config_of(trained, store, folder, json_file=folder / "numbers.json"))
+
+
+def test_predictions_are_the_models(trained: Path, pack: Pack) -> None:
+    found = predicted(load_models([str(trained)]), pack)
+    rows, expected = pack.test_rows(20), probabilities(trained, pack).numpy()
+    assert (found.key_ids == pack.key_ids[rows]).all()
+    assert (found.labels == pack.labels[rows]).all()
+    right = expected[np.arange(len(rows)), found.labels]
+    assert np.exp(found.label_log_probabilities) == pytest.approx(right, rel=1e-4)
+    assert found.probabilities == pytest.approx(-np.sort(-expected, 1)[:, :3], rel=1e-4)
+
+
+def test_everything_is_written_down(
+    judged: EvaluateResult, trained: Path, store: Store, pack: Pack
+) -> None:
+    folder = judged.report.parent
+    value = json.loads((folder / "evaluation.json").read_text())
+    assert (folder / "numbers.json").read_text() == (folder / "evaluation.json").read_text()
+    for name in ("map_at_3", "top_1", "top_3", "mean_rank", "log_loss"):
+        assert value[name] == judged.scores[name]._asdict()
+        assert value[name]["n"] == 80
+        assert value[name]["low"] < value[name]["value"] < value[name]["high"]
+    assert 0.4 < value["map_at_3"]["value"] < 1
+    assert set(value["classes"]) == set(store.label_map.words)
+    assert all(row["top_3"]["n"] == 20 for row in value["classes"].values())
+    assert value["short_classes"] == {}
+    assert value["evaluated"]["store_fingerprint"] == store.manifest.fingerprint
+    table = pq.read_table(folder / "predictions.parquet", partitioning=None)
+    assert table["key_id"].to_numpy().tolist() == pack.key_ids[pack.test_rows(20)].tolist()
+    assert np.mean(table["rank"].to_numpy() == 1) == pytest.approx(value["top_1"]["value"])
+    assert 0 <= judged.data_wait_share < 1
+    assert judged.images_per_second > 0
+
+
+def test_the_same_evaluation_again_writes_the_same_numbers(
+    judged: EvaluateResult, trained: Path, store: Store, tmp_path: Path
+) -> None:
+    evaluate(config_of(trained, store, tmp_path))
+    first, again = (
+        (folder / "evaluation.json").read_text() for folder in (judged.report.parent, tmp_path)
+    )
+    assert again == first
+
+
+def test_several_processes_say_what_one_does(
+    trained: Path, store: Store, pack: Pack, tmp_path: Path
+) -> None:
+    two = evaluate(config_of(trained, store, tmp_path, ranks=2, batch_size=16))
+    table = pq.read_table(two.report.parent / "predictions.parquet", partitioning=None)
+    expected = predicted(load_models([str(trained)]), pack)
+    assert (table["key_id"].to_numpy() == expected.key_ids).all()
+    assert (table["rank"].to_numpy() - 1 == expected.ranks).all()
+    assert table["log_probability"].to_numpy() == pytest.approx(
+        expected.label_log_probabilities, abs=1e-4
+    )
+
+
+def test_a_lost_process_is_an_error_and_takes_the_others_along(
+    trained: Path, store: Store, tmp_path: Path
+) -> None:
+    found: list[int] = []
+
+    def kill_one() -> None:
+        deadline = time.monotonic() + 60
+        while len(found) < 2 and time.monotonic() < deadline:
+            found[:] = children_of("quickdraw_core.evaluation.rank")
+            time.sleep(0.01)
+        os.kill(found[0], signal.SIGKILL)
+
+    killer = threading.Thread(target=kill_one)
+    killer.start()
+    with pytest.raises(
+        EvaluationError, match=r"process \d of 2 ended with code -9: it was killed"
+    ):
+        evaluate(config_of(trained, store, tmp_path, ranks=2, batch_size=16))
+    killer.join()
+    assert not children_of("quickdraw_core.evaluation.rank")
+
+
+def test_an_ensemble_is_the_mean_of_its_members_probabilities(
+    trained: Path, other: Path, pack: Pack
+) -> None:
+    found = predicted(load_models([str(trained), str(other)]), pack)
+    mean = (probabilities(trained, pack) + probabilities(other, pack)).numpy() / 2
+    assert found.probabilities == pytest.approx(-np.sort(-mean, 1)[:, :3], rel=1e-4)
+    turned = predicted(load_models([str(other), str(trained)]), pack)
+    assert (turned.ranks == found.ranks).all()
+
+
+def test_flip_is_the_mean_of_both_looks_and_changes_nothing_that_looks_twice(
+    trained: Path, other: Path, pack: Pack
+) -> None:
+    found = predicted(load_models([str(trained)], tta="flip"), pack)
+    mean = (probabilities(trained, pack) + probabilities(trained, pack, flipped=True)).numpy() / 2
+    assert found.probabilities == pytest.approx(-np.sort(-mean, 1)[:, :3], rel=1e-4)
+    plain, flipped = (
+        predicted(load_models([str(other)], tta=tta), pack) for tta in ("none", "flip")
+    )
+    assert (plain.probabilities == flipped.probabilities).all()
+    with pytest.raises(ConfigError, match="did you mean 'flip'"):
+        load_model(str(trained), tta="flop")
+
+
+def test_an_average_is_the_mean_of_the_latest_checkpoints(trained: Path) -> None:
+    paths = sorted((trained / "checkpoints").glob("step-*.pt"))
+    assert len(paths) == 3
+    loaded = [load_checkpoint(path).weights for path in paths[-2:]]
+    averaged = load_model(str(trained), average=2).checkpoint.weights
+    for name, value in averaged.items():
+        assert torch.allclose(value, (loaded[0][name] + loaded[1][name]) / 2), name
+    alone = load_model(str(paths[-1])).checkpoint.weights
+    assert not all(torch.equal(value, averaged[name]) for name, value in alone.items())
+    for reference, found in ((trained, "holds 3"), (paths[0], "is no run folder here")):
+        with pytest.raises(CheckpointError, match=f"4 checkpoints are to be averaged.*{found}"):
+            load_model(str(reference), average=4)
+
+
+def test_models_of_other_words_or_another_store_are_refused(
+    trained: Path, store: Store, csv_folder: Path, tmp_path: Path
+) -> None:
+    three = tmp_path / "three"
+    sources = sorted(str(path) for path in csv_folder.glob("*.csv"))
+    ingest(IngestConfig(source=sources[:3], store=three, test_per_class=20, workers=1))
+    with pytest.raises(CheckpointError, match="use two that were made from the same classes"):
+        evaluate(config_of(trained, Store.open(three), tmp_path))
+    fewer = tmp_path / "fewer"
+    values = {"source": csv_folder, "store": fewer, "test_per_class": 20, "rows": "head:100"}
+    ingest(IngestConfig.parse(values))
+    elsewhere = Store.open(fewer)
+    with pytest.raises(CheckpointError, match=r"was trained on store .* --other-store"):
+        evaluate(config_of(trained, elsewhere, tmp_path))
+    allowed = evaluate(config_of(trained, elsewhere, tmp_path, other_store=True))
+    assert allowed.scores["map_at_3"].n == 80
+
+
+def test_classes_with_too_few_drawings_fail_before_work_unless_allowed(
+    trained: Path, store: Store, tmp_path: Path
+) -> None:
+    with pytest.raises(
+        StoreError,
+        match=r"4 of 4 classes .* fewer than 60 held-out drawings: envelope \(\d+\), .*"
+        "--allow-short",
+    ):
+        evaluate(config_of(trained, store, tmp_path, per_class=60))
+    assert not list(tmp_path.iterdir())
+    result = evaluate(config_of(trained, store, tmp_path, per_class=60, allow_short=True))
+    assert set(result.short_classes) == set(store.label_map.words)
+    assert sum(result.short_classes.values()) == result.scores["map_at_3"].n
+
+
+def test_mlflow_gets_the_numbers_files_and_intervals_of_every_use_of_a_model(
+    trained: Path, other: Path, store: Store, tmp_path: Path
+) -> None:
+    run_dir = tmp_path / "run"
+    shutil.copytree(trained, run_dir)
+    uri, run_id = f"sqlite:///{trained.parent}/mlflow.db", tracked_run_id(trained)
+    values = {"report_dir": None, "tracking_uri": uri}
+    plain = evaluate(config_of(run_dir, store, tmp_path, **values))
+    assert plain.tracking_problem is None
+    assert plain.report == run_dir / "evaluation" / "report.html"
+    flipped = evaluate(config_of(run_dir, store, tmp_path, **values, tta="flip"))
+    assert flipped.report == run_dir / "evaluation-flip" / "report.html"
+    mlflow = client(uri)
+    metrics = mlflow.get_run(run_id).data.metrics
+    for prefix, result in (("test", plain), ("test-flip", flipped)):
+        found = result.scores["map_at_3"]
+        assert metrics[f"{prefix}/map_at_3"] == found.value
+        assert metrics[f"{prefix}/map_at_3_low"] == found.low
+        assert metrics[f"{prefix}/map_at_3_high"] == found.high
+    for folder in ("evaluation", "evaluation-flip"):
+        names = {file.path.split("/")[-1] for file in mlflow.list_artifacts(run_id, folder)}
+        assert {"evaluation.json", "predictions.parquet", "report.html", "classes.json"} <= names
+    by_run_id = evaluate(config_of(run_id, store, tmp_path / "by id", tracking_uri=uri))
+    assert by_run_id.scores == plain.scores
+    together = evaluate(config_of(run_dir, store, tmp_path / "both", tracking_uri=uri,
+                                  ensemble=(str(other),)))  # fmt: skip
+    run = mlflow.get_run(together.mlflow_run_id)
+    assert together.mlflow_run_id != run_id
+    assert run.info.status == "FINISHED"
+    assert run.data.params["member_1"] == run_id
+    assert run.data.metrics["test/map_at_3"] == together.scores["map_at_3"].value
+
+
+@pytest.mark.parametrize(
+    ("changes", "expected"),
+    [
+        ({"model": None}, "no model to evaluate"),
+        ({"model": "runs/none"}, "no model runs/none"),
+        ({"json_file": "no/folder/e.json"}, "no folder no/folder to write e.json to"),
+    ],
+)
+def test_what_cannot_be_done_is_said_at_once(
+    changes: dict[str, object], expected: str, trained: Path, store: Store, tmp_path: Path
+) -> None:
+    with pytest.raises((CheckpointError, ConfigError), match=expected):
+        evaluate(config_of(trained, store, tmp_path).updated(changes))
+
+
+def test_the_digest_of_models_says_whether_they_guess_alike(trained: Path, other: Path) -> None:
+    one, two = load_models([str(trained)]), load_models([str(other)])
+    both = load_models([str(trained), str(other)])
+    turned = Ensemble(both.members[::-1])
+    flipped = load_models([str(trained)], tta="flip")
+    digests = [found.digest for found in (one, two, both, flipped)]
+    assert len(set(digests)) == 4
+    assert both.digest == turned.digest
+    elsewhere = Ensemble((replace(one.members[0], path=None),))
+    assert elsewhere.digest == one.digest
