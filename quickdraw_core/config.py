@@ -27,7 +27,7 @@ class Config(BaseModel):
 
     def updated(self, changes: Mapping[str, Any]) -> Self:
         """A validated copy with `changes`, nested by key, laid over it."""
-        return self.parse(_merged(self.model_dump(), changes))
+        return self.parse(merged(self.model_dump(), changes))
 
 
 def parse_assignments(assignments: Iterable[str]) -> dict[str, Any]:
@@ -67,14 +67,15 @@ def flattened(values: Mapping[str, Any], prefix: str = "") -> dict[str, Any]:
     return flat
 
 
-def _merged(base: dict[str, Any], changes: Mapping[str, Any]) -> dict[str, Any]:
-    merged = dict(base)
+def merged(base: Mapping[str, Any], changes: Mapping[str, Any]) -> dict[str, Any]:
+    """`changes` laid over `base`, nested by key."""
+    result = dict(base)
     for key, value in changes.items():
-        if isinstance(value, Mapping) and isinstance(merged.get(key), dict):
-            merged[key] = _merged(merged[key], value)
+        if isinstance(value, Mapping) and isinstance(result.get(key), dict):
+            result[key] = merged(result[key], value)
         else:
-            merged[key] = value
-    return merged
+            result[key] = value
+    return result
 
 
 def _explain(model: type[BaseModel], error: ValidationError) -> str:

@@ -13,6 +13,7 @@ class's logit less the largest of the others, each is the mean over the drawings
 | hinge | max(0, 1 − m) |
 | logistic | ln(1 + e^−m) |
 | exponential | E(−m), which is e^−m for m ≥ −ln 10,000 |
+| nll_without_log | −p_y: a mistake, here to be shown |
 
 where E(u) is e^u up to STEEPEST = 10,000 and from there on its tangent: e^u and its gradient
 would overflow, and one drawing that is wrong enough would outweigh all others before that. No
@@ -60,6 +61,10 @@ def _cross_entropy(label_smoothing: float) -> LossFunction:
         return functional.cross_entropy(_wide(logits), labels, label_smoothing=label_smoothing)
 
     return loss
+
+
+def _nll_without_log(logits: Tensor, labels: Tensor) -> Tensor:
+    return -_log_p(logits, labels).exp().mean()
 
 
 class _NegativeLogLikelihood:
@@ -161,6 +166,10 @@ LOSSES: dict[str, Loss] = {
     "hinge": Loss(_plain(_hinge), "the SVM's: nothing to gain beyond a margin of 1"),
     "logistic": Loss(_plain(_logistic), "logistic regression's, of the margin"),
     "exponential": Loss(_plain(_exponential), "boosting's, of the margin, made safe"),
+    "nll_without_log": Loss(
+        _plain(_nll_without_log),
+        "a mistake to be shown: NLL of the softmax, its log forgotten; falls from -1/K to -1",
+    ),
 }
 
 

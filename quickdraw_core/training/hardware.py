@@ -49,7 +49,8 @@ def choose_arithmetic(config: TrainConfig, device: str) -> Arithmetic:
 
     bf16 where the hardware multiplies in it: on GPUs since Ampere, on CPUs with AMX. A CPU that
     has bf16 instructions but no AMX takes twice the time of float32 (measured, AVX-512 BF16).
-    `torch.compile` on GPUs: on a CPU its minute of compiling is not earned back in a short run.
+    `torch.compile` on GPUs: on a CPU `small_cnn` takes 17 s to compile and is no faster then
+    (measured: 1,136 and 1,326 images/s against 1,240 and 1,320).
     """
     if device == "cuda":
         has_bf16 = torch.cuda.is_bf16_supported(including_emulation=False)

@@ -41,7 +41,7 @@ from quickdraw_core.training.checkpoint import (
 from quickdraw_core.training.config import TrainConfig
 from quickdraw_core.training.hardware import check_hardware, choose_device
 from quickdraw_core.training.plan import ROWS_NAME, Plan
-from quickdraw_core.training.processes import ERRORS_NAME, run_ranks
+from quickdraw_core.training.processes import ALONE, ERRORS_NAME, Surroundings, run_ranks
 from quickdraw_core.training.run_folder import RunFolder
 from quickdraw_core.training.samples import SAMPLES_NAME
 from quickdraw_core.training.state import OfBytes, network_of, new_network
@@ -70,9 +70,10 @@ class TrainResult:
     tracking_problem: str | None
 
 
-def train(config: TrainConfig) -> TrainResult:
+def train(config: TrainConfig, around: Surroundings = ALONE) -> TrainResult:
     """Trains to the end of the plan, from the run folder's latest checkpoint where it has one.
 
+    around: where the training is one of several, such as the rows of a sweep.
     Raises `StoreError`, `ConfigError` or `CheckpointError` before anything is started, and
     `TrainingError` where a rank fails.
     """
@@ -85,17 +86,16 @@ def train(config: TrainConfig) -> TrainResult:
     skipped = latest.checkpoint is not None and latest.checkpoint.finished
     notes, problem = list(latest.refused), None
     if not first:
-        notes += [] if skipped else _run(run, plan, latest)
+        notes += [] if skipped else _run(run, plan, latest, around)
     else:
-        opened = open_run(
-            run.path, config.tracking_uri, run.path.name, _params(config), _tags(config, store)
-        )
+        tags = _tags(config, store) | dict(around.tags)
+        opened = open_run(run.path, config.tracking_uri, run.path.name, _params(config), tags)
         notes += [opened.problem] if opened.problem else []
         if skipped:
             notes += _log_best(run, pack, opened.uri)
             problem = deliver_rest(run.path).problem if opened.uri != NO_TRACKING else None
         else:
-            more, problem = _run_tracked(run, plan, pack, latest, opened)
+            more, problem = _run_tracked(run, plan, pack, latest, opened, around)
             notes += more
     best = find_checkpoint(run.path, "best")
     if best is None:
@@ -116,7 +116,12 @@ def train(config: TrainConfig) -> TrainResult:
 
 
 def _run_tracked(
-    run: RunFolder, plan: Plan, pack: Pack, latest: Resumable, opened: OpenedRun
+    run: RunFolder,
+    plan: Plan,
+    pack: Pack,
+    latest: Resumable,
+    opened: OpenedRun,
+    around: Surroundings,
 ) -> tuple[list[str], str | None]:
     """Runs the ranks while their journal is sent to MLflow: what there is to say, and what of
     it MLflow did not take.
@@ -125,7 +130,7 @@ def _run_tracked(
     with courier(run.path, opened.uri) as sending:
         append(run.path, status_record("RUNNING"))
         try:
-            notes = _run(run, plan, latest)
+            notes = _run(run, plan, latest, around)
             notes += _log_best(run, pack, opened.uri)
             status = "FINISHED"
         except Exception:
@@ -184,7 +189,7 @@ def _fetch_weights(config: TrainConfig, classes: int) -> None:
         new_network(config, classes, config.pretrained)
 
 
-def _run(run: RunFolder, plan: Plan, latest: Resumable) -> list[str]:
+def _run(run: RunFolder, plan: Plan, latest: Resumable, around: Surroundings) -> list[str]:
     """Runs the ranks; where a micro-batch does not fit into memory, again with half of it.
 
     On a single host: several would have to agree. Returns what there is to say about it.
@@ -192,7 +197,7 @@ def _run(run: RunFolder, plan: Plan, latest: Resumable) -> list[str]:
     notes: list[str] = []
     while True:
         try:
-            run_ranks(run, plan, latest.step)
+            run_ranks(run, plan, latest.step, around)
             return notes
         except OutOfMemoryError as error:
             split = run.micro_split * 2

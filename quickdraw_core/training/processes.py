@@ -10,9 +10,11 @@ import shutil
 import signal
 import subprocess
 import sys
+import threading
 import time
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import BinaryIO
 
@@ -32,7 +34,25 @@ _OUT_OF_MEMORY = ("out of memory", "can't allocate memory", "not enough memory")
 """What torch's CUDA and CPU allocators say."""
 
 
-def run_ranks(run: RunFolder, plan: Plan, start: int) -> None:
+@dataclass(frozen=True)
+class Surroundings:
+    """What a training is given by who starts several of them. None of it decides the weights.
+
+    environment: variables of the ranks, over those of this process: which GPUs they see. tags:
+    further ones of the MLflow run. stopping: once it is set, the training ends as by Ctrl-C,
+    which reaches the main thread alone.
+    """
+
+    environment: Mapping[str, str] = field(default_factory=dict)
+    tags: Mapping[str, str] = field(default_factory=dict)
+    stopping: threading.Event | None = None
+
+
+ALONE = Surroundings()
+"""Of a training that nobody runs beside others."""
+
+
+def run_ranks(run: RunFolder, plan: Plan, start: int, around: Surroundings = ALONE) -> None:
     """Starts this host's ranks, shows their progress from the journal, and waits for their end.
 
     Raises `OutOfMemoryError` where a rank's memory did not suffice, `TrainingError` for the rest.
@@ -47,7 +67,9 @@ def run_ranks(run: RunFolder, plan: Plan, start: int) -> None:
     with (
         log_path.open("ab") as log,
         progress("train", images, "images") as bar,
-        _process(_command(run, errors, start), environment_of(run.config), log) as process,
+        _process(
+            _command(run, errors, start), environment_of(run.config, around.environment), log
+        ) as process,
     ):
         going_on = f", going on from step {start:,}" if start else ""
         bar.note(f"starting {run.config.ranks} processes{going_on}")
@@ -58,6 +80,8 @@ def run_ranks(run: RunFolder, plan: Plan, start: int) -> None:
             done = _show(records, bar, done, run.config.global_batch_size)
             if code is not None:
                 break
+            if around.stopping is not None and around.stopping.is_set():
+                raise KeyboardInterrupt
             time.sleep(_POLL_SECONDS)
     if code:
         found = _first_error(run.path / ERRORS_NAME, begun_ns) or _last_words(log_path, logged)
@@ -109,10 +133,13 @@ def _process(
                 process.wait()
 
 
-def environment_of(config: TrainConfig) -> dict[str, str]:
-    """The ranks' environment: cores shared out, and the loopback for gloo on one host."""
+def environment_of(config: TrainConfig, more: Mapping[str, str] | None = None) -> dict[str, str]:
+    """The ranks' environment: cores shared out, and the loopback for gloo on one host.
+
+    more: variables that replace those of this process.
+    """
     threads = max(1, (os.cpu_count() or 1) // config.ranks)
-    environment = dict(os.environ)
+    environment = {**os.environ, **(more or {})}
     environment.setdefault("OMP_NUM_THREADS", str(threads))
     # glibc gives the large tensors of a step back to the kernel and faults their pages in
     # again at the next one: a fifth of the time on a CPU. (Other allocators ignore these.)
