@@ -8,7 +8,7 @@ A record is one JSON object a line, of one of these kinds:
 
     {"step", "time_ms", "metrics"}             points of curves ("again": may repeat a step)
     {"tags"}                                   facts of the run
-    {"status", "time_ms"}                      RUNNING, FINISHED, FAILED or KILLED
+    {"status", "time_ms"}                      RUNNING, FINISHED, FAILED or KILLED ("reason": why)
     {"file", "artifact"}                       a file to be copied to the run ("table": a table)
     {"model", "key", "step", "points", …}      a model folder, see `logged_model.py`
 """
@@ -146,9 +146,10 @@ def tags_record(tags: Mapping[str, str]) -> Record:
     return {"tags": dict(tags)}
 
 
-def status_record(status: str) -> Record:
-    """The run's status from now on: RUNNING, FINISHED, FAILED or KILLED."""
-    return {"status": status, "time_ms": now_ms()}
+def status_record(status: str, reason: str | None = None) -> Record:
+    """The run's status from now on: RUNNING, FINISHED, FAILED or KILLED. reason: what failed."""
+    record: Record = {"status": status, "time_ms": now_ms()}
+    return record if reason is None else {**record, "reason": reason}
 
 
 def file_record(path: Path, artifact: str, table: bool = False) -> Record:

@@ -14,6 +14,8 @@ from quickdraw_core.tracking.address import quiet_environment
 if TYPE_CHECKING:
     from mlflow import MlflowClient
 
+_CURVES = ("train/", "validation/")
+
 
 def client(uri: str) -> "MlflowClient":
     """A client of the tracking address; the environment is made quiet first."""
@@ -63,3 +65,28 @@ def fetch_file(uri: str, run_id: str, artifact: str, folder: Path) -> Path:
             f"run {run_id} ({run.info.status}) has no {artifact}: it was not trained to the first "
             "validation; give another run or a checkpoint file"
         ) from error
+
+
+def fetch_curves(uri: str, run_id: str) -> dict[str, tuple[list[int], list[float]]]:
+    """The curves of a run, by the journal's names: rising steps, and a value for each.
+
+    Those of training and validation, not the machine's. Raises `CheckpointError`: no such run.
+    """
+    from mlflow.exceptions import MlflowException
+
+    mlflow = client(uri)
+    try:
+        run = mlflow.get_run(run_id)
+        names = sorted(name for name in run.data.metrics if name.startswith(_CURVES))
+        histories = {name: mlflow.get_metric_history(run.info.run_id, name) for name in names}
+    except MlflowException as error:
+        raise CheckpointError(
+            f"no run {run_id} in MLflow at {uri}, or it does not answer; see the runs there"
+        ) from error
+    curves = {}
+    for name, history in histories.items():
+        points: dict[int, float] = {}
+        for point in sorted(history, key=lambda point: (point.step, point.timestamp)):
+            points.setdefault(point.step, point.value)
+        curves[name] = (list(points), list(points.values()))
+    return curves

@@ -8,6 +8,7 @@ import getpass
 import secrets
 import shutil
 import subprocess
+import threading
 import time
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -39,12 +40,18 @@ from quickdraw_core.training.checkpoint import (
     load_checkpoint,
 )
 from quickdraw_core.training.config import TrainConfig
+from quickdraw_core.training.curves import read_curves
+from quickdraw_core.training.diagnosis import Finding, diagnose
 from quickdraw_core.training.hardware import check_hardware, choose_device
 from quickdraw_core.training.plan import ROWS_NAME, Plan
 from quickdraw_core.training.processes import ALONE, ERRORS_NAME, Surroundings, run_ranks
 from quickdraw_core.training.run_folder import RunFolder
 from quickdraw_core.training.samples import SAMPLES_NAME
 from quickdraw_core.training.state import OfBytes, network_of, new_network
+
+_EXPORTING = threading.Lock()
+"""Networks are written as models one at a time: what silences torch's exporter meanwhile is the
+whole process's, and two that end in the wrong order would leave it silent."""
 
 LAST_ARTIFACT = "checkpoints/last.pt"
 """Where a run's last checkpoint stands among its MLflow artifacts."""
@@ -55,7 +62,7 @@ class TrainResult:
     """What a finished training says of itself.
 
     skipped: it was finished already. notes: what went otherwise than asked for.
-    tracking_problem: why MLflow does not show all of it.
+    tracking_problem: why MLflow does not show all of it. findings: what its curves say is wrong.
     """
 
     run_dir: Path
@@ -68,6 +75,7 @@ class TrainResult:
     skipped: bool
     notes: tuple[str, ...]
     tracking_problem: str | None
+    findings: tuple[Finding, ...] = ()
 
 
 def train(config: TrainConfig, around: Surroundings = ALONE) -> TrainResult:
@@ -112,6 +120,7 @@ def train(config: TrainConfig, around: Surroundings = ALONE) -> TrainResult:
         skipped=skipped,
         notes=tuple(notes),
         tracking_problem=problem,
+        findings=diagnose(read_curves(run.path), classes=int(np.count_nonzero(plan.train_counts))),
     )
 
 
@@ -126,21 +135,21 @@ def _run_tracked(
     """Runs the ranks while their journal is sent to MLflow: what there is to say, and what of
     it MLflow did not take.
     """
-    status = "KILLED"  # Ctrl-C, and a termination that an orchestrator raises
+    status, reason = "KILLED", None  # Ctrl-C, and a termination that an orchestrator raises
     with courier(run.path, opened.uri) as sending:
         append(run.path, status_record("RUNNING"))
         try:
             notes = _run(run, plan, latest, around)
             notes += _log_best(run, pack, opened.uri)
             status = "FINISHED"
-        except Exception:
-            status = "FAILED"
+        except Exception as error:
+            status, reason = "FAILED", str(error)
             raise
         finally:
             last = find_checkpoint(run.path, "last")
             if last is not None:
                 append(run.path, file_record(last, LAST_ARTIFACT))
-            append(run.path, status_record(status))
+            append(run.path, status_record(status, reason))
     return notes, sending.delivery.problem
 
 
@@ -153,15 +162,16 @@ def _log_best(run: RunFolder, pack: Pack, uri: str) -> list[str]:
     network, config = network_of(checkpoint)
     example = make_batch(pack, np.arange(2), config.encoding, config.side_px, Feed())
     try:
-        log_model(
-            run.path,
-            OfBytes(network),
-            example.images_nchw.numpy(),
-            key=checkpoint.weights_sha256,
-            step=checkpoint.step,
-            label_map=checkpoint.label_map,
-            config=checkpoint.config,
-        )
+        with _EXPORTING:
+            log_model(
+                run.path,
+                OfBytes(network),
+                example.images_nchw.numpy(),
+                key=checkpoint.weights_sha256,
+                step=checkpoint.step,
+                label_map=checkpoint.label_map,
+                config=checkpoint.config,
+            )
     except TrackingError as error:
         return [str(error)]
     return []

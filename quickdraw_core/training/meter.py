@@ -12,6 +12,9 @@ from quickdraw_core.errors import TrainingError
 from quickdraw_core.training.distributed import Ranks
 from quickdraw_core.training.step import Stepped
 
+DIVERGED = "training diverged"
+"""In the error of a loss that is not finite, by which a diagnosis knows it."""
+
 
 class Meter:
     """Collects steps and, once in a while, gives their means over all ranks.
@@ -69,7 +72,7 @@ def require_finite(what: str, value: float, step: int, learning_rate: float) -> 
     """Raises `TrainingError` for infinity and NaN."""
     if not math.isfinite(value):
         raise TrainingError(
-            f"the {what} is {value} at step {step}, learning rate {learning_rate:.2g}: training "
-            "diverged; lower it (--set learning_rate=…) or clip the gradient "
+            f"the {what} is {value} at step {step}, learning rate {learning_rate:.2g}: "
+            f"{DIVERGED}; lower it (--set learning_rate=…) or clip the gradient "
             "(--set clip_norm=1); the last good checkpoint is kept"
         )
