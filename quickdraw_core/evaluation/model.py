@@ -3,7 +3,7 @@
 import re
 import tempfile
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 import numpy as np
@@ -20,6 +20,7 @@ from quickdraw_core.modeling.mirrored import Mirrored
 from quickdraw_core.modeling.models import find_model
 from quickdraw_core.modeling.ranking import GUESSES
 from quickdraw_core.tracking.address import resolve_tracking_uri
+from quickdraw_core.tracking.registry import Version, find_version, is_registered
 from quickdraw_core.tracking.runs import fetch_file
 from quickdraw_core.training.checkpoint import Checkpoint, find_checkpoint, load_checkpoint
 from quickdraw_core.training.config import TrainConfig
@@ -91,7 +92,8 @@ def load_model(
     tta: str = Looks.NONE,
     local_rank: int = 0,
 ) -> TrainedModel:
-    """Loads a checkpoint file, the best of a run folder, or the best of an MLflow run.
+    """Loads a checkpoint file, the best of a run folder or of an MLflow run, or a registered
+    model, `models:/NAME@ALIAS` or `models:/NAME/3`.
 
     average: of so many latest checkpoints of a run folder, the mean weight by weight. tta: a
     name of TTA. local_rank: which of the GPUs it is for. Raises `CheckpointError` where there is
@@ -99,6 +101,14 @@ def load_model(
     """
     if tta not in TTA:
         raise ConfigError(f"unknown test-time augmentation {tta!r}: {nearest(tta, TTA)}")
+    if is_registered(reference):
+        if average > 1:
+            raise ConfigError(
+                f"{reference} is one checkpoint, and {average} are to be averaged; give the run "
+                "folder that it was trained in"
+            )
+        uri = resolve_tracking_uri(tracking_uri)
+        return _of(_registered(uri, find_version(uri, reference)), None, 1, tta, local_rank)
     path = Path(reference)
     if average > 1:
         checkpoint, newest = average_checkpoints(path, average)
@@ -115,10 +125,29 @@ def load_model(
             f"no model {reference}: no such file or folder, and an MLflow run id has 32 digits "
             "and letters a-f; quickdraw train prints both"
         )
-    uri = resolve_tracking_uri(tracking_uri)
-    with tempfile.TemporaryDirectory() as folder:
-        fetched = load_checkpoint(fetch_file(uri, reference, BEST_ARTIFACT, Path(folder)))
+    fetched = best_of_run(resolve_tracking_uri(tracking_uri), reference)
     return _of(fetched, None, 1, tta, local_rank)
+
+
+def _registered(uri: str, version: Version) -> Checkpoint:
+    """The best checkpoint of a version's run, if it is still the one that was registered."""
+    checkpoint = best_of_run(uri, version.run_id)
+    if checkpoint.weights_sha256 != version.weights_sha256:
+        raise CheckpointError(
+            f"{version.reference} was registered with weights {version.weights_sha256[:12]}, but "
+            f"the best checkpoint of its run {version.run_id} has "
+            f"{checkpoint.weights_sha256[:12]}: the run went on since; give its id to use it as "
+            "it is now"
+        )
+    return checkpoint
+
+
+def best_of_run(uri: str, run_id: str) -> Checkpoint:
+    """The best checkpoint of an MLflow run. Raises `CheckpointError`: no run, no checkpoint."""
+    with tempfile.TemporaryDirectory() as folder:
+        found = load_checkpoint(fetch_file(uri, run_id, BEST_ARTIFACT, Path(folder)))
+    # It knows no run where the server was away when it was written.
+    return replace(found, mlflow_run_id=run_id)
 
 
 def _of(

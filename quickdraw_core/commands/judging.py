@@ -1,0 +1,133 @@
+"""Commands that judge models against each other: comparing them, and promoting one."""
+
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from quickdraw_core.commands.options import (
+    AllowShort,
+    OtherStore,
+    PerClass,
+    Set,
+    StoreOption,
+    Tracking,
+    Tta,
+)
+from quickdraw_core.commands.running import run
+from quickdraw_core.config import parse_assignments
+from quickdraw_core.console import show_facts, show_lines, show_table
+from quickdraw_core.summaries import compare_facts, promote_facts
+
+Processes = Annotated[
+    int | None, typer.Option("--nproc", min=1, help="Processes; default: one a GPU, or one.")
+]
+
+_WORDS = 20
+"""Words that changed, in the printed table; --out and --json have all."""
+
+
+def compare(
+    models: Annotated[
+        list[str],
+        typer.Argument(
+            help="Two or more: checkpoint, run folder, MLflow run id or models:/NAME@ALIAS; all "
+            "are compared with the first."
+        ),
+    ],
+    store: StoreOption = Path("store"),
+    per_class: PerClass = 100,
+    tta: Tta = "none",
+    json_file: Annotated[
+        Path | None, typer.Option("--json", help="Write all numbers to this file.")
+    ] = None,
+    out_dir: Annotated[
+        Path | None, typer.Option("--out", help="Folder for a page in Markdown and figures.")
+    ] = None,
+    allow_short: AllowShort = False,
+    other_store: OtherStore = False,
+    nproc: Processes = None,
+    tracking_uri: Tracking = None,
+    changes: Set = None,
+) -> None:
+    """Say which model is better, by how much, and whether that can be told from noise."""
+    from quickdraw_core.evaluation.compare import CompareConfig, check
+    from quickdraw_core.evaluation.verdicts import class_table, difference_table, sentences
+
+    config = CompareConfig.parse(
+        {
+            "models": tuple(models),
+            "store": store,
+            "per_class": per_class,
+            "tta": tta,
+            "json_file": json_file,
+            "out_dir": out_dir,
+            "allow_short": allow_short,
+            "other_store": other_store,
+            "ranks": nproc,
+            "tracking_uri": tracking_uri,
+        }
+    ).updated(parse_assignments(changes or ()))
+    check(config)
+    from flows.compare import compare as flow
+
+    result = run(lambda: flow(config))
+    for comparison in result.comparisons:
+        show_table(*difference_table(comparison))
+        if comparison.changed:
+            show_table(*class_table(comparison, _WORDS))
+        show_lines(sentences(comparison))
+    show_facts(compare_facts(result))
+
+
+def promote(
+    model: Annotated[
+        str, typer.Argument(help="Checkpoint, run folder, MLflow run id or models:/NAME/3.")
+    ],
+    store: StoreOption = Path("store"),
+    name: Annotated[str, typer.Option(help="Registered model in MLflow.")] = "quickdraw",
+    alias: Annotated[str, typer.Option(help="Alias that the best version holds.")] = "champion",
+    margin: Annotated[
+        float, typer.Option(min=0, help="MAP@3 by which it must be better, beyond noise.")
+    ] = 0.0,
+    dry_run: Annotated[
+        bool, typer.Option("--dry-run", help="Decide and say so, and write nothing.")
+    ] = False,
+    require: Annotated[
+        bool, typer.Option("--require", help="Exit with 1 where the model is not promoted.")
+    ] = False,
+    per_class: PerClass = 100,
+    tta: Tta = "none",
+    allow_short: AllowShort = False,
+    other_store: OtherStore = False,
+    nproc: Processes = None,
+    tracking_uri: Tracking = None,
+    changes: Set = None,
+) -> None:
+    """Make a model the champion if it is better than the present one by more than the noise."""
+    from quickdraw_core.evaluation.promote import PromoteConfig, check
+    from quickdraw_core.evaluation.promotion import Decision
+
+    config = PromoteConfig.parse(
+        {
+            "model": model,
+            "store": store,
+            "name": name,
+            "alias": alias,
+            "margin": margin,
+            "dry_run": dry_run,
+            "per_class": per_class,
+            "tta": tta,
+            "allow_short": allow_short,
+            "other_store": other_store,
+            "ranks": nproc,
+            "tracking_uri": tracking_uri,
+        }
+    ).updated(parse_assignments(changes or ()))
+    check(config)
+    from flows.promote import promote as flow
+
+    result = run(lambda: flow(config))
+    show_facts(promote_facts(result))
+    if require and result.decision == Decision.KEPT:
+        raise typer.Exit(1)

@@ -1,0 +1,284 @@
+"""Is one model better than another, or is it noise? Pure functions from predictions to an answer.
+
+Both models see the same drawings, so that a drawing which is hard for both tells nothing: what
+counts is the difference on each drawing. The differences are resampled as `bootstrap.py` resamples
+values (a paired bootstrap), and their interval is often several times narrower than those of the
+two models would suggest.
+
+Of many classes some seem to change by chance alone: at 5 % about 17 of 340. Which classes changed
+is therefore decided together, so that of those that are named at most 5 % are expected to be
+named wrongly (Benjamini and Hochberg, "Controlling the false discovery rate", 1995).
+"""
+
+import math
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+
+from quickdraw_core.drawing import Int64Array
+from quickdraw_core.errors import InputError
+from quickdraw_core.evaluation.bootstrap import LEVEL, RESAMPLES, interval, resampled_sums
+from quickdraw_core.evaluation.judgement import CLASS_MEAN
+from quickdraw_core.evaluation.metrics import (
+    CALIBRATION,
+    LOWER_IS_BETTER,
+    MEANS,
+    Estimate,
+    bin_values,
+    values_of,
+)
+from quickdraw_core.evaluation.predictions import Predictions
+
+Floats = npt.NDArray[np.float64]
+
+FALSE_DISCOVERIES = 1 - LEVEL
+"""Share of the classes named as changed that may be expected to be named wrongly."""
+
+_UNITS = 6
+"""A drawing is worth 1, 1/2, 1/3 or 0: differences in MAP@3 are whole sixths."""
+
+_DECIMALS = 12
+
+# Standard normal quantiles: of the two-sided 95 % interval, and of the 95 % chance to tell.
+_SURE, _TOLD = 1.959964, 1.644854
+
+
+@dataclass(frozen=True)
+class Named:
+    """Predictions, and the model's name for people."""
+
+    name: str
+    predictions: Predictions
+
+
+@dataclass(frozen=True)
+class Difference:
+    """A metric of two models on the same drawings.
+
+    estimate: the second's value less the first's, and the interval of that. error: its standard
+    error. lower_is_better: of the metric.
+    """
+
+    metric: str
+    first: float
+    second: float
+    estimate: Estimate
+    error: float
+    lower_is_better: bool
+
+    @property
+    def told(self) -> bool:
+        """Whether the interval leaves no doubt about which of the two is better."""
+        return self.estimate.low > 0 or self.estimate.high < 0
+
+    @property
+    def gain(self) -> float:
+        """The difference, above 0 where the second is better."""
+        return -self.estimate.value if self.lower_is_better else self.estimate.value
+
+    @property
+    def half_width(self) -> float:
+        """Of the 95 % interval: what stands after ±."""
+        return (self.estimate.high - self.estimate.low) / 2
+
+    @property
+    def drawings_to_tell(self) -> int | None:
+        """Drawings, as many of each class as of the others, on which a true difference of this
+        size would be told with a chance of 95 %. None: it is 0.
+
+        The error falls with the square root of their number (Snedecor and Cochran, "Statistical
+        methods", 1989, chapter 4: sample size for paired differences).
+        """
+        if not self.estimate.value or not self.error:
+            return None
+        needed = self.estimate.n * ((_SURE + _TOLD) * self.error / self.estimate.value) ** 2
+        return max(1, math.ceil(needed))
+
+
+@dataclass(frozen=True)
+class ClassChange:
+    """MAP@3 of one word's drawings by two models.
+
+    p_value: the chance of a difference as large, if neither model were better on this word.
+    told: whether the change is beyond chance, of all words together.
+    """
+
+    word: str
+    first: float
+    second: float
+    estimate: Estimate
+    p_value: float
+    told: bool
+
+
+@dataclass(frozen=True)
+class Comparison:
+    """What can be said of a second model against a first, on the same drawings.
+
+    differences: by the names of METRICS and CLASS_MEAN. classes: every word with drawings, in
+    the order of the labels.
+    """
+
+    first: str
+    second: str
+    differences: Mapping[str, Difference]
+    classes: Sequence[ClassChange] = field(repr=False)
+
+    @property
+    def n(self) -> int:
+        """Drawings that both were judged on."""
+        return self.differences["map_at_3"].estimate.n
+
+    @property
+    def changed(self) -> list[ClassChange]:
+        """The words whose change is beyond chance, the greatest gain first."""
+        told = [row for row in self.classes if row.told]
+        return sorted(told, key=lambda row: (-row.estimate.value, row.word))
+
+    @property
+    def seeming(self) -> int:
+        """Words whose own interval leaves out 0, many of them by chance."""
+        return sum(row.estimate.low > 0 or row.estimate.high < 0 for row in self.classes)
+
+    def to_json(self) -> dict[str, Any]:
+        """As plain values."""
+        return {
+            "first": self.first,
+            "second": self.second,
+            "n": self.n,
+            "differences": {
+                name: {
+                    "first": found.first,
+                    "second": found.second,
+                    **found.estimate._asdict(),
+                    "told": found.told,
+                    "second_is_better": found.told and found.gain > 0,
+                    "drawings_to_tell": found.drawings_to_tell,
+                }
+                for name, found in self.differences.items()
+            },
+            "classes": {
+                row.word: {
+                    "first": row.first,
+                    "second": row.second,
+                    **row.estimate._asdict(),
+                    "p_value": row.p_value,
+                    "told": row.told,
+                }
+                for row in self.classes
+            },
+        }
+
+
+def compare(first: Named, second: Named, seed: int = 0, resamples: int = RESAMPLES) -> Comparison:
+    """Compares two models' predictions of the same drawings, of at least one.
+
+    seed decides the resamples. Raises `InputError` where the drawings or their words differ.
+    """
+    a, b = first.predictions, second.predictions
+    _require_same_drawings(first, second)
+    both = [np.hstack([values_of(p), bin_values(p)]) for p in (a, b)]
+    values, columns = np.hstack(both), both[0].shape[1]
+    sums = list(resampled_sums(values, a.labels, seed, resamples))
+    n, total = len(a), sum(part.total for part in sums)
+    resampled = sum(part.resampled for part in sums)
+    means, drawn = np.asarray(total) / n, np.asarray(resampled) / n
+    differences = {
+        name: _difference(name, means[[k, k + columns]], drawn[:, [k, k + columns]], n)
+        for k, name in enumerate(MEANS)
+    }
+    by_class = np.mean([part.total / part.n for part in sums], 0)
+    drawn_by_class = np.mean([part.resampled / part.n for part in sums], 0)
+    pair = [0, columns]
+    differences[CLASS_MEAN] = _difference(CLASS_MEAN, by_class[pair], drawn_by_class[:, pair], n)
+    errors = _calibration_errors(means[None], columns)[0]
+    drawn_errors = _calibration_errors(drawn, columns)
+    differences[CALIBRATION] = _difference(CALIBRATION, errors, drawn_errors, n, biased=True)
+    gained = np.rint((both[1][:, 0] - both[0][:, 0]) * _UNITS).astype(np.int64)
+    p_values = [sign_flip_p(gained[a.labels == part.label]) for part in sums]
+    told = discoveries(np.array(p_values))
+    classes = []
+    for part, p_value, is_told in zip(sums, p_values, told, strict=True):
+        mine = part.total[pair] / part.n
+        found = _difference("map_at_3", mine, part.resampled[:, pair] / part.n, part.n)
+        word = a.label_map.words[part.label]
+        classes.append(
+            ClassChange(word, found.first, found.second, found.estimate, p_value, bool(is_told))
+        )
+    return Comparison(first.name, second.name, differences, classes)
+
+
+def _require_same_drawings(first: Named, second: Named) -> None:
+    a, b = first.predictions, second.predictions
+    if a.label_map != b.label_map or not np.array_equal(a.key_ids, b.key_ids):
+        raise InputError(
+            f"{first.name} and {second.name} were judged on different drawings or words "
+            f"({len(a):,} and {len(b):,} drawings); judge both on the same store"
+        )
+
+
+def _difference(
+    name: str, means: Floats, resampled: Floats, n: int, biased: bool = False
+) -> Difference:
+    """Of both models' means, float64 [2], and the same of each resample, [B, 2]."""
+    # Products of matrices round their columns differently: of the same values, too, which then
+    # seem to differ by 1e-17, and always in the same direction.
+    value = round(float(means[1] - means[0]), _DECIMALS)
+    drawn = np.round(resampled[:, 1] - resampled[:, 0], _DECIMALS)
+    low, high = interval(drawn, value if biased else None)
+    return Difference(
+        name,
+        float(means[0]),
+        float(means[1]),
+        Estimate(value, float(low), float(high), n),
+        float(drawn.std()),
+        name in LOWER_IS_BETTER,
+    )
+
+
+def _calibration_errors(means: Floats, columns: int) -> Floats:
+    """Both models' calibration errors: float64 [B, 2] of means [B, 2 * columns]."""
+    count = len(MEANS)
+    halves = (means[:, count:columns], means[:, columns + count :])
+    return np.stack([np.abs(half).sum(1) for half in halves], 1)
+
+
+def sign_flip_p(differences: Int64Array) -> float:
+    """Chance of a sum as far from 0 as that of whole numbers, int64 [N], had each had either
+    sign with the same chance.
+
+    That is the case where it does not matter which of two models a drawing was shown to (Fisher,
+    "The design of experiments", 1935, section 21). Exact, by counting all 2^N ways, since with
+    340 classes the chances that decide are smaller than any number of resamples could show.
+    """
+    sizes = np.abs(differences[differences != 0])
+    chances = np.zeros(2 * int(sizes.sum()) + 1)
+    middle = len(chances) // 2
+    chances[middle] = 1.0
+    for size in sizes:
+        chances = (np.roll(chances, size) + np.roll(chances, -size)) / 2
+    far = abs(int(differences.sum()))
+    distance = np.abs(np.arange(len(chances)) - middle)
+    return min(1.0, float(chances[distance >= far].sum()))
+
+
+def discoveries(p_values: Floats, share: float = FALSE_DISCOVERIES) -> npt.NDArray[np.bool_]:
+    """Which of several findings to believe, so that of these a `share` is expected to be wrong.
+
+    Benjamini and Hochberg's step-up procedure: the largest k such that k chances, float64 [K],
+    are at most k/K of the share.
+    """
+    order = np.sort(p_values)
+    allowed = share * np.arange(1, len(order) + 1) / max(1, len(order))
+    passing = np.flatnonzero(order <= allowed)
+    limit = order[passing[-1]] if len(passing) else -1.0
+    return np.asarray(p_values <= limit)
+
+
+def chance(predictions: Predictions) -> float:
+    """MAP@3 of whoever always guesses the three words that most of the drawings show."""
+    counts = np.sort(np.bincount(predictions.labels))[::-1][:3]
+    return float((counts / np.arange(1, len(counts) + 1)).sum() / len(predictions))

@@ -1,0 +1,267 @@
+"""MLflow's model registry: numbered versions of a model by name, and an alias that one holds.
+
+A version is one run's best checkpoint, told by the digest of its weights: registering the same
+weights again finds the version that is there. `models:/NAME@ALIAS` and `models:/NAME/3` name one.
+
+MLflow moves an alias without asking what it pointed to, so that two who move it at the same
+moment cannot both be refused. `move_alias` looks right before and right after; what is left is
+the time of one request.
+"""
+
+import re
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any
+
+from quickdraw_core.errors import (
+    CheckpointError,
+    ConfigError,
+    QuickdrawError,
+    TrackingError,
+    nearest,
+)
+from quickdraw_core.tracking.address import NO_TRACKING, check_address
+from quickdraw_core.tracking.logged_model import _find as find_logged_model
+from quickdraw_core.tracking.runs import client
+
+if TYPE_CHECKING:
+    from mlflow import MlflowClient
+    from mlflow.entities.model_registry import ModelVersion
+
+SCHEME = "models:/"
+WEIGHTS_TAG = "weights_sha256"
+STORE_TAG = "store_fingerprint"
+LABELS_TAG = "label_map_sha256"
+
+_BY_ALIAS = re.compile(r"([^/:@]+)@([\w\-]+)", re.ASCII)
+_BY_NUMBER = re.compile(r"([^/:@]+)/([0-9]+)", re.ASCII)
+_ALIAS = re.compile(r"[\w\-]+", re.ASCII)
+_RESERVED = re.compile(r"[vV][0-9]+|latest", re.IGNORECASE)
+_MISSING = ("RESOURCE_DOES_NOT_EXIST", "INVALID_PARAMETER_VALUE")
+
+
+@dataclass(frozen=True)
+class Version:
+    """A version of a registered model. The digests are of the checkpoint that it stands for."""
+
+    name: str
+    number: int
+    run_id: str
+    weights_sha256: str
+    store_fingerprint: str
+    label_map_sha256: str
+
+    @property
+    def reference(self) -> str:
+        """`models:/NAME/3`: this version, whatever becomes of the aliases."""
+        return f"{SCHEME}{self.name}/{self.number}"
+
+
+def is_registered(reference: str) -> bool:
+    """Whether a model is named by its place in the registry."""
+    return reference.startswith(SCHEME)
+
+
+def check_name(name: str) -> str:
+    """The name of a registered model; `ValueError` where MLflow would not have it."""
+    if not name.strip() or any(mark in name for mark in "/:@'\""):
+        raise ValueError("the name of a registered model holds none of / : @ and quotes")
+    return name
+
+
+def check_alias(alias: str) -> str:
+    """An alias; `ValueError` where MLflow would not have it."""
+    if not _ALIAS.fullmatch(alias) or _RESERVED.fullmatch(alias):
+        raise ValueError(
+            "an alias is letters, digits, _ and -, but not `latest`, nor a v and a number"
+        )
+    return alias
+
+
+def find_version(uri: str, reference: str) -> Version:
+    """The version that `models:/NAME@ALIAS` or `models:/NAME/3` names.
+
+    Raises `ConfigError` for another form, `CheckpointError` where there is none, or it was not
+    registered by this program, `TrackingError` where MLflow is away.
+    """
+    place = reference.removeprefix(SCHEME)
+    by_alias, by_number = _BY_ALIAS.fullmatch(place), _BY_NUMBER.fullmatch(place)
+    if by_alias is None and by_number is None:
+        raise ConfigError(
+            f"{reference} names no registered model; give models:/NAME@ALIAS or models:/NAME/3"
+        )
+    mlflow = _client(uri, f"{reference} is looked up")
+    with _answering(uri):
+        if by_alias is not None:
+            name, alias = by_alias.groups()
+            found = _or_none(lambda: mlflow.get_model_version_by_alias(name, alias))
+        else:
+            assert by_number is not None
+            name, number = by_number.groups()
+            found = _or_none(lambda: mlflow.get_model_version(name, number))
+        if found is None:
+            raise CheckpointError(
+                f"no model {reference} in MLflow at {uri}: {_there(mlflow, name)}"
+            )
+    return _version(found)
+
+
+def pinned(uri: str, reference: str) -> str:
+    """The same model by its number, so that whoever loads it later loads this one."""
+    return find_version(uri, reference).reference
+
+
+def alias_holder(uri: str, name: str, alias: str) -> Version | None:
+    """The version that holds an alias; None where nobody does. Raises as `find_version`."""
+    mlflow = _client(uri, f"the {alias} is looked up")
+    with _answering(uri):
+        found = _or_none(lambda: mlflow.get_model_version_by_alias(name, alias))
+    return None if found is None else _version(found)
+
+
+def register(
+    uri: str,
+    name: str,
+    run_id: str,
+    *,
+    weights_sha256: str,
+    store_fingerprint: str,
+    label_map_sha256: str,
+    artifact: str,
+) -> Version:
+    """The version of these weights, made where there is none yet.
+
+    artifact: the checkpoint among the run's files, which the version points to where the run has
+    no logged model of the same weights. Raises `TrackingError`.
+    """
+    mlflow = _client(uri, f"{name} is registered")
+    tags = {
+        WEIGHTS_TAG: weights_sha256,
+        STORE_TAG: store_fingerprint,
+        LABELS_TAG: label_map_sha256,
+    }
+    with _answering(uri):
+        _make_model(mlflow, name)
+        same = mlflow.search_model_versions(
+            f"name = '{name}' and tags.{WEIGHTS_TAG} = '{weights_sha256}'"
+        )
+        if same:
+            return _version(min(same, key=lambda version: int(version.version)))
+        experiment_id = mlflow.get_run(run_id).info.experiment_id
+        logged = find_logged_model(mlflow, experiment_id, run_id, weights_sha256)
+        model_id, source = None, f"runs:/{run_id}/{artifact}"
+        if logged is not None:
+            # Not `models:/<id>`, which MLflow 3.17 looks up at its global address (of the process
+            # that asks) rather than at this client's.
+            model_id, source = str(logged.model_id), str(logged.artifact_location)
+        made = mlflow.create_model_version(name, source, run_id, tags=tags, model_id=model_id)
+    return _version(made)
+
+
+def move_alias(uri: str, name: str, alias: str, to: Version, judged: Version | None) -> bool:
+    """Gives an alias to a version, if it is still with `judged`, None for nobody.
+
+    Returns whether it is with `to` now. Raises `TrackingError`.
+    """
+    if _number(alias_holder(uri, name, alias)) != _number(judged):
+        return False
+    mlflow = _client(uri, f"the {alias} is moved")
+    with _answering(uri):
+        mlflow.set_registered_model_alias(name, alias, str(to.number))
+    return _number(alias_holder(uri, name, alias)) == to.number
+
+
+def describe(uri: str, version: Version, text: str, tags: Mapping[str, str]) -> None:
+    """Writes what is to be said of a version. Raises `TrackingError`."""
+    mlflow = _client(uri, f"{version.reference} is described")
+    with _answering(uri):
+        mlflow.update_model_version(version.name, str(version.number), text)
+        for key, value in tags.items():
+            mlflow.set_model_version_tag(version.name, str(version.number), key, value)
+
+
+def _number(version: Version | None) -> int | None:
+    return None if version is None else version.number
+
+
+def _client(uri: str, what: str) -> "MlflowClient":
+    if uri == NO_TRACKING:
+        raise TrackingError(
+            f"tracking is off, but {what} in MLflow's registry; give --tracking-uri"
+        )
+    check_address(uri)
+    with _answering(uri):
+        return client(uri)
+
+
+@contextmanager
+def _answering(uri: str) -> Iterator[None]:
+    """A block in which whatever MLflow, its database or a missing driver raises is a
+    `TrackingError`.
+    """
+    try:
+        yield
+    except QuickdrawError:
+        raise
+    except Exception as error:
+        first = (str(error).splitlines() or [""])[0].split(" with exception ")[0]
+        raise TrackingError(
+            f"MLflow's model registry at {uri} failed: {first or type(error).__name__}; see that "
+            "MLflow is there"
+        ) from error
+
+
+def _or_none(ask: Any) -> "ModelVersion | None":
+    """The answer; None where the model, version or alias is not there."""
+    from mlflow.exceptions import MlflowException
+
+    try:
+        found: ModelVersion = ask()
+    except MlflowException as error:
+        if error.error_code in _MISSING:
+            return None
+        raise
+    return found
+
+
+def _make_model(mlflow: "MlflowClient", name: str) -> None:
+    from mlflow.exceptions import MlflowException
+
+    try:
+        mlflow.create_registered_model(name)
+    except MlflowException as error:
+        if error.error_code != "RESOURCE_ALREADY_EXISTS":
+            raise
+
+
+def _there(mlflow: "MlflowClient", name: str) -> str:
+    """What there is instead of a version that was not found."""
+    models = {model.name: model for model in mlflow.search_registered_models()}
+    if not models:
+        return "no model is registered there; quickdraw promote does it"
+    if name not in models:
+        return f"no model {name}; {nearest(name, models)}"
+    aliases = [f"@{alias} ({number})" for alias, number in sorted(models[name].aliases.items())]
+    numbers = [int(v.version) for v in mlflow.search_model_versions(f"name = '{name}'")]
+    shown = f"versions 1 to {max(numbers)}" if numbers else "no version"
+    return f"{name} has {shown} and " + (
+        f"the aliases {', '.join(aliases)}" if aliases else "no alias"
+    )
+
+
+def _version(found: "ModelVersion") -> Version:
+    missing = [tag for tag in (WEIGHTS_TAG, STORE_TAG, LABELS_TAG) if not found.tags.get(tag)]
+    if missing or not found.run_id:
+        raise CheckpointError(
+            f"version {found.version} of {found.name} was not registered by quickdraw promote: it "
+            f"has no {', '.join(missing) or 'run'}; promote its run, or give the run's id"
+        )
+    return Version(
+        name=str(found.name),
+        number=int(found.version),
+        run_id=str(found.run_id),
+        weights_sha256=str(found.tags[WEIGHTS_TAG]),
+        store_fingerprint=str(found.tags[STORE_TAG]),
+        label_map_sha256=str(found.tags[LABELS_TAG]),
+    )
