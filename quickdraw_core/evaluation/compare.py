@@ -16,15 +16,14 @@ from quickdraw_core.evaluation.bootstrap import LEVEL, RESAMPLES
 from quickdraw_core.evaluation.compare_figure import draw_class_changes, draw_differences
 from quickdraw_core.evaluation.config import JudgedConfig
 from quickdraw_core.evaluation.differences import Comparison, Named, compare
-from quickdraw_core.evaluation.ensemble import Ensemble, load_models
+from quickdraw_core.evaluation.ensemble import Ensemble, load_models, pinned_references
 from quickdraw_core.evaluation.held_out import held_out_rows, require_same_store
 from quickdraw_core.evaluation.reuse import predictions_of
 from quickdraw_core.evaluation.verdicts import comparison_markdown
 from quickdraw_core.files import write_aside
 from quickdraw_core.store.pack import open_pack
 from quickdraw_core.store.store import Store
-from quickdraw_core.tracking.address import resolve_tracking_uri
-from quickdraw_core.tracking.registry import is_registered, pinned
+from quickdraw_core.tracking.registry import is_registered
 
 
 class CompareConfig(JudgedConfig):
@@ -84,8 +83,7 @@ def check(config: CompareConfig) -> tuple[tuple[str, ...], Store, Ensemble]:
             "first"
         )
     store = Store.open(config.store)
-    uri = resolve_tracking_uri(config.tracking_uri)
-    references = tuple(pinned(uri, r) if is_registered(r) else r for r in config.models)
+    references = pinned_references(config.models, config.tracking_uri)
     models = load_models(references, config.tracking_uri, 1, config.tta)
     require_same_store(config, models, store)
     return references, store, models

@@ -24,6 +24,8 @@ from quickdraw_core.labels import LabelMap, require_same_labels
 from quickdraw_core.loading.loader import drawn_rows
 from quickdraw_core.render.encodings import render
 from quickdraw_core.store.pack import Pack
+from quickdraw_core.tracking.address import resolve_tracking_uri
+from quickdraw_core.tracking.registry import is_registered, pinned
 
 
 @dataclass(frozen=True)
@@ -70,6 +72,14 @@ class Predicted:
     predictions: Predictions
     seconds: float
     waited_seconds: float
+
+
+def pinned_references(references: Sequence[str], tracking_uri: str | None) -> tuple[str, ...]:
+    """The same models, an alias replaced by the version that holds it now, so that all processes
+    load the same. Raises as `find_version`.
+    """
+    uri = resolve_tracking_uri(tracking_uri)
+    return tuple(pinned(uri, r) if is_registered(r) else r for r in references)
 
 
 def load_models(

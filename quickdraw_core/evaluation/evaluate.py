@@ -18,7 +18,7 @@ from quickdraw_core.drawing import Int64Array
 from quickdraw_core.errors import ConfigError
 from quickdraw_core.evaluation.bootstrap import LEVEL, RESAMPLES
 from quickdraw_core.evaluation.config import EvaluateConfig
-from quickdraw_core.evaluation.ensemble import Ensemble, load_models
+from quickdraw_core.evaluation.ensemble import Ensemble, load_models, pinned_references
 from quickdraw_core.evaluation.guesses import Guess, guess_lines
 from quickdraw_core.evaluation.held_out import (
     held_out_rows,
@@ -65,12 +65,12 @@ def evaluate(config: EvaluateConfig) -> EvaluateResult:
     Raises `CheckpointError` (no such model, or of other classes or another store) or
     `StoreError` before work, `EvaluationError` where a process that predicts is lost.
     """
-    store, models = check(config)
+    store, references, models = check(config)
     pack = open_pack(store)
     rows = held_out_rows(config, pack)
     folder = _report_dir(config, models)
 
-    predicted = predict_held_out(config, config.models, config.average, models, pack)
+    predicted = predict_held_out(config, references, config.average, models, pack)
     predictions = predicted.predictions
     judgement = judge(predictions, config.seed)
     table = _sample(config, rows, predictions)
@@ -108,8 +108,11 @@ def evaluate(config: EvaluateConfig) -> EvaluateResult:
     return replace(result, mlflow_run_id=run_id, mlflow_page=page, tracking_problem=problem)
 
 
-def check(config: EvaluateConfig) -> tuple[Store, Ensemble]:
-    """Opens store and models and makes sure that they belong together."""
+def check(config: EvaluateConfig) -> tuple[Store, tuple[str, ...], Ensemble]:
+    """Opens store and models and makes sure that they belong together.
+
+    Returns the store, the models' references, by number where they had an alias, and the models.
+    """
     if not config.models:
         raise ConfigError("no model to evaluate: give a checkpoint, a run folder or a run id")
     if config.json_file is not None and not config.json_file.absolute().parent.is_dir():
@@ -118,9 +121,10 @@ def check(config: EvaluateConfig) -> tuple[Store, Ensemble]:
             "first"
         )
     store = Store.open(config.store)
-    models = load_models(config.models, config.tracking_uri, config.average, config.tta)
+    references = pinned_references(config.models, config.tracking_uri)
+    models = load_models(references, config.tracking_uri, config.average, config.tta)
     require_same_store(config, models, store)
-    return store, models
+    return store, references, models
 
 
 def _name(models: Ensemble) -> str:
@@ -158,18 +162,14 @@ def _facts(config: EvaluateConfig, models: Ensemble, pack: Pack) -> dict[str, st
 def _report_dir(config: EvaluateConfig, models: Ensemble) -> Path:
     """Where the report goes: as asked for; in the run's folder; an ensemble's is its own."""
     member = models.members[0]
-    name = "-".join(filter(None, ["evaluation", member.variant]))
+    name = member.report_name
     if config.report_dir is not None:
         folder = config.report_dir
     elif len(models.members) > 1:
         digest = hashlib.sha256(f"{models.digest} {name}".encode()).hexdigest()[:10]
         folder = Path("runs") / f"ensemble-{len(models.members)}models-{digest}" / name
-    elif member.run_dir is not None:
-        folder = member.run_dir / name
-    elif member.path is not None:
-        folder = member.path.parent / name
     else:
-        folder = Path("runs") / member.checkpoint.mlflow_run_id / name
+        folder = member.report_dir or Path("runs") / member.checkpoint.mlflow_run_id / name
     try:
         folder.mkdir(parents=True, exist_ok=True)
     except OSError as error:

@@ -78,6 +78,20 @@ class TrainedModel:
         return "-".join([*parts, self.tta] if self.tta != Looks.NONE else parts)
 
     @property
+    def report_name(self) -> str:
+        """What the folder of its evaluation is called: `evaluation`, or with its variant."""
+        return "-".join(filter(None, ["evaluation", self.variant]))
+
+    @property
+    def report_dir(self) -> Path | None:
+        """Where its evaluation goes by default: into its run's folder, or beside a file that
+        stands in none; None where it was fetched.
+        """
+        if self.path is None:
+            return None
+        return (self.run_dir or self.path.parent) / self.report_name
+
+    @property
     def name(self) -> str:
         """For people: where it comes from."""
         run_dir = self.run_dir

@@ -54,7 +54,7 @@ def publish(
         return _publish_ensemble(models, judgement, uri, folder, figures)
     if not (run_id or run_dir):
         return run_id, None
-    records = _records(judgement, folder, figures, first.variant)
+    records = _records(judgement, folder, figures, first.variant, first.report_name)
     card = RunCard.read(run_dir) if run_dir is not None else None
     if run_dir is not None and card is not None and card.uri == uri:
         append(run_dir, *records)
@@ -81,17 +81,18 @@ def _publish_ensemble(
         "store_fingerprint": models.members[0].checkpoint.store_fingerprint,
     }
     opened = open_run(folder, uri, folder.parent.name, params, tags)
-    append(folder, *_records(judgement, folder, figures, ""), status_record("FINISHED"))
+    append(
+        folder, *_records(judgement, folder, figures, "", "evaluation"), status_record("FINISHED")
+    )
     problem = deliver_rest(folder).problem or opened.problem
     card = RunCard.read(folder)
     return card.run_id if card is not None else "", problem
 
 
 def _records(
-    judgement: Judgement, folder: Path, figures: list[Path], variant: str
+    judgement: Judgement, folder: Path, figures: list[Path], variant: str, place: str
 ) -> list[Record]:
     prefix = "-".join(filter(None, ["test", variant]))
-    place = "-".join(filter(None, ["evaluation", variant]))
     metrics = {f"{prefix}/{name}": found.value for name, found in judgement.scores.items()}
     for name, found in judgement.scores.items():
         metrics |= {f"{prefix}/{name}_low": found.low, f"{prefix}/{name}_high": found.high}

@@ -44,18 +44,15 @@ def left_by_evaluation(
     """The predictions of the model's evaluation; None where there are none, they are of anything
     else, or the file is damaged.
     """
-    folder = "-".join(filter(None, ["evaluation", model.variant]))
-    if model.path is not None:
-        # As `evaluate` places its report: in the run's folder, or beside a file that is in none.
-        place = (model.run_dir or model.path.parent) / folder / PREDICTIONS_NAME
-        return read_if_same(place, config, model, pack)
+    if model.report_dir is not None:
+        return read_if_same(model.report_dir / PREDICTIONS_NAME, config, model, pack)
     models = Ensemble((model,))
     uri, run_id = tracking_uri_of(config.tracking_uri, models), model.checkpoint.mlflow_run_id
     if uri == NO_TRACKING or not run_id:
         return None
     with tempfile.TemporaryDirectory() as temporary:
         try:
-            artifact = f"{folder}/{PREDICTIONS_NAME}"
+            artifact = f"{model.report_name}/{PREDICTIONS_NAME}"
             fetched = fetch_file(uri, run_id, artifact, Path(temporary))
         except CheckpointError:  # never evaluated
             return None

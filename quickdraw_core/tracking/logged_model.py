@@ -180,7 +180,7 @@ def deliver_model(mlflow: "MlflowClient", run_id: str, record: Record) -> None:
     if not (folder / _MLMODEL).is_file() or _metadata_key(folder) != record["key"]:
         return
     run = mlflow.get_run(run_id)
-    model = _find(mlflow, run.info.experiment_id, run_id, record["key"])
+    model = find_logged_model(mlflow, run.info.experiment_id, run_id, record["key"])
     if model is None:
         model = _make(mlflow, run.info.experiment_id, run_id, record)
     if str(model.status) != "READY":
@@ -197,9 +197,10 @@ def deliver_model(mlflow: "MlflowClient", run_id: str, record: Record) -> None:
         mlflow.log_batch(run_id, metrics=points)
 
 
-def _find(
+def find_logged_model(
     mlflow: "MlflowClient", experiment_id: str, run_id: str, key: str
 ) -> "LoggedModel | None":
+    """The run's model that was logged under a key (the digest of its weights), if it is there."""
     models = mlflow.search_logged_models(
         [experiment_id], filter_string=f"source_run_id = '{run_id}'"
     )

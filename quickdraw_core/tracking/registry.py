@@ -22,7 +22,7 @@ from quickdraw_core.errors import (
     nearest,
 )
 from quickdraw_core.tracking.address import NO_TRACKING, check_address
-from quickdraw_core.tracking.logged_model import _find as find_logged_model
+from quickdraw_core.tracking.logged_model import find_logged_model
 from quickdraw_core.tracking.runs import client
 
 if TYPE_CHECKING:

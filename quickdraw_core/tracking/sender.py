@@ -98,7 +98,7 @@ class Sender:
             deliver_model(self._mlflow, self._run_id, record)
 
     def _send_file(self, path: Path, artifact: PurePosixPath) -> None:
-        folder = str(artifact.parent)
+        folder = str(artifact.parent) if len(artifact.parts) > 1 else None
         with tempfile.TemporaryDirectory() as temporary:
             named = Path(temporary) / artifact.name  # MLflow keeps a file's own name
             try:
