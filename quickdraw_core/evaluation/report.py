@@ -1,15 +1,71 @@
-"""The report: one self-contained HTML page, with the drawings as inline SVG."""
+"""The report: one self-contained HTML page, with figures and drawings as inline SVG."""
 
-from collections.abc import Mapping, Sequence
+import platform
+import shlex
+from collections.abc import Iterable, Mapping, Sequence
+from importlib.metadata import version
 from pathlib import Path
 from typing import Any, NamedTuple
 
-from jinja2 import Environment, PackageLoader
+from jinja2 import Environment, PackageLoader, StrictUndefined
+from markupsafe import Markup
 
+from quickdraw_core import __version__
 from quickdraw_core.drawing import DrawingBatch, Int64Array
-from quickdraw_core.evaluation.guesses import FAILED, Guess, guess_lines
-from quickdraw_core.evaluation.judgement import Judgement
+from quickdraw_core.evaluation.bootstrap import RESAMPLES
+from quickdraw_core.evaluation.config import EvaluateConfig
+from quickdraw_core.evaluation.drawn import Drawn
+from quickdraw_core.evaluation.figures import FEW, draw_figures
+from quickdraw_core.evaluation.gallery import PAIRS, Card, best, card, sides, taken_for, worst
+from quickdraw_core.evaluation.guesses import FAILED, Guess
+from quickdraw_core.evaluation.judgement import CLASS_MEAN, Judgement
+from quickdraw_core.evaluation.metrics import BINS, CALIBRATION, Estimate
 from quickdraw_core.evaluation.predictions import Predictions
+from quickdraw_core.files import write_aside
+from quickdraw_core.store.pack import UNKNOWN_RECOGNIZED
+from quickdraw_core.training.curves import read_curves, read_failure
+from quickdraw_core.training.diagnosis import Finding, diagnose
+
+
+class Metric(NamedTuple):
+    """How a number is called and explained to someone who has never met it.
+
+    digits: after the point, as many as say something. is_share: of drawings, shown in per cent.
+    """
+
+    name: str
+    meaning: str
+    digits: int = 3
+    is_share: bool = False
+
+    def shown(self, *values: float) -> str:
+        """One number, or the two of an interval."""
+        scale, unit = (100, "\N{NO-BREAK SPACE}%") if self.is_share else (1, "")
+        return " to ".join(f"{scale * value:.{self.digits}f}" for value in values) + unit
+
+
+METRICS = {
+    "map_at_3": Metric(
+        "MAP@3",
+        "a right first guess counts 1, a right second 1/2, a right third 1/3, anything else 0; "
+        "the mean over all drawings",
+    ),
+    CLASS_MEAN: Metric(
+        "MAP@3, mean of classes", "every class counts the same, however many drawings it has"
+    ),
+    "top_1": Metric("top-1 accuracy", "drawings whose first guess is right", 1, True),
+    "top_3": Metric("top-3 hit rate", "drawings with the right word among three guesses", 1, True),
+    "mean_rank": Metric("mean rank", "place of the right word among all words; 1 is best", 2),
+    "log_loss": Metric(
+        "log loss",
+        "−ln of the probability given to the right word, in nats; 0 is best",
+    ),
+    CALIBRATION: Metric(
+        "calibration error",
+        f"how far the confidence is from the accuracy, over {BINS} groups of drawings with like "
+        "confidence; 0 is best",
+    ),
+}
 
 
 class Report(NamedTuple):
@@ -17,7 +73,7 @@ class Report(NamedTuple):
 
     model: its name. facts: of what and on what, name → value. rows: int64 [N], where each
     predicted drawing stands in `drawings`. run_dir: the run folder whose curves are shown; None
-    where it is not here, or where several models guess together.
+    where it is not here, or where several models guess together. command: that makes it again.
     """
 
     model: str
@@ -29,6 +85,7 @@ class Report(NamedTuple):
     guesses: Sequence[Guess]
     per_class: int
     run_dir: Path | None
+    command: str = ""
 
 
 def write_report(report: Report, folder: Path) -> list[Path]:
@@ -36,40 +93,109 @@ def write_report(report: Report, folder: Path) -> list[Path]:
 
     Returns the paths of the figures.
     """
+    curves = read_curves(report.run_dir) if report.run_dir is not None else {}
+    failure = read_failure(report.run_dir) if report.run_dir is not None else None
+    figures = draw_figures(report.judgement, curves)
+    findings = diagnose(curves, len(report.judgement.label_map), failure)
+    write_aside(folder / "report.html", render(report, figures, findings), sync=False)
+    (folder / "figures").mkdir(exist_ok=True)
+    paths = []
+    for figure in figures.values():
+        path = folder / "figures" / f"{figure.name}.png"
+        path.write_bytes(figure.png)
+        paths.append(path)
+    return paths
+
+
+def render(report: Report, figures: Mapping[str, Drawn], findings: Sequence[Finding]) -> str:
+    """The page, as HTML. figures: of `draw_figures`; findings: of the training's curves."""
     environment = Environment(
-        loader=PackageLoader("quickdraw_core.evaluation", ""), autoescape=True
+        loader=PackageLoader("quickdraw_core.evaluation", ""),
+        autoescape=True,
+        trim_blocks=True,
+        lstrip_blocks=True,
+        undefined=StrictUndefined,
     )
-    judgement = report.judgement
-    context: dict[str, Any] = {
+    environment.filters["percent"] = percent
+    environment.filters["svg"] = Markup
+    template = environment.get_template("report.html.jinja")
+    return template.render(_context(report, figures, findings))
+
+
+def evaluate_command(config: EvaluateConfig) -> str:
+    """The command line that makes an evaluation again, as typed where it was made."""
+    options: list[str] = ["--store", str(config.store), "--per-class", str(config.per_class)]
+    options += ["--tta", config.tta] if config.tta != "none" else []
+    options += ["--average", str(config.average)] if config.average > 1 else []
+    options += ["--allow-short"] if config.allow_short else []
+    options += ["--other-store"] if config.other_store else []
+    options += ["--set", f"seed={config.seed}"] if config.seed else []
+    return shlex.join(["quickdraw", "evaluate", *config.models, *options])
+
+
+def percent(share: float) -> str:
+    """Rounded, but never to nothing or all where it is not."""
+    rounded = f"{100 * share:.0f}"
+    if rounded == "100" and share < 1:
+        rounded = "> 99"
+    elif rounded == "0" and share > 0:
+        rounded = "< 1"
+    return f"{rounded} %".replace(" ", "\N{NO-BREAK SPACE}")
+
+
+def _context(
+    report: Report, figures: Mapping[str, Drawn], findings: Sequence[Finding]
+) -> dict[str, Any]:
+    judgement, predictions = report.judgement, report.predictions
+    words = judgement.label_map.words
+    judged = {row.word for row in judgement.classes}
+
+    def cards(indices: Iterable[int]) -> list[Card]:
+        return [card(predictions, i, report.drawings, int(report.rows[i])) for i in indices]
+
+    index_of = {int(row): index for index, row in enumerate(report.rows)}
+    table = cards(index_of[guess.row] for guess in report.guesses)
+    return {
         "model": report.model,
-        "facts": report.facts,
-        "scores": judgement.scores,
-        "classes": judgement.classes,
-        "guesses": [
-            {
-                "guesses": guess.guesses,
-                "expected": guess.expected,
-                "is_right": guess.is_right,
-                "path": svg_path(report.drawings.strokes(guess.row)),
-            }
-            for guess in report.guesses
-        ],
-        "guess_total": guess_lines(report.guesses)[-1],
-        "failed": FAILED,
+        "facts": {**report.facts, **_versions()},
+        "command": report.command,
+        "judgement": judgement,
+        "words": words,
+        "headline": judgement.scores["map_at_3"],
+        "metrics": METRICS,
+        "groups": _groups(judgement),
+        "unknown": int((predictions.recognized == UNKNOWN_RECOGNIZED).sum()),
+        "few": FEW,
+        "classes": sorted(
+            judgement.classes, key=lambda row: (row.scores["map_at_3"].value, row.word)
+        ),
         "per_class": report.per_class,
+        "short": [row for row in judgement.classes if row.n < report.per_class],
+        "missing": [word for word in words if word not in judged],
+        "figures": figures,
+        "curve_figures": [
+            figures[n] for n in ("loss", "map_at_3", "learning_rate") if n in figures
+        ],
+        "findings": findings,
+        "best": cards(best(predictions)),
+        "worst": cards(worst(predictions)),
+        "pairs": [
+            [(side, cards(taken_for(predictions, side.label, side.guess))) for side in sides(pair)]
+            for pair in judgement.confused[:PAIRS]
+        ],
+        "table": table,
+        "right": sum(found.place is not None for found in table),
+        "failed": FAILED,
+        "resamples": RESAMPLES,
     }
-    page = environment.get_template("report.html.jinja").render(context)
-    (folder / "report.html").write_text(page, encoding="utf-8")
-    return []
 
 
-def svg_path(strokes: Sequence[tuple[Sequence[int], Sequence[int]]]) -> str:
-    """An SVG path of a drawing, centred in the square 0..255; a dot is a line of no length."""
-    xs = [x for stroke in strokes for x in stroke[0]]
-    ys = [y for stroke in strokes for y in stroke[1]]
-    left, top = (255 - min(xs) - max(xs)) / 2, (255 - min(ys) - max(ys)) / 2
-    pieces = []
-    for stroke_x, stroke_y in strokes:
-        points = [f"{x + left:g} {y + top:g}" for x, y in zip(stroke_x, stroke_y, strict=True)]
-        pieces.append("M" + "L".join(points if len(points) > 1 else points * 2))
-    return "".join(pieces)
+def _groups(judgement: Judgement) -> dict[str, Mapping[str, Estimate]]:
+    """Columns of the table of numbers: all drawings, and both sides of the game's own verdict."""
+    sides_of = {"recognised": judgement.recognized, "not recognised": judgement.unrecognized}
+    return {"all drawings": judgement.scores, **{k: v for k, v in sides_of.items() if v}}
+
+
+def _versions() -> dict[str, str]:
+    packages = ", ".join(f"{name} {version(name)}" for name in ("torch", "torchvision", "numpy"))
+    return {"versions": f"quickdraw {__version__}, Python {platform.python_version()}, {packages}"}

@@ -1,0 +1,100 @@
+"""A figure, once as PNG, for files and MLflow, and once as SVG, for the page.
+
+The SVG is the same drawing made to live in a page: its colours are the page's own (so that it
+follows a dark scheme and prints on white), its text is text, and its ids are its alone.
+"""
+
+import io
+import re
+from typing import TYPE_CHECKING, Any, NamedTuple
+
+if TYPE_CHECKING:
+    from matplotlib.axes import Axes
+    from matplotlib.figure import Figure
+
+INK, MUTED, LINE, BLUE, RED = "#222222", "#6b6b6b", "#dddddd", "#0072b2", "#d55e00"
+_VARIABLES = {INK: "ink", MUTED: "muted", LINE: "line", BLUE: "blue", RED: "red"}
+SETTINGS: Any = {
+    "svg.fonttype": "none",
+    "font.size": 9.5,
+    "text.color": INK,
+    "axes.labelcolor": MUTED,
+    "axes.edgecolor": MUTED,
+    "axes.facecolor": "none",
+    "axes.linewidth": 0.7,
+    "axes.spines.top": False,
+    "axes.spines.right": False,
+    "axes.axisbelow": True,
+    "axes.titlelocation": "left",
+    "axes.titlesize": 10.5,
+    "xtick.color": MUTED,
+    "ytick.color": MUTED,
+    "grid.color": LINE,
+    "grid.linewidth": 0.6,
+    # A word may hold a dollar sign, which is no formula.
+    "text.parse_math": False,
+}
+DPI = 160
+
+
+class Drawn(NamedTuple):
+    """A figure. name: of its file; alt: what is to be seen, for those who see no pictures; svg: to
+    stand in a page, empty for one that is too large for it.
+    """
+
+    name: str
+    alt: str
+    png: bytes
+    svg: str
+
+
+def new_panel(size: tuple[float, float]) -> tuple["Figure", "Axes"]:
+    """A figure of one panel, without a ground of its own; size in inches."""
+    from matplotlib.figure import Figure
+
+    figure = Figure(figsize=size, layout="constrained", facecolor="none")
+    return figure, figure.add_subplot()
+
+
+def finished(name: str, alt: str, figure: "Figure") -> Drawn:
+    """The figure laid out and drawn in both forms."""
+    lay_out(figure)
+    return Drawn(name, alt, as_png(figure, DPI), page_svg(_svg(figure), name))
+
+
+def lay_out(figure: "Figure") -> None:
+    """Once, and not again for each file, which would take as long as drawing it."""
+    engine = figure.get_layout_engine()
+    if engine is not None:
+        engine.execute(figure)
+    figure.set_layout_engine("none")
+
+
+def as_png(figure: "Figure", dpi: int) -> bytes:
+    """The figure as a file, on white."""
+    file = io.BytesIO()
+    figure.savefig(file, format="png", dpi=dpi, facecolor="white")
+    return file.getvalue()
+
+
+def _svg(figure: "Figure") -> str:
+    import matplotlib
+
+    file = io.StringIO()
+    # Names of its parts are random without a salt.
+    with matplotlib.rc_context({"svg.hashsalt": "report"}):
+        figure.savefig(file, format="svg", metadata={"Date": None, "Creator": None})
+    return file.getvalue()
+
+
+def page_svg(svg: str, name: str) -> str:
+    """An SVG file of matplotlib's as an element of a page: see the top of this module."""
+    svg = svg[svg.index("<svg") :]
+    svg = re.sub(r"\s*<metadata>.*?</metadata>", "", svg, flags=re.S)
+    svg = re.sub(r"<!--.*?-->\n?", "", svg, flags=re.S)
+    svg = re.sub(r' xmlns(:xlink)?="[^"]*"| (width|height)="[\d.]+pt"', "", svg)
+    svg = re.sub(r'(\bid="|href="#|url\(#)', rf"\g<1>{name}-", svg)
+    svg = re.sub(r"font: ([\d.]+px)[^;\"]*", r"font-size: \1", svg)
+    for colour, variable in _VARIABLES.items():
+        svg = svg.replace(colour, f"var(--{variable})")
+    return svg.replace("<svg", '<svg aria-hidden="true" focusable="false"', 1)
