@@ -8,7 +8,7 @@ import sys
 
 import typer
 
-from quickdraw_core.commands import data, jobs, models
+from quickdraw_core.commands import data, jobs, judging, models, sweeps
 from quickdraw_core.console import errors
 from quickdraw_core.errors import QuickdrawError
 
@@ -31,7 +31,10 @@ for command in (
     models.losses,
     models.inspect,
     models.evaluate,
+    judging.compare,
+    judging.promote,
     models.predict,
+    sweeps.sweep,
     jobs.pipeline,
     jobs.demo,
 ):

@@ -14,7 +14,7 @@ from typing import NamedTuple
 
 import numpy as np
 import numpy.typing as npt
-from threadpoolctl import ThreadpoolController
+from threadpoolctl import ThreadpoolController  # type: ignore[import-untyped]
 
 from quickdraw_core.drawing import Int64Array
 
@@ -49,9 +49,7 @@ def resampled_sums(
     for label in np.unique(labels):
         mine = values[labels == label]
         counts = _counts(len(mine), resamples, np.random.default_rng((seed, int(label))))
-        with blas.limit(
-            limits=1
-        ):  # products this small lose by being shared out: 3 times the time
+        with blas.limit(limits=1):  # products this small take three times as long when shared out
             resampled = counts @ mine
         yield Sums(int(label), len(mine), mine.sum(0), resampled)
 

@@ -5,7 +5,7 @@ from typing import TYPE_CHECKING
 
 from quickdraw_core.errors import ConfigError
 from quickdraw_core.evaluation.differences import ClassChange, Comparison, Difference
-from quickdraw_core.evaluation.told import SHOWN
+from quickdraw_core.evaluation.shown import METRICS
 from quickdraw_core.evaluation.verdicts import plus_minus
 from quickdraw_core.files import opened_aside
 
@@ -24,10 +24,10 @@ def draw_differences(comparison: Comparison, path: Path) -> None:
     """A PNG with a row a metric, each on its own scale; what is better lies to the right."""
     from matplotlib.figure import Figure
 
-    figure = Figure(figsize=(8, 0.5 * len(SHOWN) + 1.2), layout="constrained", facecolor="white")
-    rows = figure.subplots(len(SHOWN), 1)
-    for axes, (name, shown) in zip(rows, SHOWN.items(), strict=True):
-        _draw_metric(axes, comparison.differences[name], shown)
+    figure = Figure(figsize=(8, 0.5 * len(METRICS) + 1.2), layout="constrained", facecolor="white")
+    rows = figure.subplots(len(METRICS), 1)
+    for axes, (name, metric) in zip(rows, METRICS.items(), strict=True):
+        _draw_metric(axes, comparison.differences[name], metric.name)
     figure.suptitle(
         f"{_short(comparison.second)}\nagainst {_short(comparison.first)}\n"
         "difference and 95 % interval:  ← worse    better →",

@@ -30,7 +30,7 @@ from quickdraw_core.evaluation.judgement import Judgement, judge
 from quickdraw_core.evaluation.metrics import Estimate
 from quickdraw_core.evaluation.predictions import Predictions
 from quickdraw_core.evaluation.publish import publish, tracking_uri_of
-from quickdraw_core.evaluation.report import Report, write_report
+from quickdraw_core.evaluation.report import Report, evaluate_command, write_report
 from quickdraw_core.files import write_aside
 from quickdraw_core.store.pack import Pack, open_pack
 from quickdraw_core.store.store import Store
@@ -100,6 +100,7 @@ def evaluate(config: EvaluateConfig) -> EvaluateResult:
             guesses=table,
             per_class=config.per_class,
             run_dir=models.members[0].run_dir if len(models.members) == 1 else None,
+            command=evaluate_command(config),
         ),
         folder,
     )

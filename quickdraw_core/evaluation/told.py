@@ -4,17 +4,7 @@ from typing import Any
 
 from quickdraw_core.evaluation.evaluate import EvaluateResult
 from quickdraw_core.evaluation.metrics import Estimate
-
-SHOWN = {
-    "map_at_3": "MAP@3",
-    "map_at_3_class_mean": "MAP@3, mean of classes",
-    "top_1": "top-1",
-    "top_3": "top-3",
-    "mean_rank": "mean rank",
-    "log_loss": "log loss, nats",
-    "expected_calibration_error": "calibration error",
-}
-"""The metrics in the order in which people read them, and what they are called."""
+from quickdraw_core.evaluation.shown import METRICS
 
 
 def numbers(name: str, found: Estimate) -> tuple[str, str]:
@@ -28,7 +18,7 @@ def numbers(name: str, found: Estimate) -> tuple[str, str]:
 
 def score_rows(result: EvaluateResult) -> list[tuple[str, str, str]]:
     """Name, value and 95 % interval of each metric."""
-    return [(shown, *numbers(name, result.scores[name])) for name, shown in SHOWN.items()]
+    return [(metric.name, *numbers(name, result.scores[name])) for name, metric in METRICS.items()]
 
 
 def evaluation_markdown(result: EvaluateResult) -> str:

@@ -9,7 +9,7 @@ from quickdraw_core.evaluation.differences import (
     Comparison,
     Difference,
 )
-from quickdraw_core.evaluation.told import SHOWN
+from quickdraw_core.evaluation.shown import METRICS
 
 _ROUGH = 2
 """Digits of a number of drawings that is an estimate."""
@@ -21,7 +21,7 @@ _WIDTH = 20
 def sentence(comparison: Comparison, metric: str = "map_at_3") -> str:
     """Which is better in a metric, by how much, or that it cannot be told."""
     found = comparison.differences[metric]
-    shown = SHOWN[metric]
+    shown = METRICS[metric].name
     if not found.told:
         between = f"between {comparison.second} and {comparison.first} in {shown}"
         return (
@@ -38,7 +38,7 @@ def sentence(comparison: Comparison, metric: str = "map_at_3") -> str:
 
 def sentences(comparison: Comparison) -> list[str]:
     """One for each metric; where MAP@3 is not told, how many drawings would tell it."""
-    lines = [sentence(comparison, name) for name in SHOWN]
+    lines = [sentence(comparison, name) for name in METRICS]
     needed = needed_sentence(comparison)
     return [lines[0], *([needed] if needed else []), *lines[1:], classes_sentence(comparison)]
 
@@ -87,13 +87,13 @@ def difference_table(comparison: Comparison) -> tuple[list[str], list[list[str]]
     """Heads and rows of all metrics: both values, the difference and its interval."""
     heads = ["metric", *_heads(comparison), "difference", "95 % interval", ""]
     rows = []
-    for name, shown in SHOWN.items():
+    for name, metric in METRICS.items():
         found = comparison.differences[name]
         digits = digits_of(found.half_width)
         low, high = found.estimate.low, found.estimate.high
         rows.append(
             [
-                shown,
+                metric.name,
                 f"{found.first:.{digits}f}",
                 f"{found.second:.{digits}f}",
                 f"{found.estimate.value:+.{digits}f}",

@@ -1,0 +1,95 @@
+"""The command of sweeps: a table of trainings, compared."""
+
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated
+
+import typer
+
+from quickdraw_core.commands.options import Nproc, PerClass, Set, StoreOption, Tracking
+from quickdraw_core.commands.running import run
+from quickdraw_core.config import merged, parse_assignments
+from quickdraw_core.console import show_facts, show_lines, show_table
+from quickdraw_core.errors import ConfigError
+
+if TYPE_CHECKING:
+    from quickdraw_core.sweep.results import SweepResult
+
+
+def sweep(
+    table: Annotated[
+        str | None, typer.Argument(help="A built-in table's name, or a TOML file.")
+    ] = None,
+    store: StoreOption = Path("store"),
+    per_class: PerClass = 100,
+    allow_short: Annotated[
+        bool, typer.Option("--allow-short", help="Judge classes that hold fewer on what is there.")
+    ] = False,
+    rows: Annotated[
+        list[str] | None, typer.Option("--rows", help="Rows to train, with commas between.")
+    ] = None,
+    parallel: Annotated[
+        int | None,
+        typer.Option(min=1, help="Rows at once; default: as many as have GPUs, else one."),
+    ] = None,
+    nproc: Nproc = None,
+    run_dir: Annotated[
+        Path | None, typer.Option(help="Folder of the sweep; default: runs/sweep-<table>-….")
+    ] = None,
+    fresh: Annotated[bool, typer.Option("--fresh", help="Start the rows over.")] = False,
+    tracking_uri: Tracking = None,
+    changes: Set = None,
+    show_list: Annotated[bool, typer.Option("--list", help="Show the built-in tables.")] = False,
+) -> None:
+    """Train every row of a table, judge and compare them; again trains only what is missing."""
+    if show_list:
+        _show_tables()
+        return
+    if table is None:
+        raise ConfigError("no table to sweep: give a name (quickdraw sweep --list) or a TOML file")
+    from quickdraw_core.sweep.config import SweepConfig
+    from quickdraw_core.sweep.run import check
+
+    names = [name.strip() for text in rows or () for name in text.split(",")]
+    config = SweepConfig.parse(
+        {
+            "table": table,
+            "store": store,
+            "per_class": per_class,
+            "allow_short": allow_short,
+            "rows": tuple(name for name in names if name),
+            "parallel": parallel,
+            "run_dir": run_dir,
+            "fresh": fresh,
+            "tracking_uri": tracking_uri,
+            "changes": merged({"ranks": nproc} if nproc else {}, parse_assignments(changes or ())),
+        }
+    )
+    check(config)
+    from flows.sweep import sweep as flow
+    from quickdraw_core.sweep.results import SweepError
+
+    try:
+        result = run(lambda: flow(config))
+    except SweepError as error:
+        _show_swept(error.result)
+        raise
+    _show_swept(result)
+
+
+def _show_swept(result: "SweepResult") -> None:
+    from quickdraw_core.summaries import sweep_facts
+    from quickdraw_core.sweep.results import order_lines, table_of
+
+    heads, rows = table_of(result, settings=False)
+    show_table(heads, rows, numbers=False)
+    show_lines(order_lines(result))
+    show_facts(sweep_facts(result))
+
+
+def _show_tables() -> None:
+    from quickdraw_core.sweep.table import read_table
+    from quickdraw_core.sweep.tables import TABLES
+
+    for name in TABLES:
+        table = read_table(name)
+        show_facts({name: f"{len(table.rows)} rows. {table.description}"})

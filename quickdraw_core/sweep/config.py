@@ -1,0 +1,31 @@
+"""The sweep's configuration."""
+
+from pathlib import Path
+from typing import Any
+
+from pydantic import Field
+
+from quickdraw_core.config import Config
+
+
+class SweepConfig(Config):
+    """Which table to train and judge, on what, and where its traces go."""
+
+    table: str = Field(description="name of a built-in table, or a TOML file")
+    store: Path = Field(Path("store"), description="folder of the store to train and judge on")
+    per_class: int = Field(100, ge=1, description="held-out drawings a class to judge on")
+    allow_short: bool = Field(
+        False, description="judge classes with fewer drawings than per_class on what they have"
+    )
+    rows: tuple[str, ...] = Field((), description="names of the rows to train; none: all")
+    changes: dict[str, Any] = Field({}, description="values of TrainConfig laid over all rows")
+    parallel: int | None = Field(
+        None, ge=1, description="rows at once; none: as many as have GPUs, or one"
+    )
+    run_dir: Path | None = Field(
+        None, description="folder of the sweep; none: runs/sweep-<table>-<digest>"
+    )
+    fresh: bool = Field(False, description="start the rows over that were begun before")
+    tracking_uri: str | None = Field(
+        None, description="MLflow; none: MLFLOW_TRACKING_URI, else mlflow.db in this folder"
+    )

@@ -1,0 +1,255 @@
+"""The three figures of a sweep, as the original report has them: each as PNG and as SVG.
+
+| figure | what it draws |
+| --- | --- |
+| loss-by-network | training loss against step, a line a row trained with cross entropy |
+| accuracy-by-loss | validation top-3 against step, a line a loss on the same network |
+| failed-training | loss and validation top-3 of the mistake shown on purpose, beside a right row |
+
+Losses of different kinds cannot share an axis: hence accuracy in the second. Training loss is
+that of some batches at a time and jitters; its lines are running means, and the figure says of
+how many points.
+"""
+
+from collections.abc import Callable, Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING, NamedTuple
+
+import numpy as np
+import numpy.typing as npt
+
+from quickdraw_core.files import opened_aside
+from quickdraw_core.sweep.results import RowResult
+
+if TYPE_CHECKING:
+    from matplotlib.axes import Axes
+    from matplotlib.figure import Figure
+
+Floats = npt.NDArray[np.float64]
+
+# Okabe and Ito's colours, which people of any colour vision tell apart; two of their own at the
+# end, since their yellow is lost on white.
+_COLOURS = ("#0072B2", "#D55E00", "#009E73", "#CC79A7", "#E69F00", "#56B4E9", "#7A5C2E", "#6A3D9A")
+_INK, _GREY = "#222222", "#777777"
+_LOSS, _ACCURACY = "train/loss", "validation/top_3"
+_RIGHT = "cross_entropy"
+
+
+class Line(NamedTuple):
+    """A curve of a figure: float64 [n] each."""
+
+    label: str
+    steps: Floats
+    values: Floats
+
+
+def draw_figures(rows: Sequence[RowResult], folder: Path) -> tuple[Path, ...]:
+    """Draws what the rows' curves allow; returns the files, `NAME.png` and `NAME.svg` each."""
+    drawn: list[Path] = []
+    makers: dict[str, Callable[[Sequence[RowResult]], Figure | None]] = {
+        "loss-by-network": _loss_by_network,
+        "accuracy-by-loss": _accuracy_by_loss,
+        "failed-training": _failed_training,
+    }
+    for name, make in makers.items():
+        figure = make(rows)
+        if figure is not None:
+            drawn += [_save(figure, folder / f"{name}{suffix}") for suffix in (".png", ".svg")]
+    return tuple(drawn)
+
+
+def smoothed(values: Floats, points: int) -> Floats:
+    """The mean of each point and the `points` - 1 before it, fewer at the beginning: [n]."""
+    sums = np.cumsum(np.concatenate([[0.0], values]))
+    ends = np.arange(1, len(values) + 1)
+    starts = np.maximum(0, ends - points)
+    means: Floats = (sums[ends] - sums[starts]) / (ends - starts)
+    return means
+
+
+def apart(heights: Sequence[float], least: float, low: float, high: float) -> list[float]:
+    """Heights for labels: near their lines' ends, at least `least` apart, from low to high.
+
+    Where more are asked for than there is room, they come closer to each other.
+    """
+    count = len(heights)
+    least = min(least, (high - low) / max(1, count - 1))
+    order = sorted(range(count), key=lambda index: heights[index])
+    placed: list[float] = []
+    for index in order:
+        placed.append(max(heights[index], low, placed[-1] + least if placed else low))
+    # What was pushed out at the top comes back, and pushes those beneath it.
+    ceiling = high
+    for place in reversed(range(count)):
+        placed[place] = min(placed[place], ceiling)
+        ceiling = placed[place] - least
+    moved = [0.0] * count
+    for height, index in zip(placed, order, strict=True):
+        moved[index] = height
+    return moved
+
+
+def _line(row: RowResult, curve: str, label: str, points: int = 1) -> Line | None:
+    found = row.curves.get(curve)
+    if found is None or not len(found.steps):
+        return None
+    values = np.asarray(found.values, np.float64)
+    return Line(label, np.asarray(found.steps, np.float64), smoothed(values, points))
+
+
+def _points_of(rows: Sequence[RowResult]) -> int:
+    """How many points a running mean takes: a twentieth of the longest curve."""
+    longest = max((len(row.curves[_LOSS].steps) for row in rows if _LOSS in row.curves), default=0)
+    return max(1, longest // 20)
+
+
+def _loss_by_network(rows: Sequence[RowResult]) -> "Figure | None":
+    right = [row for row in rows if row.loss == _RIGHT and not row.shown_as_failed]
+    points = _points_of(right)
+    lines = [
+        line
+        for row in right
+        if (line := _line(row, _LOSS, _label(row, right), points)) is not None
+    ]
+    if not lines:
+        return None
+    figure = _canvas()
+    axes = figure.add_subplot()
+    _draw(axes, lines)
+    mean = f", mean of {points} points" if points > 1 else ""
+    _dress(axes, "Training loss by network and optimizer", f"cross entropy, nats{mean}")
+    return figure
+
+
+def _accuracy_by_loss(rows: Sequence[RowResult]) -> "Figure | None":
+    """On the network that was trained with most losses, a row a loss: its first."""
+    tried = [row for row in rows if not row.shown_as_failed and _ACCURACY in row.curves]
+    losses = {row.model: {other.loss for other in tried if other.model == row.model}
+              for row in tried}  # fmt: skip
+    model = max(losses, key=lambda name: len(losses[name]), default=None)
+    first: dict[str, RowResult] = {}
+    for row in tried:
+        if row.model == model:
+            first.setdefault(row.loss, row)
+    if len(first) < 2:
+        return None
+    figure = _canvas()
+    axes = figure.add_subplot()
+    lines = [_line(row, _ACCURACY, f"{loss}\n({row.optimizer})") for loss, row in first.items()]
+    _draw(axes, [line for line in lines if line is not None], marker="o")
+    _dress(axes, f"Accuracy by loss function, {model}", "validation top-3")
+    _as_share(axes)
+    return figure
+
+
+def _failed_training(rows: Sequence[RowResult]) -> "Figure | None":
+    failed = next((r for r in rows if r.shown_as_failed and _LOSS in r.curves), None)
+    if failed is None:
+        return None
+    right = _right_beside(failed, rows)
+    points = _points_of([failed])
+    figure = _canvas(width=11.5)
+    left, other = figure.subplots(1, 2)
+    loss = _line(failed, _LOSS, failed.loss, points)
+    assert loss is not None
+    left.set_ylim(-1.08, max(0.12, float(loss.values.max()) + 0.08))
+    _draw(left, [loss], colours=_COLOURS[1:])
+    left.axhline(0, color=_GREY, linewidth=1)
+    left.axhline(-1, color=_GREY, linewidth=1, linestyle=(0, (4, 3)))
+    left.annotate("0: the least that a right loss can be", (0.01, 0.02), color=_GREY, fontsize=9,
+                  xycoords=left.get_yaxis_transform(), va="bottom")  # fmt: skip
+    left.annotate("−1: every drawing right, and sure of it", (0.01, -0.98), color=_GREY,
+                  fontsize=9, xycoords=left.get_yaxis_transform(), va="bottom")  # fmt: skip
+    mean = f", mean of {points} points" if points > 1 else ""
+    _dress(left, "The log forgotten: loss below zero", f"training loss{mean}")
+    pair = [_line(row, _ACCURACY, row.loss) for row in (right, failed) if row is not None]
+    _draw(other, [line for line in pair if line is not None], marker="o",
+          colours=_COLOURS if right is not None else _COLOURS[1:])  # fmt: skip
+    _dress(other, "What it learns meanwhile", "validation top-3")
+    _as_share(other)
+    return figure
+
+
+def _right_beside(failed: RowResult, rows: Sequence[RowResult]) -> RowResult | None:
+    """The row with the right loss that is most like the failed one."""
+    right = [row for row in rows if row.loss == _RIGHT and not row.shown_as_failed]
+
+    def unlike(row: RowResult) -> tuple[bool, bool]:
+        return (row.model != failed.model, row.optimizer != failed.optimizer)
+
+    return min((row for row in right if _ACCURACY in row.curves), key=unlike, default=None)
+
+
+def _label(row: RowResult, rows: Sequence[RowResult]) -> str:
+    """Network and optimizer; the schedule too where that alone tells two rows apart."""
+    twins = [r for r in rows if (r.model, r.optimizer) == (row.model, row.optimizer)]
+    schedule = f", {row.schedule}" if len({r.schedule for r in twins}) > 1 else ""
+    return f"{row.model}, {row.optimizer}{schedule}"
+
+
+def _canvas(width: float = 9.0) -> "Figure":
+    from matplotlib.figure import Figure
+
+    return Figure(figsize=(width, 5.2), layout="constrained", facecolor="white")
+
+
+def _draw(
+    axes: "Axes", lines: Sequence[Line], marker: str = "", colours: Sequence[str] = _COLOURS
+) -> None:
+    """Lines with their names at their ends, where no legend covers them."""
+    for place, line in enumerate(lines):
+        axes.plot(line.steps, line.values, color=colours[place % len(colours)], linewidth=2,
+                  marker=marker, markersize=4)  # fmt: skip
+    low, high = axes.get_ylim()
+    room = max(1, max(line.label.count("\n") + 1 for line in lines))
+    ends = [float(line.values[-1]) for line in lines]
+    for place, height in enumerate(apart(ends, 0.05 * room * (high - low), low, high)):
+        line = lines[place]
+        axes.annotate(
+            line.label,
+            xy=(line.steps[-1], ends[place]),
+            xytext=(1.04, (height - low) / (high - low)),
+            textcoords="axes fraction",
+            color=colours[place % len(colours)],
+            va="center",
+            arrowprops={
+                "arrowstyle": "-",
+                "color": colours[place % len(colours)],
+                "linewidth": 0.7,
+                "relpos": (0, 0.5),
+                "shrinkB": 3,
+            },
+        )
+    axes.set_ylim(low, high)
+
+
+def _dress(axes: "Axes", title: str, values: str) -> None:
+    axes.set_title(title, loc="left", color=_INK)
+    axes.set_xlabel("step")
+    axes.set_ylabel(values)
+    axes.margins(x=0)
+    axes.set_xlim(left=0)
+    axes.grid(axis="y", color="#DDDDDD", linewidth=0.6)
+    axes.set_axisbelow(True)
+    for side in ("right", "top"):
+        axes.spines[side].set_visible(False)
+
+
+def _as_share(axes: "Axes") -> None:
+    from matplotlib.ticker import PercentFormatter
+
+    axes.yaxis.set_major_formatter(PercentFormatter(1, decimals=0))
+
+
+def _save(figure: "Figure", path: Path) -> Path:
+    import matplotlib
+
+    is_vector = path.suffix == ".svg"
+    options = {"metadata": {"Date": None}} if is_vector else {"dpi": 150}
+    # Names of an SVG's parts are random without a salt; text stays text, to be searched.
+    with (
+        matplotlib.rc_context({"svg.hashsalt": path.stem, "svg.fonttype": "none"}),
+        opened_aside(path, sync=False) as file,
+    ):
+        figure.savefig(file, format=path.suffix[1:], **options)
+    return path

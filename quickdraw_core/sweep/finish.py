@@ -1,0 +1,89 @@
+"""The end of a sweep: table and figures written down, and all of it told to the parent run.
+
+Out, in the sweep's folder: `table.md`, `sweep.json`, `rows.json` (the table as MLflow shows it)
+and `figures/`.
+"""
+
+import json
+from collections.abc import Mapping
+from dataclasses import replace
+
+from quickdraw_core.files import write_aside
+from quickdraw_core.sweep.figures import draw_figures
+from quickdraw_core.sweep.results import (
+    SweepResult,
+    compare_orders,
+    json_of,
+    markdown_of,
+    read_row,
+    table_of,
+)
+from quickdraw_core.sweep.run import Sweep, deliver, nest
+from quickdraw_core.tracking.card import tracked_run_id
+from quickdraw_core.tracking.journal import (
+    append,
+    file_record,
+    points_record,
+    status_record,
+    write_table,
+)
+
+
+def finish_sweep(sweep: Sweep, failures: Mapping[str, str]) -> SweepResult:
+    """Puts together what all rows of the table reached, those of earlier commands too.
+
+    failures: why rows of this command were not finished, a line each, by their names.
+    """
+    rows = tuple(read_row(sweep, row, failures.get(row.name)) for row in sweep.rows)
+    result = SweepResult(
+        table=sweep.table.name,
+        description=sweep.table.description,
+        metric=sweep.table.metric,
+        per_class=sweep.per_class,
+        folder=sweep.path,
+        rows=rows,
+        pairs=compare_orders(rows),
+        figures=draw_figures(rows, sweep.path / "figures"),
+        mlflow_run_id=tracked_run_id(sweep.path),
+        tracking_uri=sweep.uri,
+        tracking_problem=None,
+    )
+    _write(result)
+    _tell(result, sweep, "FAILED" if failures else "FINISHED")
+    problem = deliver(sweep)
+    for row in sweep.rows:  # the parent may be known by now, and MLflow back
+        nest(sweep, row)
+    return replace(
+        result, mlflow_run_id=tracked_run_id(sweep.path), tracking_problem=problem or None
+    )
+
+
+def stop_sweep(sweep: Sweep) -> None:
+    """Tells the parent run that its sweep was stopped."""
+    append(sweep.path, status_record("KILLED"))
+    deliver(sweep)
+
+
+def _write(result: SweepResult) -> None:
+    text = json.dumps(json_of(result), indent=1, ensure_ascii=False) + "\n"
+    write_aside(result.folder / "sweep.json", text, sync=False)
+    write_aside(result.folder / "table.md", markdown_of(result), sync=False)
+    heads, rows = table_of(result)
+    columns = {head: [row[place] for row in rows] for place, head in enumerate(heads)}
+    write_table(result.folder / "rows.json", columns)
+
+
+def _tell(result: SweepResult, sweep: Sweep, status: str) -> None:
+    done = [row for row in result.rows if row.measured is not None]
+    best = max((row.measured.value for row in done if row.measured is not None), default=None)
+    metrics = {"rows": float(len(result.rows)), "rows_finished": float(len(done))}
+    metrics |= {f"highest_{result.metric}": best} if best is not None else {}
+    append(
+        sweep.path,
+        points_record(0, metrics, again=True),
+        file_record(result.folder / "table.md", "sweep/table.md"),
+        file_record(result.folder / "sweep.json", "sweep/sweep.json"),
+        file_record(result.folder / "rows.json", "sweep/rows.json", table=True),
+        *[file_record(path, f"sweep/figures/{path.name}") for path in result.figures],
+        status_record(status),
+    )

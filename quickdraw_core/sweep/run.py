@@ -1,0 +1,307 @@
+"""A sweep's rows, each trained and judged in a folder beneath the sweep's own.
+
+`SWEEP/<row>-<identity>/` is a run folder like any other. `SWEEP/` itself is one to tracking
+alone: it has the card and the journal of the parent run, and what `finish.py` writes. The same
+command again trains only what is missing; a row that was stopped goes on from its checkpoint.
+"""
+
+import hashlib
+import json
+import os
+import shutil
+import threading
+from collections.abc import Iterator, Mapping
+from contextlib import AbstractContextManager, contextmanager, nullcontext
+from dataclasses import dataclass, replace
+from pathlib import Path
+
+import torch
+
+from quickdraw_core.config import flattened
+from quickdraw_core.errors import ConfigError
+from quickdraw_core.evaluation.config import EvaluateConfig
+from quickdraw_core.evaluation.evaluate import evaluate
+from quickdraw_core.evaluation.held_out import require_enough_drawings
+from quickdraw_core.progress import progress
+from quickdraw_core.store.pack import open_pack
+from quickdraw_core.store.store import Store
+from quickdraw_core.sweep.config import SweepConfig
+from quickdraw_core.sweep.slots import Slot, make_slots, visible_devices
+from quickdraw_core.sweep.table import SweepRow, SweepTable, configs_of, read_table
+from quickdraw_core.tracking.address import NO_TRACKING
+from quickdraw_core.tracking.card import CARD_NAME, RunCard, tracked_run_id
+from quickdraw_core.tracking.delivery import deliver_rest, open_run
+from quickdraw_core.tracking.journal import (
+    JOURNAL_NAME,
+    Record,
+    append,
+    follow,
+    status_record,
+    tags_record,
+)
+from quickdraw_core.training.checkpoint import find_checkpoint
+from quickdraw_core.training.config import TrainConfig
+from quickdraw_core.training.launch import check as check_training
+from quickdraw_core.training.launch import train
+from quickdraw_core.training.plan import Plan
+from quickdraw_core.training.processes import Surroundings
+from quickdraw_core.training.run_folder import RunFolder
+
+PARENT_TAG = "mlflow.parentRunId"
+"""By which MLflow shows a run beneath another."""
+SWEEP_TAG, ROW_TAG = "quickdraw.sweep", "quickdraw.sweep_row"
+
+
+@dataclass(frozen=True)
+class PlannedRow:
+    """A row and its training, whose run_dir is the row's folder."""
+
+    row: SweepRow
+    config: TrainConfig
+
+    @property
+    def name(self) -> str:
+        """The row's."""
+        return self.row.name
+
+    @property
+    def run_dir(self) -> Path:
+        """Folder of the row's run."""
+        assert self.config.run_dir is not None
+        return self.config.run_dir
+
+
+@dataclass(frozen=True)
+class Sweep:
+    """A sweep that can begin: everything in it was checked.
+
+    rows: all of the table's. chosen: names of those to train now. slots: of the rows that run at
+    once. uri: MLflow, or none. problem: why MLflow does not have the parent run yet.
+    """
+
+    path: Path
+    table: SweepTable
+    rows: tuple[PlannedRow, ...]
+    chosen: tuple[str, ...]
+    store: Path
+    store_fingerprint: str
+    per_class: int
+    allow_short: bool
+    slots: tuple[Slot, ...]
+    uri: str = NO_TRACKING
+    problem: str | None = None
+
+    def row(self, name: str) -> PlannedRow:
+        """The row of a name."""
+        return next(row for row in self.rows if row.name == name)
+
+    def judging(self, row: PlannedRow) -> EvaluateConfig:
+        """How the row's model is judged: by one process, since others may train meanwhile."""
+        return EvaluateConfig(
+            model=str(row.run_dir),
+            store=self.store,
+            per_class=self.per_class,
+            allow_short=self.allow_short,
+            ranks=1,
+            tracking_uri=self.uri,
+        )
+
+
+def check(config: SweepConfig) -> Sweep:
+    """Finds out without work whether the sweep can begin.
+
+    Raises `ConfigError` (table, row, too few GPUs), `StoreError`, `TrackingError`.
+    """
+    table = read_table(config.table)
+    configs = configs_of(table, config.changes)
+    chosen = tuple(row.name for row in table.chosen(config.rows))
+    store = Store.open(config.store)
+    fingerprint = store.manifest.fingerprint
+    path = _path(config, table, configs, fingerprint)
+    rows = tuple(
+        PlannedRow(
+            row,
+            configs[row.name].updated(
+                {
+                    "store": store.path.absolute(),
+                    "run_dir": path / f"{row.slug}-{configs[row.name].identity(fingerprint)}",
+                    "tracking_uri": config.tracking_uri,
+                }
+            ),
+        )
+        for row in table.rows
+    )
+    for row in rows:
+        with _named(table, row):
+            check_training(row.config)
+    return Sweep(
+        path=path,
+        table=table,
+        rows=rows,
+        chosen=chosen,
+        store=store.path.absolute(),
+        store_fingerprint=fingerprint,
+        per_class=config.per_class,
+        allow_short=config.allow_short,
+        slots=_slots(config, rows),
+    )
+
+
+def open_sweep(config: SweepConfig) -> Sweep:
+    """Checks, makes or continues the sweep's folder, and its parent run in MLflow.
+
+    Raises what `check` does, and `ConfigError` or `StoreError` for a row whose plan does not fit
+    the store's drawings, or classes with too few of them.
+    """
+    sweep = check(config)
+    require_enough_drawings(sweep.judging(sweep.rows[0]))
+    pack = open_pack(Store.open(sweep.store))
+    for row in sweep.rows:
+        with _named(sweep.table, row):
+            Plan.of(row.config, pack)
+    if config.fresh:
+        _clear(sweep)
+    opened = open_run(
+        sweep.path, config.tracking_uri, sweep.path.name, _params(sweep), _tags(sweep)
+    )
+    rows = tuple(
+        replace(row, config=row.config.updated({"tracking_uri": opened.uri})) for row in sweep.rows
+    )
+    append(sweep.path, status_record("RUNNING"))
+    opened_sweep = replace(sweep, rows=rows, uri=opened.uri, problem=opened.problem)
+    deliver(opened_sweep)
+    return opened_sweep
+
+
+def run_row(
+    sweep: Sweep,
+    name: str,
+    slot: Slot | None = None,
+    stopping: threading.Event | None = None,
+    turn: AbstractContextManager[object] | None = None,
+) -> None:
+    """Trains and judges a row, from where it was; nothing where it is finished.
+
+    stopping: once it is set, the row ends as by Ctrl-C. turn: held while this process judges,
+    which rows that run at once do one after the other. Raises what `train` and `evaluate` do.
+    """
+    row = sweep.row(name)
+    with progress(name, 1, "row") as bar:
+        if is_finished(sweep, row):
+            bar.note("finished before")
+        else:
+            if stopping is not None and stopping.is_set():
+                raise KeyboardInterrupt
+            slot = slot or Slot()
+            around = Surroundings(slot.environment(), _row_tags(sweep, row), stopping)
+            trained = train(row.config, around)
+            if trained.skipped:  # a kill after the last checkpoint left the end untold
+                append(row.run_dir, status_record("FINISHED"))
+            with turn or nullcontext():
+                judged = evaluate(sweep.judging(row)).scores[sweep.table.metric]
+            bar.note(f"{sweep.table.metric} {judged.value:.4f}")
+        nest(sweep, row)
+        bar.advance(1)
+
+
+def is_finished(sweep: Sweep, row: PlannedRow) -> bool:
+    """Whether a row is trained to its end and judged, on these drawings of this store."""
+    best = find_checkpoint(row.run_dir, "best")
+    if best is None or last_status(follow(row.run_dir / JOURNAL_NAME, 0)[0]) != "FINISHED":
+        return False
+    try:
+        judged = json.loads((row.run_dir / "evaluation" / "evaluation.json").read_text())
+        facts = judged["evaluated"]
+        step = int(facts["step"].replace(",", ""))
+        same = (facts["store_fingerprint"], facts["per_class"], facts["tta"], facts["average"])
+    except (OSError, ValueError, KeyError, TypeError, AttributeError):
+        return False
+    expected = (sweep.store_fingerprint, str(sweep.per_class), "none", "1")
+    return same == expected and best.stem == f"step-{step:08d}"
+
+
+def last_status(records: list[Record]) -> str | None:
+    """What a journal says last of how its run stands."""
+    return next((r["status"] for r in reversed(records) if "status" in r), None)
+
+
+def nest(sweep: Sweep, row: PlannedRow) -> None:
+    """Puts a row's run beneath the parent in MLflow, where it began before that was known."""
+    parent, card = tracked_run_id(sweep.path), RunCard.read(row.run_dir)
+    if sweep.uri == NO_TRACKING or not parent or card is None:
+        return
+    if card.tags.get(PARENT_TAG) != parent:
+        replace(card, tags=card.tags | {PARENT_TAG: parent}).write(row.run_dir)
+        append(row.run_dir, tags_record({PARENT_TAG: parent}))
+    deliver_rest(row.run_dir)
+
+
+def deliver(sweep: Sweep) -> str | None:
+    """Sends what the parent's journal holds; returns what hindered it."""
+    return None if sweep.uri == NO_TRACKING else deliver_rest(sweep.path).problem
+
+
+def _path(
+    config: SweepConfig, table: SweepTable, configs: Mapping[str, TrainConfig], fingerprint: str
+) -> Path:
+    """As configured, else named by what is trained on what."""
+    decisive = [[name, one.identity(fingerprint)] for name, one in configs.items()]
+    digest = hashlib.sha256(json.dumps(decisive).encode()).hexdigest()[:10]
+    path = (config.run_dir or Path("runs") / f"sweep-{table.name}-{digest}").absolute()
+    if RunFolder.is_there(path):
+        raise ConfigError(f"{path} holds a single run; give a sweep another --run-dir")
+    return path
+
+
+def _slots(config: SweepConfig, rows: tuple[PlannedRow, ...]) -> tuple[Slot, ...]:
+    on_cpu = all(row.config.device == "cpu" for row in rows)
+    devices = () if on_cpu else visible_devices(torch.cuda.device_count(), os.environ)
+    ranks = max(row.config.ranks for row in rows)
+    return make_slots(config.parallel, ranks, devices, os.cpu_count() or 1)
+
+
+def _clear(sweep: Sweep) -> None:
+    """Removes the chosen rows' runs, and with all of them the parent's."""
+    for name in sweep.chosen:
+        run_dir = sweep.row(name).run_dir
+        if RunFolder.is_there(run_dir):
+            shutil.rmtree(run_dir)
+    if len(sweep.chosen) == len(sweep.rows):
+        for pattern in (CARD_NAME, f"{JOURNAL_NAME}*"):
+            for old in sweep.path.glob(pattern):
+                old.unlink()
+
+
+def _params(sweep: Sweep) -> dict[str, object]:
+    """The table flat, as MLflow compares it."""
+    table = sweep.table
+    params: dict[str, object] = {"table": table.name, "metric": table.metric}
+    params |= {"recipe": table.recipe, "per_class": sweep.per_class, "store": sweep.store}
+    params |= flattened(table.values, "values.")
+    for row in table.rows:
+        params[f"rows.{row.slug}"] = json.dumps(row.values)
+    return params
+
+
+def _tags(sweep: Sweep) -> dict[str, str]:
+    return {
+        "mlflow.source.name": "quickdraw sweep",
+        "mlflow.source.type": "LOCAL",
+        "mlflow.note.content": sweep.table.description,
+        "store_fingerprint": sweep.store_fingerprint,
+    }
+
+
+def _row_tags(sweep: Sweep, row: PlannedRow) -> dict[str, str]:
+    parent = tracked_run_id(sweep.path)
+    tags = {SWEEP_TAG: sweep.path.name, ROW_TAG: row.name}
+    return tags | ({PARENT_TAG: parent} if parent else {})
+
+
+@contextmanager
+def _named(table: SweepTable, row: PlannedRow) -> Iterator[None]:
+    """A block in which a refused option names its row."""
+    try:
+        yield
+    except ConfigError as error:
+        raise ConfigError(f"table {table.name}, row {row.name!r}: {error}") from error

@@ -1,0 +1,157 @@
+"""What a sweep trains: a table with a row a training, built in or out of a TOML file.
+
+A row is the values in which it differs from what all rows share, which in turn differ from a
+recipe or from `TrainConfig`'s defaults. All of it is validated before anything is trained.
+"""
+
+import re
+import tomllib
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Annotated, Any, Self
+
+from pydantic import AfterValidator, Field, field_validator, model_validator
+
+from quickdraw_core.config import Config, merged
+from quickdraw_core.errors import ConfigError, nearest
+from quickdraw_core.evaluation.judgement import CLASS_MEAN
+from quickdraw_core.evaluation.metrics import METRICS
+from quickdraw_core.recipes import find_recipe
+from quickdraw_core.sweep.tables import TABLES
+from quickdraw_core.training.config import TrainConfig
+
+_COMPARED = (*METRICS, CLASS_MEAN)
+_OF_THE_SWEEP = ("store", "run_dir", "fresh", "tracking_uri", "hosts")
+"""Values that no row may have: the sweep gives all rows the same, or a folder of its own."""
+
+
+def _metric(value: str) -> str:
+    if value not in _COMPARED:
+        raise ValueError(f"unknown metric; {nearest(value, _COMPARED)}")
+    return value
+
+
+class SweepRow(Config):
+    """One training of a sweep."""
+
+    name: str = Field(min_length=1, description="what tables and figures call it; one of a kind")
+    values: dict[str, Any] = Field({}, description="of TrainConfig, where they are not the base's")
+    reported: float | None = Field(
+        None, description="what somebody else measured, in the metric's own unit; none: nobody"
+    )
+    shown_as_failed: bool = Field(
+        False, description="a mistake made on purpose: shown, and not part of the comparison"
+    )
+
+    @property
+    def slug(self) -> str:
+        """The name as the beginning of a folder's."""
+        return re.sub(r"[^a-z0-9]+", "-", self.name.lower()).strip("-") or "row"
+
+
+class SweepTable(Config):
+    """All trainings of a sweep, and what they are compared by."""
+
+    name: str = Field(pattern=r"^[A-Za-z0-9][A-Za-z0-9_.-]*$", description="of the sweep's folder")
+    description: str = Field("", description="what the table shows, for its readers")
+    metric: Annotated[str, AfterValidator(_metric)] = Field(
+        "top_3", description="what rows are compared by, of held-out drawings"
+    )
+    recipe: str | None = Field(None, description="row of RECIPES to start from; none: defaults")
+    values: dict[str, Any] = Field({}, description="of TrainConfig, for all rows")
+    rows: tuple[SweepRow, ...] = Field(min_length=1, description="the trainings, in their order")
+
+    @field_validator("rows")
+    @classmethod
+    def _names_differ(cls, rows: tuple[SweepRow, ...]) -> tuple[SweepRow, ...]:
+        seen: dict[str, str] = {}
+        for row in rows:
+            if row.slug in seen:
+                raise ValueError(
+                    f"rows {seen[row.slug]!r} and {row.name!r} would share a folder; give each "
+                    "a name of its own letters and digits"
+                )
+            seen[row.slug] = row.name
+        return rows
+
+    @model_validator(mode="after")
+    def _compares_something(self) -> Self:
+        if all(row.shown_as_failed for row in self.rows):
+            raise ValueError("all rows are shown_as_failed; there must be one to compare with")
+        return self
+
+    def chosen(self, names: tuple[str, ...]) -> tuple[SweepRow, ...]:
+        """The rows of these names, in the table's order; all where none is named."""
+        known = [row.name for row in self.rows]
+        for name in names:
+            if name not in known:
+                raise ConfigError(f"table {self.name} has no row {name!r}: {nearest(name, known)}")
+        return tuple(row for row in self.rows if not names or row.name in names)
+
+
+def read_table(reference: str) -> SweepTable:
+    """A built-in table by its name, or the table of a TOML file.
+
+    Raises `ConfigError`: no such table, a file that cannot be read, an unknown key.
+    """
+    if reference in TABLES:
+        return _parse(TABLES[reference](), f"table {reference}", reference)
+    path = Path(reference)
+    if path.suffix != ".toml" and not path.is_file():
+        raise ConfigError(
+            f"no table {reference!r}: {nearest(reference, TABLES)}, or give a TOML file"
+        )
+    try:
+        values = tomllib.loads(path.read_text(encoding="utf-8"))
+    except OSError as error:
+        raise ConfigError(
+            f"the table {path} cannot be read: {error.strerror}; give a built-in name "
+            f"({', '.join(TABLES)}) or a TOML file"
+        ) from error
+    except ValueError as error:  # of TOML, and bytes that are no UTF-8
+        raise ConfigError(f"the table {path} is no TOML: {error}") from error
+    return _parse(values, str(path), path.stem)
+
+
+def configs_of(table: SweepTable, changes: Mapping[str, Any]) -> dict[str, TrainConfig]:
+    """Each row's training by its name; `changes` come last, for all of them.
+
+    Raises `ConfigError` that names table and row.
+    """
+    base = find_recipe(table.recipe) if table.recipe is not None else TrainConfig()
+    found = {}
+    for row in table.rows:
+        values = merged(merged(table.values, row.values), changes)
+        try:
+            for key in _OF_THE_SWEEP:
+                if key in values:
+                    raise ConfigError(
+                        f"option {key!r} is the sweep's own, no row's; leave it out there"
+                    )
+            found[row.name] = base.updated(values)
+        except ConfigError as error:
+            raise ConfigError(f"table {table.name}, row {row.name!r}: {error}") from error
+    return found
+
+
+def _parse(values: Mapping[str, Any], where: str, default_name: str) -> SweepTable:
+    """Rows first and one by one, so that a fault names its row."""
+    for key in values:  # before what is missing since it is misspelled
+        if key not in SweepTable.model_fields:
+            raise ConfigError(
+                f"{where}: unknown option {key!r}: {nearest(key, SweepTable.model_fields)}"
+            )
+    rows = values.get("rows", ())
+    if not isinstance(rows, list | tuple):
+        raise ConfigError(f"{where}: rows must be a list of tables ([[rows]]), found {rows!r}")
+    parsed = []
+    for place, row in enumerate(rows, 1):
+        name = row.get("name") if isinstance(row, Mapping) else None
+        try:
+            parsed.append(SweepRow.parse(row))
+        except ConfigError as error:
+            raise ConfigError(f"{where}, row {name or place!r}: {error}") from error
+    try:
+        return SweepTable.parse({"name": default_name} | dict(values) | {"rows": tuple(parsed)})
+    except ConfigError as error:
+        raise ConfigError(f"{where}: {error}") from error
