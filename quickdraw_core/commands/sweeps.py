@@ -5,7 +5,14 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from quickdraw_core.commands.options import Nproc, PerClass, Set, StoreOption, Tracking
+from quickdraw_core.commands.options import (
+    AllowShort,
+    Nproc,
+    PerClass,
+    Set,
+    StoreOption,
+    Tracking,
+)
 from quickdraw_core.commands.running import run
 from quickdraw_core.config import merged, parse_assignments
 from quickdraw_core.console import show_facts, show_lines, show_table
@@ -21,9 +28,7 @@ def sweep(
     ] = None,
     store: StoreOption = Path("store"),
     per_class: PerClass = 100,
-    allow_short: Annotated[
-        bool, typer.Option("--allow-short", help="Judge classes that hold fewer on what is there.")
-    ] = False,
+    allow_short: AllowShort = False,
     rows: Annotated[
         list[str] | None, typer.Option("--rows", help="Rows to train, with commas between.")
     ] = None,
