@@ -1,18 +1,23 @@
 """What a finished stage tells its user: name → value, a line each. Pure; `cli.py` prints it."""
 
 import json
+import textwrap
 from collections.abc import Mapping
 from typing import TYPE_CHECKING, Any
 
 from quickdraw_core.config import flattened
 
 if TYPE_CHECKING:
+    from quickdraw_core.evaluation.balance import Balance
+    from quickdraw_core.evaluation.compare import CompareResult
     from quickdraw_core.evaluation.evaluate import EvaluateResult
+    from quickdraw_core.evaluation.promotion import PromoteResult
     from quickdraw_core.evaluation.submission import SubmissionResult
     from quickdraw_core.ingest.run import IngestResult
     from quickdraw_core.sources.fetch import FetchResult
     from quickdraw_core.store.describe import Description, Distribution
     from quickdraw_core.store.verify import VerifyResult
+    from quickdraw_core.sweep.results import SweepResult
     from quickdraw_core.training.launch import TrainResult
 
 _SHOWN = 5
@@ -138,7 +143,18 @@ def train_facts(result: "TrainResult") -> dict[str, str]:
         facts["note"] = "; ".join(result.notes)
     if result.tracking_problem:
         facts["MLflow"] = result.tracking_problem
+    for number, finding in enumerate(result.findings, 1):
+        facts["finding" if number == 1 else f"finding {number}"] = _wrapped(str(finding))
     return facts
+
+
+def _wrapped(text: str) -> str:
+    """Sentences over several lines, beside the column of names."""
+    beside = " " * 13
+    filled = textwrap.fill(
+        text, 97, initial_indent=beside, subsequent_indent=beside, break_on_hyphens=False
+    )
+    return filled.lstrip()
 
 
 def inspect_facts(found: Mapping[str, Any]) -> dict[str, str]:
@@ -185,13 +201,83 @@ def score_table(result: "EvaluateResult") -> tuple[list[str], list[list[str]]]:
     return ["held-out", "value", "95 % interval"], [list(row) for row in score_rows(result)]
 
 
+def compare_facts(result: "CompareResult") -> dict[str, str]:
+    """On what the models were compared, and what was written."""
+    n = result.comparisons[0].n
+    facts = {
+        "held-out": f"{n:,} drawings, the same for all; {result.reused} of {len(result.names)} "
+        "models had been evaluated on them"
+    }
+    if result.files:
+        facts["written"] = _some([str(path) for path in result.files])
+    return facts
+
+
+def promote_facts(result: "PromoteResult") -> dict[str, str]:
+    """What was decided and why, and where to look."""
+    from quickdraw_core.evaluation.promotion import decision_words
+    from quickdraw_core.tracking.address import ui_command
+
+    facts = {"decision": decision_words(result), "reason": result.reason}
+    if result.version is not None:
+        facts["version"] = result.version.reference
+    facts["MLflow UI"] = result.mlflow_page or ui_command(result.tracking_uri)
+    if result.tracking_problem:
+        facts["MLflow"] = result.tracking_problem
+    return facts
+
+
+def sweep_facts(result: "SweepResult") -> dict[str, str]:
+    """Where table and figures of a sweep are, which rows failed, and how to look at its run."""
+    from quickdraw_core.tracking.address import ui_command
+
+    done = sum(row.measured is not None for row in result.rows)
+    facts = {"sweep": f"{result.folder} ({done} of {len(result.rows)} rows finished)"}
+    facts["table"] = str(result.folder / "table.md")
+    if result.figures:
+        facts["figures"] = str(result.figures[0].parent)
+    for row in result.failed:
+        facts[f"failed {row.name}"] = str(row.failure)
+    if result.mlflow_run_id:
+        facts["MLflow run"] = result.mlflow_run_id
+        facts["MLflow UI"] = ui_command(result.tracking_uri)
+    if result.tracking_problem:
+        facts["MLflow"] = result.tracking_problem
+    return facts
+
+
 def submission_facts(result: "SubmissionResult") -> dict[str, str]:
-    """Where the submission is, and which rows were answered without being seen."""
+    """Where the submission is, what balancing did, and which rows were answered unseen."""
     facts = {"submission": f"{result.rows:,} rows in {result.path}"}
+    if result.seconds:
+        facts["speed"] = (
+            f"{result.rows / result.seconds:,.0f} rows a second, "
+            f"{result.waited_seconds / result.seconds:.1%} of the time waiting for data"
+        )
+    if result.balance is not None:
+        facts |= _balance_facts(result.balance)
+    if result.probabilities is not None:
+        facts["probabilities"] = str(result.probabilities)
     if result.unreadable:
         lines = _some([f"line {row.line} ({row.reason})" for row in result.unreadable])
         facts["unreadable"] = (
             f"{len(result.unreadable)} rows answered with the most common words: {lines}"
+        )
+    return facts
+
+
+def _balance_facts(found: "Balance") -> dict[str, str]:
+    """How often a class is guessed first, least and most, before and after."""
+    mean = found.before.mean()
+    facts = {
+        "first guesses": f"{found.before.min():,} to {found.before.max():,} a class (spread "
+        f"{found.before.std():,.1f}), balanced {found.after.min():,} to {found.after.max():,} "
+        f"(spread {found.after.std():,.1f}); even is {mean:,.1f}"
+    }
+    if not found.reached:
+        facts["note"] = (
+            f"the counts did not come within the limit of {found.limit:,} a class; the nearest "
+            "to it were taken"
         )
     return facts
 

@@ -22,6 +22,7 @@ from quickdraw_core.commands.options import (
 from quickdraw_core.commands.running import run
 from quickdraw_core.config import parse_assignments
 from quickdraw_core.console import show_facts, show_lines, show_progress, show_table
+from quickdraw_core.errors import ConfigError
 from quickdraw_core.summaries import (
     evaluate_facts,
     inspect_facts,
@@ -97,6 +98,16 @@ def inspect(
         show_facts(inspect_facts(found))
 
 
+def _refuse_balance(given: bool) -> None:
+    if given:
+        from quickdraw_core.evaluation.submission import BALANCE_REFUSED
+
+        raise ConfigError(BALANCE_REFUSED)
+
+
+_NoBalance = Annotated[bool, typer.Option("--balance", hidden=True, callback=_refuse_balance)]
+
+
 def evaluate(
     model: Annotated[
         list[str],
@@ -124,6 +135,7 @@ def evaluate(
     ] = None,
     tracking_uri: Tracking = None,
     changes: Set = None,
+    balance: _NoBalance = False,
 ) -> None:
     """Judge a model on the held-out drawings of a store: MAP@3 and more, with intervals."""
     from quickdraw_core.evaluation.config import EvaluateConfig
@@ -152,18 +164,39 @@ def evaluate(
 
 
 def predict(
-    model: Annotated[str, typer.Argument(help="Checkpoint, run folder or MLflow run id.")],
-    test_csv: Annotated[Path, typer.Argument(help="Kaggle's test_simplified.csv.")],
+    model: Annotated[
+        list[str],
+        typer.Argument(
+            help="Checkpoint, run folder, MLflow run id or models:/NAME@ALIAS; several guess "
+            "together."
+        ),
+    ],
+    test_csv: Annotated[
+        str, typer.Argument(help="Kaggle's test_simplified.csv or test_raw.csv, also with .gz.")
+    ],
     out: Annotated[Path, typer.Option(help="File to write.")] = Path("submission.csv"),
+    tta: Tta = "none",
+    average: Annotated[
+        int, typer.Option(min=1, help="Mean of so many latest checkpoints of the run folder.")
+    ] = 1,
+    balance: Annotated[
+        bool,
+        typer.Option(
+            "--balance", help="Even out the first guesses, as the challenge's test set is even."
+        ),
+    ] = False,
+    probabilities: Annotated[
+        Path | None, typer.Option(help="Write all classes' probabilities to this Parquet file.")
+    ] = None,
     tracking_uri: Tracking = None,
 ) -> None:
     """Write a Kaggle submission: key_id and three guesses a row."""
-    from quickdraw_core.evaluation.model import load_model
+    from quickdraw_core.evaluation.ensemble import load_models
     from quickdraw_core.evaluation.submission import write_submission
 
-    loaded = load_model(model, tracking_uri)
+    models = load_models(model, tracking_uri, average, tta)
     with show_progress():
-        result = write_submission(loaded, test_csv, out)
+        result = write_submission(models, test_csv, out, balance, probabilities)
     show_facts(submission_facts(result))
 
 

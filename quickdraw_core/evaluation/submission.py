@@ -1,133 +1,188 @@
 """Kaggle's submission: `key_id,word`, three underscored guesses a row, in the test file's order.
 
-The test file is read in pieces, so memory does not grow with it. A row whose drawing cannot be
-read is answered with the three most common words and listed.
+The test file is read, drawn and guessed in pieces, so memory does not grow with it; where all
+rows must be seen before the first is answered (`balance`), the probabilities wait in a file. A
+row whose drawing cannot be read is answered with the three most common words and listed.
 """
 
-import sys
-from collections.abc import Iterator
-from dataclasses import dataclass
+import json
+import time
+from collections.abc import Iterable, Iterator
+from contextlib import ExitStack, closing
+from dataclasses import dataclass, field
 from pathlib import Path
+from typing import BinaryIO
 
 import numpy as np
 import torch
 
 from quickdraw_core.drawing import Int64Array
-from quickdraw_core.errors import ConfigError, InputError
-from quickdraw_core.evaluation.model import TrainedModel, most_common_labels
-from quickdraw_core.formats.detect import Layout
-from quickdraw_core.formats.kaggle import Header, read_key_id
-from quickdraw_core.formats.readers import reader_for
-from quickdraw_core.formats.rows import Rejected, RowError, Rows
-from quickdraw_core.ingest.blocks import go_to, window_blocks
+from quickdraw_core.errors import CheckpointError, ConfigError
+from quickdraw_core.evaluation.aside import put_in_place, written_aside
+from quickdraw_core.evaluation.balance import Balance, Floats, balance
+from quickdraw_core.evaluation.ensemble import Ensemble
+from quickdraw_core.evaluation.model import most_common_labels
+from quickdraw_core.evaluation.probabilities_file import ProbabilitiesFile
+from quickdraw_core.evaluation.seen import Seen, SeenFile
+from quickdraw_core.evaluation.unanswered import drawn_pieces, open_test_file
+from quickdraw_core.formats.rows import Rejected
 from quickdraw_core.ingest.row_index import index_rows
-from quickdraw_core.ingest.windows import Window
 from quickdraw_core.labels import underscored
-from quickdraw_core.loading.prefetch import prefetched
-from quickdraw_core.modeling.ranking import top_guesses
-from quickdraw_core.progress import progress
-from quickdraw_core.render.encodings import render
+from quickdraw_core.modeling.ranking import GUESSES, top_guesses
+from quickdraw_core.progress import Bar, progress
 from quickdraw_core.sources.files import SourceFile
-from quickdraw_core.sources.find import find_sources
 
-_CHUNK_ROWS = 1_024
+BALANCE_REFUSED = (
+    "evaluate takes no --balance: it lets the guesses of one drawing depend on all the others, "
+    "and on knowing that there are as many of each class. The held-out drawings are chosen so, "
+    "hence the number would be higher, but a user's drawings come one by one and are not, so it "
+    "would not be the MAP@3 of the model; use --balance in predict, for the challenge's test set"
+)
 
 
-@dataclass(frozen=True)
+@dataclass
 class SubmissionResult:
-    """What was written, and the rows that were answered without being seen."""
+    """What was written, and how it went.
+
+    unreadable: the rows that were answered without being seen. seconds: spent on reading, drawing
+    and guessing; waited_seconds: those of them in which the model waited for drawings. balance:
+    what was done to the scores, None where nothing was.
+    """
 
     path: Path
-    rows: int
-    unreadable: list[Rejected]
+    rows: int = 0
+    unreadable: list[Rejected] = field(default_factory=list)
+    seconds: float = 0.0
+    waited_seconds: float = 0.0
+    balance: Balance | None = None
+    probabilities: Path | None = None
 
 
-def write_submission(model: TrainedModel, test_csv: Path, out: Path) -> SubmissionResult:
-    """Answers every row of `test_csv`. `out` appears only when it is whole.
+def write_submission(
+    models: Ensemble,
+    test: str | Path,
+    out: Path,
+    balanced: bool = False,
+    probabilities: Path | None = None,
+) -> SubmissionResult:
+    """Answers every row of the CSV `test`, one model or several together.
 
-    Raises `InputError` where the file is missing, lacks its columns, or a row has no `key_id`.
+    out, and probabilities (see `ProbabilitiesFile`), appear only when all is done, and replace
+    what was there; until then there are temporary files beside them. balanced: as
+    `balance.balance` says, for a test set that has as many drawings of each class.
+
+    Raises `CheckpointError` for models of fewer than three classes, `ConfigError` for places that
+    cannot be written to, `InputError` where the test file is missing, lacks its columns, or a row
+    has no `key_id`.
     """
-    unreadable: list[Rejected] = []
-    rows = 0
-    source = _open(test_csv)
-    if not out.parent.is_dir():
-        raise ConfigError(f"no folder {out.parent} to write {out.name} to; make it first")
-    temporary = out.with_name(f".{out.name}.tmp")
-    try:
-        with (
-            temporary.open("w", encoding="utf-8", newline="\n") as file,
-            progress("predict", index_rows(source).rows, "drawings") as bar,
-        ):
-            file.write("key_id,word\n")
-            header = Header(source.shape.header or ())
-            for first_line, parsed, rejected in prefetched(_chunks(source), 4):
-                unreadable += rejected
-                for key_id, labels in _answers(model, first_line, parsed, rejected, header):
-                    words = " ".join(underscored(model.label_map.words[g]) for g in labels)
-                    file.write(f"{key_id},{words}\n")
-                rows += len(parsed) + len(rejected)
-                bar.advance(len(parsed) + len(rejected))
-        temporary.replace(out)
-    finally:
-        temporary.unlink(missing_ok=True)
-    return SubmissionResult(out, rows, unreadable)
-
-
-def _open(test_csv: Path) -> SourceFile:
-    sources = find_sources(test_csv)
-    if len(sources) != 1 or sources[0].shape.layout is not Layout.CSV:
-        raise InputError(f"{test_csv} is not one CSV; give Kaggle's test_simplified.csv")
-    return sources[0]
-
-
-def _chunks(source: SourceFile) -> Iterator[tuple[int, Rows, list[Rejected]]]:
-    """(number of the first line, rows, rejected) of each piece of the file."""
-    reader = reader_for(source.shape, None)
-    with source.open() as file:
-        go_to(file, source.shape.data_offset, source.sequential)
-        for block in window_blocks(file, reader, 0, Window(0, sys.maxsize)):
-            start, row = 0, block.row
-            while start < len(block.data):
-                end, rows = reader.skip(block.data, start, _CHUNK_ROWS)
-                if not rows:  # the last row, cut off
-                    end, rows = len(block.data), 1
-                first_line = row + reader.first_line
-                yield first_line, *reader.read(block.data[start:end], first_line)
-                start, row = end, row + rows
-
-
-def _answers(
-    model: TrainedModel,
-    first_line: int,
-    parsed: Rows,
-    rejected: list[Rejected],
-    header: Header,
-) -> Iterator[tuple[int, Int64Array]]:
-    """(key_id, labels guessed) of every line of a piece, in the file's order."""
-    guesses = _guess(model, parsed)
-    refused = {row.line: row for row in rejected}
-    seen = 0
-    for line in range(first_line, first_line + len(parsed) + len(rejected)):
-        if line in refused:
-            yield _key_id(refused[line], header), most_common_labels([model])
+    if len(models.label_map) < GUESSES:
+        raise CheckpointError(
+            f"the model knows {len(models.label_map)} classes, and a submission has {GUESSES} "
+            "distinct words a row; give a model of more classes"
+        )
+    source = open_test_file(str(test))
+    _require_places(source, out, probabilities)
+    result = SubmissionResult(out, probabilities=probabilities)
+    with ExitStack() as stack:
+        answers = stack.enter_context(written_aside(out))
+        # In any case, so that what a killed run left is gone.
+        scores = stack.enter_context(written_aside(out.with_name(f"{out.name}.scores")))
+        kept = stack.enter_context(written_aside(probabilities)) if probabilities else None
+        looking = stack.enter_context(progress("predict", index_rows(source).rows, "drawings"))
+        pieces: Iterable[Seen] = _look(models, source, result, looking)
+        offsets = np.zeros(len(models.label_map))
+        if balanced:
+            result.balance, pieces = _balanced(pieces, scores, len(offsets))
+            offsets = result.balance.offsets
+        if kept is not None:
+            with _probabilities_file(kept, models, result.balance) as table:
+                _write(table.passing(pieces), models, offsets, answers)
         else:
-            yield int(parsed.key_ids[seen]), guesses[seen]
-            seen += 1
+            _write(pieces, models, offsets, answers)
+        if kept is not None and probabilities is not None:
+            put_in_place(kept, probabilities)
+        put_in_place(answers, out)
+    return result
 
 
-def _guess(model: TrainedModel, parsed: Rows) -> Int64Array:
-    """Labels guessed, best first, int64 [n, 3]."""
-    if not len(parsed):
-        return np.empty((0, 0), np.int64)
-    images = render(parsed.drawings, model.config.encoding, model.config.side_px)
-    return top_guesses(model.logits(torch.from_numpy(images))).numpy()
+def _require_places(source: SourceFile, out: Path, probabilities: Path | None) -> None:
+    places = [out] if probabilities is None else [out, probabilities]
+    for place in places:
+        if not place.parent.is_dir():
+            raise ConfigError(f"no folder {place.parent} to write {place.name} to; make it first")
+        if place.resolve() == Path(source.location).resolve():
+            raise ConfigError(f"{place} is the test file itself; give another name to write to")
+    if len({place.resolve() for place in places}) < len(places):
+        raise ConfigError(f"{out} cannot hold both submission and probabilities; give two names")
 
 
-def _key_id(row: Rejected, header: Header) -> int:
-    try:
-        return read_key_id(row.text, header)
-    except RowError as error:
-        raise InputError(
-            f"line {row.line} of the test file has no readable key_id ({row.reason}); "
-            "a submission must answer every row: repair that line"
-        ) from error
+def _look(
+    models: Ensemble, source: SourceFile, result: SubmissionResult, bar: Bar
+) -> Iterator[Seen]:
+    """What the models say of each piece; counts rows and seconds on the way."""
+    with closing(drawn_pieces(source, models)) as pieces:
+        while True:
+            asked = time.perf_counter()
+            piece = next(pieces, None)
+            got = time.perf_counter()
+            result.waited_seconds += got - asked
+            if piece is None:
+                return
+            result.rows += len(piece.key_ids)
+            result.unreadable += piece.rejected
+            seen = np.empty((0, len(models.label_map)), np.float32)
+            if piece.readable.any():
+                seen = models.log_probabilities(piece.images).numpy()
+            result.seconds += time.perf_counter() - asked
+            bar.advance(len(piece.key_ids))
+            yield Seen(piece.key_ids, piece.readable, seen)
+
+
+def _probabilities_file(
+    file: BinaryIO, models: Ensemble, balance: Balance | None
+) -> ProbabilitiesFile:
+    counts = np.array([model.checkpoint.train_counts for model in models.members]).sum(0)
+    facts = {"models_sha256": models.digest}
+    if balance is not None:
+        facts["balance_offsets"] = json.dumps(balance.offsets.tolist())
+    return ProbabilitiesFile(file, models.label_map, counts / counts.sum(), facts)
+
+
+def _balanced(
+    pieces: Iterable[Seen], scores: BinaryIO, classes: int
+) -> tuple[Balance, Iterator[Seen]]:
+    """The offsets that even out the first guesses, and all pieces once more."""
+    kept = SeenFile(scores, classes)
+    for seen in pieces:
+        kept.add(seen)
+    with progress("balance", None, "rounds") as bar:
+
+        def told(text: str) -> None:
+            bar.advance(1)
+            bar.note(text)
+
+        found = balance(kept, classes, told=told)
+        bar.expect(found.rounds)
+    return found, kept.pieces()
+
+
+def _write(pieces: Iterable[Seen], models: Ensemble, offsets: Floats, file: BinaryIO) -> None:
+    """Writes the lines of a submission."""
+    words = [underscored(word) for word in models.label_map.words]
+    unseen = most_common_labels(models.members)
+    file.write(b"key_id,word\n")
+    for seen in pieces:
+        labels = np.tile(unseen, (len(seen.key_ids), 1))
+        labels[seen.readable] = guessed(seen, offsets)
+        lines = [
+            f"{key_id},{' '.join(words[label] for label in row)}\n"
+            for key_id, row in zip(seen.key_ids.tolist(), labels.tolist(), strict=True)
+        ]
+        file.write("".join(lines).encode())
+
+
+def guessed(seen: Seen, offsets: Floats) -> Int64Array:
+    """Labels of the readable rows, best first, int64 [M, 3]; offsets: float64 [K]."""
+    # In float64, as `balance` counts them.
+    scores = torch.from_numpy(seen.log_probabilities).double() + torch.from_numpy(offsets)
+    return top_guesses(scores).numpy()
