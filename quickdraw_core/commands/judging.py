@@ -9,6 +9,7 @@ from quickdraw_core.commands.options import (
     AllowShort,
     OtherStore,
     PerClass,
+    Processes,
     Set,
     StoreOption,
     Tracking,
@@ -18,10 +19,6 @@ from quickdraw_core.commands.running import run
 from quickdraw_core.config import parse_assignments
 from quickdraw_core.console import show_facts, show_lines, show_table
 from quickdraw_core.summaries import compare_facts, promote_facts
-
-Processes = Annotated[
-    int | None, typer.Option("--nproc", min=1, help="Processes; default: one a GPU, or one.")
-]
 
 _WORDS = 20
 """Words that changed, in the printed table; --out and --json have all."""

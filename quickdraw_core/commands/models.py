@@ -8,9 +8,12 @@ import typer
 
 from quickdraw_core.commands.options import (
     AllowShort,
+    Average,
+    Models,
     Nproc,
     OtherStore,
     PerClass,
+    Processes,
     RecipeOption,
     RunDir,
     Set,
@@ -109,27 +112,17 @@ _NoBalance = Annotated[bool, typer.Option("--balance", hidden=True, callback=_re
 
 
 def evaluate(
-    model: Annotated[
-        list[str],
-        typer.Argument(
-            help="Checkpoint, run folder, MLflow run id or models:/NAME@ALIAS; several guess "
-            "together."
-        ),
-    ],
+    model: Models,
     store: StoreOption = Path("store"),
     per_class: PerClass = 100,
     tta: Tta = "none",
-    average: Annotated[
-        int, typer.Option(min=1, help="Mean of so many latest checkpoints of the run folder.")
-    ] = 1,
+    average: Average = 1,
     json_file: Annotated[
         Path | None, typer.Option("--json", help="Write all numbers to this file too.")
     ] = None,
     allow_short: AllowShort = False,
     other_store: OtherStore = False,
-    nproc: Annotated[
-        int | None, typer.Option("--nproc", min=1, help="Processes; default: one a GPU, or one.")
-    ] = None,
+    nproc: Processes = None,
     report_dir: Annotated[
         Path | None, typer.Option(help="Folder of the report; default: in the run's folder.")
     ] = None,
@@ -164,21 +157,13 @@ def evaluate(
 
 
 def predict(
-    model: Annotated[
-        list[str],
-        typer.Argument(
-            help="Checkpoint, run folder, MLflow run id or models:/NAME@ALIAS; several guess "
-            "together."
-        ),
-    ],
+    model: Models,
     test_csv: Annotated[
         str, typer.Argument(help="Kaggle's test_simplified.csv or test_raw.csv, also with .gz.")
     ],
     out: Annotated[Path, typer.Option(help="File to write.")] = Path("submission.csv"),
     tta: Tta = "none",
-    average: Annotated[
-        int, typer.Option(min=1, help="Mean of so many latest checkpoints of the run folder.")
-    ] = 1,
+    average: Average = 1,
     balance: Annotated[
         bool,
         typer.Option(

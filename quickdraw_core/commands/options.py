@@ -62,6 +62,18 @@ OtherStore = Annotated[
     bool,
     typer.Option("--other-store", help="Judge models that were trained on another store."),
 ]
+Processes = Annotated[
+    int | None, typer.Option("--nproc", min=1, help="Processes; default: one a GPU, or one.")
+]
+Average = Annotated[
+    int, typer.Option(min=1, help="Mean of so many latest checkpoints of the run folder.")
+]
+Models = Annotated[
+    list[str],
+    typer.Argument(
+        help="Checkpoint, run folder, MLflow run id or models:/NAME@ALIAS; several guess together."
+    ),
+]
 Tta = Annotated[
     str, typer.Option("--tta", help="Looks at each drawing: none, or flip (mirrored as well).")
 ]

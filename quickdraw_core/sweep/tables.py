@@ -95,7 +95,7 @@ def report_small() -> Values:
         "rows": _compared(
             {"adam": {"learning_rate": 0.001}, "sgd": {"learning_rate": 0.03}},
             {"learning_rate": 0.0001},
-            {"learning_rate": 0.05, "small_stem": True},
+            {"learning_rate": 0.5, "clip_norm": 0.5, "small_stem": True},
         ),
     }
 
