@@ -7,6 +7,8 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import BinaryIO
 
+from quickdraw_core.errors import ConfigError
+
 
 @contextmanager
 def opened_aside(path: Path, sync: bool = True) -> Iterator[BinaryIO]:
@@ -33,3 +35,9 @@ def write_aside(path: Path, text: str, sync: bool = True) -> None:
     """Writes UTF-8 text to `path`, whole or not at all. Raises `OSError`."""
     with opened_aside(path, sync) as file:
         file.write(text.encode())
+
+
+def require_folder_of(path: Path) -> None:
+    """Finds out before work whether a file can be put there. Raises `ConfigError`."""
+    if not path.absolute().parent.is_dir():
+        raise ConfigError(f"no folder {path.parent} to write {path.name} to; make it first")

@@ -27,7 +27,7 @@ from quickdraw_core.evaluation.report import Report, evaluate_command, percent, 
 from quickdraw_core.labels import LabelMap
 from quickdraw_core.store.pack import UNKNOWN_RECOGNIZED
 from quickdraw_core.tracking.journal import append, points_record
-from quickdraw_core.training.curves import curve_of
+from quickdraw_core.training.curves import curve_of, read_curves, read_failure
 
 from browser import browser, opened, sideways, take_pictures  # isort: skip
 from strategies import drawing  # isort: skip
@@ -85,7 +85,8 @@ def report_of(predictions: Predictions, run_dir: Path | None = None) -> Report:
             for i in chosen
         ],
         per_class=EACH,
-        run_dir=run_dir,
+        curves=read_curves(run_dir) if run_dir is not None else {},
+        failure=read_failure(run_dir) if run_dir is not None else None,
         command="quickdraw evaluate 'a run'",
     )
 

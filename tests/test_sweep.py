@@ -19,10 +19,11 @@ from test_cli import COMMAND, quickdraw
 from test_cli import environment_of as cli_environment
 
 from quickdraw_core.errors import ConfigError
+from quickdraw_core.evaluation.drawn import apart
 from quickdraw_core.evaluation.metrics import Estimate
 from quickdraw_core.store.store import Store
 from quickdraw_core.sweep.config import SweepConfig
-from quickdraw_core.sweep.figures import apart, draw_figures, smoothed
+from quickdraw_core.sweep.figures import draw_figures, smoothed
 from quickdraw_core.sweep.results import RowResult, compare_orders, training_seconds
 from quickdraw_core.sweep.run import PARENT_TAG, Sweep, check, is_finished, nest, open_sweep
 from quickdraw_core.sweep.slots import Slots, make_slots, visible_devices

@@ -20,7 +20,7 @@ from quickdraw_core.evaluation.ensemble import Ensemble, load_models, pinned_ref
 from quickdraw_core.evaluation.held_out import held_out_rows, require_same_store
 from quickdraw_core.evaluation.reuse import predictions_of
 from quickdraw_core.evaluation.verdicts import comparison_markdown
-from quickdraw_core.files import write_aside
+from quickdraw_core.files import require_folder_of, write_aside
 from quickdraw_core.store.pack import open_pack
 from quickdraw_core.store.store import Store
 from quickdraw_core.tracking.registry import is_registered
@@ -77,11 +77,8 @@ def check(config: CompareConfig) -> tuple[tuple[str, ...], Store, Ensemble]:
 
     The references have a number where they had an alias, so that all processes load the same.
     """
-    if config.json_file is not None and not config.json_file.absolute().parent.is_dir():
-        raise ConfigError(
-            f"no folder {config.json_file.parent} to write {config.json_file.name} to; make it "
-            "first"
-        )
+    if config.json_file is not None:
+        require_folder_of(config.json_file)
     store = Store.open(config.store)
     references = pinned_references(config.models, config.tracking_uri)
     models = load_models(references, config.tracking_uri, 1, config.tta)

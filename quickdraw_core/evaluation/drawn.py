@@ -5,7 +5,9 @@ follows a dark scheme and prints on white), its text is text, and its ids are it
 """
 
 import io
+import math
 import re
+from collections.abc import Sequence
 from typing import TYPE_CHECKING, Any, NamedTuple
 
 if TYPE_CHECKING:
@@ -35,6 +37,11 @@ SETTINGS: Any = {
     "text.parse_math": False,
 }
 DPI = 160
+
+COLOURS = ("#0072B2", "#D55E00", "#009E73", "#CC79A7", "#E69F00", "#56B4E9", "#7A5C2E", "#6A3D9A")
+"""Okabe and Ito's, which people of any colour vision tell apart; two of our own at the end, since
+their yellow is lost on white.
+"""
 
 
 class Drawn(NamedTuple):
@@ -98,3 +105,27 @@ def page_svg(svg: str, name: str) -> str:
     for colour, variable in _VARIABLES.items():
         svg = svg.replace(colour, f"var(--{variable})")
     return svg.replace("<svg", '<svg aria-hidden="true" focusable="false"', 1)
+
+
+def apart(
+    heights: Sequence[float], least: float, low: float = -math.inf, high: float = math.inf
+) -> list[float]:
+    """Heights for labels: near their lines' ends, at least `least` apart, from low to high.
+
+    Where more are asked for than there is room, they come closer to each other.
+    """
+    count = len(heights)
+    least = min(least, (high - low) / max(1, count - 1))
+    order = sorted(range(count), key=lambda index: heights[index])
+    placed: list[float] = []
+    for index in order:
+        placed.append(max(heights[index], low, placed[-1] + least if placed else low))
+    # What was pushed out at the top comes back, and pushes those beneath it.
+    ceiling = high
+    for place in reversed(range(count)):
+        placed[place] = min(placed[place], ceiling)
+        ceiling = placed[place] - least
+    moved = [0.0] * count
+    for height, index in zip(placed, order, strict=True):
+        moved[index] = height
+    return moved

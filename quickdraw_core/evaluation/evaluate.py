@@ -15,7 +15,7 @@ from typing import Any
 import numpy as np
 
 from quickdraw_core.drawing import Int64Array
-from quickdraw_core.errors import ConfigError
+from quickdraw_core.errors import CheckpointError, ConfigError
 from quickdraw_core.evaluation.bootstrap import LEVEL, RESAMPLES
 from quickdraw_core.evaluation.config import EvaluateConfig
 from quickdraw_core.evaluation.ensemble import Ensemble, load_models, pinned_references
@@ -31,10 +31,12 @@ from quickdraw_core.evaluation.metrics import Estimate
 from quickdraw_core.evaluation.predictions import Predictions
 from quickdraw_core.evaluation.publish import publish, tracking_uri_of
 from quickdraw_core.evaluation.report import Report, evaluate_command, write_report
-from quickdraw_core.files import write_aside
+from quickdraw_core.files import require_folder_of, write_aside
 from quickdraw_core.store.pack import Pack, open_pack
 from quickdraw_core.store.store import Store
-from quickdraw_core.tracking.runs import run_page
+from quickdraw_core.tracking.address import NO_TRACKING
+from quickdraw_core.tracking.runs import fetch_curves, run_page
+from quickdraw_core.training.curves import Curves, curve_of, read_curves, read_failure
 
 
 @dataclass(frozen=True)
@@ -99,7 +101,8 @@ def evaluate(config: EvaluateConfig) -> EvaluateResult:
             drawings=pack.drawings,
             guesses=table,
             per_class=config.per_class,
-            run_dir=models.members[0].run_dir if len(models.members) == 1 else None,
+            curves=_curves(models, result.tracking_uri),
+            failure=_failure(models),
             command=evaluate_command(config),
         ),
         folder,
@@ -116,11 +119,8 @@ def check(config: EvaluateConfig) -> tuple[Store, tuple[str, ...], Ensemble]:
     """
     if not config.models:
         raise ConfigError("no model to evaluate: give a checkpoint, a run folder or a run id")
-    if config.json_file is not None and not config.json_file.absolute().parent.is_dir():
-        raise ConfigError(
-            f"no folder {config.json_file.parent} to write {config.json_file.name} to; make it "
-            "first"
-        )
+    if config.json_file is not None:
+        require_folder_of(config.json_file)
     store = Store.open(config.store)
     references = pinned_references(config.models, config.tracking_uri)
     models = load_models(references, config.tracking_uri, config.average, config.tta)
@@ -176,6 +176,28 @@ def _report_dir(config: EvaluateConfig, models: Ensemble) -> Path:
     except OSError as error:
         raise ConfigError(f"cannot make the report folder {folder}: {error.strerror}") from error
     return folder.absolute()
+
+
+def _curves(models: Ensemble, uri: str) -> Curves:
+    """The training's curves: from the run's folder, else from MLflow; none of several models."""
+    member = models.members[0]
+    if len(models.members) > 1:
+        return {}
+    if member.run_dir is not None:
+        return read_curves(member.run_dir)
+    run_id = member.checkpoint.mlflow_run_id
+    if uri == NO_TRACKING or not run_id:
+        return {}
+    try:
+        found = fetch_curves(uri, run_id)
+    except CheckpointError:  # the page does without them
+        return {}
+    return {name: curve_of(zip(*points, strict=True)) for name, points in found.items()}
+
+
+def _failure(models: Ensemble) -> str | None:
+    run_dir = models.members[0].run_dir
+    return read_failure(run_dir) if run_dir is not None and len(models.members) == 1 else None
 
 
 def _sample(config: EvaluateConfig, rows: Int64Array, predictions: Predictions) -> list[Guess]:

@@ -12,6 +12,7 @@ import numpy.typing as npt
 import torch
 
 from quickdraw_core.errors import ConfigError
+from quickdraw_core.evaluation.drawn import COLOURS, apart
 from quickdraw_core.modeling.losses import LOSSES, build_loss
 
 if TYPE_CHECKING:
@@ -24,8 +25,6 @@ MARGINS: Floats = np.linspace(-2, 3, 501)
 SUFFIXES = (".png", ".svg")
 ZERO_ONE = "0-1 loss"
 
-# Okabe and Ito's colours, which people of any colour vision tell apart.
-_COLOURS = ("#D55E00", "#0072B2", "#009E73", "#CC79A7", "#E69F00", "#56B4E9", "#7A5C2E", "#6A3D9A")
 _INK, _PALE = "#222222", "#F1EFEA"
 
 
@@ -90,10 +89,10 @@ def _figure() -> "Figure":
     curves = [*loss_curves(), Curve((ZERO_ONE,), zero_one_loss(MARGINS))]
     axes.axvspan(MARGINS[0], 0, color=_PALE, zorder=0)
     top = 1.05 * max(curve.values[0] for curve in curves)
-    heights = _apart([curve.values[0] for curve in curves], 0.048 * top)
+    heights = apart([curve.values[0] for curve in curves], 0.048 * top)
     for place, (curve, height) in enumerate(zip(curves, heights, strict=True)):
         is_step = curve.names == (ZERO_ONE,)
-        colour = _INK if is_step else _COLOURS[place % len(_COLOURS)]
+        colour = _INK if is_step else COLOURS[place % len(COLOURS)]
         axes.plot(
             MARGINS,
             curve.values,
@@ -129,12 +128,3 @@ def _dress(axes: "Axes", bottom: float, top: float) -> None:
     axes.text(0.06, 0.97 * top, "right", ha="left", va="top", color="#777777")
     for side in ("left", "top"):
         axes.spines[side].set_visible(False)
-
-
-def _apart(heights: list[float], least: float) -> list[float]:
-    """The same heights, moved up until neighbours stand `least` apart."""
-    moved: dict[int, float] = {}
-    floor = -np.inf
-    for place in sorted(range(len(heights)), key=lambda index: heights[index]):
-        moved[place] = floor = max(heights[place], floor + least)
-    return [moved[place] for place in range(len(heights))]

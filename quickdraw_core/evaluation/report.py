@@ -24,7 +24,7 @@ from quickdraw_core.evaluation.predictions import Predictions
 from quickdraw_core.evaluation.shown import METRICS
 from quickdraw_core.files import write_aside
 from quickdraw_core.store.pack import UNKNOWN_RECOGNIZED
-from quickdraw_core.training.curves import read_curves, read_failure
+from quickdraw_core.training.curves import Curves
 from quickdraw_core.training.diagnosis import Finding, diagnose
 
 
@@ -32,8 +32,8 @@ class Report(NamedTuple):
     """All that the page says.
 
     model: its name. facts: of what and on what, name → value. rows: int64 [N], where each
-    predicted drawing stands in `drawings`. run_dir: the run folder whose curves are shown; None
-    where it is not here, or where several models guess together. command: that makes it again.
+    predicted drawing stands in `drawings`. curves: of the training; none where several models
+    guess together. failure: what ended it, if anything did. command: that makes the page again.
     """
 
     model: str
@@ -44,7 +44,8 @@ class Report(NamedTuple):
     drawings: DrawingBatch
     guesses: Sequence[Guess]
     per_class: int
-    run_dir: Path | None
+    curves: Curves
+    failure: str | None = None
     command: str = ""
 
 
@@ -53,10 +54,8 @@ def write_report(report: Report, folder: Path) -> list[Path]:
 
     Returns the paths of the figures.
     """
-    curves = read_curves(report.run_dir) if report.run_dir is not None else {}
-    failure = read_failure(report.run_dir) if report.run_dir is not None else None
-    figures = draw_figures(report.judgement, curves)
-    findings = diagnose(curves, len(report.judgement.label_map), failure)
+    figures = draw_figures(report.judgement, report.curves)
+    findings = diagnose(report.curves, len(report.judgement.label_map), report.failure)
     write_aside(folder / "report.html", render(report, figures, findings), sync=False)
     (folder / "figures").mkdir(exist_ok=True)
     paths = []

@@ -25,6 +25,7 @@ from quickdraw_core.evaluation.model import most_common_labels
 from quickdraw_core.evaluation.probabilities_file import ProbabilitiesFile
 from quickdraw_core.evaluation.seen import Seen, SeenFile
 from quickdraw_core.evaluation.unanswered import drawn_pieces, open_test_file
+from quickdraw_core.files import require_folder_of
 from quickdraw_core.formats.rows import Rejected
 from quickdraw_core.ingest.row_index import index_rows
 from quickdraw_core.labels import underscored
@@ -108,8 +109,7 @@ def write_submission(
 def _require_places(source: SourceFile, out: Path, probabilities: Path | None) -> None:
     places = [out] if probabilities is None else [out, probabilities]
     for place in places:
-        if not place.parent.is_dir():
-            raise ConfigError(f"no folder {place.parent} to write {place.name} to; make it first")
+        require_folder_of(place)
         if place.resolve() == Path(source.location).resolve():
             raise ConfigError(f"{place} is the test file itself; give another name to write to")
     if len({place.resolve() for place in places}) < len(places):

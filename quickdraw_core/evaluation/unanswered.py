@@ -9,7 +9,7 @@ import sys
 from collections.abc import Generator, Iterator
 from contextlib import closing
 from dataclasses import dataclass
-from typing import TypeVar, cast
+from typing import TypeVar
 
 import numpy as np
 import numpy.typing as npt
@@ -89,7 +89,7 @@ def drawn_pieces(source: SourceFile, models: Ensemble) -> Generator[Piece]:
 
 def _ahead(items: Iterator[T]) -> "closing[Generator[T]]":
     """The items, made ahead by a thread that ends with the block."""
-    return closing(cast("Generator[T]", prefetched(items, _PIECES_AHEAD)))
+    return closing(prefetched(items, _PIECES_AHEAD))
 
 
 def _draw(drawings: DrawingBatch, piece: Piece, models: Ensemble) -> Piece:

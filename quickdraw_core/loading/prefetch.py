@@ -2,7 +2,7 @@
 
 import queue
 import threading
-from collections.abc import Iterable, Iterator
+from collections.abc import Generator, Iterable
 from typing import TypeVar
 
 T = TypeVar("T")
@@ -15,7 +15,7 @@ class _End:
         self.error = error
 
 
-def prefetched(items: Iterable[T], depth: int) -> Iterator[T]:
+def prefetched(items: Iterable[T], depth: int) -> Generator[T]:
     """Yields `items` in order; a thread makes up to `depth` of them ahead.
 
     An exception of the maker is raised here, at its place. Closing the iterator ends the thread.

@@ -18,6 +18,7 @@ from typing import TYPE_CHECKING, NamedTuple
 import numpy as np
 import numpy.typing as npt
 
+from quickdraw_core.evaluation.drawn import COLOURS, apart
 from quickdraw_core.files import opened_aside
 from quickdraw_core.sweep.results import RowResult
 
@@ -27,9 +28,6 @@ if TYPE_CHECKING:
 
 Floats = npt.NDArray[np.float64]
 
-# Okabe and Ito's colours, which people of any colour vision tell apart; two of their own at the
-# end, since their yellow is lost on white.
-_COLOURS = ("#0072B2", "#D55E00", "#009E73", "#CC79A7", "#E69F00", "#56B4E9", "#7A5C2E", "#6A3D9A")
 _INK, _GREY = "#222222", "#777777"
 _LOSS, _ACCURACY = "train/loss", "validation/top_3"
 _RIGHT = "cross_entropy"
@@ -65,28 +63,6 @@ def smoothed(values: Floats, points: int) -> Floats:
     starts = np.maximum(0, ends - points)
     means: Floats = (sums[ends] - sums[starts]) / (ends - starts)
     return means
-
-
-def apart(heights: Sequence[float], least: float, low: float, high: float) -> list[float]:
-    """Heights for labels: near their lines' ends, at least `least` apart, from low to high.
-
-    Where more are asked for than there is room, they come closer to each other.
-    """
-    count = len(heights)
-    least = min(least, (high - low) / max(1, count - 1))
-    order = sorted(range(count), key=lambda index: heights[index])
-    placed: list[float] = []
-    for index in order:
-        placed.append(max(heights[index], low, placed[-1] + least if placed else low))
-    # What was pushed out at the top comes back, and pushes those beneath it.
-    ceiling = high
-    for place in reversed(range(count)):
-        placed[place] = min(placed[place], ceiling)
-        ceiling = placed[place] - least
-    moved = [0.0] * count
-    for height, index in zip(placed, order, strict=True):
-        moved[index] = height
-    return moved
 
 
 def _line(row: RowResult, curve: str, label: str, points: int = 1) -> Line | None:
@@ -153,7 +129,7 @@ def _failed_training(rows: Sequence[RowResult]) -> "Figure | None":
     loss = _line(failed, _LOSS, failed.loss, points)
     assert loss is not None
     left.set_ylim(-1.08, max(0.12, float(loss.values.max()) + 0.08))
-    _draw(left, [loss], colours=_COLOURS[1:])
+    _draw(left, [loss], colours=COLOURS[1:])
     left.axhline(0, color=_GREY, linewidth=1)
     left.axhline(-1, color=_GREY, linewidth=1, linestyle=(0, (4, 3)))
     left.annotate("0: the least that a right loss can be", (0.01, 0.02), color=_GREY, fontsize=9,
@@ -164,7 +140,7 @@ def _failed_training(rows: Sequence[RowResult]) -> "Figure | None":
     _dress(left, "The log forgotten: loss below zero", f"training loss{mean}")
     pair = [_line(row, _ACCURACY, row.loss) for row in (right, failed) if row is not None]
     _draw(other, [line for line in pair if line is not None], marker="o",
-          colours=_COLOURS if right is not None else _COLOURS[1:])  # fmt: skip
+          colours=COLOURS if right is not None else COLOURS[1:])  # fmt: skip
     _dress(other, "What it learns meanwhile", "validation top-3")
     _as_share(other)
     return figure
@@ -194,7 +170,7 @@ def _canvas(width: float = 9.0) -> "Figure":
 
 
 def _draw(
-    axes: "Axes", lines: Sequence[Line], marker: str = "", colours: Sequence[str] = _COLOURS
+    axes: "Axes", lines: Sequence[Line], marker: str = "", colours: Sequence[str] = COLOURS
 ) -> None:
     """Lines with their names at their ends, where no legend covers them."""
     for place, line in enumerate(lines):

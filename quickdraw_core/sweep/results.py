@@ -14,6 +14,7 @@ import numpy as np
 
 from quickdraw_core.errors import TrainingError
 from quickdraw_core.evaluation.metrics import Estimate
+from quickdraw_core.evaluation.verdicts import markdown_table
 from quickdraw_core.sweep.run import PlannedRow, Sweep, is_finished
 from quickdraw_core.tracking.card import tracked_run_id
 from quickdraw_core.tracking.journal import JOURNAL_NAME, Record, follow
@@ -268,8 +269,7 @@ def markdown_of(result: SweepResult) -> str:
     """The table, what can be said of it, and its figures, as `table.md`."""
     heads, rows = table_of(result)
     lines = [f"# Sweep {result.table}", "", result.description, ""]
-    lines += ["| " + " | ".join(heads) + " |", "|" + " --- |" * len(heads)]
-    lines += ["| " + " | ".join(cell.replace("|", "\\|") for cell in row) + " |" for row in rows]
+    lines += markdown_table(heads, rows)
     lines += [
         "",
         f"`{result.metric}` on {result.per_class} held-out drawings a class, with 95 % bootstrap "
