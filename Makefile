@@ -30,6 +30,7 @@ bench: .venv/bench
 	$(BIN)/python benchmarks/bench_render.py
 	$(BIN)/python benchmarks/bench_loader.py
 	$(BIN)/python benchmarks/bench_step.py
+	$(BIN)/python benchmarks/bench_evaluate.py
 
 soak: .venv/developer
 	$(BIN)/pytest -m soak

@@ -8,8 +8,11 @@ from flows.evaluate import evaluate_stage
 from flows.ingest import ingest_stage
 from flows.train import train_stage
 from quickdraw_core.evaluation.config import EvaluateConfig
-from quickdraw_core.evaluation.evaluate import EvaluateResult
-from quickdraw_core.evaluation.held_out import require_enough_drawings
+from quickdraw_core.evaluation.evaluate import (
+    EvaluateResult,
+    check_asked,
+    check_before_training,
+)
 from quickdraw_core.ingest.config import IngestConfig
 from quickdraw_core.ingest.run import IngestResult
 from quickdraw_core.training.config import TrainConfig
@@ -31,10 +34,11 @@ def pipeline(ingest: IngestConfig, train: TrainConfig, evaluate: EvaluateConfig)
     The store of `ingest` serves all stages, whatever the others name; `evaluate` judges the
     model that `train` made, in the same MLflow.
     """
+    check_asked(evaluate, train)
     ingested = ingest_stage(ingest)
     evaluate = evaluate.updated({"store": ingested.store})
-    require_enough_drawings(evaluate)  # now, and not after hours of training
+    check_before_training(evaluate)  # now, and not after hours of training
     trained = train_stage(train.updated({"store": ingested.store}))
-    model = {"model": str(trained.best_checkpoint), "tracking_uri": trained.tracking_uri}
+    model = {"model": str(trained.run_dir), "tracking_uri": trained.tracking_uri}
     judged = evaluate_stage(evaluate.updated(model))
     return PipelineResult(ingested, trained, judged)

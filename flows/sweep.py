@@ -57,10 +57,10 @@ def sweep(config: SweepConfig) -> SweepResult:
     workers: Any = ThreadPoolTaskRunner(max_workers=len(opened.slots))
     try:
         failures: dict[str, str] = sweep_rows.with_options(task_runner=workers)(opened)
+        result = finish_sweep(opened, failures)
     except BaseException:
         stop_sweep(opened)
         raise
-    result = finish_sweep(opened, failures)
     _show(result)
     if failures:
         raise SweepError(result)

@@ -129,10 +129,17 @@ def show_lines(lines: list[str]) -> None:
 
 
 def show_table(heads: list[str], rows: list[list[str]], numbers: bool = True) -> None:
-    """Prints a table; the first column is text, the others are numbers, or text as well."""
+    """Prints a table; the first column is text, the others are numbers, or text as well, of which
+    the last goes on in the next line where there is no room for it.
+    """
     table = Table(box=None, header_style="bold")
     for place, head in enumerate(heads):
-        table.add_column(head, justify="right" if place and numbers else "left", no_wrap=True)
+        is_last = bool(place) and place == len(heads) - 1
+        table.add_column(
+            head,
+            justify="right" if place and numbers else "left",
+            no_wrap=numbers or not is_last,
+        )
     for row in rows:
         table.add_row(*map(escape, row))
     console.print(table)

@@ -5,10 +5,12 @@
     ├── InputError         a source: folder, file, header, class list
     ├── StoreError         a store or its pack: missing, damaged, of another label map
     ├── CheckpointError    a checkpoint or run: missing, damaged, of other classes
-    ├── TrackingError      MLflow does not answer, or lacks the run
+    ├── TrackingError      MLflow lacks the run, or its address is wrong
+    │   └── UnreachableError   … does not answer now: another try may do (exit code 1)
     ├── ClusterError       the Dask cluster was lost at work (exit code 1)
-    ├── EvaluationError    the processes that predict were lost (exit code 1)
+    ├── EvaluationError    a model or a process failed while predicting (exit code 1)
     └── TrainingError      the training processes ended without a model (exit code 1)
+        ├── DivergedError      … since loss or weights were no longer finite
         └── OutOfMemoryError   … since a rank's memory did not suffice
 
 A message is one line: what was wrong, what was found, what to do. The command line prints it
@@ -43,7 +45,15 @@ class CheckpointError(QuickdrawError):
 
 
 class TrackingError(QuickdrawError):
-    """MLflow does not answer, or lacks the run that should be written to."""
+    """MLflow lacks the run that should be written to, or its address is none."""
+
+
+class UnreachableError(TrackingError):
+    """MLflow does not answer, or others change the same thing: another try may do, hence exit
+    code 1.
+    """
+
+    exit_code = 1
 
 
 class ClusterError(QuickdrawError):
@@ -53,7 +63,9 @@ class ClusterError(QuickdrawError):
 
 
 class EvaluationError(QuickdrawError):
-    """A process that predicts was lost. Work was started, hence exit code 1."""
+    """A process that predicts was lost, or a model gives no numbers. Work was started, hence
+    exit code 1.
+    """
 
     exit_code = 1
 
@@ -62,6 +74,10 @@ class TrainingError(QuickdrawError):
     """The training processes ended without a model. Work was started, hence exit code 1."""
 
     exit_code = 1
+
+
+class DivergedError(TrainingError):
+    """Loss or weights were no longer finite: the same again comes to the same end."""
 
 
 class OutOfMemoryError(TrainingError):

@@ -259,9 +259,12 @@ def submission_facts(result: "SubmissionResult") -> dict[str, str]:
     if result.probabilities is not None:
         facts["probabilities"] = str(result.probabilities)
     if result.unreadable:
-        lines = _some([f"line {row.line} ({row.reason})" for row in result.unreadable])
+        lines = ", ".join(f"line {row.line} ({row.reason})" for row in result.first_unreadable)
+        more = result.unreadable - len(result.first_unreadable)
         facts["unreadable"] = (
-            f"{len(result.unreadable)} rows answered with the most common words: {lines}"
+            f"{result.unreadable:,} rows answered with the most common words: {lines}"
+            + (f" … and {more:,} more" if more else "")
+            + f"; all in {result.unreadable_file}"
         )
     return facts
 

@@ -87,6 +87,9 @@ def test_generate_says_what_it_wrote(tmp_path: Path) -> None:
         (["losses", "--plot", "figure.txt"], ".png"),
         (["predict", "words.txt", "test.csv"], "words.txt is no checkpoint that can be read"),
         (["pipeline", "{csv}", "--set", "epochs=3"], "--set epochs=… names no stage"),
+        (["pipeline", "{csv}", "--set", "evaluate.average=5"], "give train.keep_checkpoints=5"),
+        (["pipeline", "{csv}", "--set", "evaluate.model=x"], "judges the model that it trains"),
+        (["pipeline", "{csv}", "--set", "evaluate.json_file=no/e.json"], "no folder no to write"),
         (["generate", "csv", "--classes", "99"], "draws 1 to 44 words, found 99"),
     ],
 )

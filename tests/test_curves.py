@@ -4,7 +4,7 @@ from pathlib import Path
 
 import pytest
 
-from quickdraw_core.errors import CheckpointError
+from quickdraw_core.errors import TrackingError
 from quickdraw_core.tracking.delivery import deliver_rest, open_run
 from quickdraw_core.tracking.journal import (
     JOURNAL_NAME,
@@ -68,6 +68,7 @@ def test_mlflow_gives_the_curves_that_the_journal_has(run_dir: Path, tmp_path: P
     fetched = fetch_curves(uri, opened.run_id)
     read = {k: (v.steps.tolist(), v.values.tolist()) for k, v in read_curves(run_dir).items()}
     assert fetched == read
-    with pytest.raises(CheckpointError, match="no run 0123 in MLflow"):
-        fetch_curves(uri, "0123")
+    for there in (uri, "postgresql://nobody@127.0.0.1:9/x"):  # no such run; no driver, no server
+        with pytest.raises(TrackingError, match="the curves of run 0123 were not to be had"):
+            fetch_curves(there, "0123")
     assert client(uri).get_run(opened.run_id).info.status == "RUNNING"

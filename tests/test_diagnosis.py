@@ -15,7 +15,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from torch import Tensor, distributed
 
-from quickdraw_core.errors import TrainingError
+from quickdraw_core.errors import DivergedError
 from quickdraw_core.ingest.config import IngestConfig
 from quickdraw_core.ingest.run import ingest
 from quickdraw_core.modeling.losses import LOSSES, Loss
@@ -247,7 +247,7 @@ def test_a_run_that_diverges_leaves_the_reason_in_its_journal(
          "model": "net", "encoding": "gray", "side_px": 24, "epochs": 1, "schedule": "constant",
          "log_every_steps": 1, "optimizer": "sgd", "learning_rate": 1e9, "global_batch_size": 64}
     )  # fmt: skip
-    with pytest.raises(TrainingError):
+    with pytest.raises(DivergedError):
         train(config)
     failure = read_failure(tmp_path)
     assert failure is not None

@@ -125,11 +125,12 @@ def test_every_interval_holds_its_value_and_every_class_its_drawings(
     judged = judge(found, seed, resamples=50)
     for scores in (judged.scores, judged.recognized, *(row.scores for row in judged.classes)):
         for name, estimate in scores.items():
-            assert estimate.low <= estimate.high, name
+            assert estimate.low <= estimate.value <= estimate.high, name
             assert estimate.n > 0
+        assert scores["expected_calibration_error"].low >= 0
+        for name in ("map_at_3", "top_1", "top_3"):
+            assert 0 <= scores[name].low <= scores[name].high <= 1
     assert judged.n == len(found) == sum(row.n for row in judged.classes)
-    calibration = judged.scores["expected_calibration_error"]
-    assert 0 <= calibration.low <= calibration.value <= calibration.high
 
 
 @given(some_predictions(min_size=2))
@@ -164,21 +165,51 @@ def test_intervals_hold_the_truth_about_as_often_as_they_say() -> None:
     for repetition in range(repetitions):
         values = (rng.random((300, 1)) < truth).astype(float)
         parts = list(resampled_sums(values, labels, seed=repetition, resamples=400))
-        low, high = interval(sum(part.resampled for part in parts) / 300)
+        low, high = interval(sum(part.resampled for part in parts) / 300, values.mean(0))
         hits += low[0] <= truth <= high[0]
     assert 0.91 <= hits / repetitions <= 0.98
 
 
+@pytest.mark.parametrize("each", [1, 2, 5, 100])
+def test_intervals_are_as_wide_for_small_classes_as_their_drawings_ask_for(each: int) -> None:
+    rng, hits, repetitions = np.random.default_rng(2), 0, 300
+    labels = np.repeat(np.arange(max(40, 400 // each)), each)
+    for repetition in range(repetitions):
+        values = rng.normal(size=(len(labels), 1))
+        parts = list(resampled_sums(values, labels, seed=repetition, resamples=300))
+        mean = values.mean(0)
+        low, high = interval(sum(part.resampled for part in parts) / len(labels), mean)
+        hits += low[0] <= 0 <= high[0]
+    assert 0.91 <= hits / repetitions <= 0.985
+
+
+def test_a_calibrated_model_is_not_said_to_be_wrong_about_itself() -> None:
+    rng, zero, told, repetitions = np.random.default_rng(3), 0, 0, 60
+    for repetition in range(repetitions):
+        logits = rng.normal(size=(480, 24)) * 3
+        chances = np.exp(logits) / np.exp(logits).sum(1, keepdims=True)
+        drawn = [int(rng.choice(24, p=p)) for p in chances]
+        errors = [
+            judge(found, repetition, 300).scores["expected_calibration_error"]
+            for found in (predictions_of(logits * sharper, np.array(drawn)) for sharper in (1, 3))
+        ]
+        zero += errors[0].low == 0
+        told += errors[1].low > 0
+    assert zero / repetitions >= 0.9
+    assert told == repetitions, "three times as sure as it should be"
+
+
 def test_resamples_are_of_each_class_as_many_and_the_same_for_any_values() -> None:
-    labels = np.array([0, 0, 0, 2, 2, 5])
+    labels = np.array([0, 0, 0, 2, 2, 5, 7])
     rng = np.random.default_rng(0)
-    values = np.hstack([np.ones((6, 1)), rng.normal(size=(6, 2))])
+    values = np.hstack([np.ones((7, 1)), rng.normal(size=(7, 2))])
     found = list(resampled_sums(values, labels, seed=3, resamples=40))
-    assert [(part.label, part.n) for part in found] == [(0, 3), (2, 2), (5, 1)]
+    assert [(part.label, part.n) for part in found] == [(0, 3), (2, 2), (5, 1), (7, 1)]
     for part in found:
-        assert (part.resampled[:, 0] == part.n).all()
-        mine = values[labels == part.label]
-        assert part.total == pytest.approx(mine.sum(0))
+        assert part.resampled[:, 0] == pytest.approx(part.n)
+        # Single drawings are drawn from all such classes.
+        mine = values[labels == part.label] if part.n > 1 else values[-2:]
+        assert part.total == pytest.approx(values[labels == part.label].sum(0))
         assert part.resampled.min() >= mine.min() * part.n - 1e-9
         assert part.resampled.max() <= mine.max() * part.n + 1e-9
     others = list(resampled_sums(values[:, 1:2], labels, seed=3, resamples=40))

@@ -18,7 +18,7 @@ from processes import children_of
 from quickdraw_core.errors import CheckpointError, ConfigError, EvaluationError, StoreError
 from quickdraw_core.evaluation.config import EvaluateConfig
 from quickdraw_core.evaluation.ensemble import Ensemble, load_models, predict_rows
-from quickdraw_core.evaluation.evaluate import EvaluateResult, evaluate
+from quickdraw_core.evaluation.evaluate import EvaluateResult, check_before_training, evaluate
 from quickdraw_core.evaluation.model import load_model
 from quickdraw_core.evaluation.predictions import Predictions
 from quickdraw_core.ingest.config import IngestConfig
@@ -180,9 +180,102 @@ def test_an_average_is_the_mean_of_the_latest_checkpoints(trained: Path) -> None
         assert torch.allclose(value, (loaded[0][name] + loaded[1][name]) / 2), name
     alone = load_model(str(paths[-1])).checkpoint.weights
     assert not all(torch.equal(value, averaged[name]) for name, value in alone.items())
-    for reference, found in ((trained, "holds 3"), (paths[0], "is no run folder here")):
+    for reference, found in ((trained, "holds the 3 latest"), (paths[0], "is no run folder here")):
         with pytest.raises(CheckpointError, match=f"4 checkpoints are to be averaged.*{found}"):
             load_model(str(reference), average=4)
+
+
+def test_an_old_best_checkpoint_is_none_of_the_latest(trained: Path, tmp_path: Path) -> None:
+    run_dir = tmp_path / "run"
+    shutil.copytree(trained, run_dir)
+    *_, newest = sorted((run_dir / "checkpoints").glob("step-*.pt"))
+    values = torch.load(newest, weights_only=True)
+    for step in (900, 901, 902):
+        torch.save({**values, "step": step}, newest.with_name(f"step-{step:08d}.pt"))
+    kept = [load_checkpoint(p).step for p in sorted((run_dir / "checkpoints").glob("step-*.pt"))]
+    assert kept[-3:] == [900, 901, 902]
+    with pytest.raises(CheckpointError, match="holds the 3 latest"):
+        load_model(str(run_dir), average=4)
+
+
+def test_what_is_not_the_best_checkpoint_stands_beside_its_evaluation(
+    trained: Path, store: Store, tmp_path: Path
+) -> None:
+    run_dir = tmp_path / "run"
+    shutil.copytree(trained, run_dir)
+    best = (run_dir / "checkpoints" / "best").read_text().strip()
+    paths = sorted((run_dir / "checkpoints").glob("step-*.pt"))
+    (not_best, *_) = [path for path in paths if path.name != best]
+    step = load_checkpoint(not_best).step
+    copied = tmp_path / "copied.pt"
+    shutil.copy(not_best, copied)
+    for reference, expected in (
+        (run_dir, run_dir / "evaluation"),
+        (run_dir / "checkpoints" / best, run_dir / "evaluation"),
+        (not_best, run_dir / f"evaluation-step{step}"),
+        (copied, tmp_path / f"evaluation-step{step}"),
+    ):
+        assert load_model(str(reference)).report_dir == expected
+    uri, run_id = f"sqlite:///{trained.parent}/mlflow.db", tracked_run_id(trained)
+    before = client(uri).get_run(run_id).data
+    found = evaluate(
+        config_of(not_best, store, tmp_path, report_dir=None, tracking_uri=uri)
+    ).scores["map_at_3"]
+    after = client(uri).get_run(run_id).data
+    assert after.metrics[f"test-step{step}/map_at_3"] == found.value
+    assert after.metrics.get("test/map_at_3") == before.metrics.get("test/map_at_3")
+    assert after.tags.get("mlflow.note.content") == before.tags.get("mlflow.note.content")
+
+
+def test_an_ensemble_writes_into_no_other_run(
+    trained: Path, other: Path, store: Store, tmp_path: Path
+) -> None:
+    uri = f"sqlite:///{tmp_path}/mlflow.db"
+    values = {"tracking_uri": uri, "ensemble": (str(other),)}
+    first = evaluate(config_of(trained, store, tmp_path / "both", **values))
+    again = evaluate(config_of(trained, store, tmp_path / "both", **values))
+    assert first.mlflow_run_id == again.mlflow_run_id
+    values["ensemble"] = (str(other), str(other))
+    for folder in (tmp_path / "both", trained):
+        with pytest.raises(ConfigError, match="belongs to another run"):
+            evaluate(config_of(trained, store, folder, **values))
+
+
+def test_a_model_that_gives_no_numbers_is_refused_rather_than_the_best(
+    trained: Path, pack: Pack
+) -> None:
+    models = load_models([str(trained)])
+    with torch.no_grad():
+        next(models.members[0].network.parameters())[0] = torch.nan
+    with pytest.raises(EvaluationError, match="gives outputs that are no numbers"):
+        predicted(models, pack)
+
+
+def test_an_evaluation_that_breaks_off_leaves_no_sign_of_being_whole(
+    trained: Path, store: Store, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def full(*_: object) -> None:
+        raise OSError("no space left on device")
+
+    with monkeypatch.context() as patch:
+        patch.setattr("quickdraw_core.evaluation.evaluate.write_report", full)
+        with pytest.raises(OSError, match="no space"):
+            evaluate(config_of(trained, store, tmp_path))
+    assert (tmp_path / "predictions.parquet").is_file()
+    assert not (tmp_path / "evaluation.json").exists()
+    evaluate(config_of(trained, store, tmp_path))
+    assert (tmp_path / "evaluation.json").is_file()
+
+
+def test_a_model_that_others_join_is_checked_before_it_is_trained(
+    trained: Path, store: Store, tmp_path: Path
+) -> None:
+    config = config_of(trained, store, tmp_path).updated({"model": None})
+    check_before_training(config.updated({"ensemble": (str(trained),)}))
+    with pytest.raises(CheckpointError, match="no model nothing"):
+        check_before_training(config.updated({"ensemble": ("nothing",)}))
+    with pytest.raises(StoreError, match="fewer than 60 held-out drawings"):
+        check_before_training(config.updated({"per_class": 60}))
 
 
 def test_models_of_other_words_or_another_store_are_refused(
@@ -201,6 +294,7 @@ def test_models_of_other_words_or_another_store_are_refused(
         evaluate(config_of(trained, elsewhere, tmp_path))
     allowed = evaluate(config_of(trained, elsewhere, tmp_path, other_store=True))
     assert allowed.scores["map_at_3"].n == 80
+    assert allowed.model.endswith(f"(store{elsewhere.manifest.fingerprint[:8]})")
 
 
 def test_classes_with_too_few_drawings_fail_before_work_unless_allowed(

@@ -14,7 +14,7 @@ from test_tracking_mlflow import Server
 from typer.testing import CliRunner
 
 from quickdraw_core.cli import app
-from quickdraw_core.errors import CheckpointError, ConfigError, TrackingError
+from quickdraw_core.errors import CheckpointError, ConfigError, InputError, TrackingError
 from quickdraw_core.evaluation import promote as gate
 from quickdraw_core.evaluation.compare import CompareConfig, compare_models
 from quickdraw_core.evaluation.config import EvaluateConfig, JudgedConfig
@@ -492,3 +492,20 @@ def loads_without_our_code(reference: str, uri: str, pixels: int) -> torch.Tenso
     with torch.no_grad():
         logits: torch.Tensor = network(torch.zeros(3, 1, pixels, pixels, dtype=torch.uint8))
     return logits
+
+
+def test_what_evaluations_left_is_compared_whatever_they_judged(
+    trained: Trained, tmp_path: Path
+) -> None:
+    values = {"store": trained.store, "per_class": PER_CLASS, "tracking_uri": "none"}
+    good, poor = str(trained.run_dir("good")), str(trained.run_dir("poor"))
+    for name, more in (("both", {"ensemble": (poor,)}), ("flipped", {"tta": "flip"})):
+        asked = {"model": good, "report_dir": tmp_path / name, **more}
+        evaluate(EvaluateConfig.parse(values | asked))
+    models = [poor, str(tmp_path / "both"), str(tmp_path / "flipped" / "predictions.parquet")]
+    result = compare_models(CompareConfig.parse(values | {"models": models}))
+    assert result.names == ("poor", "good + poor", "good (flip)")
+    assert all(found.differences["map_at_3"].told for found in result.comparisons)
+    fewer = CompareConfig.parse(values | {"models": models, "per_class": PER_CLASS - 1})
+    with pytest.raises(InputError, match="which are not those asked for"):
+        compare_models(fewer)

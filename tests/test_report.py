@@ -86,6 +86,7 @@ def report_of(predictions: Predictions, run_dir: Path | None = None) -> Report:
         ],
         per_class=EACH,
         curves=read_curves(run_dir) if run_dir is not None else {},
+        classes_trained=len(words),
         failure=read_failure(run_dir) if run_dir is not None else None,
         command="quickdraw evaluate 'a run'",
     )
@@ -143,6 +144,9 @@ def test_it_can_be_read_on_a_phone_in_either_scheme(
         assert sideways(seen.page) == 0
         seen.page.get_by_role("button", name="Show all").click()
         assert sideways(seen.page) == 0
+        align = "cell => getComputedStyle(cell).textAlign"
+        assert seen.page.locator(".classes td.number").first.evaluate(align) == "right"
+        assert seen.page.locator(".numbers td.number").first.evaluate(align) == "left"
         colours = seen.page.evaluate(
             """() => {
               const style = getComputedStyle(document.documentElement);
@@ -302,12 +306,21 @@ def test_figures_of_curves_that_hold_no_number() -> None:
 
 def test_the_command_that_makes_it_again() -> None:
     plain = EvaluateConfig.parse({"model": "runs/a b", "store": "store"})
-    assert evaluate_command(plain) == "quickdraw evaluate 'runs/a b' --store store --per-class 100"
-    values = {"model": "a", "ensemble": ("b",), "tta": "flip", "average": 2, "seed": 3}
+    assert evaluate_command(plain, plain.models) == (
+        "quickdraw evaluate 'runs/a b' --store store --per-class 100"
+    )
+    values = {
+        "model": "a",
+        "ensemble": ("b",),
+        "tta": "flip",
+        "average": 2,
+        "seed": 3,
+        "guesses": 8,
+    }
     more = EvaluateConfig.parse(values | {"store": "s", "allow_short": True})
-    assert evaluate_command(more) == (
-        "quickdraw evaluate a b --store s --per-class 100 --tta flip --average 2 --allow-short "
-        "--set seed=3"
+    assert evaluate_command(more, ("models:/a/1", "b")) == (
+        "quickdraw evaluate models:/a/1 b --store s --per-class 100 --tta flip --average 2 "
+        "--allow-short --set seed=3 --set guesses=8"
     )
 
 

@@ -96,7 +96,7 @@ def test_every_row_is_answered_in_order_with_the_best_three_words(
     assert [key_id for key_id, _ in found] == [row[0] for row in rows]
     assert [words for _, words in found] == words_of(models, seen_plainly(models, rows))
     assert all(len(set(words)) == 3 for _, words in found)
-    assert (result.rows, result.unreadable) == (len(rows), [])
+    assert (result.rows, result.unreadable) == (len(rows), 0)
     assert "ice_cream" in {words[0] for _, words in found}
     assert list(tmp_path.iterdir()) == [tmp_path / "out.csv"]
 
@@ -110,7 +110,7 @@ def test_gzip_and_a_training_file_are_read_too(
     assert (tmp_path / "zipped.csv").read_bytes() == (tmp_path / "plain.csv").read_bytes()
     result = write_submission(models, csv_folder / "sun.csv", tmp_path / "sun.csv")
     assert result.rows == 150
-    assert result.unreadable == []
+    assert result.unreadable == 0
 
 
 def raw_of(drawing: str, rng: np.random.Generator) -> list[list[list[float]]]:
@@ -138,7 +138,7 @@ def test_raw_rows_are_simplified_on_the_way(
     )
     same = [(a, b, format_drawing(simplified.strokes(i))) for i, (a, b, _) in enumerate(raw)]
     write_rows(tmp_path / "test.csv", same)
-    assert write_submission(models, tmp_path / "test_raw.csv", tmp_path / "a.csv").unreadable == []
+    assert write_submission(models, tmp_path / "test_raw.csv", tmp_path / "a.csv").unreadable == 0
     write_submission(models, tmp_path / "test.csv", tmp_path / "b.csv")
     assert (tmp_path / "a.csv").read_bytes() == (tmp_path / "b.csv").read_bytes()
 
@@ -151,7 +151,7 @@ def test_googles_raw_drawings_are_answered(
     rows = [(f["key_id"], f["countrycode"], json.dumps(f["drawing"])) for f in found]
     result = write_submission(models, write_rows(tmp_path / "raw.csv", rows), tmp_path / "out.csv")
     assert [key_id for key_id, _ in answers(tmp_path / "out.csv")] == [row[0] for row in rows]
-    assert result.unreadable == []
+    assert result.unreadable == 0
 
 
 BROKEN = {
@@ -185,8 +185,14 @@ def test_rows_that_cannot_be_read_are_answered_and_listed(
     where = [*range(PIECE_ROWS + 1, 2 * PIECE_ROWS + 1), len(rows)]
     broken_file(path, path, BROKEN["drawing is missing"], where)
     result = write_submission(models, path, tmp_path / "out.csv", balanced)
-    refused = {row.line: row.reason for row in result.unreadable}
-    assert sorted(refused) == [n + 1 for n in [*range(first, first + len(BROKEN)), *where]]
+    assert result.unreadable_file == tmp_path / "out.unreadable.csv"
+    with result.unreadable_file.open(newline="") as file:
+        listed = list(csv.DictReader(file))
+    assert [row["key_id"] for row in listed] == [rows[int(row["line"]) - 2][0] for row in listed]
+    refused = {int(row["line"]): row["reason"] for row in listed}
+    assert result.unreadable == len(listed) == len(refused)
+    assert [row.line for row in result.first_unreadable] == sorted(refused)[:5]
+    assert list(refused) == [n + 1 for n in [*range(first, first + len(BROKEN)), *where]]
     assert [refused[first + 1 + n] for n in range(4)][:3] == list(BROKEN)[:3]
     found = answers(tmp_path / "out.csv")
     assert [key_id for key_id, _ in found] == [row[0] for row in rows]
@@ -195,13 +201,16 @@ def test_rows_that_cannot_be_read_are_answered_and_listed(
         assert found[line - 2][1] == [word.replace(" ", "_") for word in common]
     facts = submission_facts(result)["unreadable"]
     assert facts.startswith(f"{len(refused)} rows answered with the most common words: line 6 (")
+    assert facts.endswith(f" … and {len(refused) - 5} more; all in {result.unreadable_file}")
+    write_submission(models, test_csv, tmp_path / "out.csv")
+    assert not result.unreadable_file.exists()
 
 
 def test_blank_lines_are_no_rows(models: Ensemble, test_csv: Path, tmp_path: Path) -> None:
     lines = test_csv.read_text().splitlines(keepends=True)
     (tmp_path / "test.csv").write_text("".join([*lines[:9], "\n", *lines[9:], "\r\n", "\n"]))
     result = write_submission(models, tmp_path / "test.csv", tmp_path / "out.csv")
-    assert (result.rows, result.unreadable) == (len(lines) - 1, [])
+    assert (result.rows, result.unreadable) == (len(lines) - 1, 0)
     write_submission(models, test_csv, tmp_path / "plain.csv")
     assert (tmp_path / "out.csv").read_bytes() == (tmp_path / "plain.csv").read_bytes()
 
@@ -265,7 +274,7 @@ def test_what_cannot_be_answered_is_refused_before_work(
     assert "no folder" in refused(test_csv, tmp_path / "nowhere" / "out.csv")
     assert "is the test file itself" in refused(test_csv, test_csv)
     assert "no folder" in refused(test_csv, probabilities=tmp_path / "nowhere" / "p")
-    assert "two names" in refused(test_csv, probabilities=tmp_path / "out.csv")
+    assert "another name" in refused(test_csv, probabilities=tmp_path / "out.csv")
     assert test_csv.stat().st_size > 100_000
 
 

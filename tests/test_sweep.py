@@ -2,8 +2,10 @@
 
 import json
 import os
+import shutil
 import signal
 import subprocess
+import sys
 import time
 from collections.abc import Callable
 from dataclasses import replace
@@ -18,22 +20,30 @@ from processes import rank_processes
 from test_cli import COMMAND, quickdraw
 from test_cli import environment_of as cli_environment
 
-from quickdraw_core.errors import ConfigError
+from quickdraw_core.errors import ConfigError, TrainingError
 from quickdraw_core.evaluation.drawn import apart
 from quickdraw_core.evaluation.metrics import Estimate
 from quickdraw_core.store.store import Store
 from quickdraw_core.sweep.config import SweepConfig
-from quickdraw_core.sweep.figures import draw_figures, smoothed
+from quickdraw_core.sweep.figures import _labels, draw_figures, smoothed
+from quickdraw_core.sweep.finish import finish_sweep
 from quickdraw_core.sweep.results import RowResult, compare_orders, training_seconds
-from quickdraw_core.sweep.run import PARENT_TAG, Sweep, check, is_finished, nest, open_sweep
+from quickdraw_core.sweep.run import (
+    PARENT_TAG,
+    Sweep,
+    check,
+    is_finished,
+    nest,
+    open_sweep,
+    run_row,
+)
 from quickdraw_core.sweep.slots import Slots, make_slots, visible_devices
 from quickdraw_core.sweep.table import configs_of, read_table
 from quickdraw_core.sweep.tables import TABLES
 from quickdraw_core.tracking.card import RunCard, tracked_run_id
 from quickdraw_core.tracking.runs import client
-from quickdraw_core.training.config import TrainConfig
+from quickdraw_core.training import processes
 from quickdraw_core.training.curves import Curve, read_curves
-from quickdraw_core.training.processes import environment_of
 
 TINY = """
 description = "Three trainings of a second."
@@ -187,12 +197,23 @@ def test_gpus_are_named_as_this_process_was_told_them() -> None:
     assert visible_devices(0, {}) == ()
 
 
-def test_a_slots_gpus_reach_its_training_processes_and_nobody_else() -> None:
+def test_a_slots_gpus_reach_its_training_processes_and_nobody_else(
+    store: Store, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The ranks are stood in for by a process that tells what it was given."""
+    config = SweepConfig(table=table_file(tmp_path, TINY), store=store.path, per_class=20,
+                         run_dir=tmp_path / "swept", tracking_uri="none")  # fmt: skip
+    sweep, told = open_sweep(config), tmp_path / "told.json"
+    tell = f"import json, os; json.dump(dict(os.environ), open({str(told)!r}, 'w'))"
+    monkeypatch.setattr(processes, "_command", lambda *_: [sys.executable, "-c", tell])
     before = dict(os.environ)
-    with Slots(make_slots(2, 1, ("4", "7"), cores=2)).taken() as slot:
-        environment = environment_of(TrainConfig(ranks=1), slot.environment())
-    assert environment["CUDA_VISIBLE_DEVICES"] == "4"
-    assert "OMP_NUM_THREADS" in environment
+    slots = Slots(make_slots(2, 1, ("4", "7"), cores=2))
+    ended = pytest.raises(TrainingError, match="ended without a checkpoint")
+    with slots.taken(), slots.taken() as slot, ended:
+        run_row(sweep, "Right", slot)
+    given_to = json.loads(told.read_text())
+    assert given_to["CUDA_VISIBLE_DEVICES"] == "7"
+    assert "OMP_NUM_THREADS" in given_to
     assert dict(os.environ) == before
 
 
@@ -239,6 +260,7 @@ def test_the_time_is_that_of_all_attempts_and_of_nothing_between() -> None:
         {"step": 0, "time_ms": 99_000, "metrics": {}, "again": True},  # an evaluation
     ]
     assert training_seconds(records) == 6
+    assert training_seconds([*records[:4], records[-1]]) == 3
     assert training_seconds([]) == 0
 
 
@@ -256,6 +278,18 @@ def test_labels_stand_apart_in_the_order_of_their_lines(
     assert gaps.min(initial=1) >= min(least, 1 / max(1, len(heights) - 1)) - 1e-9
     assert min(places) >= -1e-9
     assert max(places) <= 1 + 1e-9
+
+
+def test_rows_that_differ_in_something_else_have_names_of_their_own() -> None:
+    rows = [
+        row_of("a", 0.9, 0, 1),
+        row_of("b", 0.9, 0, 1, optimizer="sgd"),
+        row_of("c", 0.9, 0, 1, optimizer="sgd", schedule="cosine"),
+        row_of("rate 0.1", 0.9, 0, 1, model="vgg11"),
+        row_of("rate 0.2", 0.9, 0, 1, model="vgg11"),
+    ]
+    assert _labels(rows) == ["net, adam", "net, sgd, step", "net, sgd, cosine",
+                             "rate 0.1", "rate 0.2"]  # fmt: skip
 
 
 def test_smoothing_is_the_mean_of_the_points_before() -> None:
@@ -333,6 +367,15 @@ def test_a_row_that_fails_stops_no_other_and_the_command_says_so(swept: Swept) -
     assert set(swept.journals_then) == {"Right", "No log"}
 
 
+def test_rows_run_at_once(swept: Swept) -> None:
+    spans = []
+    for journal in swept.journals_then.values():
+        records = [json.loads(line) for line in journal.splitlines()]
+        times = {record["status"]: record["time_ms"] for record in records if "status" in record}
+        spans.append((times["RUNNING"], times["FINISHED"]))
+    assert max(begun for begun, _ in spans) < min(ended for _, ended in spans)
+
+
 def test_the_same_command_trains_only_what_is_missing(swept: Swept) -> None:
     assert swept.second.returncode == 0, swept.second.stderr
     assert "3 of 3 rows finished" in swept.second.stdout
@@ -405,6 +448,30 @@ def test_another_number_of_held_out_drawings_asks_for_another_judgement(swept: S
     assert not is_finished(replace(swept.sweep, store_fingerprint="another"), row)
 
 
+def test_a_row_is_finished_only_when_its_run_was_told(swept: Swept, tmp_path: Path) -> None:
+    sweep, copied = open_sweep(swept.config()), tmp_path / "row"
+    row = sweep.rows[0]
+    shutil.copytree(row.run_dir, copied)
+    row = replace(row, config=row.config.updated({"run_dir": copied}))
+    assert is_finished(sweep, row)
+    journal = copied / "journal.jsonl"
+    lines = journal.read_text().splitlines(keepends=True)
+    journal.write_text("".join(line for line in lines if '"test/' not in line))
+    assert not is_finished(sweep, row)
+    assert is_finished(replace(sweep, uri="none"), row)
+
+
+def test_a_damaged_row_costs_that_row_alone(swept: Swept, tmp_path: Path) -> None:
+    folder = tmp_path / "swept"
+    shutil.copytree(swept.folder / "swept", folder)
+    config = swept.config().updated({"run_dir": folder})
+    sweep = open_sweep(config)
+    (sweep.row("Right").run_dir / "mlflow.json").write_text("{torn")
+    result = finish_sweep(sweep, {})
+    assert [row.mlflow_run_id != "" for row in result.rows] == [False, True, True]
+    assert (folder / "table.md").is_file()
+
+
 def test_what_does_not_fit_the_store_is_refused_before_anything_is_trained(
     store: Store, tmp_path: Path
 ) -> None:
@@ -419,7 +486,10 @@ def test_what_does_not_fit_the_store_is_refused_before_anything_is_trained(
 
 
 @pytest.mark.soak
-def test_a_killed_sweep_goes_on_from_the_rows_checkpoint(store: Store, tmp_path: Path) -> None:
+@pytest.mark.parametrize("ending", [signal.SIGINT, signal.SIGKILL], ids=lambda s: s.name)
+def test_a_killed_sweep_goes_on_from_the_rows_checkpoint(
+    ending: signal.Signals, store: Store, tmp_path: Path
+) -> None:
     text = TINY.split("[[rows]]")[0].replace("epochs = 2", "epochs = 15")
     table = table_file(tmp_path, text + '[[rows]]\nname = "Long"\n')
     arguments = ["sweep", table, "--store", store.path, "--per-class", 20, "--run-dir", "swept"]
@@ -433,15 +503,19 @@ def test_a_killed_sweep_goes_on_from_the_rows_checkpoint(store: Store, tmp_path:
         )  # fmt: skip
         try:
             assert _wait_for(lambda: any(tmp_path.glob("swept/*/checkpoints/last")), process)
-            process.send_signal(signal.SIGINT)
-            assert process.wait(60) == 130
+            process.send_signal(ending)
+            assert process.wait(60) == (130 if ending == signal.SIGINT else -ending)
         finally:
             process.kill()
             process.wait()
-    assert "stopped; the same command goes on from here" in log.read_text()
     (run_dir,) = (path.parent for path in tmp_path.glob("swept/*/run.json"))
+    if ending == signal.SIGINT:
+        assert "stopped; the same command goes on from here" in log.read_text()
+        assert b'"KILLED"' in (run_dir / "journal.jsonl").read_bytes()
+    deadline = time.monotonic() + 10  # who is killed takes its children along
+    while rank_processes(run_dir) and time.monotonic() < deadline:
+        time.sleep(0.1)
     assert not rank_processes(run_dir)
-    assert b'"KILLED"' in (run_dir / "journal.jsonl").read_bytes()
     done = quickdraw(*arguments, "--set", "keep_checkpoints=3", cwd=tmp_path)
     assert done.returncode == 0, done.stderr
     assert "1 of 1 rows finished" in done.stdout

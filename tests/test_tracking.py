@@ -1,4 +1,5 @@
 import json
+import os
 from collections import Counter
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
@@ -9,6 +10,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from quickdraw_core.tracking.address import artifact_location, resolve_tracking_uri, ui_command
+from quickdraw_core.tracking.card import brief_requests
 from quickdraw_core.tracking.delivery import Courier
 from quickdraw_core.tracking.journal import (
     JOURNAL_NAME,
@@ -169,3 +171,17 @@ def test_a_journal_line_is_plain_json(tmp_path: Path) -> None:
     record = json.loads(line)
     assert record["step"] == 3
     assert record["metrics"] == {"train/loss": 0.5}
+
+
+def test_requests_are_brief_until_the_last_of_those_that_ask_for_it_ends(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    names = ("MLFLOW_HTTP_REQUEST_TIMEOUT", "MLFLOW_HTTP_REQUEST_MAX_RETRIES")
+    monkeypatch.setenv(names[0], "77")
+    monkeypatch.delenv(names[1], raising=False)
+    first, second = brief_requests(), brief_requests()  # of two threads, as rows of a sweep are
+    with first:
+        second.__enter__()
+    assert [os.environ.get(name) for name in names] == ["10", "0"]
+    second.__exit__(None, None, None)
+    assert [os.environ.get(name) for name in names] == ["77", None]

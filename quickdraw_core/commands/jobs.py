@@ -98,9 +98,11 @@ def _pipeline(
 ) -> None:
     """Checks what can be checked, runs the flow, and says where everything is."""
     from quickdraw_core.evaluation.config import EvaluateConfig
+    from quickdraw_core.evaluation.evaluate import check_asked
     from quickdraw_core.ingest.run import check
 
     evaluate_config = EvaluateConfig.parse(evaluate_values)
+    check_asked(evaluate_config, train_config)
     check(ingest_config)
     from flows.pipeline import pipeline as flow
 

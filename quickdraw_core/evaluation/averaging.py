@@ -18,16 +18,21 @@ from quickdraw_core.training.checkpoint import Checkpoint, load_checkpoint
 
 def average_checkpoints(run_dir: Path, count: int) -> tuple[Checkpoint, Path]:
     """The newest checkpoint of a run folder with the mean weights of the `count` newest, and the
-    newest one's path. Raises `CheckpointError` where there are not so many.
+    newest one's path.
+
+    A run keeps its `keep_checkpoints` newest, and its best however old that is: which is then
+    none of these. Raises `CheckpointError` where there are not so many.
     """
-    paths = sorted((run_dir / "checkpoints").glob("step-*.pt"))[-count:]
-    if len(paths) < count:
-        found = f"holds {len(paths)}" if run_dir.is_dir() else "is no run folder here"
+    paths = sorted((run_dir / "checkpoints").glob("step-*.pt"))
+    newest = load_checkpoint(paths[-1]) if paths else None
+    kept = int(newest.config["keep_checkpoints"]) if newest is not None else 0
+    paths = paths[-min(count, kept) :] if kept else []
+    if newest is None or len(paths) < count:
+        found = f"holds the {len(paths)} latest" if run_dir.is_dir() else "is no run folder here"
         raise CheckpointError(
             f"{count} checkpoints are to be averaged, but {run_dir} {found}; give a run folder, "
             "trained with --set keep_checkpoints=N for N to be kept"
         )
-    newest = load_checkpoint(paths[-1])
     sums = {name: value.double() for name, value in newest.weights.items()}
     for path in paths[:-1]:
         weights = load_checkpoint(path).weights

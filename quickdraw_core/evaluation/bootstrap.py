@@ -5,6 +5,12 @@ number is computed anew; after a thousand such resamples the middle 95 % of the 
 interval (Efron and Tibshirani, "An introduction to the bootstrap", 1993, chapter 13). By class,
 since the number of drawings of each class is chosen and not left to chance.
 
+One drawing fewer of each class is drawn than there are, and counts for a little more: drawn as
+often as there are, the spread of a small class would be told too small, by half for a class of
+two (McCarthy and Snowden, "The bootstrap and finite population sampling", 1985; Rao and Wu,
+"Resampling inference with complex survey data", 1988). A class of a single drawing tells nothing
+of its own spread; it is drawn from all such classes.
+
 A resample is a count for each drawing, so a mean over it is a product of counts and values: all
 resamples of a class are one matrix product.
 """
@@ -22,7 +28,9 @@ Floats = npt.NDArray[np.float64]
 
 RESAMPLES = 1_000
 LEVEL = 0.95
+TAIL = (1 - LEVEL) / 2
 _DRAWS_AT_ONCE = 4_000_000
+_DECIMALS = 12
 
 
 class Sums(NamedTuple):
@@ -46,36 +54,73 @@ def resampled_sums(
     models' values of the same drawings are resampled together.
     """
     blas = ThreadpoolController().select(user_api="blas")
+    present, sizes = np.unique(labels, return_counts=True)
+    lone = values[np.isin(labels, present[sizes == 1])]
+    for label in present:
+        mine, rng = values[labels == label], np.random.default_rng((seed, int(label)))
+        n = len(mine)
+        if n == 1:
+            resampled = lone[rng.integers(0, len(lone), resamples)]
+        else:
+            counts = _counts(n, resamples, rng)
+            with blas.limit(limits=1):  # products this small take three times as long shared out
+                resampled = counts @ mine / (n - 1) * n
+        yield Sums(int(label), n, mine.sum(0), resampled)
+
+
+def calibrated_sums(
+    confidences: Floats,
+    groups: Int64Array,
+    labels: Int64Array,
+    seed: int = 0,
+    resamples: int = RESAMPLES,
+) -> Iterator[Floats]:
+    """By class, in the order of `resampled_sums`: what the sums of confidence less correctness
+    in each group would be, had every guess been right with the chance that it gave itself.
+
+    confidences: float64 [N]; groups: int64 [N], from 0; returns float64 [B, groups] each.
+    """
+    blas = ThreadpoolController().select(user_api="blas")
+    count = int(groups.max(initial=-1)) + 1
     for label in np.unique(labels):
-        mine = values[labels == label]
-        counts = _counts(len(mine), resamples, np.random.default_rng((seed, int(label))))
-        with blas.limit(limits=1):  # products this small take three times as long when shared out
-            resampled = counts @ mine
-        yield Sums(int(label), len(mine), mine.sum(0), resampled)
+        mine = labels == label
+        sure, group = confidences[mine], np.eye(count)[groups[mine]]
+        # A stream of its own: no luck is shared with the resamples.
+        rng = np.random.default_rng((seed, int(label), 1))
+        at_once = max(1, _DRAWS_AT_ONCE // len(sure))
+        sums = np.empty((resamples, count))
+        for first in range(0, resamples, at_once):
+            some = min(at_once, resamples - first)
+            right = rng.random((some, len(sure))) < sure
+            with blas.limit(limits=1):
+                sums[first : first + some] = (sure - right) @ group
+        yield sums
 
 
 def _counts(n: int, resamples: int, rng: np.random.Generator) -> Floats:
-    """How often each of n drawings stands in each resample: float64 [B, n]."""
+    """How often each of n drawings stands in each resample of n - 1: float64 [B, n]."""
     counts = np.empty((resamples, n))
     at_once = max(1, _DRAWS_AT_ONCE // n)
     for first in range(0, resamples, at_once):
         some = min(at_once, resamples - first)
-        drawn = rng.integers(0, n, (some, n)) + np.arange(some)[:, None] * n
+        drawn = rng.integers(0, n, (some, n - 1)) + np.arange(some)[:, None] * n
         counts[first : first + some] = np.bincount(drawn.ravel(), minlength=some * n).reshape(
             some, n
         )
     return counts
 
 
-def interval(resampled: Floats, value: Floats | float | None = None) -> tuple[Floats, Floats]:
-    """Ends of the middle 95 % of the results, float64 [B, …] → two of […].
+def interval(
+    resampled: Floats, value: Floats | float, biased: bool = False
+) -> tuple[Floats, Floats]:
+    """Ends of the middle 95 % of the results, float64 [B, …] → two of […], with the number
+    itself, `value`, between them.
 
-    value: the number itself where its resamples are biased, as those of a sum of absolute
-    values are, which noise only makes larger; they are then moved until their mean is there.
+    biased: the results are, as those of a sum of absolute values are, which noise only makes
+    larger; they are then moved until their mean is at the value.
     """
-    tail = (1 - LEVEL) / 2
-    low, high = np.quantile(resampled, [tail, 1 - tail], axis=0)
-    if value is not None:
-        bias = resampled.mean(0) - value
-        low, high = np.minimum(low - bias, value), np.maximum(high - bias, value)
-    return low, high
+    ends = np.quantile(resampled, [TAIL, 1 - TAIL], axis=0)
+    if biased:
+        ends = ends - (resampled.mean(0) - value)
+    low, high = np.round(ends, _DECIMALS)  # sums of shares may come to 1.0000000000000002
+    return np.minimum(low, value), np.maximum(high, value)

@@ -16,9 +16,10 @@ from quickdraw_core.evaluation.bootstrap import LEVEL, RESAMPLES
 from quickdraw_core.evaluation.compare_figure import draw_class_changes, draw_differences
 from quickdraw_core.evaluation.config import JudgedConfig
 from quickdraw_core.evaluation.differences import Comparison, Named, compare
-from quickdraw_core.evaluation.ensemble import Ensemble, load_models, pinned_references
+from quickdraw_core.evaluation.ensemble import load_models, pinned_references
 from quickdraw_core.evaluation.held_out import held_out_rows, require_same_store
-from quickdraw_core.evaluation.reuse import predictions_of
+from quickdraw_core.evaluation.model import TrainedModel
+from quickdraw_core.evaluation.reuse import is_evaluation, predictions_left, predictions_of
 from quickdraw_core.evaluation.verdicts import comparison_markdown
 from quickdraw_core.files import require_folder_of, write_aside
 from quickdraw_core.store.pack import open_pack
@@ -31,8 +32,8 @@ class CompareConfig(JudgedConfig):
 
     models: tuple[str, ...] = Field(
         min_length=2,
-        description="checkpoint files, run folders, MLflow run ids or registered models; all are "
-        "compared with the first",
+        description="checkpoint files, run folders, MLflow run ids, registered models, or folders "
+        "of evaluations; all are compared with the first",
     )
     json_file: Path | None = Field(None, description="file that all numbers are written to")
     out_dir: Path | None = Field(
@@ -55,16 +56,23 @@ class CompareResult:
 def compare_models(config: CompareConfig) -> CompareResult:
     """Compares models with the first of them.
 
-    Raises `ConfigError`, `CheckpointError` (no such model, or of other words or another store)
-    or `StoreError` before work, `EvaluationError` where a process that predicts is lost.
+    Raises `ConfigError`, `CheckpointError` (no such model, or of other words or another store),
+    `InputError` (predictions of other drawings) or `StoreError` before work, `EvaluationError`
+    where a process that predicts is lost.
     """
-    references, store, models = check(config)
+    store, models = check(config)
     pack = open_pack(store)
     held_out_rows(config, pack)
-    names = names_of(config.models, models)
+    left = {r: predictions_left(r, config, pack) for r in config.models if is_evaluation(r)}
+    names = names_of(
+        config.models, [left[r][1] if r in left else models[r][1].name for r in config.models]
+    )
     judged, reused = [], 0
-    for name, reference, model in zip(names, references, models.members, strict=True):
-        predictions, was_there = predictions_of(config, reference, model, pack)
+    for name, reference in zip(names, config.models, strict=True):
+        if reference in left:
+            predictions, was_there = left[reference][0], True
+        else:
+            predictions, was_there = predictions_of(config, *models[reference], pack)
         judged.append(Named(name, predictions))
         reused += was_there
     comparisons = tuple(compare(judged[0], other, config.seed) for other in judged[1:])
@@ -72,25 +80,27 @@ def compare_models(config: CompareConfig) -> CompareResult:
     return CompareResult(comparisons, names, reused, files)
 
 
-def check(config: CompareConfig) -> tuple[tuple[str, ...], Store, Ensemble]:
+def check(config: CompareConfig) -> tuple[Store, dict[str, tuple[str, TrainedModel]]]:
     """Opens store and models and makes sure that they belong together.
 
-    The references have a number where they had an alias, so that all processes load the same.
+    Returns the models that are no evaluations, by what they were asked for as: a reference that
+    has a number where that had an alias, so that all processes load the same, and the model.
     """
     if config.json_file is not None:
         require_folder_of(config.json_file)
     store = Store.open(config.store)
-    references = pinned_references(config.models, config.tracking_uri)
+    asked = [reference for reference in config.models if not is_evaluation(reference)]
+    references = pinned_references(asked, config.tracking_uri)
     models = load_models(references, config.tracking_uri, 1, config.tta)
     require_same_store(config, models, store)
-    return references, store, models
+    return store, dict(zip(asked, zip(references, models.members, strict=True), strict=True))
 
 
-def names_of(references: Sequence[str], models: Ensemble) -> tuple[str, ...]:
+def names_of(references: Sequence[str], short: Sequence[str]) -> tuple[str, ...]:
     """A name for each model that tells it from the others: short where that will do."""
     names = [
-        reference if is_registered(reference) else model.name
-        for reference, model in zip(references, models.members, strict=True)
+        reference if is_registered(reference) else name
+        for reference, name in zip(references, short, strict=True)
     ]
     return tuple(
         reference if names.count(name) > 1 else name

@@ -228,7 +228,7 @@ def _difference(
     # seem to differ by 1e-17, and always in the same direction.
     value = round(float(means[1] - means[0]), _DECIMALS)
     drawn = np.round(resampled[:, 1] - resampled[:, 0], _DECIMALS)
-    low, high = interval(drawn, value if biased else None)
+    low, high = interval(drawn, value, biased)
     return Difference(
         name,
         float(means[0]),

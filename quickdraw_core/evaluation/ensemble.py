@@ -16,7 +16,7 @@ import torch
 from torch import Tensor
 
 from quickdraw_core.drawing import DrawingBatch, Int64Array
-from quickdraw_core.errors import CheckpointError
+from quickdraw_core.errors import CheckpointError, EvaluationError
 from quickdraw_core.evaluation.model import TrainedModel, load_model
 from quickdraw_core.evaluation.predictions import Predictions, ranked
 from quickdraw_core.evaluation.tta import Looks
@@ -47,10 +47,17 @@ class Ensemble:
 
     def log_probabilities(self, images: Sequence[Tensor]) -> Tensor:
         """Natural logarithms, float32 [N, K] on the CPU, of each member's images: uint8
-        [N, C, S, S] as its encoding draws them.
+        [N, C, S, S] as its encoding draws them. Raises `EvaluationError` for a model that gives
+        no numbers.
         """
         members = zip(self.members, images, strict=True)
         seen = [member.logits(drawn).log_softmax(1) for member, drawn in members]
+        for member, found in zip(self.members, seen, strict=True):
+            if found.isnan().any():  # of no rank, which counting would take for the best
+                raise EvaluationError(
+                    f"the model {member.name} gives outputs that are no numbers (NaN): its "
+                    "weights are broken, or overflow in this precision; give another checkpoint"
+                )
         if len(seen) == 1:
             return seen[0]
         return torch.stack(seen).logsumexp(0) - math.log(len(seen))

@@ -1,12 +1,14 @@
 """The evaluation stage: a model's guesses on the held-out drawings, judged and written down.
 
 Out, in the report folder and in the model's MLflow run: `evaluation.json` (all numbers with
-their intervals), `predictions.parquet`, `guesses.txt` (the table of guesses), `report.html` and
-`figures/`; in MLflow also the metrics `test/…` and the table of classes.
+their intervals; written last, and so a sign that the rest is there), `predictions.parquet`,
+`guesses.txt` (the table of guesses), `report.html` and `figures/`; in MLflow also the metrics
+`test/…` and the table of classes.
 """
 
 import hashlib
 import json
+import threading
 from collections.abc import Mapping
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -15,27 +17,30 @@ from typing import Any
 import numpy as np
 
 from quickdraw_core.drawing import Int64Array
-from quickdraw_core.errors import CheckpointError, ConfigError
+from quickdraw_core.errors import ConfigError, TrackingError
 from quickdraw_core.evaluation.bootstrap import LEVEL, RESAMPLES
 from quickdraw_core.evaluation.config import EvaluateConfig
 from quickdraw_core.evaluation.ensemble import Ensemble, load_models, pinned_references
 from quickdraw_core.evaluation.guesses import Guess, guess_lines
 from quickdraw_core.evaluation.held_out import (
     held_out_rows,
+    judged_on,
     predict_held_out,
+    require_enough_drawings,
     require_same_store,
     short_classes,
 )
 from quickdraw_core.evaluation.judgement import Judgement, judge
 from quickdraw_core.evaluation.metrics import Estimate
-from quickdraw_core.evaluation.predictions import Predictions
-from quickdraw_core.evaluation.publish import publish, tracking_uri_of
+from quickdraw_core.evaluation.predictions import PREDICTIONS_NAME, Predictions
+from quickdraw_core.evaluation.publish import publish, require_own_folder, tracking_uri_of
 from quickdraw_core.evaluation.report import Report, evaluate_command, write_report
 from quickdraw_core.files import require_folder_of, write_aside
 from quickdraw_core.store.pack import Pack, open_pack
 from quickdraw_core.store.store import Store
 from quickdraw_core.tracking.address import NO_TRACKING
 from quickdraw_core.tracking.runs import fetch_curves, run_page
+from quickdraw_core.training.config import TrainConfig
 from quickdraw_core.training.curves import Curves, curve_of, read_curves, read_failure
 
 
@@ -61,18 +66,19 @@ class EvaluateResult:
     tracking_problem: str | None = None
 
 
-def evaluate(config: EvaluateConfig) -> EvaluateResult:
+def evaluate(config: EvaluateConfig, stopping: threading.Event | None = None) -> EvaluateResult:
     """Judges a model, or several that guess together, on the held-out drawings.
 
-    Raises `CheckpointError` (no such model, or of other classes or another store) or
-    `StoreError` before work, `EvaluationError` where a process that predicts is lost.
+    stopping: once it is set, predicting ends as by Ctrl-C. Raises `CheckpointError` (no such
+    model, or of other classes or another store), `ConfigError` or `StoreError` before work,
+    `EvaluationError` where a process that predicts is lost or a model gives no numbers.
     """
     store, references, models = check(config)
     pack = open_pack(store)
     rows = held_out_rows(config, pack)
     folder = _report_dir(config, models)
 
-    predicted = predict_held_out(config, references, config.average, models, pack)
+    predicted = predict_held_out(config, references, config.average, models, pack, stopping)
     predictions = predicted.predictions
     judgement = judge(predictions, config.seed)
     table = _sample(config, rows, predictions)
@@ -89,8 +95,9 @@ def evaluate(config: EvaluateConfig) -> EvaluateResult:
         tracking_uri=tracking_uri_of(config.tracking_uri, models),
     )
     facts = _facts(config, models, pack)
-    predictions.write(folder / "predictions.parquet", facts)
-    _write(judgement, result, facts, folder, config.json_file)
+    curves, curves_problem = _curves(models, result.tracking_uri)
+    predictions.write(folder / PREDICTIONS_NAME, facts)
+    write_aside(folder / "guesses.txt", "\n".join(result.guess_lines) + "\n", sync=False)
     figures = write_report(
         Report(
             model=result.model,
@@ -101,15 +108,50 @@ def evaluate(config: EvaluateConfig) -> EvaluateResult:
             drawings=pack.drawings,
             guesses=table,
             per_class=config.per_class,
-            curves=_curves(models, result.tracking_uri),
+            curves=curves,
+            classes_trained=sum(n > 0 for n in models.members[0].checkpoint.train_counts),
             failure=_failure(models),
-            command=evaluate_command(config),
+            command=evaluate_command(config, references),
         ),
         folder,
     )
+    _write_numbers(judgement, result, facts, folder, config.json_file)
     run_id, problem = publish(models, judgement, result.tracking_uri, folder, figures)
-    page = run_page(result.tracking_uri, run_id)
-    return replace(result, mlflow_run_id=run_id, mlflow_page=page, tracking_problem=problem)
+    return replace(
+        result,
+        mlflow_run_id=run_id,
+        mlflow_page=run_page(result.tracking_uri, run_id),
+        tracking_problem=problem or curves_problem,
+    )
+
+
+def check_asked(config: EvaluateConfig, training: TrainConfig) -> None:
+    """Finds out before any work whether the model of a training can be judged as asked for.
+
+    Raises `ConfigError`.
+    """
+    if config.model is not None:
+        raise ConfigError(
+            "a pipeline judges the model that it trains, but was given evaluate.model "
+            f"{config.model}; leave it out, or put it into evaluate.ensemble"
+        )
+    if config.average > training.keep_checkpoints:
+        raise ConfigError(
+            f"evaluate.average={config.average} takes as many checkpoints, and the training "
+            f"keeps {training.keep_checkpoints}; give train.keep_checkpoints={config.average}"
+        )
+    if config.json_file is not None:
+        require_folder_of(config.json_file)
+
+
+def check_before_training(config: EvaluateConfig) -> None:
+    """Finds out before a model is trained whether the store, and those it is to guess together
+    with, let it be judged. Raises `StoreError` or `CheckpointError`.
+    """
+    require_enough_drawings(config)
+    if config.ensemble:
+        others = load_models(config.ensemble, config.tracking_uri, config.average, config.tta)
+        require_same_store(config, others, Store.open(config.store))
 
 
 def check(config: EvaluateConfig) -> tuple[Store, tuple[str, ...], Ensemble]:
@@ -125,7 +167,7 @@ def check(config: EvaluateConfig) -> tuple[Store, tuple[str, ...], Ensemble]:
     references = pinned_references(config.models, config.tracking_uri)
     models = load_models(references, config.tracking_uri, config.average, config.tta)
     require_same_store(config, models, store)
-    return store, references, models
+    return store, references, judged_on(models, store.manifest.fingerprint)
 
 
 def _name(models: Ensemble) -> str:
@@ -171,6 +213,8 @@ def _report_dir(config: EvaluateConfig, models: Ensemble) -> Path:
         folder = Path("runs") / f"ensemble-{len(models.members)}models-{digest}" / name
     else:
         folder = member.report_dir or Path("runs") / member.checkpoint.mlflow_run_id / name
+    if len(models.members) > 1:
+        require_own_folder(folder, models)
     try:
         folder.mkdir(parents=True, exist_ok=True)
     except OSError as error:
@@ -178,21 +222,23 @@ def _report_dir(config: EvaluateConfig, models: Ensemble) -> Path:
     return folder.absolute()
 
 
-def _curves(models: Ensemble, uri: str) -> Curves:
-    """The training's curves: from the run's folder, else from MLflow; none of several models."""
+def _curves(models: Ensemble, uri: str) -> tuple[Curves, str | None]:
+    """The training's curves, from the run's folder, else from MLflow; none of several models.
+    And why there are none, where there should be: the report does without.
+    """
     member = models.members[0]
     if len(models.members) > 1:
-        return {}
+        return {}, None
     if member.run_dir is not None:
-        return read_curves(member.run_dir)
+        return read_curves(member.run_dir), None
     run_id = member.checkpoint.mlflow_run_id
     if uri == NO_TRACKING or not run_id:
-        return {}
+        return {}, None
     try:
         found = fetch_curves(uri, run_id)
-    except CheckpointError:  # the page does without them
-        return {}
-    return {name: curve_of(zip(*points, strict=True)) for name, points in found.items()}
+    except TrackingError as error:
+        return {}, str(error)
+    return {name: curve_of(zip(*points, strict=True)) for name, points in found.items()}, None
 
 
 def _failure(models: Ensemble) -> str | None:
@@ -214,7 +260,7 @@ def _sample(config: EvaluateConfig, rows: Int64Array, predictions: Predictions) 
     ]
 
 
-def _write(
+def _write_numbers(
     judgement: Judgement,
     result: EvaluateResult,
     facts: dict[str, str],
@@ -225,10 +271,9 @@ def _write(
         **judgement.to_json(),
         "interval": {"level": LEVEL, "resamples": RESAMPLES},
         "short_classes": result.short_classes,
-        **{"evaluated": facts},
+        "evaluated": facts,
     }
     text = json.dumps(value, indent=1, ensure_ascii=False) + "\n"
     write_aside(folder / "evaluation.json", text, sync=False)
-    write_aside(folder / "guesses.txt", "\n".join(result.guess_lines) + "\n", sync=False)
     if json_file is not None:
         write_aside(json_file, text, sync=False)

@@ -31,6 +31,15 @@ if TYPE_CHECKING:
 
 Floats = npt.NDArray[np.float64]
 
+FIGURES = (
+    "loss",
+    "map_at_3",
+    "learning_rate",
+    "classes",
+    "classes_named",
+    "confusion",
+    "calibration",
+)
 CONFUSED_CLASSES = 30
 FEW = 10
 """Drawings of a class: fewer say little of it."""
@@ -43,8 +52,7 @@ _DEEPEST = 0.6
 
 
 def draw_figures(judgement: Judgement, curves: Curves) -> dict[str, Drawn]:
-    """All figures there is something to draw of, by name: `loss`, `map_at_3`, `learning_rate`,
-    `classes`, `classes_named`, `confusion`, `calibration`.
+    """Those of FIGURES that there is something to draw of, by name.
 
     curves: by the names that training gives them.
     """

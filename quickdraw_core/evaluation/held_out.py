@@ -10,8 +10,10 @@ import os
 import subprocess
 import sys
 import tempfile
+import threading
 import time
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -55,6 +57,18 @@ def require_same_store(config: JudgedConfig, models: Ensemble, store: Store) -> 
             )
 
 
+def judged_on(models: Ensemble, fingerprint: str) -> Ensemble:
+    """The same models, each of which knows where it is judged on another store than its own."""
+    return Ensemble(
+        tuple(
+            m
+            if m.checkpoint.store_fingerprint == fingerprint
+            else replace(m, elsewhere=fingerprint)
+            for m in models.members
+        )
+    )
+
+
 def require_enough_drawings(config: JudgedConfig) -> None:
     """Finds out before a model is trained whether it can be judged. Raises `StoreError`."""
     held_out_rows(config, open_pack(Store.open(config.store)))
@@ -88,19 +102,31 @@ def short_classes(config: JudgedConfig, pack: Pack, rows: Int64Array) -> dict[st
 
 
 def predict_held_out(
-    config: JudgedConfig, references: Sequence[str], average: int, models: Ensemble, pack: Pack
+    config: JudgedConfig,
+    references: Sequence[str],
+    average: int,
+    models: Ensemble,
+    pack: Pack,
+    stopping: threading.Event | None = None,
 ) -> Predicted:
     """Predictions of the held-out drawings, in the order of the rows.
 
-    references and average: what `models` were loaded from, for further processes. Raises
-    `StoreError`, and `EvaluationError` where a process is lost.
+    references and average: what `models` were loaded from, for further processes. stopping: once
+    it is set, this ends as by Ctrl-C. Raises `StoreError`, and `EvaluationError` where a process
+    is lost.
     """
     rows = held_out_rows(config, pack)
     size = config.batch_size
     ranks = min(config.ranks or max(1, torch.cuda.device_count()), -(-len(rows) // size))
     with progress("evaluate", len(rows), "drawings") as bar:
+
+        def advance(drawings: int) -> None:
+            if stopping is not None and stopping.is_set():
+                raise KeyboardInterrupt
+            bar.advance(drawings)
+
         if ranks == 1:
-            return predict_rows(models, pack, rows, size, bar.advance)
+            return predict_rows(models, pack, rows, size, advance)
         with tempfile.TemporaryDirectory() as folder:
             job = {
                 "store": str(config.store.absolute()),
@@ -115,7 +141,7 @@ def predict_held_out(
             np.save(Path(folder) / "rows.npy", rows)
             np.save(Path(folder) / _DONE, np.zeros(ranks, np.int64))
             begun = time.perf_counter()
-            _run(Path(folder), ranks, bar)
+            _run(Path(folder), ranks, advance)
             parts = [read_part(Path(folder), rank, models) for rank in range(ranks)]
             seconds = time.perf_counter() - begun
     order = np.argsort(np.concatenate([share_of(rows, r, ranks, size) for r in range(ranks)]))
@@ -161,7 +187,7 @@ def counting(folder: Path, rank: int) -> Iterator[Bar]:
     counts.flush()
 
 
-def _run(folder: Path, ranks: int, bar: Bar) -> None:
+def _run(folder: Path, ranks: int, advance: Callable[[int], None]) -> None:
     """Starts the processes and waits for their end. None of them outlives the others' failure."""
     environment = dict(os.environ)
     environment.setdefault("OMP_NUM_THREADS", str(max(1, (os.cpu_count() or 1) // ranks)))
@@ -184,7 +210,7 @@ def _run(folder: Path, ranks: int, bar: Bar) -> None:
         while True:
             codes = [process.poll() for process in processes]
             done = int(counts.sum())
-            bar.advance(done - shown)
+            advance(done - shown)
             shown = done
             if any(codes):
                 rank = next(rank for rank, code in enumerate(codes) if code)

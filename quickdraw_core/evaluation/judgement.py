@@ -10,7 +10,14 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
-from quickdraw_core.evaluation.bootstrap import RESAMPLES, Sums, interval, resampled_sums
+from quickdraw_core.evaluation.bootstrap import (
+    RESAMPLES,
+    TAIL,
+    Sums,
+    calibrated_sums,
+    interval,
+    resampled_sums,
+)
 from quickdraw_core.evaluation.metrics import (
     BINS,
     CALIBRATION,
@@ -19,6 +26,7 @@ from quickdraw_core.evaluation.metrics import (
     ConfusedPair,
     Estimate,
     bin_values,
+    bins_of,
     calibration_bins,
     confused_pairs,
     confusion,
@@ -112,11 +120,10 @@ def judge(predictions: Predictions, seed: int = 0, resamples: int = RESAMPLES) -
     counts = confusion(predictions)
     others = mistaken_for(counts)
     scores, classes = _estimates(predictions, seed, resamples)
-    subsets = {
-        known: _estimates(predictions.where(mine), seed, resamples)[0] if mine.any() else {}
-        for known in (1, 0)
-        if (mine := predictions.recognized == known) is not None
-    }
+    subsets: dict[int, Estimates] = {}
+    for known in (1, 0):
+        mine = predictions.where(predictions.recognized == known)
+        subsets[known] = _estimates(mine, seed, resamples)[0] if len(mine) else {}
     return Judgement(
         label_map=predictions.label_map,
         scores=scores,
@@ -140,33 +147,43 @@ def _estimates(
     """Over all drawings, and by label."""
     values = np.hstack([values_of(predictions), bin_values(predictions)])
     total = Sums(-1, 0, np.zeros(values.shape[1]), np.zeros((resamples, values.shape[1])))
+    all_calibrated = np.zeros(1)
     mean_of_classes, resampled_mean = 0.0, np.zeros(resamples)
     classes: dict[int, dict[str, Estimate]] = {}
-    for sums in resampled_sums(values, predictions.labels, seed, resamples):
-        classes[sums.label] = _of_sums(sums)
+    drawn = resampled_sums(values, predictions.labels, seed, resamples)
+    calibrated = calibrated_sums(
+        predictions.confidences, bins_of(predictions), predictions.labels, seed, resamples
+    )
+    for sums, calibrated_sum in zip(drawn, calibrated, strict=True):
+        classes[sums.label] = _of_sums(sums, calibrated_sum)
+        all_calibrated = all_calibrated + calibrated_sum
         total = Sums(
             -1, total.n + sums.n, total.total + sums.total, total.resampled + sums.resampled
         )
         mean_of_classes += sums.total[0] / sums.n
         resampled_mean += sums.resampled[:, 0] / sums.n
-    scores = _of_sums(total)
-    low, high = interval(resampled_mean / len(classes))
-    scores[CLASS_MEAN] = Estimate(mean_of_classes / len(classes), float(low), float(high), total.n)
+    scores = _of_sums(total, all_calibrated)
+    mean = mean_of_classes / len(classes)
+    low, high = interval(resampled_mean / len(classes), mean)
+    scores[CLASS_MEAN] = Estimate(mean, float(low), float(high), total.n)
     return scores, classes
 
 
-def _of_sums(sums: Sums) -> dict[str, Estimate]:
-    """The metrics of one group of drawings."""
+def _of_sums(sums: Sums, calibrated: Floats) -> dict[str, Estimate]:
+    """The metrics of one group of drawings. calibrated: of `calibrated_sums`, of all of them."""
     means, resampled = sums.total / sums.n, sums.resampled / sums.n
     count = len(MEANS)
-    lows, highs = interval(resampled[:, :count])
+    lows, highs = interval(resampled[:, :count], means[:count])
     found = {
         name: Estimate(float(value), float(low), float(high), sums.n)
         for name, value, low, high in zip(MEANS, means[:count], lows, highs, strict=True)
     }
     error = np.abs(means[count : count + BINS]).sum()
-    low, high = interval(np.abs(resampled[:, count : count + BINS]).sum(1), error)
-    found[CALIBRATION] = Estimate(float(error), max(0.0, float(low)), float(high), sums.n)
+    low, high = interval(np.abs(resampled[:, count : count + BINS]).sum(1), error, biased=True)
+    # Noise alone gives an error above 0: as much as this, and the truth may be none at all.
+    by_noise = np.quantile(np.abs(calibrated / sums.n).sum(1), 1 - TAIL)
+    least = 0.0 if error <= by_noise else max(0.0, float(low))
+    found[CALIBRATION] = Estimate(float(error), least, float(high), sums.n)
     return found
 
 

@@ -40,7 +40,8 @@ _RUN_ID = re.compile(r"[0-9a-f]{32}")
 @dataclass(frozen=True)
 class TrainedModel:
     """A network in evaluation mode with all that its guesses mean. `path` is None for one that
-    was fetched from MLflow; `average` is the number of checkpoints whose mean it is.
+    was fetched from MLflow; `average` is the number of checkpoints whose mean it is. `elsewhere`
+    is the fingerprint of another store than its own that it is judged on, empty for none.
     """
 
     network: nn.Module
@@ -52,6 +53,7 @@ class TrainedModel:
     path: Path | None
     average: int = 1
     tta: str = Looks.NONE
+    elsewhere: str = ""
 
     def logits(self, images_nchw: Tensor) -> Tensor:
         """uint8 [N, C, S, S], as the model's encoding draws them → float32 [N, K] on the CPU."""
@@ -73,9 +75,24 @@ class TrainedModel:
 
     @property
     def variant(self) -> str:
-        """What is done beside the plain use of its weights: `average3-flip`; empty for nothing."""
-        parts = [f"average{self.average}"] if self.average > 1 else []
-        return "-".join([*parts, self.tta] if self.tta != Looks.NONE else parts)
+        """How this differs from the plain use of its run's best checkpoint on its own store:
+        `step400-flip`, `average3`, `store0a1b2c3d`; empty where it does not.
+        """
+        parts = [
+            f"average{self.average}" if self.average > 1 else "",
+            "" if self.average > 1 or self.is_best else f"step{self.checkpoint.step}",
+            self.tta if self.tta != Looks.NONE else "",
+            f"store{self.elsewhere[:8]}" if self.elsewhere else "",
+        ]
+        return "-".join(filter(None, parts))
+
+    @property
+    def is_best(self) -> bool:
+        """Whether it is known to be its run's best checkpoint: as fetched, or by its folder."""
+        if self.path is None:
+            return True
+        best = find_checkpoint(self.run_dir, "best") if self.run_dir is not None else None
+        return best is not None and best.name == self.path.name
 
     @property
     def report_name(self) -> str:

@@ -24,6 +24,8 @@ from quickdraw_core.labels import LabelMap
 from quickdraw_core.modeling.ranking import GUESSES
 from quickdraw_core.store.pack import UNKNOWN_RECOGNIZED
 
+PREDICTIONS_NAME = "predictions.parquet"
+"""Of a model, in the folder of its evaluation."""
 _FORMAT = b"quickdraw.predictions"
 _VERSION = b"1"
 

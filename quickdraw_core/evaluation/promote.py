@@ -13,7 +13,12 @@ from typing import Annotated
 
 from pydantic import AfterValidator, Field
 
-from quickdraw_core.errors import CheckpointError, ConfigError, TrackingError
+from quickdraw_core.errors import (
+    CheckpointError,
+    ConfigError,
+    TrackingError,
+    UnreachableError,
+)
 from quickdraw_core.evaluation.config import JudgedConfig
 from quickdraw_core.evaluation.differences import Named, chance, compare
 from quickdraw_core.evaluation.ensemble import Ensemble
@@ -27,15 +32,15 @@ from quickdraw_core.evaluation.promotion import (
     decide,
     decide_alone,
 )
-from quickdraw_core.evaluation.publish import tracking_uri_of
+from quickdraw_core.evaluation.publish import tell_run, tracking_uri_of
 from quickdraw_core.evaluation.reuse import predictions_of
 from quickdraw_core.files import write_aside
 from quickdraw_core.store.pack import Pack, open_pack
 from quickdraw_core.store.store import Store
 from quickdraw_core.tracking.address import NO_TRACKING, resolve_tracking_uri
 from quickdraw_core.tracking.card import RunCard
-from quickdraw_core.tracking.delivery import deliver_rest, send_records
-from quickdraw_core.tracking.journal import append, file_record, tags_record
+from quickdraw_core.tracking.delivery import deliver_rest
+from quickdraw_core.tracking.journal import file_record, tags_record
 from quickdraw_core.tracking.registry import (
     Version,
     alias_holder,
@@ -126,7 +131,7 @@ def promote(config: PromoteConfig) -> PromoteResult:
         f"{challenger.model.name} was judged against it"
     )
     _written(config, challenger, replace(result, decision=Decision.KEPT, reason=reason))
-    raise TrackingError(f"{reason}; run the same again")
+    raise UnreachableError(f"{reason}; run the same again")
 
 
 def check(config: PromoteConfig) -> tuple[Store, Challenger]:
@@ -270,19 +275,12 @@ def _publish(config: PromoteConfig, challenger: Challenger, result: PromoteResul
     text = json.dumps(value, indent=1, ensure_ascii=False) + "\n"
     tags = tags_record({TAG: str(result.decision), REASON_TAG: result.reason})
     run_dir = challenger.model.run_dir
-    card = RunCard.read(run_dir) if run_dir is not None else None
-    if run_dir is not None and card is not None and card.uri == challenger.uri:
-        write_aside(run_dir / FILE_NAME, text)
-        append(run_dir, tags, file_record(run_dir / FILE_NAME, ARTIFACT))
-        return deliver_rest(run_dir).problem
-    with tempfile.TemporaryDirectory() as folder:
-        path = Path(folder) / FILE_NAME
-        write_aside(path, text, sync=False)
-        try:
-            send_records(challenger.uri, challenger.run_id, [tags, file_record(path, ARTIFACT)])
-        except TrackingError as error:
-            return str(error)
-    return None
+    with tempfile.TemporaryDirectory() as temporary:
+        # In the run's folder where it is here: a server that is away gets the file later.
+        path = (Path(temporary) if run_dir is None else run_dir) / FILE_NAME
+        write_aside(path, text)
+        records = [tags, file_record(path, ARTIFACT)]
+        return tell_run(run_dir, challenger.uri, challenger.run_id, records)[1]
 
 
 def _moved(config: PromoteConfig, uri: str, to: Version, judged: Version | None) -> bool:

@@ -1,7 +1,8 @@
 """An evaluation in MLflow: its numbers, tables and files, in the run of what was judged.
 
-A run's own best checkpoint is judged under `test/…` and `evaluation/`; any other use of it
-(averaged, looked at twice) beside that, under `test-flip/…` and `evaluation-flip/`. Several
+A run's own best checkpoint is judged under `test/…` and `evaluation/`; anything else (another
+checkpoint of it, an average, two looks, another store) beside that, as `test-flip/…` and
+`evaluation-flip/`. Several
 models that guess together are a run of their own.
 """
 
@@ -9,11 +10,12 @@ import os
 from pathlib import Path
 from typing import Any
 
-from quickdraw_core.errors import TrackingError
+from quickdraw_core.errors import ConfigError, TrackingError
 from quickdraw_core.evaluation.ensemble import Ensemble
 from quickdraw_core.evaluation.judgement import Judgement
+from quickdraw_core.evaluation.predictions import PREDICTIONS_NAME
 from quickdraw_core.tracking.address import NO_TRACKING, resolve_tracking_uri
-from quickdraw_core.tracking.card import RunCard
+from quickdraw_core.tracking.card import RunCard, tracked_run_id
 from quickdraw_core.tracking.delivery import deliver_rest, open_run, send_records
 from quickdraw_core.tracking.journal import (
     Record,
@@ -24,8 +26,10 @@ from quickdraw_core.tracking.journal import (
     tags_record,
     write_table,
 )
+from quickdraw_core.training.run_folder import RunFolder
 
-_FILES = ("evaluation.json", "guesses.txt", "report.html", "predictions.parquet")
+_FILES = ("evaluation.json", "guesses.txt", "report.html", PREDICTIONS_NAME)
+_MODELS_PARAM = "models_sha256"
 
 
 def tracking_uri_of(asked: str | None, models: Ensemble) -> str:
@@ -55,15 +59,39 @@ def publish(
     if not (run_id or run_dir):
         return run_id, None
     records = _records(judgement, folder, figures, first.variant, first.report_name)
+    return tell_run(run_dir, uri, run_id, records)
+
+
+def tell_run(
+    run_dir: Path | None, uri: str, run_id: str, records: list[Record]
+) -> tuple[str, str | None]:
+    """Adds records to a finished run: by its journal where that is here and belongs to the
+    address, else to MLflow itself. Returns the run's id, which a server that was away during the
+    training gives only now, and what hindered it.
+    """
     card = RunCard.read(run_dir) if run_dir is not None else None
     if run_dir is not None and card is not None and card.uri == uri:
         append(run_dir, *records)
-        return run_id, deliver_rest(run_dir).problem
+        problem = deliver_rest(run_dir).problem
+        return tracked_run_id(run_dir) or run_id, problem
     try:
         send_records(uri, run_id, records)
     except TrackingError as error:
         return run_id, str(error)
     return run_id, None
+
+
+def require_own_folder(folder: Path, models: Ensemble) -> None:
+    """Refuses a report folder of an ensemble that is another's, or a training's: it is a run's
+    folder to tracking, and what is judged would go into that run. Raises `ConfigError`.
+    """
+    card = RunCard.read(folder)
+    if RunFolder.is_there(folder) or (
+        card is not None and card.params.get(_MODELS_PARAM) != models.digest
+    ):
+        raise ConfigError(
+            f"{folder} belongs to another run; give an ensemble a --report-dir of its own"
+        )
 
 
 def _publish_ensemble(
@@ -74,7 +102,11 @@ def _publish_ensemble(
         f"member_{number}": member.checkpoint.mlflow_run_id or member.name
         for number, member in enumerate(models.members, 1)
     }
-    params["tta"] = models.members[0].tta
+    params |= {
+        "tta": models.members[0].tta,
+        "average": str(models.members[0].average),
+        _MODELS_PARAM: models.digest,
+    }
     tags = {
         "mlflow.source.name": "quickdraw evaluate",
         "label_map_sha256": models.label_map.sha256,

@@ -15,14 +15,14 @@ from quickdraw_core.drawing import DrawingBatch, Int64Array
 from quickdraw_core.evaluation.bootstrap import RESAMPLES
 from quickdraw_core.evaluation.config import EvaluateConfig
 from quickdraw_core.evaluation.drawn import Drawn
-from quickdraw_core.evaluation.figures import FEW, draw_figures
+from quickdraw_core.evaluation.figures import FEW, FIGURES, draw_figures
 from quickdraw_core.evaluation.gallery import PAIRS, Card, best, card, sides, taken_for, worst
 from quickdraw_core.evaluation.guesses import FAILED, Guess
 from quickdraw_core.evaluation.judgement import Judgement
 from quickdraw_core.evaluation.metrics import Estimate
 from quickdraw_core.evaluation.predictions import Predictions
 from quickdraw_core.evaluation.shown import METRICS
-from quickdraw_core.files import write_aside
+from quickdraw_core.files import opened_aside, write_aside
 from quickdraw_core.store.pack import UNKNOWN_RECOGNIZED
 from quickdraw_core.training.curves import Curves
 from quickdraw_core.training.diagnosis import Finding, diagnose
@@ -33,7 +33,8 @@ class Report(NamedTuple):
 
     model: its name. facts: of what and on what, name → value. rows: int64 [N], where each
     predicted drawing stands in `drawings`. curves: of the training; none where several models
-    guess together. failure: what ended it, if anything did. command: that makes the page again.
+    guess together. classes_trained: among how many it learned to choose. failure: what ended it,
+    if anything did. command: that makes the page again.
     """
 
     model: str
@@ -45,24 +46,26 @@ class Report(NamedTuple):
     guesses: Sequence[Guess]
     per_class: int
     curves: Curves
+    classes_trained: int
     failure: str | None = None
     command: str = ""
 
 
 def write_report(report: Report, folder: Path) -> list[Path]:
-    """Writes `report.html`, of which nothing is loaded from outside, and `figures/*.png`.
-
-    Returns the paths of the figures.
+    """Writes `report.html`, of which nothing is loaded from outside, and `figures/*.png`, in
+    place of those of an evaluation before. Returns the paths of the figures.
     """
     figures = draw_figures(report.judgement, report.curves)
-    findings = diagnose(report.curves, len(report.judgement.label_map), report.failure)
+    findings = diagnose(report.curves, report.classes_trained, report.failure)
     write_aside(folder / "report.html", render(report, figures, findings), sync=False)
-    (folder / "figures").mkdir(exist_ok=True)
-    paths = []
-    for figure in figures.values():
-        path = folder / "figures" / f"{figure.name}.png"
-        path.write_bytes(figure.png)
-        paths.append(path)
+    paths = [folder / "figures" / f"{figure.name}.png" for figure in figures.values()]
+    for path, figure in zip(paths, figures.values(), strict=True):
+        with opened_aside(path, sync=False) as file:
+            file.write(figure.png)
+    for name in FIGURES:
+        old = folder / "figures" / f"{name}.png"
+        if old not in paths:
+            old.unlink(missing_ok=True)
     return paths
 
 
@@ -81,15 +84,20 @@ def render(report: Report, figures: Mapping[str, Drawn], findings: Sequence[Find
     return template.render(_context(report, figures, findings))
 
 
-def evaluate_command(config: EvaluateConfig) -> str:
-    """The command line that makes an evaluation again, as typed where it was made."""
+def evaluate_command(config: EvaluateConfig, references: Sequence[str]) -> str:
+    """The command line that makes an evaluation again, as typed where it was made.
+
+    references: the models, by number where they had an alias, which may be another's tomorrow.
+    """
     options: list[str] = ["--store", str(config.store), "--per-class", str(config.per_class)]
     options += ["--tta", config.tta] if config.tta != "none" else []
     options += ["--average", str(config.average)] if config.average > 1 else []
     options += ["--allow-short"] if config.allow_short else []
     options += ["--other-store"] if config.other_store else []
     options += ["--set", f"seed={config.seed}"] if config.seed else []
-    return shlex.join(["quickdraw", "evaluate", *config.models, *options])
+    default = EvaluateConfig.model_fields["guesses"].default
+    options += ["--set", f"guesses={config.guesses}"] if config.guesses != default else []
+    return shlex.join(["quickdraw", "evaluate", *references, *options])
 
 
 def percent(share: float) -> str:

@@ -15,13 +15,11 @@ from quickdraw_core.evaluation.config import JudgedConfig
 from quickdraw_core.evaluation.ensemble import Ensemble
 from quickdraw_core.evaluation.held_out import held_out_rows, predict_held_out
 from quickdraw_core.evaluation.model import TrainedModel
-from quickdraw_core.evaluation.predictions import Predictions
+from quickdraw_core.evaluation.predictions import PREDICTIONS_NAME, Predictions
 from quickdraw_core.evaluation.publish import tracking_uri_of
 from quickdraw_core.store.pack import Pack
 from quickdraw_core.tracking.address import NO_TRACKING
 from quickdraw_core.tracking.runs import fetch_file
-
-PREDICTIONS_NAME = "predictions.parquet"
 
 
 def predictions_of(
@@ -57,6 +55,31 @@ def left_by_evaluation(
         except CheckpointError:  # never evaluated
             return None
         return read_if_same(fetched, config, model, pack)
+
+
+def is_evaluation(reference: str) -> bool:
+    """Whether a reference is the folder of an evaluation, or the predictions in it."""
+    path = Path(reference)
+    return path.suffix == ".parquet" or (path / PREDICTIONS_NAME).is_file()
+
+
+def predictions_left(reference: str, config: JudgedConfig, pack: Pack) -> tuple[Predictions, str]:
+    """What an evaluation of anything (an average, several models, two looks) left, and the name
+    of what it judged.
+
+    Raises `InputError` where there is none, the file is damaged, or it is of other drawings.
+    """
+    path = Path(reference)
+    path = path / PREDICTIONS_NAME if path.is_dir() else path
+    predictions, facts = Predictions.read(path, pack.label_map)
+    if not np.array_equal(predictions.key_ids, pack.key_ids[held_out_rows(config, pack)]):
+        store = facts.get("store_fingerprint", "")
+        raise InputError(
+            f"{path} holds {len(predictions):,} drawings of store {store[:12]}, "
+            f"{facts.get('per_class')} a class at most, which are not those asked for of store "
+            f"{pack.fingerprint[:12]}; evaluate again, or give its --store and --per-class"
+        )
+    return predictions, facts.get("model", path.parent.name)
 
 
 def read_if_same(

@@ -2,14 +2,17 @@
 
 The test file is read, drawn and guessed in pieces, so memory does not grow with it; where all
 rows must be seen before the first is answered (`balance`), the probabilities wait in a file. A
-row whose drawing cannot be read is answered with the three most common words and listed.
+row whose drawing cannot be read is answered with the three most common words and listed in a
+file beside the submission.
 """
 
+import csv
+import io
 import json
 import time
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Sequence
 from contextlib import ExitStack, closing
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import BinaryIO
 
@@ -24,7 +27,7 @@ from quickdraw_core.evaluation.ensemble import Ensemble
 from quickdraw_core.evaluation.model import most_common_labels
 from quickdraw_core.evaluation.probabilities_file import ProbabilitiesFile
 from quickdraw_core.evaluation.seen import Seen, SeenFile
-from quickdraw_core.evaluation.unanswered import drawn_pieces, open_test_file
+from quickdraw_core.evaluation.unanswered import Piece, drawn_pieces, open_test_file
 from quickdraw_core.files import require_folder_of
 from quickdraw_core.formats.rows import Rejected
 from quickdraw_core.ingest.row_index import index_rows
@@ -32,6 +35,9 @@ from quickdraw_core.labels import underscored
 from quickdraw_core.modeling.ranking import GUESSES, top_guesses
 from quickdraw_core.progress import Bar, progress
 from quickdraw_core.sources.files import SourceFile
+
+FIRST_UNREADABLE = 5
+"""Rows that could not be read which a result holds itself; the rest is in its file."""
 
 BALANCE_REFUSED = (
     "evaluate takes no --balance: it lets the guesses of one drawing depend on all the others, "
@@ -45,14 +51,17 @@ BALANCE_REFUSED = (
 class SubmissionResult:
     """What was written, and how it went.
 
-    unreadable: the rows that were answered without being seen. seconds: spent on reading, drawing
-    and guessing; waited_seconds: those of them in which the model waited for drawings. balance:
+    unreadable: how many rows were answered without being seen; first_unreadable: some of them;
+    unreadable_file: CSV of all, None where there are none. seconds: spent on reading, drawing and
+    guessing; waited_seconds: those of them in which the model waited for drawings. balance:
     what was done to the scores, None where nothing was.
     """
 
     path: Path
     rows: int = 0
-    unreadable: list[Rejected] = field(default_factory=list)
+    unreadable: int = 0
+    first_unreadable: list[Rejected] = field(default_factory=list)
+    unreadable_file: Path | None = None
     seconds: float = 0.0
     waited_seconds: float = 0.0
     balance: Balance | None = None
@@ -68,8 +77,9 @@ def write_submission(
 ) -> SubmissionResult:
     """Answers every row of the CSV `test`, one model or several together.
 
-    out, and probabilities (see `ProbabilitiesFile`), appear only when all is done, and replace
-    what was there; until then there are temporary files beside them. balanced: as
+    out, its `.unreadable.csv` where rows could not be read (line, key_id, reason), and
+    probabilities (see `ProbabilitiesFile`) appear only when all is done, and replace what was
+    there; until then there are temporary files beside them. balanced: as
     `balance.balance` says, for a test set that has as many drawings of each class.
 
     Raises `CheckpointError` for models of fewer than three classes, `ConfigError` for places that
@@ -82,15 +92,17 @@ def write_submission(
             "distinct words a row; give a model of more classes"
         )
     source = open_test_file(str(test))
-    _require_places(source, out, probabilities)
+    listed = unreadable_path(out)
+    _require_places(source, out, listed, probabilities)
     result = SubmissionResult(out, probabilities=probabilities)
     with ExitStack() as stack:
         answers = stack.enter_context(written_aside(out))
         # In any case, so that what a killed run left is gone.
         scores = stack.enter_context(written_aside(out.with_name(f"{out.name}.scores")))
+        unread = stack.enter_context(written_aside(listed))
         kept = stack.enter_context(written_aside(probabilities)) if probabilities else None
         looking = stack.enter_context(progress("predict", index_rows(source).rows, "drawings"))
-        pieces: Iterable[Seen] = _look(models, source, result, looking)
+        pieces: Iterable[Seen] = _look(models, source, result, looking, unread)
         offsets = np.zeros(len(models.label_map))
         if balanced:
             result.balance, pieces = _balanced(pieces, scores, len(offsets))
@@ -102,24 +114,42 @@ def write_submission(
             _write(pieces, models, offsets, answers)
         if kept is not None and probabilities is not None:
             put_in_place(kept, probabilities)
+        if result.unreadable:
+            put_in_place(unread, listed)
+            result.unreadable_file = listed
+        else:
+            listed.unlink(missing_ok=True)  # of a submission before this one
         put_in_place(answers, out)
     return result
 
 
-def _require_places(source: SourceFile, out: Path, probabilities: Path | None) -> None:
-    places = [out] if probabilities is None else [out, probabilities]
+def unreadable_path(out: Path) -> Path:
+    """Where the rows that could not be read are listed: beside a submission."""
+    return out.with_name(f"{out.stem}.unreadable.csv")
+
+
+def _require_places(
+    source: SourceFile, out: Path, listed: Path, probabilities: Path | None
+) -> None:
+    places = [out, listed] if probabilities is None else [out, listed, probabilities]
     for place in places:
         require_folder_of(place)
         if place.resolve() == Path(source.location).resolve():
             raise ConfigError(f"{place} is the test file itself; give another name to write to")
     if len({place.resolve() for place in places}) < len(places):
-        raise ConfigError(f"{out} cannot hold both submission and probabilities; give two names")
+        raise ConfigError(
+            f"{probabilities} is where the submission {out} or its list of unreadable rows goes; "
+            "give the probabilities another name"
+        )
 
 
 def _look(
-    models: Ensemble, source: SourceFile, result: SubmissionResult, bar: Bar
+    models: Ensemble, source: SourceFile, result: SubmissionResult, bar: Bar, unread: BinaryIO
 ) -> Iterator[Seen]:
-    """What the models say of each piece; counts rows and seconds on the way."""
+    """What the models say of each piece; counts rows and seconds on the way, and lists in the
+    file `unread` the rows that nobody can read.
+    """
+    unread.write(_lines(["line", "key_id", "reason"]))
     with closing(drawn_pieces(source, models)) as pieces:
         while True:
             asked = time.perf_counter()
@@ -129,13 +159,28 @@ def _look(
             if piece is None:
                 return
             result.rows += len(piece.key_ids)
-            result.unreadable += piece.rejected
+            _note_unreadable(piece, result, unread)
             seen = np.empty((0, len(models.label_map)), np.float32)
             if piece.readable.any():
                 seen = models.log_probabilities(piece.images).numpy()
             result.seconds += time.perf_counter() - asked
             bar.advance(len(piece.key_ids))
             yield Seen(piece.key_ids, piece.readable, seen)
+
+
+def _note_unreadable(piece: Piece, result: SubmissionResult, file: BinaryIO) -> None:
+    key_ids = piece.key_ids[~piece.readable].tolist()
+    for row, key_id in zip(piece.rejected, key_ids, strict=True):
+        file.write(_lines([row.line, key_id, row.reason]))
+    result.unreadable += len(key_ids)
+    room = FIRST_UNREADABLE - len(result.first_unreadable)
+    result.first_unreadable += [replace(row, text="") for row in piece.rejected[:room]]
+
+
+def _lines(*rows: Sequence[object]) -> bytes:
+    text = io.StringIO()
+    csv.writer(text, lineterminator="\n").writerows(rows)
+    return text.getvalue().encode()
 
 
 def _probabilities_file(

@@ -45,8 +45,9 @@ T = TypeVar("T")
 class Piece:
     """N rows of the test file, one after the other.
 
-    key_ids: uint64 [N]. readable: bool [N], M of them true. rejected: the others, each with its
-    line. images: of the readable ones, uint8 [M, C, S, S] for each model as it reads them.
+    key_ids: uint64 [N]. readable: bool [N], M of them true. rejected: the others, in their order,
+    each with its line. images: of the readable ones, uint8 [M, C, S, S] for each model as it
+    reads them.
     """
 
     key_ids: UInt64Array
@@ -131,8 +132,8 @@ def _piece(parsed: Rows, rejected: list[Rejected], first_line: int, header: Head
         if not blank[place]:
             key_ids[place] = _key_id(row, header)
     key_ids[readable] = parsed.key_ids
-    rejected = [row for row in rejected if row.text.strip()]
-    return Piece(key_ids[~blank], readable[~blank], rejected, [])
+    listed = sorted((row for row in rejected if row.text.strip()), key=lambda row: row.line)
+    return Piece(key_ids[~blank], readable[~blank], listed, [])
 
 
 def _key_id(row: Rejected, header: Header) -> int:

@@ -84,8 +84,8 @@ def _loss_by_network(rows: Sequence[RowResult]) -> "Figure | None":
     points = _points_of(right)
     lines = [
         line
-        for row in right
-        if (line := _line(row, _LOSS, _label(row, right), points)) is not None
+        for row, label in zip(right, _labels(right), strict=True)
+        if (line := _line(row, _LOSS, label, points)) is not None
     ]
     if not lines:
         return None
@@ -156,11 +156,20 @@ def _right_beside(failed: RowResult, rows: Sequence[RowResult]) -> RowResult | N
     return min((row for row in right if _ACCURACY in row.curves), key=unlike, default=None)
 
 
-def _label(row: RowResult, rows: Sequence[RowResult]) -> str:
-    """Network and optimizer; the schedule too where that alone tells two rows apart."""
-    twins = [r for r in rows if (r.model, r.optimizer) == (row.model, row.optimizer)]
-    schedule = f", {row.schedule}" if len({r.schedule for r in twins}) > 1 else ""
-    return f"{row.model}, {row.optimizer}{schedule}"
+def _labels(rows: Sequence[RowResult]) -> list[str]:
+    """Of each row what tells it from the others: network and optimizer, with the schedule where
+    that does not suffice; else its name.
+    """
+    short = [f"{row.model}, {row.optimizer}" for row in rows]
+    longer = [f"{label}, {row.schedule}" for label, row in zip(short, rows, strict=True)]
+    found = [
+        label if short.count(label) == 1 else more
+        for label, more in zip(short, longer, strict=True)
+    ]
+    return [
+        label if found.count(label) == 1 else row.name
+        for label, row in zip(found, rows, strict=True)
+    ]
 
 
 def _canvas(width: float = 9.0) -> "Figure":

@@ -49,7 +49,7 @@ def finish_sweep(sweep: Sweep, failures: Mapping[str, str]) -> SweepResult:
         tracking_problem=None,
     )
     _write(result)
-    _tell(result, sweep, "FAILED" if failures else "FINISHED")
+    _tell(result, sweep, "FAILED" if result.failed else "FINISHED")
     problem = deliver(sweep)
     for row in sweep.rows:  # the parent may be known by now, and MLflow back
         nest(sweep, row)
@@ -74,10 +74,10 @@ def _write(result: SweepResult) -> None:
 
 
 def _tell(result: SweepResult, sweep: Sweep, status: str) -> None:
-    done = [row for row in result.rows if row.measured is not None]
-    best = max((row.measured.value for row in done if row.measured is not None), default=None)
-    metrics = {"rows": float(len(result.rows)), "rows_finished": float(len(done))}
-    metrics |= {f"highest_{result.metric}": best} if best is not None else {}
+    done, best = sum(row.measured is not None for row in result.rows), result.best
+    metrics = {"rows": float(len(result.rows)), "rows_finished": float(done)}
+    if best is not None and best.measured is not None:
+        metrics[f"best_{result.metric}"] = best.measured.value
     append(
         sweep.path,
         points_record(0, metrics, again=True),

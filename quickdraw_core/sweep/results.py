@@ -13,14 +13,13 @@ from typing import Any, Literal, NamedTuple
 import numpy as np
 
 from quickdraw_core.errors import TrainingError
-from quickdraw_core.evaluation.metrics import Estimate
+from quickdraw_core.evaluation.metrics import LOWER_IS_BETTER, Estimate
+from quickdraw_core.evaluation.shown import METRICS
 from quickdraw_core.evaluation.verdicts import markdown_table
-from quickdraw_core.sweep.run import PlannedRow, Sweep, is_finished
-from quickdraw_core.tracking.card import tracked_run_id
+from quickdraw_core.sweep.run import PlannedRow, Sweep, card_of, is_finished
 from quickdraw_core.tracking.journal import JOURNAL_NAME, Record, follow
-from quickdraw_core.training.curves import Curves, read_curves
+from quickdraw_core.training.curves import Curves, read_curves, read_failure
 
-_SHARES = ("top_1", "top_3")
 Verdict = Literal["agrees", "differs", "open"]
 
 
@@ -30,8 +29,8 @@ class RowResult:
 
     measured: the table's metric of the held-out drawings, with its 95 % interval; None where the
     row is not finished. scores: all metrics. seconds: of training, over all attempts, from the
-    start of the processes to their end. images_per_second: the curve's median. failure: why this
-    command did not finish it, in a line.
+    start of the processes to their end. images_per_second: the curve's median. failure: why it
+    is not finished, in a line: by this command, or by an earlier one that tried.
     """
 
     name: str
@@ -84,8 +83,15 @@ class SweepResult:
     tracking_problem: str | None
 
     @property
+    def best(self) -> RowResult | None:
+        """The finished row with the best measured value; None where none is finished."""
+        sign = 1 if self.metric in LOWER_IS_BETTER else -1
+        done = [row for row in self.rows if row.measured is not None]
+        return min(done, key=lambda row: sign * _value(row), default=None)
+
+    @property
     def failed(self) -> tuple[RowResult, ...]:
-        """Rows that this command tried and did not finish."""
+        """Rows that were tried and are not finished."""
         return tuple(row for row in self.rows if row.failure is not None)
 
 
@@ -106,7 +112,7 @@ class SweepError(TrainingError):
 
 
 def read_row(sweep: Sweep, row: PlannedRow, failure: str | None = None) -> RowResult:
-    """A row from its folder."""
+    """A row from its folder. failure: why this command did not finish it."""
     scores: dict[str, Estimate] = {}
     if is_finished(sweep, row):
         values = json.loads((row.run_dir / "evaluation" / "evaluation.json").read_text())
@@ -117,7 +123,7 @@ def read_row(sweep: Sweep, row: PlannedRow, failure: str | None = None) -> RowRe
         }
     journal = row.run_dir / JOURNAL_NAME
     curves = read_curves(row.run_dir) if journal.is_file() else {}
-    speed = curves.get("train/images_per_second")
+    speed, card = curves.get("train/images_per_second"), card_of(row)
     config = row.config
     return RowResult(
         name=row.name,
@@ -131,9 +137,9 @@ def read_row(sweep: Sweep, row: PlannedRow, failure: str | None = None) -> RowRe
         scores=scores,
         seconds=training_seconds(follow(journal, 0)[0]) if scores else None,
         images_per_second=float(np.median(speed.values)) if speed and scores else None,
-        failure=failure,
+        failure=failure if scores else failure or read_failure(row.run_dir),
         run_dir=row.run_dir,
-        mlflow_run_id=tracked_run_id(row.run_dir),
+        mlflow_run_id=card.run_id if card is not None else "",
         curves=curves,
     )
 
@@ -142,7 +148,7 @@ def training_seconds(records: Sequence[Record]) -> float:
     """Seconds of all attempts that a journal tells of.
 
     An attempt begins with RUNNING and ends with another status; one that was killed ends with
-    the last that it wrote.
+    the last that it wrote. What an evaluation added later is none of it.
     """
     total_ms, begun, last = 0, None, 0
     for record in records:
@@ -150,7 +156,7 @@ def training_seconds(records: Sequence[Record]) -> float:
         if status == "RUNNING":
             total_ms += last - begun if begun is not None else 0
             begun = last = record["time_ms"]
-        elif begun is not None and "time_ms" in record:
+        elif begun is not None and "time_ms" in record and not record.get("again"):
             last = record["time_ms"]
             if status is not None:
                 total_ms, begun = total_ms + last - begun, None
@@ -242,12 +248,12 @@ def table_of(result: SweepResult, settings: bool = True) -> tuple[list[str], lis
         cells = [row.name]
         cells += [row.model, row.loss, row.optimizer, row.schedule] if settings else []
         if has_report:
-            cells.append(_number(row.reported, result.metric))
+            cells.append(_reported(row.reported, result.metric))
         if row.measured is None:
-            cells += ["failed" if row.failure else "not run", ""]
+            cells += ["failed" if row.failure else "not finished", ""]
         else:
             cells += [
-                _number(row.measured.value, result.metric, 1),
+                METRICS[result.metric].shown(row.measured.value),
                 interval_text(row.measured, result.metric),
             ]
         cells += [_order(row, result.pairs)] if has_report else []
@@ -258,11 +264,7 @@ def table_of(result: SweepResult, settings: bool = True) -> tuple[list[str], lis
 
 def interval_text(found: Estimate | None, metric: str) -> str:
     """An interval from its lower to its upper end."""
-    if found is None:
-        return ""
-    if metric in _SHARES:
-        return f"{100 * found.low:.1f} to {100 * found.high:.1f} %"
-    return f"{found.low:.4f} to {found.high:.4f}"
+    return "" if found is None else METRICS[metric].shown(found.low, found.high)
 
 
 def markdown_of(result: SweepResult) -> str:
@@ -324,10 +326,11 @@ def json_of(result: SweepResult) -> dict[str, Any]:
     }  # fmt: skip
 
 
-def _number(value: float | None, metric: str, digits: int = 0) -> str:
+def _reported(value: float | None, metric: str) -> str:
+    """Somebody else's number, with as many digits as it was given with."""
     if value is None:
         return ""
-    return f"{100 * value:.{digits}f} %" if metric in _SHARES else f"{value:.4f}"
+    return f"{100 * value:g} %" if METRICS[metric].is_share else f"{value:g}"
 
 
 def _order(row: RowResult, pairs: Sequence[Pair]) -> str:

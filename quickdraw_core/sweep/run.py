@@ -18,7 +18,7 @@ from pathlib import Path
 import torch
 
 from quickdraw_core.config import flattened
-from quickdraw_core.errors import ConfigError
+from quickdraw_core.errors import ConfigError, TrackingError
 from quickdraw_core.evaluation.config import EvaluateConfig
 from quickdraw_core.evaluation.evaluate import evaluate
 from quickdraw_core.evaluation.held_out import require_enough_drawings
@@ -36,6 +36,7 @@ from quickdraw_core.tracking.journal import (
     Record,
     append,
     follow,
+    now_ms,
     status_record,
     tags_record,
 )
@@ -76,7 +77,7 @@ class Sweep:
     """A sweep that can begin: everything in it was checked.
 
     rows: all of the table's. chosen: names of those to train now. slots: of the rows that run at
-    once. uri: MLflow, or none. problem: why MLflow does not have the parent run yet.
+    once. uri: MLflow, or none.
     """
 
     path: Path
@@ -89,7 +90,6 @@ class Sweep:
     allow_short: bool
     slots: tuple[Slot, ...]
     uri: str = NO_TRACKING
-    problem: str | None = None
 
     def row(self, name: str) -> PlannedRow:
         """The row of a name."""
@@ -168,7 +168,7 @@ def open_sweep(config: SweepConfig) -> Sweep:
         replace(row, config=row.config.updated({"tracking_uri": opened.uri})) for row in sweep.rows
     )
     append(sweep.path, status_record("RUNNING"))
-    opened_sweep = replace(sweep, rows=rows, uri=opened.uri, problem=opened.problem)
+    opened_sweep = replace(sweep, rows=rows, uri=opened.uri)
     deliver(opened_sweep)
     return opened_sweep
 
@@ -195,19 +195,37 @@ def run_row(
             slot = slot or Slot()
             around = Surroundings(slot.environment(), _row_tags(sweep, row), stopping)
             trained = train(row.config, around)
-            if trained.skipped:  # a kill after the last checkpoint left the end untold
-                append(row.run_dir, status_record("FINISHED"))
+            if trained.skipped:  # a kill after the last checkpoint may have left the end untold
+                _tell_end(row.run_dir)
             with turn or nullcontext():
-                judged = evaluate(sweep.judging(row)).scores[sweep.table.metric]
+                if stopping is not None and stopping.is_set():
+                    raise KeyboardInterrupt
+                judged = evaluate(sweep.judging(row), stopping).scores[sweep.table.metric]
             bar.note(f"{sweep.table.metric} {judged.value:.4f}")
         nest(sweep, row)
         bar.advance(1)
 
 
+def _tell_end(run_dir: Path) -> None:
+    """Has a journal say that the training was finished, at the time of its last record."""
+    records, _ = follow(run_dir / JOURNAL_NAME, 0)
+    if last_status(records) != "FINISHED":
+        times = [record["time_ms"] for record in records if "time_ms" in record]
+        append(run_dir, status_record("FINISHED") | {"time_ms": max(times, default=now_ms())})
+
+
 def is_finished(sweep: Sweep, row: PlannedRow) -> bool:
-    """Whether a row is trained to its end and judged, on these drawings of this store."""
+    """Whether a row is trained to its end and judged, on these drawings of this store, and its
+    run was told.
+    """
     best = find_checkpoint(row.run_dir, "best")
-    if best is None or last_status(follow(row.run_dir / JOURNAL_NAME, 0)[0]) != "FINISHED":
+    records, _ = follow(row.run_dir / JOURNAL_NAME, 0)
+    if best is None or last_status(records) != "FINISHED":
+        return False
+    card = card_of(row)
+    score = f"test/{sweep.table.metric}"
+    is_told = any(score in record.get("metrics", ()) for record in records)
+    if card is not None and sweep.uri != NO_TRACKING and card.uri == sweep.uri and not is_told:
         return False
     try:
         judged = json.loads((row.run_dir / "evaluation" / "evaluation.json").read_text())
@@ -225,9 +243,17 @@ def last_status(records: list[Record]) -> str | None:
     return next((r["status"] for r in reversed(records) if "status" in r), None)
 
 
+def card_of(row: PlannedRow) -> RunCard | None:
+    """The card of a row's run; None as well where it is damaged, which training the row tells."""
+    try:
+        return RunCard.read(row.run_dir)
+    except TrackingError:
+        return None
+
+
 def nest(sweep: Sweep, row: PlannedRow) -> None:
     """Puts a row's run beneath the parent in MLflow, where it began before that was known."""
-    parent, card = tracked_run_id(sweep.path), RunCard.read(row.run_dir)
+    parent, card = tracked_run_id(sweep.path), card_of(row)
     if sweep.uri == NO_TRACKING or not parent or card is None:
         return
     if card.tags.get(PARENT_TAG) != parent:

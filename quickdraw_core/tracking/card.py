@@ -8,11 +8,12 @@ the writing down of its id makes no second run.
 import json
 import os
 import secrets
+import threading
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import asdict, dataclass, field, replace
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Final
 
 from quickdraw_core.errors import TrackingError
 from quickdraw_core.files import write_aside
@@ -98,23 +99,49 @@ def ensure_run(mlflow: "MlflowClient", run_dir: Path) -> str:
     return run_id
 
 
+class _BriefRequests:
+    """Blocks of several threads, of which the first makes the process's requests brief and the
+    last one to end restores what was.
+    """
+
+    SETTINGS: Final = {"MLFLOW_HTTP_REQUEST_MAX_RETRIES": "0", "MLFLOW_HTTP_REQUEST_TIMEOUT": "10"}
+
+    def __init__(self) -> None:
+        self._lock, self._inside = threading.Lock(), 0
+        self._before: dict[str, str | None] = {}
+
+    def enter(self) -> None:
+        with self._lock:
+            if not self._inside:
+                self._before = {name: os.environ.get(name) for name in self.SETTINGS}
+                os.environ.update(self.SETTINGS)
+            self._inside += 1
+
+    def leave(self) -> None:
+        with self._lock:
+            self._inside -= 1
+            for name, value in self._before.items() if not self._inside else ():
+                if value is None:
+                    os.environ.pop(name, None)
+                else:
+                    os.environ[name] = value
+
+
+_BRIEF = _BriefRequests()
+
+
 @contextmanager
 def brief_requests() -> Iterator[None]:
     """A block whose requests give up soon, and are sent once.
 
-    A request that MLflow's client repeats after a lost answer could make a second run.
+    A request that MLflow's client repeats after a lost answer could make a second run. The
+    settings are the whole process's, so that those of other threads are brief meanwhile, too.
     """
-    brief = {"MLFLOW_HTTP_REQUEST_MAX_RETRIES": "0", "MLFLOW_HTTP_REQUEST_TIMEOUT": "10"}
-    before = {name: os.environ.get(name) for name in brief}
-    os.environ.update(brief)
+    _BRIEF.enter()
     try:
         yield
     finally:
-        for name, value in before.items():
-            if value is None:
-                os.environ.pop(name, None)
-            else:
-                os.environ[name] = value
+        _BRIEF.leave()
 
 
 def _found_or_made(mlflow: "MlflowClient", card: RunCard) -> "Run":

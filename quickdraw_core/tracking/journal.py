@@ -23,6 +23,8 @@ from pathlib import Path
 from typing import Any, Self
 
 JOURNAL_NAME = "journal.jsonl"
+CURVES = ("train/", "validation/")
+"""How the names of a training's curves begin; other numbers are of the machine or of a test."""
 _BATCH = 1_000
 
 Record = dict[str, Any]

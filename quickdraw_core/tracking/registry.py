@@ -19,6 +19,7 @@ from quickdraw_core.errors import (
     ConfigError,
     QuickdrawError,
     TrackingError,
+    UnreachableError,
     nearest,
 )
 from quickdraw_core.tracking.address import NO_TRACKING, check_address
@@ -197,16 +198,20 @@ def _client(uri: str, what: str) -> "MlflowClient":
 
 @contextmanager
 def _answering(uri: str) -> Iterator[None]:
-    """A block in which whatever MLflow, its database or a missing driver raises is a
-    `TrackingError`.
+    """A block in which whatever MLflow or its database raises is an `UnreachableError`, and a
+    missing driver a `TrackingError`.
     """
     try:
         yield
     except QuickdrawError:
         raise
+    except ImportError as error:
+        raise TrackingError(
+            f"the tracking address {uri} needs a database driver: {error}; install it"
+        ) from error
     except Exception as error:
         first = (str(error).splitlines() or [""])[0].split(" with exception ")[0]
-        raise TrackingError(
+        raise UnreachableError(
             f"MLflow's model registry at {uri} failed: {first or type(error).__name__}; see that "
             "MLflow is there"
         ) from error

@@ -8,13 +8,12 @@ import os
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from quickdraw_core.errors import CheckpointError
+from quickdraw_core.errors import CheckpointError, TrackingError
 from quickdraw_core.tracking.address import quiet_environment
+from quickdraw_core.tracking.journal import CURVES
 
 if TYPE_CHECKING:
     from mlflow import MlflowClient
-
-_CURVES = ("train/", "validation/")
 
 
 def client(uri: str) -> "MlflowClient":
@@ -70,18 +69,18 @@ def fetch_file(uri: str, run_id: str, artifact: str, folder: Path) -> Path:
 def fetch_curves(uri: str, run_id: str) -> dict[str, tuple[list[int], list[float]]]:
     """The curves of a run, by the journal's names: rising steps, and a value for each.
 
-    Those of training and validation, not the machine's. Raises `CheckpointError`: no such run.
+    Those of training and validation, not the machine's. Raises `TrackingError`: no such run, or
+    whatever else kept MLflow from answering.
     """
-    from mlflow.exceptions import MlflowException
-
-    mlflow = client(uri)
     try:
+        mlflow = client(uri)
         run = mlflow.get_run(run_id)
-        names = sorted(name for name in run.data.metrics if name.startswith(_CURVES))
+        names = sorted(name for name in run.data.metrics if name.startswith(CURVES))
         histories = {name: mlflow.get_metric_history(run.info.run_id, name) for name in names}
-    except MlflowException as error:
-        raise CheckpointError(
-            f"no run {run_id} in MLflow at {uri}, or it does not answer; see the runs there"
+    except Exception as error:
+        first = (str(error).splitlines() or [type(error).__name__])[0]
+        raise TrackingError(
+            f"the curves of run {run_id} were not to be had from MLflow at {uri}: {first}"
         ) from error
     curves = {}
     for name, history in histories.items():

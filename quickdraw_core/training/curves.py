@@ -14,10 +14,7 @@ import numpy as np
 import numpy.typing as npt
 
 from quickdraw_core.drawing import Int64Array
-from quickdraw_core.tracking.journal import JOURNAL_NAME, read_batches
-
-CURVES = ("train/", "validation/")
-"""How the names of curves begin; other numbers of a journal are of the machine or of a test."""
+from quickdraw_core.tracking.journal import CURVES, JOURNAL_NAME, read_batches
 
 
 @dataclass(frozen=True)

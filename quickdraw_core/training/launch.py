@@ -281,11 +281,13 @@ def _join_run(config: TrainConfig, store: Store) -> RunFolder:
 
 def _clear(path: Path) -> None:
     """Empties a run folder of what a run of ours left there, and of nothing else."""
-    for pattern in ("run.json", CARD_NAME, f"{JOURNAL_NAME}*", "log.txt", "checkpoints/*"):
+    ours = ("run.json", CARD_NAME, f"{JOURNAL_NAME}*", "log.txt", "promotion.json")
+    for pattern in (*ours, "checkpoints/*"):
         for old in path.glob(pattern):
             old.unlink()
-    for folder in (ERRORS_NAME, ROWS_NAME, SAMPLES_NAME, MODEL_FOLDER, "evaluation"):
-        shutil.rmtree(path / folder, ignore_errors=True)
+    folders = [path / name for name in (ERRORS_NAME, ROWS_NAME, SAMPLES_NAME, MODEL_FOLDER)]
+    for folder in (*folders, path / "evaluation", *path.glob("evaluation-*")):
+        shutil.rmtree(folder, ignore_errors=True)
 
 
 def _params(config: TrainConfig) -> dict[str, object]:

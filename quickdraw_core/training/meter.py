@@ -8,7 +8,7 @@ from contextlib import contextmanager
 import torch
 from torch import Tensor
 
-from quickdraw_core.errors import TrainingError
+from quickdraw_core.errors import DivergedError
 from quickdraw_core.training.distributed import Ranks
 from quickdraw_core.training.step import Stepped
 
@@ -43,7 +43,7 @@ class Meter:
         """Loss, learning rate, images a second (all ranks) and share of time spent waiting for
         data, since the last call. Every rank must call it.
 
-        Raises `TrainingError` on all ranks where a loss was not finite, naming the first.
+        Raises `DivergedError` on all ranks where a loss was not finite, naming the first.
         """
         waited = torch.tensor([self._waited_seconds], device=self._ranks.device)
         sums = self._ranks.sum(torch.cat([torch.stack(self._losses), waited]).double())
@@ -69,9 +69,9 @@ class Meter:
 
 
 def require_finite(what: str, value: float, step: int, learning_rate: float) -> None:
-    """Raises `TrainingError` for infinity and NaN."""
+    """Raises `DivergedError` for infinity and NaN."""
     if not math.isfinite(value):
-        raise TrainingError(
+        raise DivergedError(
             f"the {what} is {value} at step {step}, learning rate {learning_rate:.2g}: "
             f"{DIVERGED}; lower it (--set learning_rate=…) or clip the gradient "
             "(--set clip_norm=1); the last good checkpoint is kept"

@@ -18,11 +18,12 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import BinaryIO
 
-from quickdraw_core.errors import OutOfMemoryError, TrainingError
+from quickdraw_core.errors import DivergedError, OutOfMemoryError, TrainingError
 from quickdraw_core.progress import Bar, progress
 from quickdraw_core.tracking.journal import JOURNAL_NAME, follow
 from quickdraw_core.training.config import TrainConfig
 from quickdraw_core.training.distributed import die_with_parent
+from quickdraw_core.training.meter import DIVERGED
 from quickdraw_core.training.plan import Plan
 from quickdraw_core.training.run_folder import RunFolder
 
@@ -55,7 +56,8 @@ ALONE = Surroundings()
 def run_ranks(run: RunFolder, plan: Plan, start: int, around: Surroundings = ALONE) -> None:
     """Starts this host's ranks, shows their progress from the journal, and waits for their end.
 
-    Raises `OutOfMemoryError` where a rank's memory did not suffice, `TrainingError` for the rest.
+    Raises `OutOfMemoryError` where a rank's memory did not suffice, `DivergedError` where the
+    loss was no longer finite, `TrainingError` for the rest.
     """
     journal, log_path = run.path / JOURNAL_NAME, run.path / "log.txt"
     seen = journal.stat().st_size if journal.exists() else 0
@@ -86,7 +88,8 @@ def run_ranks(run: RunFolder, plan: Plan, start: int, around: Surroundings = ALO
     if code:
         found = _first_error(run.path / ERRORS_NAME, begun_ns) or _last_words(log_path, logged)
         memory = any(words in found.lower() for words in _OUT_OF_MEMORY)
-        kind = OutOfMemoryError if memory else TrainingError
+        kind = DivergedError if DIVERGED in found else TrainingError
+        kind = OutOfMemoryError if memory else kind
         raise kind(f"training failed: {found}; see {log.name}")
 
 
@@ -139,7 +142,9 @@ def environment_of(config: TrainConfig, more: Mapping[str, str] | None = None) -
     more: variables that replace those of this process.
     """
     threads = max(1, (os.cpu_count() or 1) // config.ranks)
-    environment = {**os.environ, **(more or {})}
+    # A name at a time: another row's thread may take one away meanwhile.
+    here = ((name, os.environ.get(name)) for name in list(os.environ))
+    environment = {name: value for name, value in here if value is not None} | dict(more or {})
     environment.setdefault("OMP_NUM_THREADS", str(threads))
     # glibc gives the large tensors of a step back to the kernel and faults their pages in
     # again at the next one: a fifth of the time on a CPU. (Other allocators ignore these.)
