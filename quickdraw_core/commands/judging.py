@@ -28,8 +28,8 @@ def compare(
     models: Annotated[
         list[str],
         typer.Argument(
-            help="Two or more: checkpoint, run folder, MLflow run id or models:/NAME@ALIAS; all "
-            "are compared with the first."
+            help="Two or more: checkpoint, run folder, MLflow run id, models:/NAME@ALIAS or the "
+            "folder of an evaluation; all are compared with the first."
         ),
     ],
     store: StoreOption = Path("store"),

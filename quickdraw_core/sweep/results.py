@@ -335,7 +335,7 @@ def _reported(value: float | None, metric: str) -> str:
 
 def _order(row: RowResult, pairs: Sequence[Pair]) -> str:
     if row.shown_as_failed:
-        return "a mistake, shown on purpose"
+        return "shown on purpose"
     mine = [pair for pair in pairs if row in (pair.upper, pair.lower)]
     return f"{sum(pair.verdict == 'agrees' for pair in mine)} of {len(mine)}" if mine else ""
 
