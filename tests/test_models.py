@@ -175,6 +175,17 @@ def test_the_stem_is_small_up_to_64_px_unless_told_otherwise(name: str) -> None:
     assert stem(96, None) == stem(96, False)
 
 
+@pytest.mark.parametrize("small_stem", [False, True])
+def test_a_fresh_vgg11_tells_drawings_apart(small_stem: bool) -> None:
+    torch.manual_seed(0)
+    network = build_model("vgg11", 1, 35, 32, small_stem=small_stem).eval()
+    drawn = (torch.rand(16, 1, 32, 32) < 0.1).float()
+    with torch.inference_mode():
+        logits = network(drawn)
+    # 0.002 as torchvision draws its weights, after which SGD stays at chance for long.
+    assert logits.std(0).mean() > 0.05
+
+
 @pytest.mark.parametrize(("channels", "kernel"), [(1, 7), (3, 3), (1, 3)])
 def test_a_redrawn_convolution_is_as_strong_as_the_one_it_replaces(
     channels: int, kernel: int

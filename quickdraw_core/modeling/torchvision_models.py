@@ -12,17 +12,25 @@ the first block looks at anything. A small stem keeps more of a picture of up to
 
 (vgg11 would otherwise repeat the 2 × 2 cells that are left of 64 px until they are 7 × 7, for a
 layer of 25,088 inputs and 4,096 outputs.)
+
+Fresh weights are torchvision's, but for vgg11, the one network without norms: nothing in it makes
+up for a scale that is off. torchvision draws its convolutions by fan-out and its linear layers
+with a spread of 0.01, after which the logits of 35 classes differ between drawings by 0.002, and
+SGD stays at chance for hundreds of steps. Drawn by fan-in, which keeps the scale from layer to
+layer (He, Zhang, Ren and Sun, "Delving deep into rectifiers", 2015, section 2.2), they differ by
+0.14.
 """
 
 from typing import cast
 
-from torch import nn
+from torch import Tensor, nn
 
 from quickdraw_core.modeling.layers import (
     first_convolution,
     redrawn_convolution,
     redrawn_linear,
     replace_layer,
+    weight_layers,
 )
 
 VGG_GRID = 7
@@ -36,7 +44,8 @@ def torchvision_network(
     """A fresh network of torchvision: float [N, channels, S, S] → logits float [N, classes]."""
     from torchvision.models import get_model
 
-    network: nn.Module = get_model(name, num_classes=classes)
+    own = {"init_weights": False} if name == "vgg11" else {}
+    network: nn.Module = get_model(name, num_classes=classes, **own)
     if small_stem:
         _shrink_stem(name, network, side_px)
     first = first_convolution(network)
@@ -46,7 +55,15 @@ def torchvision_network(
         kernel, stride, padding = layer.kernel_size[0], layer.stride[0], int(layer.padding[0])
         new = redrawn_convolution(layer, channels, kernel, stride, padding)
         replace_layer(network, layer_name, new)
+    if name == "vgg11":
+        _draw_by_fan_in(network)
     return network
+
+
+def _draw_by_fan_in(network: nn.Module) -> None:
+    for layer in weight_layers(network):
+        nn.init.kaiming_normal_(cast(Tensor, layer.weight), nonlinearity="relu")
+        nn.init.zeros_(cast(Tensor, layer.bias))
 
 
 def _shrink_stem(name: str, network: nn.Module, side_px: int) -> None:
