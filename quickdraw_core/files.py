@@ -41,3 +41,13 @@ def require_folder_of(path: Path) -> None:
     """Finds out before work whether a file can be put there. Raises `ConfigError`."""
     if not path.absolute().parent.is_dir():
         raise ConfigError(f"no folder {path.parent} to write {path.name} to; make it first")
+    if path.is_dir():
+        raise ConfigError(f"{path} is a folder; give the name of a file to write")
+
+
+def make_folder(path: Path) -> None:
+    """Makes a folder where there is none. Raises `ConfigError`."""
+    try:
+        path.mkdir(parents=True, exist_ok=True)
+    except OSError as error:
+        raise ConfigError(f"cannot make the folder {path}: {error.strerror}") from error

@@ -6,6 +6,7 @@ import numpy as np
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from test_evaluation import sure_predictions
 
 from quickdraw_core.errors import InputError
 from quickdraw_core.evaluation.differences import (
@@ -18,6 +19,7 @@ from quickdraw_core.evaluation.differences import (
 )
 from quickdraw_core.evaluation.metrics import METRICS
 from quickdraw_core.evaluation.predictions import Predictions
+from quickdraw_core.evaluation.promotion import Decision, decide
 from quickdraw_core.evaluation.verdicts import (
     class_table,
     comparison_markdown,
@@ -127,6 +129,35 @@ def test_the_interval_holds_the_true_difference_in_nineteen_of_twenty_repetition
     # A binomial of 300 at 0.95 is within these bounds in all but 1 of 10,000 cases; the
     # percentile interval of few, skewed differences covers a little less than it says.
     assert 0.89 <= covered / repetitions <= 0.99
+
+
+def test_of_two_calibrated_models_none_is_said_to_be_better_calibrated() -> None:
+    """One that is sure and one that is not: noise adds more to the error of the latter."""
+    rng, told, repetitions = np.random.default_rng(5), [0, 0], 40
+    labels = np.repeat(np.arange(20), 60)
+    for repetition in range(repetitions):
+        chances = rng.beta(12, 1, len(labels)), rng.beta(3, 2, len(labels))
+        both = [sure_predictions(labels, p, rng.random(len(labels)) < p) for p in chances]
+        wrong = sure_predictions(labels, np.sqrt(chances[1]), both[1].ranks == 0)
+        for place, other in enumerate((both[1], wrong)):
+            found = compare(Named("A", both[0]), Named("B", other), repetition, 200)
+            told[place] += found.differences["expected_calibration_error"].told
+    assert told[0] <= 0.15 * repetitions
+    assert told[1] == repetitions
+
+
+@pytest.mark.parametrize(("gains", "is_told"), [(4, False), (5, False), (6, True)])
+def test_a_handful_of_drawings_tells_no_more_than_as_many_coins(gains: int, is_told: bool) -> None:
+    rng = np.random.default_rng(6)
+    a = np.zeros(1_000, np.int64)
+    a[:20] = 1
+    b = a.copy()
+    b[:gains] = 0
+    found = compare(Named("A", predictions_of(a, 10, rng)), Named("B", predictions_of(b, 10, rng)))
+    difference = found.differences["map_at_3"]
+    assert difference.p_value == pytest.approx(2 * 0.5**gains)
+    assert difference.told == is_told
+    assert (decide(found, 0.0, "champion")[0] == Decision.PROMOTED) == is_told
 
 
 def test_pairing_tells_what_two_separate_intervals_would_not() -> None:

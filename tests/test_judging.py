@@ -125,6 +125,15 @@ def test_several_processes_say_what_one_does(
     )
 
 
+def test_processes_that_find_another_model_than_was_asked_for_refuse_it(
+    trained: Path, store: Store, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A training may reach a better checkpoint while they start."""
+    monkeypatch.setattr(Ensemble, "digest", "of the one that was best")
+    with pytest.raises(EvaluationError, match="a model changed while it was loaded"):
+        evaluate(config_of(trained, store, tmp_path, ranks=2, batch_size=16))
+
+
 def test_a_lost_process_is_an_error_and_takes_the_others_along(
     trained: Path, store: Store, tmp_path: Path
 ) -> None:
@@ -351,6 +360,7 @@ def test_mlflow_gets_the_numbers_files_and_intervals_of_every_use_of_a_model(
         ({"model": None}, "no model to evaluate"),
         ({"model": "runs/none"}, "no model runs/none"),
         ({"json_file": "no/folder/e.json"}, "no folder no/folder to write e.json to"),
+        ({"json_file": "."}, "is a folder; give the name of a file"),
     ],
 )
 def test_what_cannot_be_done_is_said_at_once(

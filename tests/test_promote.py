@@ -6,7 +6,9 @@ import socket
 from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
+import pyarrow.parquet as pq
 import pytest
 import torch
 from test_cli import quickdraw
@@ -14,7 +16,13 @@ from test_tracking_mlflow import Server
 from typer.testing import CliRunner
 
 from quickdraw_core.cli import app
-from quickdraw_core.errors import CheckpointError, ConfigError, InputError, TrackingError
+from quickdraw_core.errors import (
+    CheckpointError,
+    ConfigError,
+    InputError,
+    TrackingError,
+    UnreachableError,
+)
 from quickdraw_core.evaluation import promote as gate
 from quickdraw_core.evaluation.compare import CompareConfig, compare_models
 from quickdraw_core.evaluation.config import EvaluateConfig, JudgedConfig
@@ -329,6 +337,10 @@ def test_an_empty_registry_no_tracking_and_a_server_away_are_told(
     monkeypatch.setenv("MLFLOW_HTTP_REQUEST_MAX_RETRIES", "0")
     with pytest.raises(TrackingError, match="see that MLflow is there"):
         load_model("models:/quickdraw@champion", away)
+    with pytest.raises(UnreachableError, match="see that MLflow is there"):
+        load_model("0" * 32, away)
+    with pytest.raises(CheckpointError, match="no run 0000"):
+        load_model("0" * 32, trained.uri)
     (tmp_path / "torn.db").write_text("no database " * 100)
     with pytest.raises(TrackingError, match="file is not a database; see that MLflow is there"):
         load_model("models:/quickdraw@champion", f"sqlite:///{tmp_path}/torn.db")
@@ -509,3 +521,56 @@ def test_what_evaluations_left_is_compared_whatever_they_judged(
     fewer = CompareConfig.parse(values | {"models": models, "per_class": PER_CLASS - 1})
     with pytest.raises(InputError, match="which are not those asked for"):
         compare_models(fewer)
+
+
+def test_what_was_judged_though_trained_elsewhere_is_not_compared_by_its_folder_either(
+    trained: Trained, tmp_path: Path
+) -> None:
+    values = {"store": trained.store, "per_class": PER_CLASS, "tracking_uri": "none"}
+    good, poor = str(trained.run_dir("good")), str(trained.run_dir("poor"))
+    evaluate(EvaluateConfig.parse(values | {"model": good, "report_dir": tmp_path / "good"}))
+    path = tmp_path / "good" / "predictions.parquet"
+    for key, says in (
+        ("trained_on", "may have been trained on"),
+        ("store_fingerprint", "of store 1"),
+    ):
+        table = pq.read_table(path, partitioning=None)
+        facts = table.schema.metadata | {key.encode(): b"1" * 64}
+        (tmp_path / key).mkdir()
+        other = tmp_path / key / "predictions.parquet"
+        pq.write_table(table.replace_schema_metadata(facts), other, write_page_checksum=True)
+        config = CompareConfig.parse(values | {"models": [poor, str(other.parent)]})
+        with pytest.raises((CheckpointError, InputError), match=says):
+            compare_models(config)
+    allowed = {"models": [poor, str(tmp_path / "trained_on")], "other_store": True}
+    assert compare_models(CompareConfig.parse(values | allowed)).reused >= 1
+
+
+def test_a_place_that_cannot_be_written_to_is_refused_before_work(
+    trained: Trained, tmp_path: Path
+) -> None:
+    (tmp_path / "file").write_text("")
+    values = {"store": trained.store, "models": ["no", "model"], "out_dir": tmp_path / "file"}
+    with pytest.raises(ConfigError, match="cannot make the folder"):
+        compare_models(CompareConfig.parse(values))
+
+
+def test_a_champion_that_comes_meanwhile_and_cannot_be_judged_leaves_no_false_word(
+    trained: Trained, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    name, moved = "foreigner", gate._moved
+
+    def other_first(config: PromoteConfig, uri: str, *rest: Any) -> bool:
+        if trained.holder(name) is None:
+            monkeypatch.setattr(gate, "_moved", moved)
+            assert trained.promote("good", name).version is not None
+            number = str(trained.holder(name))
+            client(uri).set_model_version_tag(name, number, registry.STORE_TAG, "1" * 64)
+        return moved(config, uri, *rest)
+
+    monkeypatch.setattr(gate, "_moved", other_first)
+    with pytest.raises(CheckpointError, match="was trained on store 111111111111"):
+        trained.promote("poor", name)
+    tags = client(trained.uri).get_run(trained.runs["poor"]).data.tags
+    assert tags["promotion"] == "kept"
+    assert "was moved by others while" in tags["promotion.reason"]

@@ -11,17 +11,16 @@ from pathlib import Path
 
 from pydantic import Field
 
-from quickdraw_core.errors import ConfigError
 from quickdraw_core.evaluation.bootstrap import LEVEL, RESAMPLES
 from quickdraw_core.evaluation.compare_figure import draw_class_changes, draw_differences
 from quickdraw_core.evaluation.config import JudgedConfig
 from quickdraw_core.evaluation.differences import Comparison, Named, compare
 from quickdraw_core.evaluation.ensemble import load_models, pinned_references
-from quickdraw_core.evaluation.held_out import held_out_rows, require_same_store
+from quickdraw_core.evaluation.held_out import held_out_rows, judged_on, require_same_store
 from quickdraw_core.evaluation.model import TrainedModel
 from quickdraw_core.evaluation.reuse import is_evaluation, predictions_left, predictions_of
 from quickdraw_core.evaluation.verdicts import comparison_markdown
-from quickdraw_core.files import require_folder_of, write_aside
+from quickdraw_core.files import make_folder, require_folder_of, write_aside
 from quickdraw_core.store.pack import open_pack
 from quickdraw_core.store.store import Store
 from quickdraw_core.tracking.registry import is_registered
@@ -88,12 +87,15 @@ def check(config: CompareConfig) -> tuple[Store, dict[str, tuple[str, TrainedMod
     """
     if config.json_file is not None:
         require_folder_of(config.json_file)
+    if config.out_dir is not None:
+        make_folder(config.out_dir)
     store = Store.open(config.store)
     asked = [reference for reference in config.models if not is_evaluation(reference)]
     references = pinned_references(asked, config.tracking_uri)
     models = load_models(references, config.tracking_uri, 1, config.tta)
     require_same_store(config, models, store)
-    return store, dict(zip(asked, zip(references, models.members, strict=True), strict=True))
+    members = judged_on(models, store.manifest.fingerprint).members
+    return store, dict(zip(asked, zip(references, members, strict=True), strict=True))
 
 
 def names_of(references: Sequence[str], short: Sequence[str]) -> tuple[str, ...]:
@@ -127,12 +129,6 @@ def _write(
         write_aside(config.json_file, text, sync=False)
         files.append(config.json_file)
     if config.out_dir is not None:
-        try:
-            config.out_dir.mkdir(parents=True, exist_ok=True)
-        except OSError as error:
-            raise ConfigError(
-                f"cannot make the folder {config.out_dir}: {error.strerror}"
-            ) from error
         figures = [
             [f"differences-{place}.png", f"classes-{place}.png"]
             for place in range(1, len(comparisons) + 1)

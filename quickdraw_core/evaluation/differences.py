@@ -12,7 +12,7 @@ named wrongly (Benjamini and Hochberg, "Controlling the false discovery rate", 1
 
 import math
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import Any
 
 import numpy as np
@@ -20,7 +20,14 @@ import numpy.typing as npt
 
 from quickdraw_core.drawing import Int64Array
 from quickdraw_core.errors import InputError
-from quickdraw_core.evaluation.bootstrap import LEVEL, RESAMPLES, interval, resampled_sums
+from quickdraw_core.evaluation.bootstrap import (
+    LEVEL,
+    RESAMPLES,
+    bias_of_sizes,
+    calibration_by_noise,
+    interval,
+    resampled_sums,
+)
 from quickdraw_core.evaluation.judgement import CLASS_MEAN
 from quickdraw_core.evaluation.metrics import (
     CALIBRATION,
@@ -28,6 +35,7 @@ from quickdraw_core.evaluation.metrics import (
     MEANS,
     Estimate,
     bin_values,
+    bins_of,
     values_of,
 )
 from quickdraw_core.evaluation.predictions import Predictions
@@ -39,6 +47,9 @@ FALSE_DISCOVERIES = 1 - LEVEL
 
 _UNITS = 6
 """A drawing is worth 1, 1/2, 1/3 or 0: differences in MAP@3 are whole sixths."""
+
+_IN_SIXTHS = ("map_at_3", "top_1", "top_3")
+"""Metrics whose differences are few whole units, so that all signs can be counted."""
 
 _DECIMALS = 12
 
@@ -59,7 +70,8 @@ class Difference:
     """A metric of two models on the same drawings.
 
     estimate: the second's value less the first's, and the interval of that. error: its standard
-    error. lower_is_better: of the metric.
+    error. lower_is_better: of the metric. p_value: the chance of a difference as large if it did
+    not matter which model saw which drawing; None where it is not computed.
     """
 
     metric: str
@@ -68,11 +80,16 @@ class Difference:
     estimate: Estimate
     error: float
     lower_is_better: bool
+    p_value: float | None = None
 
     @property
     def told(self) -> bool:
-        """Whether the interval leaves no doubt about which of the two is better."""
-        return self.estimate.low > 0 or self.estimate.high < 0
+        """Whether it is beyond chance which of the two is better: the interval leaves out 0, and
+        so does the exact test. Of models that differ on a handful of drawings the bootstrap
+        alone is too sure.
+        """
+        beyond = self.estimate.low > 0 or self.estimate.high < 0
+        return beyond and (self.p_value is None or self.p_value <= 1 - LEVEL)
 
     @property
     def gain(self) -> float:
@@ -154,6 +171,7 @@ class Comparison:
                     "first": found.first,
                     "second": found.second,
                     **found.estimate._asdict(),
+                    "p_value": found.p_value,
                     "told": found.told,
                     "second_is_better": found.told and found.gain > 0,
                     "drawings_to_tell": found.drawings_to_tell,
@@ -186,18 +204,21 @@ def compare(first: Named, second: Named, seed: int = 0, resamples: int = RESAMPL
     n, total = len(a), sum(part.total for part in sums)
     resampled = sum(part.resampled for part in sums)
     means, drawn = np.asarray(total) / n, np.asarray(resampled) / n
-    differences = {
-        name: _difference(name, means[[k, k + columns]], drawn[:, [k, k + columns]], n)
-        for k, name in enumerate(MEANS)
-    }
+    differences = {}
+    for k, name in enumerate(MEANS):
+        found = _difference(name, means[[k, k + columns]], drawn[:, [k, k + columns]], n)
+        if name in _IN_SIXTHS:
+            found = replace(found, p_value=sign_flip_p(_in_units(both[1][:, k] - both[0][:, k])))
+        differences[name] = found
     by_class = np.mean([part.total / part.n for part in sums], 0)
     drawn_by_class = np.mean([part.resampled / part.n for part in sums], 0)
     pair = [0, columns]
     differences[CLASS_MEAN] = _difference(CLASS_MEAN, by_class[pair], drawn_by_class[:, pair], n)
-    errors = _calibration_errors(means[None], columns)[0]
-    drawn_errors = _calibration_errors(drawn, columns)
-    differences[CALIBRATION] = _difference(CALIBRATION, errors, drawn_errors, n, biased=True)
-    gained = np.rint((both[1][:, 0] - both[0][:, 0]) * _UNITS).astype(np.int64)
+    by_noise = [
+        calibration_by_noise(p.confidences, bins_of(p), p.labels, seed, resamples) for p in (a, b)
+    ]
+    differences[CALIBRATION] = _calibration_difference(means, drawn, by_noise, n)
+    gained = _in_units(both[1][:, 0] - both[0][:, 0])
     p_values = [sign_flip_p(gained[a.labels == part.label]) for part in sums]
     told = discoveries(np.array(p_values))
     classes = []
@@ -220,15 +241,17 @@ def _require_same_drawings(first: Named, second: Named) -> None:
         )
 
 
-def _difference(
-    name: str, means: Floats, resampled: Floats, n: int, biased: bool = False
-) -> Difference:
+def _in_units(differences: Floats) -> Int64Array:
+    return np.rint(differences * _UNITS).astype(np.int64)
+
+
+def _difference(name: str, means: Floats, resampled: Floats, n: int) -> Difference:
     """Of both models' means, float64 [2], and the same of each resample, [B, 2]."""
     # Products of matrices round their columns differently: of the same values, too, which then
     # seem to differ by 1e-17, and always in the same direction.
     value = round(float(means[1] - means[0]), _DECIMALS)
     drawn = np.round(resampled[:, 1] - resampled[:, 0], _DECIMALS)
-    low, high = interval(drawn, value, biased)
+    low, high = interval(drawn, value)
     return Difference(
         name,
         float(means[0]),
@@ -239,11 +262,30 @@ def _difference(
     )
 
 
-def _calibration_errors(means: Floats, columns: int) -> Floats:
-    """Both models' calibration errors: float64 [B, 2] of means [B, 2 * columns]."""
-    count = len(MEANS)
-    halves = (means[:, count:columns], means[:, columns + count :])
-    return np.stack([np.abs(half).sum(1) for half in halves], 1)
+def _calibration_difference(
+    means: Floats, drawn: Floats, by_noise: Sequence[float], n: int
+) -> Difference:
+    """Of both models' means, float64 [2 * columns], the same of each resample, and the errors
+    that noise alone explains.
+
+    Each model's error is too large by noise, the less sure one's by more, and the resamples' by
+    that again. The interval reaches over the difference as it is and as it is without that; and
+    over 0 where the larger error may be noise alone.
+    """
+    count, columns = len(MEANS), len(means) // 2
+    halves = [slice(count, columns), slice(columns + count, None)]
+    errors = np.array([np.abs(means[half]).sum() for half in halves])
+    resampled = np.stack([np.abs(drawn[:, half]).sum(1) for half in halves], 1)
+    first, second = (bias_of_sizes(means[half], drawn[:, half]) for half in halves)
+    found = _difference(CALIBRATION, errors, resampled - resampled.mean(0) + errors, n)
+    value, low, high, _ = found.estimate
+    moved = first - second
+    low, high = min(low, low + moved), max(high, high + moved)
+    worse = int(errors.argmax())
+    if errors[worse] <= by_noise[worse]:
+        low, high = min(low, 0.0), max(high, 0.0)
+    around = Estimate(value, low, high, n)
+    return replace(found, estimate=around)
 
 
 def sign_flip_p(differences: Int64Array) -> float:

@@ -35,7 +35,7 @@ from quickdraw_core.evaluation.metrics import Estimate
 from quickdraw_core.evaluation.predictions import PREDICTIONS_NAME, Predictions
 from quickdraw_core.evaluation.publish import publish, require_own_folder, tracking_uri_of
 from quickdraw_core.evaluation.report import Report, evaluate_command, write_report
-from quickdraw_core.files import require_folder_of, write_aside
+from quickdraw_core.files import make_folder, require_folder_of, write_aside
 from quickdraw_core.store.pack import Pack, open_pack
 from quickdraw_core.store.store import Store
 from quickdraw_core.tracking.address import NO_TRACKING
@@ -193,6 +193,7 @@ def _facts(config: EvaluateConfig, models: Ensemble, pack: Pack) -> dict[str, st
         ),
         "step": ", ".join(f"{m.checkpoint.step:,}" for m in models.members),
         "store_fingerprint": pack.fingerprint,
+        "trained_on": ", ".join(sorted({m.checkpoint.store_fingerprint for m in models.members})),
         "label_map_sha256": models.label_map.sha256,
         "per_class": str(config.per_class),
         "average": str(config.average),
@@ -215,10 +216,7 @@ def _report_dir(config: EvaluateConfig, models: Ensemble) -> Path:
         folder = member.report_dir or Path("runs") / member.checkpoint.mlflow_run_id / name
     if len(models.members) > 1:
         require_own_folder(folder, models)
-    try:
-        folder.mkdir(parents=True, exist_ok=True)
-    except OSError as error:
-        raise ConfigError(f"cannot make the report folder {folder}: {error.strerror}") from error
+    make_folder(folder)
     return folder.absolute()
 
 

@@ -11,7 +11,6 @@ from quickdraw_core.evaluation.metrics import ConfusedPair
 from quickdraw_core.evaluation.predictions import Predictions
 
 EXAMPLES = 12
-PAIRS = 12
 PER_PAIR = 6
 
 

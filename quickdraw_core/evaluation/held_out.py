@@ -131,6 +131,7 @@ def predict_held_out(
             job = {
                 "store": str(config.store.absolute()),
                 "models": list(references),
+                "digest": models.digest,
                 "average": average,
                 "tta": config.tta,
                 "tracking_uri": config.tracking_uri,

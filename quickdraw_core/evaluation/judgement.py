@@ -14,6 +14,7 @@ from quickdraw_core.evaluation.bootstrap import (
     RESAMPLES,
     TAIL,
     Sums,
+    bias_of_sizes,
     calibrated_sums,
     interval,
     resampled_sums,
@@ -178,11 +179,12 @@ def _of_sums(sums: Sums, calibrated: Floats) -> dict[str, Estimate]:
         name: Estimate(float(value), float(low), float(high), sums.n)
         for name, value, low, high in zip(MEANS, means[:count], lows, highs, strict=True)
     }
-    error = np.abs(means[count : count + BINS]).sum()
-    low, high = interval(np.abs(resampled[:, count : count + BINS]).sum(1), error, biased=True)
+    gaps, drawn = means[count : count + BINS], resampled[:, count : count + BINS]
+    error, errors = np.abs(gaps).sum(), np.abs(drawn).sum(1)
+    low, high = interval(errors - (errors.mean() - error), error)
     # Noise alone gives an error above 0: as much as this, and the truth may be none at all.
     by_noise = np.quantile(np.abs(calibrated / sums.n).sum(1), 1 - TAIL)
-    least = 0.0 if error <= by_noise else max(0.0, float(low))
+    least = 0.0 if error <= by_noise else max(0.0, float(low) - bias_of_sizes(gaps, drawn))
     found[CALIBRATION] = Estimate(float(error), least, float(high), sums.n)
     return found
 

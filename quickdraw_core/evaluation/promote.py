@@ -22,7 +22,7 @@ from quickdraw_core.errors import (
 from quickdraw_core.evaluation.config import JudgedConfig
 from quickdraw_core.evaluation.differences import Named, chance, compare
 from quickdraw_core.evaluation.ensemble import Ensemble
-from quickdraw_core.evaluation.held_out import held_out_rows, require_same_store
+from quickdraw_core.evaluation.held_out import held_out_rows, judged_on, require_same_store
 from quickdraw_core.evaluation.judgement import judge
 from quickdraw_core.evaluation.model import TrainedModel, best_of_run, load_model
 from quickdraw_core.evaluation.predictions import Predictions
@@ -125,13 +125,14 @@ def promote(config: PromoteConfig) -> PromoteResult:
         assert result.version is not None
         if _moved(config, challenger.uri, result.version, champion):
             return result
-        # Somebody was promoted meanwhile; what was written is replaced by the next judgement.
-    reason = (
-        f"the {config.alias} of {config.name} was moved by others {_TRIES} times while "
-        f"{challenger.model.name} was judged against it"
+        # Somebody was promoted meanwhile. It is judged again, which may come to nothing.
+        moved = f"the {config.alias} of {config.name} was moved by others"
+        reason = f"not promoted: {moved} while {challenger.model.name} was judged against it"
+        _written(config, challenger, replace(result, decision=Decision.KEPT, reason=reason))
+    raise UnreachableError(
+        f"{moved} {_TRIES} times while {challenger.model.name} was judged against it; run the "
+        "same again"
     )
-    _written(config, challenger, replace(result, decision=Decision.KEPT, reason=reason))
-    raise UnreachableError(f"{reason}; run the same again")
 
 
 def check(config: PromoteConfig) -> tuple[Store, Challenger]:
@@ -142,9 +143,10 @@ def check(config: PromoteConfig) -> tuple[Store, Challenger]:
     reference = config.model
     if is_registered(reference):
         reference = pinned(resolve_tracking_uri(config.tracking_uri), reference)
-    model = load_model(reference, config.tracking_uri, tta=config.tta)
-    models = Ensemble((model,))
+    models = Ensemble((load_model(reference, config.tracking_uri, tta=config.tta),))
     require_same_store(config, models, store)
+    models = judged_on(models, store.manifest.fingerprint)
+    (model,) = models.members
     uri = tracking_uri_of(config.tracking_uri, models)
     if uri == NO_TRACKING:
         raise TrackingError(
@@ -237,7 +239,8 @@ def _decide(
         assert result.score is not None
         decision, reason = decide_alone(name, result.score, chance(predictions), config.alias)
         return replace(result, decision=decision, reason=reason)
-    model = load_model(champion.reference, challenger.uri, tta=config.tta)
+    loaded = Ensemble((load_model(champion.reference, challenger.uri, tta=config.tta),))
+    (model,) = judged_on(loaded, pack.fingerprint).members
     there = config.updated({"tracking_uri": challenger.uri})
     theirs, _ = predictions_of(there, champion.reference, model, pack)
     comparison = compare(Named(champion.reference, theirs), Named(name, predictions), config.seed)

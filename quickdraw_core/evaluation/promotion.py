@@ -78,7 +78,7 @@ def decide(comparison: Comparison, margin: float, alias: str) -> tuple[Decision,
     """Whether a challenger, the second, takes an alias from the first, and why. Pure."""
     found = comparison.differences["map_at_3"]
     said, on = sentence(comparison), f"{comparison.n:,} held-out drawings"
-    if found.estimate.low > margin:
+    if found.told and found.estimate.low > margin:
         beyond = f", beyond the margin of {margin:g}" if margin else ""
         return Decision.PROMOTED, f"promoted to {alias}: {said} on {on}{beyond}"
     if found.told and found.gain > 0:

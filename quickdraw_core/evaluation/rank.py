@@ -9,6 +9,7 @@ from pathlib import Path
 import numpy as np
 import torch
 
+from quickdraw_core.errors import EvaluationError
 from quickdraw_core.evaluation.ensemble import load_models, predict_rows
 from quickdraw_core.evaluation.held_out import counting, share_of, write_part
 from quickdraw_core.store.pack import open_pack
@@ -25,6 +26,11 @@ def main() -> None:
     models = load_models(
         job["models"], job["tracking_uri"], job["average"], job["tta"], rank % gpus if gpus else 0
     )
+    if models.digest != job["digest"]:
+        raise EvaluationError(
+            "a model changed while it was loaded, as that of a running training does; evaluate "
+            "again, or give a checkpoint file"
+        )
     pack = open_pack(Store.open(Path(job["store"])))
     rows = share_of(np.load(folder / "rows.npy"), rank, job["ranks"], job["batch_size"])
     with counting(folder, rank) as bar:

@@ -16,7 +16,7 @@ from quickdraw_core.evaluation.bootstrap import RESAMPLES
 from quickdraw_core.evaluation.config import EvaluateConfig
 from quickdraw_core.evaluation.drawn import Drawn
 from quickdraw_core.evaluation.figures import FEW, FIGURES, draw_figures
-from quickdraw_core.evaluation.gallery import PAIRS, Card, best, card, sides, taken_for, worst
+from quickdraw_core.evaluation.gallery import Card, best, card, sides, taken_for, worst
 from quickdraw_core.evaluation.guesses import FAILED, Guess
 from quickdraw_core.evaluation.judgement import Judgement
 from quickdraw_core.evaluation.metrics import Estimate
@@ -94,6 +94,8 @@ def evaluate_command(config: EvaluateConfig, references: Sequence[str]) -> str:
     options += ["--average", str(config.average)] if config.average > 1 else []
     options += ["--allow-short"] if config.allow_short else []
     options += ["--other-store"] if config.other_store else []
+    uri = config.tracking_uri or ""
+    options += ["--tracking-uri", uri] if uri and "@" not in uri else []  # no password
     options += ["--set", f"seed={config.seed}"] if config.seed else []
     default = EvaluateConfig.model_fields["guesses"].default
     options += ["--set", f"guesses={config.guesses}"] if config.guesses != default else []
@@ -148,7 +150,7 @@ def _context(
         "worst": cards(worst(predictions)),
         "pairs": [
             [(side, cards(taken_for(predictions, side.label, side.guess))) for side in sides(pair)]
-            for pair in judgement.confused[:PAIRS]
+            for pair in judgement.confused
         ],
         "table": table,
         "right": sum(found.place is not None for found in table),

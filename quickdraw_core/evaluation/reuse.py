@@ -10,7 +10,8 @@ from pathlib import Path
 
 import numpy as np
 
-from quickdraw_core.errors import CheckpointError, InputError
+from quickdraw_core.drawing import Int64Array
+from quickdraw_core.errors import CheckpointError, InputError, UnreachableError
 from quickdraw_core.evaluation.config import JudgedConfig
 from quickdraw_core.evaluation.ensemble import Ensemble
 from quickdraw_core.evaluation.held_out import held_out_rows, predict_held_out
@@ -52,7 +53,7 @@ def left_by_evaluation(
         try:
             artifact = f"{model.report_name}/{PREDICTIONS_NAME}"
             fetched = fetch_file(uri, run_id, artifact, Path(temporary))
-        except CheckpointError:  # never evaluated
+        except (CheckpointError, UnreachableError):  # never evaluated, or not to be had
             return None
         return read_if_same(fetched, config, model, pack)
 
@@ -67,13 +68,21 @@ def predictions_left(reference: str, config: JudgedConfig, pack: Pack) -> tuple[
     """What an evaluation of anything (an average, several models, two looks) left, and the name
     of what it judged.
 
-    Raises `InputError` where there is none, the file is damaged, or it is of other drawings.
+    Raises `InputError` where there is none, the file is damaged, or it is of other drawings;
+    `CheckpointError` where what it judged was trained on another store, unless that is allowed.
     """
     path = Path(reference)
     path = path / PREDICTIONS_NAME if path.is_dir() else path
     predictions, facts = Predictions.read(path, pack.label_map)
-    if not np.array_equal(predictions.key_ids, pack.key_ids[held_out_rows(config, pack)]):
-        store = facts.get("store_fingerprint", "")
+    trained_on = facts.get("trained_on", pack.fingerprint)
+    if trained_on != pack.fingerprint and not config.other_store:
+        raise CheckpointError(
+            f"{path} judges what was trained on store {trained_on[:12]}, but {config.store} is "
+            f"{pack.fingerprint[:12]}: drawings held out here may have been trained on; give "
+            "--other-store where you know better"
+        )
+    store, rows = facts.get("store_fingerprint", ""), held_out_rows(config, pack)
+    if store != pack.fingerprint or not _are_of(predictions, pack, rows):
         raise InputError(
             f"{path} holds {len(predictions):,} drawings of store {store[:12]}, "
             f"{facts.get('per_class')} a class at most, which are not those asked for of store "
@@ -97,8 +106,11 @@ def read_if_same(
     }
     if any(facts.get(name) != value for name, value in wanted.items()):
         return None
-    rows = held_out_rows(config, pack)
-    same = np.array_equal(predictions.key_ids, pack.key_ids[rows]) and np.array_equal(
+    return predictions if _are_of(predictions, pack, held_out_rows(config, pack)) else None
+
+
+def _are_of(predictions: Predictions, pack: Pack, rows: Int64Array) -> bool:
+    """Whether predictions are those of these rows, in their order."""
+    return np.array_equal(predictions.key_ids, pack.key_ids[rows]) and np.array_equal(
         predictions.labels, pack.labels[rows]
     )
-    return predictions if same else None

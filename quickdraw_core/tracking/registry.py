@@ -24,7 +24,7 @@ from quickdraw_core.errors import (
 )
 from quickdraw_core.tracking.address import NO_TRACKING, check_address
 from quickdraw_core.tracking.logged_model import find_logged_model
-from quickdraw_core.tracking.runs import client
+from quickdraw_core.tracking.runs import MISSING, client
 
 if TYPE_CHECKING:
     from mlflow import MlflowClient
@@ -39,7 +39,6 @@ _BY_ALIAS = re.compile(r"([^/:@]+)@([\w\-]+)", re.ASCII)
 _BY_NUMBER = re.compile(r"([^/:@]+)/([0-9]+)", re.ASCII)
 _ALIAS = re.compile(r"[\w\-]+", re.ASCII)
 _RESERVED = re.compile(r"[vV][0-9]+|latest", re.IGNORECASE)
-_MISSING = ("RESOURCE_DOES_NOT_EXIST", "INVALID_PARAMETER_VALUE")
 
 
 @dataclass(frozen=True)
@@ -224,7 +223,7 @@ def _or_none(ask: Any) -> "ModelVersion | None":
     try:
         found: ModelVersion = ask()
     except MlflowException as error:
-        if error.error_code in _MISSING:
+        if error.error_code in MISSING:
             return None
         raise
     return found

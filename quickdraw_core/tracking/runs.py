@@ -5,15 +5,18 @@ What is written to a run goes through `journal.py` and `delivery.py`, which make
 
 import logging
 import os
-from pathlib import Path
+from pathlib import Path, PurePosixPath
 from typing import TYPE_CHECKING
 
-from quickdraw_core.errors import CheckpointError, TrackingError
+from quickdraw_core.errors import CheckpointError, TrackingError, UnreachableError
 from quickdraw_core.tracking.address import quiet_environment
 from quickdraw_core.tracking.journal import CURVES
 
 if TYPE_CHECKING:
     from mlflow import MlflowClient
+
+MISSING = ("RESOURCE_DOES_NOT_EXIST", "INVALID_PARAMETER_VALUE")
+"""Codes of MLflow's answer where it has not what it was asked for."""
 
 
 def client(uri: str) -> "MlflowClient":
@@ -47,23 +50,39 @@ def run_page(uri: str, run_id: str) -> str | None:
 
 
 def fetch_file(uri: str, run_id: str, artifact: str, folder: Path) -> Path:
-    """Brings an artifact of a run into `folder`. Raises `CheckpointError`: no run, no file."""
+    """Brings an artifact of a run into `folder`.
+
+    Raises `CheckpointError`: no run, no file; `UnreachableError` where MLflow does not answer, or
+    does not give what it has.
+    """
     from mlflow.exceptions import MlflowException
 
     mlflow = client(uri)
     try:
         run = mlflow.get_run(run_id)
     except MlflowException as error:
+        if error.error_code not in MISSING:
+            raise _unreachable(uri, run_id, error) from error
         raise CheckpointError(
             f"no run {run_id} in MLflow at {uri}; see the runs there, or give a checkpoint file"
         ) from error
     try:
-        return Path(mlflow.download_artifacts(run.info.run_id, artifact, str(folder)))
+        beside = mlflow.list_artifacts(run.info.run_id, str(PurePosixPath(artifact).parent))
+        if artifact in {found.path for found in beside}:
+            return Path(mlflow.download_artifacts(run.info.run_id, artifact, str(folder)))
     except (MlflowException, OSError) as error:
-        raise CheckpointError(
-            f"run {run_id} ({run.info.status}) has no {artifact}: it was not trained to the first "
-            "validation; give another run or a checkpoint file"
-        ) from error
+        raise _unreachable(uri, run_id, error) from error
+    raise CheckpointError(
+        f"run {run_id} ({run.info.status}) has no {artifact}: it was not trained to the first "
+        "validation; give another run or a checkpoint file"
+    )
+
+
+def _unreachable(uri: str, run_id: str, error: Exception) -> UnreachableError:
+    first = (str(error).splitlines() or [type(error).__name__])[0]
+    return UnreachableError(
+        f"MLflow at {uri} did not give what run {run_id} holds: {first}; see that MLflow is there"
+    )
 
 
 def fetch_curves(uri: str, run_id: str) -> dict[str, tuple[list[int], list[float]]]:
