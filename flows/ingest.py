@@ -2,15 +2,19 @@
 
 from prefect import flow, task
 
-from flows.policy import worth_retrying
+from flows.policy import fresh_once, worth_retrying
 from quickdraw_core.ingest.config import IngestConfig
 from quickdraw_core.ingest.run import IngestResult
 from quickdraw_core.ingest.run import ingest as run_ingest
+from quickdraw_core.store.manifest import MANIFEST_NAME, PREVIOUS_NAME
 
 
 @task(name="ingest", retries=1, retry_delay_seconds=10, retry_condition_fn=worth_retrying)
 def ingest_stage(config: IngestConfig) -> IngestResult:
     """Brings the store to what the configuration asks for."""
+    if config.fresh:
+        manifests = [config.store / name for name in (MANIFEST_NAME, PREVIOUS_NAME)]
+        config = fresh_once(config, *manifests)
     return run_ingest(config)
 
 

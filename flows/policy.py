@@ -1,8 +1,15 @@
-"""When a failed stage is tried again."""
+"""When a failed stage is tried again, and with what."""
 
-from typing import Any
+from pathlib import Path
+from typing import Any, TypeVar
 
+from prefect.context import FlowRunContext
+from prefect.runtime import flow_run, task_run
+
+from quickdraw_core.config import Config
 from quickdraw_core.errors import DivergedError, QuickdrawError
+
+C = TypeVar("C", bound=Config)
 
 
 def worth_retrying(task: Any, task_run: Any, state: Any) -> bool:
@@ -19,3 +26,19 @@ def worth_retrying(task: Any, task_run: Any, state: Any) -> bool:
     except Exception:  # noqa: BLE001 — whatever else it was, the next try may do
         return True
     return False
+
+
+def fresh_once(config: C, *written: Path) -> C:
+    """What this attempt is to do: `fresh` is for what was there before the flow run. What an
+    attempt of it has begun anew, a later one goes on with, Prefect's or a person's Retry.
+
+    written: files that are written once work is begun anew. One from before the flow run says
+    that no attempt came so far, and `fresh` still holds.
+    """
+    if max(task_run.run_count, flow_run.run_count) < 2:
+        return config
+    context = FlowRunContext.get()
+    begun = context.flow_run.start_time if context and context.flow_run else None
+    if begun and any(p.exists() and p.stat().st_mtime < begun.timestamp() for p in written):
+        return config
+    return config.updated({"fresh": False})

@@ -65,10 +65,11 @@ def report() -> Values:
     learning rate of 0.0002 that is halved at steps 5,000, 12,000 and 18,000, batches of 128.
 
     The report gives 89 % of held-out drawings with the word among three guesses. Not run here:
-    at 340 classes two epochs are 21,250 steps of ResNet-18 at 224 px, hours of a GPU. The other
-    rows of its table are `--set model=resnet34`, `densenet121` or `vgg11`, `--set optimizer=adam`,
-    `--set schedule=step`, `--set loss=softmax_reciprocal`. Without a network give the weights as
-    a file, `--set pretrained=FILE`, or do without, `--set pretrained=null`.
+    at 340 classes two epochs are 21,250 steps of ResNet-18 at 224 px, hours of the one GPU that
+    it takes without `--nproc`. The other rows of its table are `--set model=resnet34`,
+    `densenet121` or `vgg11`, `--set optimizer=adam`, `--set schedule=step`,
+    `--set loss=softmax_reciprocal`. Without a network give the weights as a file,
+    `--set pretrained=FILE`, or do without, `--set pretrained=null`.
     """
     return {
         "model": "resnet18",
@@ -82,6 +83,7 @@ def report() -> Values:
         "learning_rate": 0.0002,
         "schedule": "multistep",
         "epochs": 2,
+        "ranks": 1,
         "global_batch_size": 128,
         "micro_batch_size": 32,
         "validate_every_steps": 1_000,

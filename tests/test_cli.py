@@ -10,6 +10,7 @@ from pathlib import Path
 import pytest
 from processes import rank_processes
 
+from quickdraw_core.commands.running import run
 from quickdraw_core.store.store import Store
 from quickdraw_core.tracking.card import tracked_run_id
 from quickdraw_core.tracking.runs import client
@@ -76,6 +77,7 @@ def test_generate_says_what_it_wrote(tmp_path: Path) -> None:
         (["train", "--store", "{store}", "--nnodes", "2"], "several hosts need a rendezvous"),
         (["train", "--store", "{store}", "--tracking-uri", "htp://x"], "none that MLflow knows"),
         (["train", "--store", "{store}", "--set", "encoding=points"], "small_cnn reads a drawing"),
+        (["train", "--store", "{store}", "--set", "pretrained=w.pth"], "no file of weights w.pth"),
         (
             ["train", "--store", "{store}", "--set", 'select.classes=["sunn"]'],
             "did you mean 'sun'",
@@ -152,3 +154,31 @@ def test_ctrl_c_ends_everything_at_once_and_the_run_is_marked_killed(
     run_id = tracked_run_id(run_dir)
     run = client(f"sqlite:///{tmp_path}/mlflow.db").get_run(run_id)
     assert run.info.status == "KILLED"
+
+
+@pytest.mark.parametrize(
+    ("options", "advice"),
+    [
+        ([], "stopped; the same command goes on from here"),
+        (["--set", "seed=1"], "stopped; the same command goes on from here"),
+        (["--fresh"], "stopped; the same command (without --fresh) goes on from here"),
+        (
+            ["--set", "train.fresh=true"],
+            "stopped; the same command (without --fresh) goes on from here",
+        ),
+    ],
+)
+def test_ctrl_c_does_not_advise_to_throw_away_what_is_done(
+    options: list[str],
+    advice: str,
+    monkeypatch: pytest.MonkeyPatch,
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    def stop() -> None:
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr("flows.local.start_local_server", lambda: None)
+    monkeypatch.setattr(sys, "argv", ["quickdraw", "train", *options])
+    with pytest.raises(KeyboardInterrupt):
+        run(stop)
+    assert capsys.readouterr().err.splitlines() == [advice]

@@ -1,9 +1,16 @@
 """The policy around the stages; that flows run is tested with the command line."""
 
+import os
+from collections.abc import Callable, Iterator
+from pathlib import Path
+
 import pytest
 from prefect.states import Completed, Failed
+from prefect.testing.utilities import prefect_test_harness
 
-from flows.policy import worth_retrying
+from flows.ingest import ingest, ingest_stage
+from flows.policy import fresh_once, worth_retrying
+from flows.train import train, train_stage
 from quickdraw_core.errors import (
     CheckpointError,
     ConfigError,
@@ -12,6 +19,17 @@ from quickdraw_core.errors import (
     TrainingError,
     UnreachableError,
 )
+from quickdraw_core.ingest.config import IngestConfig
+from quickdraw_core.store.manifest import MANIFEST_NAME
+from quickdraw_core.store.store import Store
+from quickdraw_core.training.config import TrainConfig
+
+
+@pytest.fixture(scope="module")
+def server() -> Iterator[None]:
+    """Prefect's own, of this file alone."""
+    with prefect_test_harness(server_startup_timeout=120):
+        yield
 
 
 @pytest.mark.parametrize(
@@ -30,3 +48,64 @@ def test_what_broke_is_tried_again(error: Exception) -> None:
 
 def test_what_went_well_is_not() -> None:
     assert not worth_retrying(None, None, Completed(data=1))
+
+
+Attempts = Callable[[int], list[bool]]
+
+
+@pytest.fixture(params=["ingest", "train"])
+def attempts(
+    request: pytest.FixtureRequest,
+    server: None,
+    store: Store,
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+) -> Attempts:
+    """Runs a flow over what was there an hour ago, with `fresh`, until its fourth attempt, the
+    second one of the flow. Says which attempts began anew; those before the given one fail
+    before they write anything.
+    """
+    is_train = request.param == "train"
+    written = tmp_path / ("run.json" if is_train else MANIFEST_NAME)
+    written.touch()
+    hour_ago = written.stat().st_mtime - 3_600
+    os.utime(written, (hour_ago, hour_ago))
+    seen: list[bool] = []
+
+    def run(first_to_write: int) -> list[bool]:
+        def attempt(config: IngestConfig | TrainConfig) -> str:
+            seen.append(config.fresh)
+            if len(seen) >= first_to_write:
+                written.touch()
+            if len(seen) < 4:
+                raise TrainingError("a rank was lost")
+            return "done"
+
+        if is_train:
+            monkeypatch.setattr("flows.train.run_training", attempt)
+            monkeypatch.setattr(train_stage, "retry_delay_seconds", 0)
+            train.with_options(retries=1)(
+                TrainConfig(store=store.path, run_dir=tmp_path, fresh=True)
+            )
+        else:
+            monkeypatch.setattr("flows.ingest.run_ingest", attempt)
+            monkeypatch.setattr(ingest_stage, "retry_delay_seconds", 0)
+            ingest.with_options(retries=1)(
+                IngestConfig(source=("csv",), store=tmp_path, fresh=True)
+            )
+        return seen
+
+    return run
+
+
+def test_fresh_throws_nothing_away_that_an_earlier_attempt_made(attempts: Attempts) -> None:
+    assert attempts(1) == [True, False, False, False]
+
+
+def test_fresh_holds_until_an_attempt_has_begun_anew(attempts: Attempts) -> None:
+    assert attempts(3) == [True, True, True, False]
+
+
+def test_outside_of_prefect_fresh_is_as_given(tmp_path: Path) -> None:
+    config = TrainConfig(fresh=True)
+    assert fresh_once(config, tmp_path / "run.json") is config

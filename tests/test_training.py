@@ -19,7 +19,8 @@ from quickdraw_core.errors import CheckpointError, ConfigError, StoreError, Trai
 from quickdraw_core.store.store import Store
 from quickdraw_core.training.checkpoint import find_checkpoint, load_checkpoint
 from quickdraw_core.training.config import TrainConfig
-from quickdraw_core.training.launch import train
+from quickdraw_core.training.hardware import unused_gpus
+from quickdraw_core.training.launch import check, train
 from quickdraw_core.training.run_folder import RunFolder
 from quickdraw_core.training.state import Standing
 
@@ -307,6 +308,50 @@ def test_weights_that_are_none_are_refused_before_anything_is_started(
     with pytest.raises(ConfigError, match=r"weights\.pth"):
         train(config)
     assert not (tmp_path / "run").exists()
+
+
+def test_a_file_of_weights_that_is_missing_is_refused_by_the_check_unless_the_run_goes_on(
+    finished: Path, store: Store, tmp_path: Path
+) -> None:
+    missing = {"pretrained": str(tmp_path / "weights.pth")}
+    with pytest.raises(ConfigError, match=r"no file of weights .*weights\.pth"):
+        check(config_of(store, tmp_path / "run", **missing))
+    with pytest.raises(ConfigError, match="no file of weights"):
+        check(config_of(store, finished, fresh=True, **missing))
+    check(config_of(store, finished, **missing))  # its weights are in its checkpoint
+    check(config_of(store, tmp_path / "run", model="resnet18", pretrained="imagenet"))
+
+
+def test_gpus_that_are_too_few_for_the_ranks_are_named(
+    finished: Path, store: Store, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(torch.cuda, "device_count", lambda: 1)
+    note = "1 GPU and 2 ranks: training on the CPU; --nproc 1 uses the GPU"
+    assert train(config_of(store, tmp_path / "run", epochs=0.5)).notes == (note,)
+    assert train(config_of(store, finished)).notes == ()  # finished before: nothing was run
+    assert unused_gpus(config_of(store, tmp_path, ranks=1)) is None
+    assert unused_gpus(config_of(store, tmp_path, device="cpu")) is None
+
+
+@pytest.mark.parametrize(
+    ("gpus", "ranks", "nodes", "advised"),
+    [(0, 4, 1, None), (3, 4, 1, 2), (2, 4, 2, 2), (3, 8, 1, 2), (5, 8, 1, 4), (8, 8, 1, None)],
+)
+def test_the_advised_number_of_ranks_shares_out_the_micro_batches(
+    gpus: int, ranks: int, nodes: int, advised: int | None, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(torch.cuda, "device_count", lambda: gpus)
+    hosts = {"nodes": nodes, "rendezvous": "alpha:29400"}
+    config = TrainConfig.parse(
+        {"ranks": ranks, "hosts": hosts, "global_batch_size": 256, "micro_batch_size": 32}
+    )
+    note = unused_gpus(config)
+    if advised is None:
+        assert note is None
+    else:
+        assert note is not None
+        assert f"--nproc {advised} uses" in note
+        config.updated({"ranks": advised})
 
 
 def test_the_best_is_by_the_metric_that_decides_and_an_equal_one_is_no_progress() -> None:

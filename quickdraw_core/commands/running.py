@@ -1,6 +1,7 @@
 """Running a flow from the command line."""
 
-from collections.abc import Callable
+import sys
+from collections.abc import Callable, Sequence
 from typing import TypeVar
 
 from quickdraw_core.console import errors, show_progress
@@ -8,6 +9,7 @@ from quickdraw_core.console import errors, show_progress
 T = TypeVar("T")
 
 STOPPED = "stopped; the same command goes on from here"
+STOPPED_FRESH = "stopped; the same command (without --fresh) goes on from here"
 
 
 def run(work: Callable[[], T]) -> T:
@@ -19,5 +21,11 @@ def run(work: Callable[[], T]) -> T:
             start_local_server()
             return work()
     except KeyboardInterrupt:
-        errors.print(STOPPED, soft_wrap=True)
+        errors.print(how_to_go_on(sys.argv), soft_wrap=True)
         raise
+
+
+def how_to_go_on(arguments: Sequence[str]) -> str:
+    """The last word after Ctrl-C: with --fresh, what is done would be thrown away."""
+    fresh = any(word == "--fresh" or word.endswith("fresh=true") for word in arguments)
+    return STOPPED_FRESH if fresh else STOPPED

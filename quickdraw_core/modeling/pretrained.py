@@ -51,8 +51,18 @@ def load_pretrained(network: nn.Module, name: str, source: str, *, has_imagenet:
             raise ConfigError(f"{name} has no weights trained on ImageNet; {_OTHER_WAY}")
         state, origin = _download(name), f"torchvision's weights for {name}"
     else:
+        check_weights(source)
         state, origin = _read(Path(source)), source
     _fit(network, name, state, origin)
+
+
+def check_weights(source: str) -> None:
+    """Refuses a file of weights that is not there. Reads and downloads nothing."""
+    if source != IMAGENET and not Path(source).is_file():
+        raise ConfigError(
+            f"no file of weights {source}; give a state dict that torch.save wrote, or "
+            f"pretrained={IMAGENET}"
+        )
 
 
 def _download(name: str) -> State:
@@ -91,11 +101,6 @@ def _patience(seconds: float) -> Iterator[None]:
 
 
 def _read(path: Path) -> State:
-    if not path.is_file():
-        raise ConfigError(
-            f"no file of weights {path}; give a state dict that torch.save wrote, or "
-            f"pretrained={IMAGENET}"
-        )
     try:
         # Nothing in the file can run code; what is no tensor or plain value is refused.
         state = torch.load(path, map_location="cpu", weights_only=True)

@@ -44,6 +44,19 @@ def choose_device(wanted: str, ranks: int) -> str:
     return "cuda" if torch.cuda.device_count() >= ranks else "cpu"
 
 
+def unused_gpus(config: TrainConfig) -> str | None:
+    """What to say where `auto` means the CPU though there are GPUs: fewer than ranks."""
+    gpus = torch.cuda.device_count()
+    if config.device != "auto" or not 0 < gpus < config.ranks:
+        return None
+    shares, nodes = config.shape.micro_batches, config.hosts.nodes
+    fit = max(ranks for ranks in range(1, gpus + 1) if shares % (ranks * nodes) == 0)
+    return (
+        f"{gpus} GPU{'s' if gpus > 1 else ''} and {config.ranks} ranks: training on the CPU; "
+        f"--nproc {fit} uses {'the GPU' if gpus == 1 else 'GPUs'}"
+    )
+
+
 def choose_arithmetic(config: TrainConfig, device: str) -> Arithmetic:
     """What `auto` means on `cpu` or `cuda`.
 

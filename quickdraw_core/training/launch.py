@@ -25,6 +25,7 @@ from quickdraw_core.errors import (
 )
 from quickdraw_core.loading.loader import Feed, make_batch
 from quickdraw_core.loading.select import find_label
+from quickdraw_core.modeling.pretrained import check_weights
 from quickdraw_core.progress import progress
 from quickdraw_core.store.pack import Pack, open_pack
 from quickdraw_core.store.store import Store
@@ -42,7 +43,7 @@ from quickdraw_core.training.checkpoint import (
 from quickdraw_core.training.config import TrainConfig
 from quickdraw_core.training.curves import read_curves
 from quickdraw_core.training.diagnosis import Finding, diagnose
-from quickdraw_core.training.hardware import check_hardware, choose_device
+from quickdraw_core.training.hardware import check_hardware, choose_device, unused_gpus
 from quickdraw_core.training.plan import ROWS_NAME, Plan
 from quickdraw_core.training.processes import ALONE, ERRORS_NAME, Surroundings, run_ranks
 from quickdraw_core.training.run_folder import RunFolder
@@ -93,6 +94,11 @@ def train(config: TrainConfig, around: Surroundings = ALONE) -> TrainResult:
     latest = latest_checkpoint(run.path, run.owns)
     skipped = latest.checkpoint is not None and latest.checkpoint.finished
     notes, problem = list(latest.refused), None
+    unused = None if skipped else unused_gpus(config)
+    if unused is not None:
+        notes.append(unused)
+        with progress("train", None, "") as bar:
+            bar.note(unused)  # now as well, not only after hours on the CPU
     if not first:
         notes += [] if skipped else _run(run, plan, latest, around)
     else:
@@ -188,6 +194,9 @@ def check(config: TrainConfig) -> Store:
     store = Store.open(config.store)
     for word in config.select.classes or ():
         find_label(store.label_map, word)
+    goes_on = not config.fresh and find_checkpoint(run_path(config, store), "last") is not None
+    if config.pretrained is not None and not goes_on:
+        check_weights(config.pretrained)
     return store
 
 
@@ -229,6 +238,11 @@ def run_path(config: TrainConfig, store: Store) -> Path:
     name = f"{config.model}-{len(store.label_map)}classes"
     named = Path("runs") / f"{name}-{config.identity(store.manifest.fingerprint)}"
     return (config.run_dir or named).absolute()
+
+
+def run_file(config: TrainConfig) -> Path:
+    """The file that a run begun anew is written to, there or not. Raises `StoreError`."""
+    return run_path(config, Store.open(config.store)) / "run.json"
 
 
 def _open_run(config: TrainConfig, store: Store, plan: Plan) -> RunFolder:
