@@ -8,6 +8,7 @@ from prefect import flow, task
 from prefect.artifacts import create_markdown_artifact, create_table_artifact
 from prefect.cache_policies import NO_CACHE
 from prefect.futures import PrefectFuture
+from prefect.runtime import flow_run
 from prefect.task_runners import ThreadPoolTaskRunner
 
 from flows.policy import worth_retrying
@@ -50,8 +51,11 @@ def sweep_rows(sweep: Sweep) -> dict[str, str]:
 def sweep(config: SweepConfig) -> SweepResult:
     """Trains and judges every row of a table, and compares them.
 
-    A row that fails stops no other; the flow then fails at its end, with the table made.
+    A row that fails stops no other; the flow then fails at its end, with the table made. Another
+    attempt of the same run starts no row over: it goes on.
     """
+    if flow_run.run_count > 1:
+        config = config.updated({"fresh": False})
     opened = open_sweep(config)
     # Any: a runner's own type is not the one that Prefect declares for the option.
     workers: Any = ThreadPoolTaskRunner(max_workers=len(opened.slots))

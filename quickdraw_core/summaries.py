@@ -231,7 +231,7 @@ def sweep_facts(result: "SweepResult") -> dict[str, str]:
     """Where table and figures of a sweep are, which rows failed, and how to look at its run."""
     from quickdraw_core.tracking.address import ui_command
 
-    done = sum(row.measured is not None for row in result.rows)
+    done = sum(row.done for row in result.rows)
     facts = {"sweep": f"{result.folder} ({done} of {len(result.rows)} rows finished)"}
     facts["table"] = str(result.folder / "table.md")
     if result.figures:

@@ -1,5 +1,6 @@
 """Sweeps: the table, the slots, the order, and a small one from end to end by the command."""
 
+import fcntl
 import json
 import os
 import shutil
@@ -20,10 +21,13 @@ from processes import rank_processes
 from test_cli import COMMAND, quickdraw
 from test_cli import environment_of as cli_environment
 
+import flows.sweep
+from quickdraw_core.commands import sweeps
 from quickdraw_core.errors import ConfigError, TrainingError
 from quickdraw_core.evaluation.drawn import apart
 from quickdraw_core.evaluation.metrics import Estimate
 from quickdraw_core.store.store import Store
+from quickdraw_core.sweep import finish, run
 from quickdraw_core.sweep.config import SweepConfig
 from quickdraw_core.sweep.figures import _labels, draw_figures, smoothed
 from quickdraw_core.sweep.finish import finish_sweep
@@ -32,6 +36,7 @@ from quickdraw_core.sweep.run import (
     PARENT_TAG,
     Sweep,
     check,
+    has_diverged,
     is_finished,
     nest,
     open_sweep,
@@ -41,9 +46,11 @@ from quickdraw_core.sweep.slots import Slots, make_slots, visible_devices
 from quickdraw_core.sweep.table import configs_of, read_table
 from quickdraw_core.sweep.tables import TABLES
 from quickdraw_core.tracking.card import RunCard, tracked_run_id
+from quickdraw_core.tracking.journal import append, tags_record
 from quickdraw_core.tracking.runs import client
 from quickdraw_core.training import processes
-from quickdraw_core.training.curves import Curve, read_curves
+from quickdraw_core.training.curves import Curve, read_curves, read_failure
+from quickdraw_core.training.diagnosis import Kind
 
 TINY = """
 description = "Three trainings of a second."
@@ -101,6 +108,7 @@ def test_a_file_is_a_table_with_the_rows_own_values_over_the_base(tmp_path: Path
         ('name = "Right"', "", "tiny.toml, row 1: option 'name': Field required"),
         ("description", "descripton", "tiny.toml: unknown option 'descripton': did you mean"),
         ('name = "Right"', 'name = "no-LOG"', "'no-LOG' and 'No log' would share a folder"),
+        ('name = "Right"', 'name = "A, B"', "row 'A, B': option 'name': --rows could not name it"),
         ('loss = "nll_without_log"', 'loss = "nl"', "row 'No log': option 'loss': unknown name"),
         ('loss = "nll_without_log"', "los = 1", "row 'No log': unknown option 'los': did you"),
         ('loss = "nll_without_log"', 'store = "s"', "option 'store' is the sweep's own"),
@@ -122,6 +130,12 @@ def test_an_unknown_table_is_answered_with_the_nearest() -> None:
         read_table("report-smal")
     with pytest.raises(ConfigError, match=r"no.toml cannot be read"):
         read_table("no.toml")
+
+
+@pytest.mark.parametrize("rows", [[""], ["Right,"], [" , "], ["Right", ""]])
+def test_an_empty_name_among_the_rows_is_refused_and_does_not_mean_all(rows: list[str]) -> None:
+    with pytest.raises(ConfigError, match="--rows holds an empty name"):
+        sweeps.sweep("report-small", rows=rows, fresh=True)
 
 
 @pytest.mark.parametrize("name", TABLES)
@@ -316,6 +330,110 @@ def test_figures_are_drawn_of_what_is_there(tmp_path: Path) -> None:
     assert "hinge" in (tmp_path / "accuracy-by-loss.svg").read_text()
 
 
+STEPS = np.arange(1, 50)
+FALLING = {"train/loss": Curve(STEPS, 3 / STEPS), "validation/top_3": Curve(STEPS, 1 - 1 / STEPS)}
+
+
+def test_another_failure_is_not_called_a_forgotten_log(tmp_path: Path) -> None:
+    """And lines whose losses are the same have the rows' names."""
+    right = row_of("Careful", 0.9, 0, 1, curves=FALLING)
+    failed = row_of("Cost $5 or $6_", None, 0, 1, curves=FALLING, shown_as_failed=True)
+    draw_figures([right, failed], tmp_path)
+    text = (tmp_path / "failed-training.svg").read_text()
+    assert "Failed on purpose: Cost $5 or $6_" in text
+    assert "below zero" not in text
+    assert "sure of it" not in text
+    assert ">cross_entropy<" not in text
+    assert ">Careful<" in text
+    assert text.count(">Cost $5 or $6_<") == 2
+
+
+@pytest.mark.parametrize("loss", ["nll_without_log", "cross_entropy"])
+@pytest.mark.parametrize("accuracy", [None, np.full(49, np.nan)], ids=["none", "nan"])
+def test_a_failure_before_the_first_validation_is_drawn_all_the_same(
+    tmp_path: Path, loss: str, accuracy: np.ndarray[Any, Any] | None
+) -> None:
+    curves = {"train/loss": Curve(STEPS, np.where(STEPS < 20, 3.0 / STEPS, np.inf))}
+    if accuracy is not None:
+        curves["validation/top_3"] = Curve(STEPS, accuracy)
+    failed = row_of("c", None, 0, 1, curves=curves, loss=loss, shown_as_failed=True)
+    drawn = draw_figures([row_of("a", 0.9, 0, 1, curves=curves), failed], tmp_path)
+    assert {path.stem for path in drawn} == {"loss-by-network", "failed-training"}
+    text = (tmp_path / "failed-training.svg").read_text()
+    assert "What it learns meanwhile" not in text
+    assert (">0: the least that a right loss can be<" in text) == (loss == "nll_without_log")
+
+
+# Failed on purpose, and tried again
+
+DIVERGING = """
+[[rows]]
+name = "Far too fast"
+shown_as_failed = true
+values = { optimizer = "sgd", learning_rate = 1e9, schedule = "constant" }
+"""
+
+
+def test_a_row_that_diverges_on_purpose_is_done(
+    store: Store, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    config = SweepConfig(table=table_file(tmp_path, TINY + DIVERGING), store=store.path,
+                         per_class=20, run_dir=tmp_path / "s", tracking_uri="none")  # fmt: skip
+    sweep = open_sweep(config)
+    row = sweep.row("Far too fast")
+    run_row(sweep, row.name)
+    assert "training diverged" in str(read_failure(row.run_dir))
+    assert has_diverged(row)
+    assert not has_diverged(replace(row, row=row.row.updated({"shown_as_failed": False})))
+    monkeypatch.setattr(run, "train", lambda *_: pytest.fail("trained again"))
+    run_row(sweep, row.name)
+
+    result = finish_sweep(sweep, {})
+    assert result.failed == ()
+    found = next(found for found in result.rows if found.name == row.name)
+    assert (found.diverged, found.done, found.measured) == (True, True, None)
+    assert [finding.kind for finding in found.findings] == [Kind.DIVERGED]
+    lines = (tmp_path / "s" / "table.md").read_text().splitlines()
+    (line,) = [line for line in lines if line.startswith("| Far too fast")]
+    assert "| diverged |" in line
+    assert any(line.startswith("- Far too fast: diverged: ") for line in lines)
+    assert "Failed:" not in lines
+    assert run.last_status(run.follow(sweep.path / "journal.jsonl", 0)[0]) == "FINISHED"
+
+
+def test_numbers_are_written_down_where_a_figure_cannot_be(
+    store: Store, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def full(*_: object) -> None:
+        raise OSError("no space left on device")
+
+    config = SweepConfig(table=table_file(tmp_path, TINY), store=store.path, per_class=20,
+                         run_dir=tmp_path / "s", tracking_uri="none")  # fmt: skip
+    monkeypatch.setattr(finish, "draw_figures", full)
+    with pytest.raises(OSError, match="no space"):
+        finish_sweep(open_sweep(config), {})
+    assert "| Right |" in (tmp_path / "s" / "table.md").read_text()
+    assert json.loads((tmp_path / "s" / "sweep.json").read_text())["table"] == "tiny"
+
+
+@pytest.mark.parametrize(("attempt", "fresh"), [(1, True), (2, False)])
+def test_a_flow_that_prefect_tries_again_starts_nothing_over(
+    attempt: int, fresh: bool, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    seen = []
+
+    def opened(config: SweepConfig) -> Sweep:
+        seen.append(config.fresh)
+        raise OSError("gone")
+
+    monkeypatch.setattr(flows.sweep, "open_sweep", opened)
+    # Prefect's own way to stand in for the facts of a run.
+    monkeypatch.setenv("PREFECT__RUNTIME__FLOW_RUN__RUN_COUNT", str(attempt))
+    with pytest.raises(OSError, match="gone"):
+        flows.sweep.sweep.fn(SweepConfig(table="tiny", fresh=True))
+    assert seen == [fresh]
+
+
 # From end to end
 
 
@@ -361,7 +479,7 @@ def swept(store: Store, tmp_path_factory: pytest.TempPathFactory) -> Swept:
 def test_a_row_that_fails_stops_no_other_and_the_command_says_so(swept: Swept) -> None:
     assert swept.first.returncode == 1, swept.first.stderr
     assert "1 of 3 rows failed: 'Reciprocal'" in swept.first.stderr
-    assert "the same command trains only what is missing" in swept.first.stderr
+    assert "the same command (without --fresh) trains only what is missing" in swept.first.stderr
     assert "run.json cannot be read" in swept.first.stdout
     assert "2 of 3 rows finished" in swept.first.stdout
     assert set(swept.journals_then) == {"Right", "No log"}
@@ -404,6 +522,11 @@ def test_the_table_has_what_was_measured_beside_what_was_reported(swept: Swept) 
     markdown = (swept.folder / "swept" / "table.md").read_text()
     assert "| Right | net | cross_entropy | adamw | onecycle | 90 % |" in markdown
     assert "shown on purpose" in markdown
+    kinds = {name: [found["kind"] for found in row["findings"]] for name, row in rows.items()}
+    assert "log forgotten before NLL" in kinds["No log"]
+    assert "log forgotten before NLL" not in kinds["Right"]
+    assert "What the curves say:" in markdown
+    assert "- No log: log forgotten before NLL: the train loss is negative from step" in markdown
     for name in ("loss-by-network", "accuracy-by-loss", "failed-training"):
         assert f"figures/{name}.png" in markdown
         assert (swept.folder / "swept" / "figures" / f"{name}.svg").is_file()
@@ -470,6 +593,19 @@ def test_a_damaged_row_costs_that_row_alone(swept: Swept, tmp_path: Path) -> Non
     result = finish_sweep(sweep, {})
     assert [row.mlflow_run_id != "" for row in result.rows] == [False, True, True]
     assert (folder / "table.md").is_file()
+
+
+def test_what_mlflow_lacks_of_a_row_is_told(swept: Swept, tmp_path: Path) -> None:
+    folder = tmp_path / "swept"
+    shutil.copytree(swept.folder / "swept", folder)
+    sweep = open_sweep(swept.config().updated({"run_dir": folder}))
+    run_dir = sweep.row("Reciprocal").run_dir
+    append(run_dir, tags_record({"quickdraw.seen": "yes"}))
+    with (run_dir / "journal.jsonl.lock").open("w") as lock:
+        fcntl.flock(lock, fcntl.LOCK_EX)  # as a process that sends them would hold it
+        problem = finish_sweep(sweep, {}).tracking_problem
+    assert problem == "row 'Reciprocal': another process is sending this run's numbers"
+    assert finish_sweep(sweep, {}).tracking_problem is None
 
 
 def test_what_does_not_fit_the_store_is_refused_before_anything_is_trained(

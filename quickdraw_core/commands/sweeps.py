@@ -55,13 +55,17 @@ def sweep(
     from quickdraw_core.sweep.run import check
 
     names = [name.strip() for text in rows or () for name in text.split(",")]
+    if not all(names):
+        raise ConfigError(
+            "--rows holds an empty name; give names with commas between, or no --rows for all"
+        )
     config = SweepConfig.parse(
         {
             "table": table,
             "store": store,
             "per_class": per_class,
             "allow_short": allow_short,
-            "rows": tuple(name for name in names if name),
+            "rows": tuple(names),
             "parallel": parallel,
             "run_dir": run_dir,
             "fresh": fresh,

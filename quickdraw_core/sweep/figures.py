@@ -8,7 +8,7 @@
 
 Losses of different kinds cannot share an axis: hence accuracy in the second. Training loss is
 that of some batches at a time and jitters; its lines are running means, and the figure says of
-how many points.
+how many points. Points that are not finite are left out, and so is a figure without lines.
 """
 
 from collections.abc import Callable, Sequence
@@ -30,7 +30,7 @@ Floats = npt.NDArray[np.float64]
 
 _INK, _GREY = "#222222", "#777777"
 _LOSS, _ACCURACY = "train/loss", "validation/top_3"
-_RIGHT = "cross_entropy"
+_RIGHT, _LOG_FORGOTTEN = "cross_entropy", "nll_without_log"
 
 
 class Line(NamedTuple):
@@ -43,6 +43,8 @@ class Line(NamedTuple):
 
 def draw_figures(rows: Sequence[RowResult], folder: Path) -> tuple[Path, ...]:
     """Draws what the rows' curves allow; returns the files, `NAME.png` and `NAME.svg` each."""
+    import matplotlib
+
     drawn: list[Path] = []
     makers: dict[str, Callable[[Sequence[RowResult]], Figure | None]] = {
         "loss-by-network": _loss_by_network,
@@ -50,7 +52,8 @@ def draw_figures(rows: Sequence[RowResult], folder: Path) -> tuple[Path, ...]:
         "failed-training": _failed_training,
     }
     for name, make in makers.items():
-        figure = make(rows)
+        with matplotlib.rc_context({"text.parse_math": False}):  # a row may be named with dollars
+            figure = make(rows)
         if figure is not None:
             drawn += [_save(figure, folder / f"{name}{suffix}") for suffix in (".png", ".svg")]
     return tuple(drawn)
@@ -66,11 +69,18 @@ def smoothed(values: Floats, points: int) -> Floats:
 
 
 def _line(row: RowResult, curve: str, label: str, points: int = 1) -> Line | None:
-    found = row.curves.get(curve)
-    if found is None or not len(found.steps):
+    if not _has(row, curve):
         return None
-    values = np.asarray(found.values, np.float64)
-    return Line(label, np.asarray(found.steps, np.float64), smoothed(values, points))
+    found = row.curves[curve]
+    there = np.isfinite(found.values)
+    values = np.asarray(found.values[there], np.float64)
+    return Line(label, np.asarray(found.steps[there], np.float64), smoothed(values, points))
+
+
+def _has(row: RowResult, curve: str) -> bool:
+    """Whether there is a point of the curve to draw."""
+    found = row.curves.get(curve)
+    return found is not None and bool(np.isfinite(found.values).any())
 
 
 def _points_of(rows: Sequence[RowResult]) -> int:
@@ -99,7 +109,7 @@ def _loss_by_network(rows: Sequence[RowResult]) -> "Figure | None":
 
 def _accuracy_by_loss(rows: Sequence[RowResult]) -> "Figure | None":
     """On the network that was trained with most losses, a row a loss: its first."""
-    tried = [row for row in rows if not row.shown_as_failed and _ACCURACY in row.curves]
+    tried = [row for row in rows if not row.shown_as_failed and _has(row, _ACCURACY)]
     losses = {row.model: {other.loss for other in tried if other.model == row.model}
               for row in tried}  # fmt: skip
     model = max(losses, key=lambda name: len(losses[name]), default=None)
@@ -119,31 +129,45 @@ def _accuracy_by_loss(rows: Sequence[RowResult]) -> "Figure | None":
 
 
 def _failed_training(rows: Sequence[RowResult]) -> "Figure | None":
-    failed = next((r for r in rows if r.shown_as_failed and _LOSS in r.curves), None)
+    """The first row shown as failed; its accuracy where there is any to show."""
+    failed = next((row for row in rows if row.shown_as_failed and _has(row, _LOSS)), None)
     if failed is None:
         return None
     right = _right_beside(failed, rows)
+    same_loss = right is not None and right.loss == failed.loss
     points = _points_of([failed])
-    figure = _canvas(width=11.5)
-    left, other = figure.subplots(1, 2)
-    loss = _line(failed, _LOSS, failed.loss, points)
+    loss = _line(failed, _LOSS, failed.name if same_loss else failed.loss, points)
     assert loss is not None
-    left.set_ylim(-1.08, max(0.12, float(loss.values.max()) + 0.08))
-    _draw(left, [loss], colours=COLOURS[1:])
-    left.axhline(0, color=_GREY, linewidth=1)
-    left.axhline(-1, color=_GREY, linewidth=1, linestyle=(0, (4, 3)))
-    left.annotate("0: the least that a right loss can be", (0.01, 0.02), color=_GREY, fontsize=9,
-                  xycoords=left.get_yaxis_transform(), va="bottom")  # fmt: skip
-    left.annotate("−1: every drawing right, and sure of it", (0.01, -0.98), color=_GREY,
-                  fontsize=9, xycoords=left.get_yaxis_transform(), va="bottom")  # fmt: skip
+    pair = [_line(row, _ACCURACY, row.name if same_loss else row.loss)
+            for row in (right, failed) if row is not None]  # fmt: skip
+    judged = [line for line in pair if line is not None]
+    figure = _canvas(width=11.5 if judged else 9.0)
+    left = figure.add_subplot(1, 2 if judged else 1, 1)
     mean = f", mean of {points} points" if points > 1 else ""
-    _dress(left, "The log forgotten: loss below zero", f"training loss{mean}")
-    pair = [_line(row, _ACCURACY, row.loss) for row in (right, failed) if row is not None]
-    _draw(other, [line for line in pair if line is not None], marker="o",
-          colours=COLOURS if right is not None else COLOURS[1:])  # fmt: skip
-    _dress(other, "What it learns meanwhile", "validation top-3")
-    _as_share(other)
+    if failed.loss == _LOG_FORGOTTEN:
+        left.set_ylim(-1.08, max(0.12, float(loss.values.max()) + 0.08))
+        _mark_where_a_loss_can_be(left)
+        title = "The log forgotten: loss below zero"
+    else:
+        title = f"Failed on purpose: {failed.name}"
+    _draw(left, [loss], colours=COLOURS[1:])
+    _dress(left, title, f"training loss{mean}")
+    if judged:
+        other = figure.add_subplot(1, 2, 2)
+        _draw(other, judged, marker="o", colours=COLOURS if right is not None else COLOURS[1:])
+        _dress(other, "What it learns meanwhile", "validation top-3")
+        _as_share(other)
     return figure
+
+
+def _mark_where_a_loss_can_be(axes: "Axes") -> None:
+    """The least that a right loss can be, and what one without its log comes to."""
+    axes.axhline(0, color=_GREY, linewidth=1)
+    axes.axhline(-1, color=_GREY, linewidth=1, linestyle=(0, (4, 3)))
+    axes.annotate("0: the least that a right loss can be", (0.01, 0.02), color=_GREY, fontsize=9,
+                  xycoords=axes.get_yaxis_transform(), va="bottom")  # fmt: skip
+    axes.annotate("−1: every drawing right, and sure of it", (0.01, -0.98), color=_GREY,
+                  fontsize=9, xycoords=axes.get_yaxis_transform(), va="bottom")  # fmt: skip
 
 
 def _right_beside(failed: RowResult, rows: Sequence[RowResult]) -> RowResult | None:
@@ -153,7 +177,7 @@ def _right_beside(failed: RowResult, rows: Sequence[RowResult]) -> RowResult | N
     def unlike(row: RowResult) -> tuple[bool, bool]:
         return (row.model != failed.model, row.optimizer != failed.optimizer)
 
-    return min((row for row in right if _ACCURACY in row.curves), key=unlike, default=None)
+    return min((row for row in right if _has(row, _ACCURACY)), key=unlike, default=None)
 
 
 def _labels(rows: Sequence[RowResult]) -> list[str]:

@@ -43,18 +43,23 @@ def finish_sweep(sweep: Sweep, failures: Mapping[str, str]) -> SweepResult:
         folder=sweep.path,
         rows=rows,
         pairs=compare_orders(rows),
-        figures=draw_figures(rows, sweep.path / "figures"),
+        figures=(),
         mlflow_run_id=tracked_run_id(sweep.path),
         tracking_uri=sweep.uri,
         tracking_problem=None,
     )
+    _write(result)  # the numbers are there whatever becomes of the figures
+    result = replace(result, figures=draw_figures(rows, sweep.path / "figures"))
     _write(result)
     _tell(result, sweep, "FAILED" if result.failed else "FINISHED")
-    problem = deliver(sweep)
+    problems = [deliver(sweep)]
     for row in sweep.rows:  # the parent may be known by now, and MLflow back
-        nest(sweep, row)
+        problem = nest(sweep, row)
+        problems.append(f"row {row.name!r}: {problem}" if problem else None)
     return replace(
-        result, mlflow_run_id=tracked_run_id(sweep.path), tracking_problem=problem or None
+        result,
+        mlflow_run_id=tracked_run_id(sweep.path),
+        tracking_problem=next(filter(None, problems), None),
     )
 
 
@@ -74,7 +79,7 @@ def _write(result: SweepResult) -> None:
 
 
 def _tell(result: SweepResult, sweep: Sweep, status: str) -> None:
-    done, best = sum(row.measured is not None for row in result.rows), result.best
+    done, best = sum(row.done for row in result.rows), result.best
     metrics = {"rows": float(len(result.rows)), "rows_finished": float(done)}
     if best is not None and best.measured is not None:
         metrics[f"best_{result.metric}"] = best.measured.value

@@ -5,7 +5,7 @@ Read from the rows' folders, so that it is the same whichever command made them.
 
 import json
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
 from itertools import combinations
 from pathlib import Path
 from typing import Any, Literal, NamedTuple
@@ -16,9 +16,10 @@ from quickdraw_core.errors import TrainingError
 from quickdraw_core.evaluation.metrics import LOWER_IS_BETTER, Estimate
 from quickdraw_core.evaluation.shown import METRICS
 from quickdraw_core.evaluation.verdicts import markdown_table
-from quickdraw_core.sweep.run import PlannedRow, Sweep, card_of, is_finished
+from quickdraw_core.sweep.run import PlannedRow, Sweep, card_of, has_diverged, is_finished
 from quickdraw_core.tracking.journal import JOURNAL_NAME, Record, follow
 from quickdraw_core.training.curves import Curves, read_curves, read_failure
+from quickdraw_core.training.diagnosis import Findings, diagnose
 
 Verdict = Literal["agrees", "differs", "open"]
 
@@ -30,7 +31,9 @@ class RowResult:
     measured: the table's metric of the held-out drawings, with its 95 % interval; None where the
     row is not finished. scores: all metrics. seconds: of training, over all attempts, from the
     start of the processes to their end. images_per_second: the curve's median. failure: why it
-    is not finished, in a line: by this command, or by an earlier one that tried.
+    is not finished, in a line: by this command, or by an earlier one that tried. diverged: a row
+    shown as failed that has no score, since it failed for good. findings: what the curves of a
+    row that is done say is wrong.
     """
 
     name: str
@@ -48,6 +51,13 @@ class RowResult:
     run_dir: Path
     mlflow_run_id: str
     curves: Curves
+    diverged: bool = False
+    findings: Findings = ()
+
+    @property
+    def done(self) -> bool:
+        """Whether there is nothing left to train or judge."""
+        return self.diverged or self.measured is not None
 
 
 class Pair(NamedTuple):
@@ -103,7 +113,7 @@ class SweepError(TrainingError):
         first = result.failed[0]
         super().__init__(
             f"{len(result.failed)} of {len(result.rows)} rows failed: {names} ({first.failure}); "
-            "the same command trains only what is missing"
+            "the same command (without --fresh) trains only what is missing"
         )
         self.result = result
 
@@ -123,6 +133,7 @@ def read_row(sweep: Sweep, row: PlannedRow, failure: str | None = None) -> RowRe
         }
     journal = row.run_dir / JOURNAL_NAME
     curves = read_curves(row.run_dir) if journal.is_file() else {}
+    told, diverged = read_failure(row.run_dir), not scores and has_diverged(row)
     speed, card = curves.get("train/images_per_second"), card_of(row)
     config = row.config
     return RowResult(
@@ -137,10 +148,12 @@ def read_row(sweep: Sweep, row: PlannedRow, failure: str | None = None) -> RowRe
         scores=scores,
         seconds=training_seconds(follow(journal, 0)[0]) if scores else None,
         images_per_second=float(np.median(speed.values)) if speed and scores else None,
-        failure=failure if scores else failure or read_failure(row.run_dir),
+        failure=failure if scores or diverged else failure or told,
         run_dir=row.run_dir,
         mlflow_run_id=card.run_id if card is not None else "",
         curves=curves,
+        diverged=diverged,
+        findings=diagnose(curves, row.classes, told) if scores or diverged else (),
     )
 
 
@@ -250,7 +263,7 @@ def table_of(result: SweepResult, settings: bool = True) -> tuple[list[str], lis
         if has_report:
             cells.append(_reported(row.reported, result.metric))
         if row.measured is None:
-            cells += ["failed" if row.failure else "not finished", ""]
+            cells += [_unmeasured(row), ""]
         else:
             cells += [
                 METRICS[result.metric].shown(row.measured.value),
@@ -286,6 +299,8 @@ def markdown_of(result: SweepResult) -> str:
         ]
     failed = [f"- {row.name}: {row.failure}" for row in result.failed]
     lines += ["", "Failed:", "", *failed] if failed else []
+    found = [f"- {row.name}: {finding}" for row in result.rows for finding in row.findings]
+    lines += ["", "What the curves say:", "", *found] if found else []
     for path in result.figures:
         if path.suffix == ".png":
             lines += ["", f"![{path.stem.replace('-', ' ')}]({path.relative_to(result.folder)})"]
@@ -312,6 +327,8 @@ def json_of(result: SweepResult) -> dict[str, Any]:
                 "seconds": row.seconds,
                 "images_per_second": row.images_per_second,
                 "failure": row.failure,
+                "diverged": row.diverged,
+                "findings": [asdict(finding) for finding in row.findings],
                 "run": row.run_dir.name,
                 "mlflow_run_id": row.mlflow_run_id,
             }
@@ -324,6 +341,12 @@ def json_of(result: SweepResult) -> dict[str, Any]:
         ],
         "order_in_words": order_lines(result),
     }  # fmt: skip
+
+
+def _unmeasured(row: RowResult) -> str:
+    if row.diverged:
+        return "diverged"
+    return "failed" if row.failure else "not finished"
 
 
 def _reported(value: float | None, metric: str) -> str:

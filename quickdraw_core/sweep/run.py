@@ -15,10 +15,11 @@ from contextlib import AbstractContextManager, contextmanager, nullcontext
 from dataclasses import dataclass, replace
 from pathlib import Path
 
+import numpy as np
 import torch
 
 from quickdraw_core.config import flattened
-from quickdraw_core.errors import ConfigError, TrackingError
+from quickdraw_core.errors import ConfigError, DivergedError, TrackingError
 from quickdraw_core.evaluation.config import EvaluateConfig
 from quickdraw_core.evaluation.evaluate import evaluate
 from quickdraw_core.evaluation.held_out import require_enough_drawings
@@ -42,8 +43,10 @@ from quickdraw_core.tracking.journal import (
 )
 from quickdraw_core.training.checkpoint import find_checkpoint
 from quickdraw_core.training.config import TrainConfig
+from quickdraw_core.training.curves import read_failure
 from quickdraw_core.training.launch import check as check_training
 from quickdraw_core.training.launch import train
+from quickdraw_core.training.meter import DIVERGED
 from quickdraw_core.training.plan import Plan
 from quickdraw_core.training.processes import Surroundings
 from quickdraw_core.training.run_folder import RunFolder
@@ -55,10 +58,14 @@ SWEEP_TAG, ROW_TAG = "quickdraw.sweep", "quickdraw.sweep_row"
 
 @dataclass(frozen=True)
 class PlannedRow:
-    """A row and its training, whose run_dir is the row's folder."""
+    """A row and its training, whose run_dir is the row's folder.
+
+    classes: how many have drawings that the row trains on; 0 before the sweep is opened.
+    """
 
     row: SweepRow
     config: TrainConfig
+    classes: int = 0
 
     @property
     def name(self) -> str:
@@ -156,16 +163,18 @@ def open_sweep(config: SweepConfig) -> Sweep:
     sweep = check(config)
     require_enough_drawings(sweep.judging(sweep.rows[0]))
     pack = open_pack(Store.open(sweep.store))
+    classes = []
     for row in sweep.rows:
         with _named(sweep.table, row):
-            Plan.of(row.config, pack)
+            classes.append(int(np.count_nonzero(Plan.of(row.config, pack).train_counts)))
     if config.fresh:
         _clear(sweep)
     opened = open_run(
         sweep.path, config.tracking_uri, sweep.path.name, _params(sweep), _tags(sweep)
     )
     rows = tuple(
-        replace(row, config=row.config.updated({"tracking_uri": opened.uri})) for row in sweep.rows
+        replace(row, config=row.config.updated({"tracking_uri": opened.uri}), classes=count)
+        for row, count in zip(sweep.rows, classes, strict=True)
     )
     append(sweep.path, status_record("RUNNING"))
     opened_sweep = replace(sweep, rows=rows, uri=opened.uri)
@@ -183,27 +192,43 @@ def run_row(
     """Trains and judges a row, from where it was; nothing where it is finished.
 
     stopping: once it is set, the row ends as by Ctrl-C. turn: held while this process judges,
-    which rows that run at once do one after the other. Raises what `train` and `evaluate` do.
+    which rows that run at once do one after the other. Raises what `train` and `evaluate` do, but
+    for the `DivergedError` of a row shown as failed.
     """
     row = sweep.row(name)
     with progress(name, 1, "row") as bar:
-        if is_finished(sweep, row):
+        if is_finished(sweep, row) or has_diverged(row):
             bar.note("finished before")
         else:
-            if stopping is not None and stopping.is_set():
-                raise KeyboardInterrupt
-            slot = slot or Slot()
-            around = Surroundings(slot.environment(), _row_tags(sweep, row), stopping)
-            trained = train(row.config, around)
-            if trained.skipped:  # a kill after the last checkpoint may have left the end untold
-                _tell_end(row.run_dir)
-            with turn or nullcontext():
-                if stopping is not None and stopping.is_set():
-                    raise KeyboardInterrupt
-                judged = evaluate(sweep.judging(row), stopping).scores[sweep.table.metric]
-            bar.note(f"{sweep.table.metric} {judged.value:.4f}")
+            try:
+                bar.note(_train_and_judge(sweep, row, slot or Slot(), stopping, turn))
+            except DivergedError:
+                if not has_diverged(row):
+                    raise
+                bar.note("diverged, shown as failed")
         nest(sweep, row)
         bar.advance(1)
+
+
+def _train_and_judge(
+    sweep: Sweep,
+    row: PlannedRow,
+    slot: Slot,
+    stopping: threading.Event | None,
+    turn: AbstractContextManager[object] | None,
+) -> str:
+    """Does what is left of a row; returns its score in words."""
+    if stopping is not None and stopping.is_set():
+        raise KeyboardInterrupt
+    around = Surroundings(slot.environment(), _row_tags(sweep, row), stopping)
+    trained = train(row.config, around)
+    if trained.skipped:  # a kill after the last checkpoint may have left the end untold
+        _tell_end(row.run_dir)
+    with turn or nullcontext():
+        if stopping is not None and stopping.is_set():
+            raise KeyboardInterrupt
+        judged = evaluate(sweep.judging(row), stopping).scores[sweep.table.metric]
+    return f"{sweep.table.metric} {judged.value:.4f}"
 
 
 def _tell_end(run_dir: Path) -> None:
@@ -238,6 +263,13 @@ def is_finished(sweep: Sweep, row: PlannedRow) -> bool:
     return same == expected and best.stem == f"step-{step:08d}"
 
 
+def has_diverged(row: PlannedRow) -> bool:
+    """Whether a row that is shown as failed has failed for good: its training diverged, and the
+    same again comes to the same end.
+    """
+    return row.row.shown_as_failed and DIVERGED in (read_failure(row.run_dir) or "")
+
+
 def last_status(records: list[Record]) -> str | None:
     """What a journal says last of how its run stands."""
     return next((r["status"] for r in reversed(records) if "status" in r), None)
@@ -251,15 +283,17 @@ def card_of(row: PlannedRow) -> RunCard | None:
         return None
 
 
-def nest(sweep: Sweep, row: PlannedRow) -> None:
-    """Puts a row's run beneath the parent in MLflow, where it began before that was known."""
+def nest(sweep: Sweep, row: PlannedRow) -> str | None:
+    """Puts a row's run beneath the parent in MLflow, where it began before that was known, and
+    sends what its journal still holds; returns what hindered it.
+    """
     parent, card = tracked_run_id(sweep.path), card_of(row)
     if sweep.uri == NO_TRACKING or not parent or card is None:
-        return
+        return None
     if card.tags.get(PARENT_TAG) != parent:
         replace(card, tags=card.tags | {PARENT_TAG: parent}).write(row.run_dir)
         append(row.run_dir, tags_record({PARENT_TAG: parent}))
-    deliver_rest(row.run_dir)
+    return deliver_rest(row.run_dir).problem
 
 
 def deliver(sweep: Sweep) -> str | None:

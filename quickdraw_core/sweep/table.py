@@ -43,6 +43,13 @@ class SweepRow(Config):
         False, description="a mistake made on purpose: shown, and not part of the comparison"
     )
 
+    @field_validator("name")
+    @classmethod
+    def _can_be_named(cls, name: str) -> str:
+        if "," in name or name != name.strip():
+            raise ValueError("--rows could not name it; leave out commas, and spaces around it")
+        return name
+
     @property
     def slug(self) -> str:
         """The name as the beginning of a folder's."""
