@@ -56,9 +56,9 @@ def report() -> Values:
 
 def report_small() -> Values:
     """The same rows small enough for two CPU cores: real drawings of some tens of classes, up to
-    400 of each, gray at 32 px, 1.17 epochs in batches of 64, weights by chance.
+    400 of each, gray at 32 px, 0.92 epochs in batches of 64, weights by chance.
 
-    With 400 of each of 35 classes that is 256 steps, and milestones stand where the report's
+    With 400 of each of 35 classes that is 200 steps, and milestones stand where the report's
     stand in its training; where classes have fewer, there are fewer steps. What was chosen
     otherwise, all of it after short trainings of each kind:
 
@@ -75,7 +75,7 @@ def report_small() -> Values:
     return {
         "name": "report-small",
         "description": "The original report's comparison, scaled down: weights by chance, "
-        "32 px, up to 400 drawings a class, 256 steps or fewer. Its values are not the "
+        "32 px, up to 400 drawings a class, 200 steps or fewer. Its values are not the "
         "report's, which trained for longer and from weights of ImageNet: compare the order.",
         "recipe": "report",
         "values": {
@@ -84,9 +84,9 @@ def report_small() -> Values:
             "small_stem": False,
             "select": {"per_class": 400},
             "schedule": "multistep",
-            "milestones": [60, 145, 217],
-            "step_size": 60,
-            "epochs": 256 / 218,
+            "milestones": [47, 113, 169],
+            "step_size": 47,
+            "epochs": 200 / 218,
             "global_batch_size": 64,
             "micro_batch_size": 64,
             "ranks": 1,
