@@ -28,7 +28,7 @@ from pathlib import Path
 
 import torch
 
-from quickdraw_core.config import parse_assignments
+from quickdraw_core.assignments import parse_assignments
 from quickdraw_core.ingest.config import IngestConfig
 from quickdraw_core.ingest.run import ingest
 from quickdraw_core.modeling.losses import build_loss

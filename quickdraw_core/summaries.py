@@ -5,7 +5,7 @@ import textwrap
 from collections.abc import Mapping
 from typing import TYPE_CHECKING, Any
 
-from quickdraw_core.config import flattened
+from quickdraw_core.assignments import flattened
 
 if TYPE_CHECKING:
     from quickdraw_core.evaluation.balance import Balance

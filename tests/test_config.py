@@ -1,7 +1,8 @@
 import pytest
 from pydantic import Field
 
-from quickdraw_core.config import Config, parse_assignments
+from quickdraw_core.assignments import parse_assignments
+from quickdraw_core.config import Config
 from quickdraw_core.errors import ConfigError
 
 

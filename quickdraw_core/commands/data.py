@@ -6,6 +6,7 @@ from typing import Annotated, Any
 
 import typer
 
+from quickdraw_core.assignments import parse_assignments
 from quickdraw_core.commands.options import (
     Classes,
     ClassesFile,
@@ -20,7 +21,6 @@ from quickdraw_core.commands.options import (
     words_of,
 )
 from quickdraw_core.commands.running import STOPPED, run
-from quickdraw_core.config import parse_assignments
 from quickdraw_core.console import errors, show_facts, show_lines, show_progress, show_table
 from quickdraw_core.errors import ConfigError, nearest
 from quickdraw_core.summaries import (

@@ -5,6 +5,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
+from quickdraw_core.assignments import parse_assignments
 from quickdraw_core.commands.data import generate_csvs_into
 from quickdraw_core.commands.models import show_evaluated
 from quickdraw_core.commands.options import (
@@ -28,7 +29,6 @@ from quickdraw_core.commands.options import (
     words_of,
 )
 from quickdraw_core.commands.running import run
-from quickdraw_core.config import parse_assignments
 from quickdraw_core.console import show_facts, show_progress
 from quickdraw_core.errors import ConfigError
 from quickdraw_core.summaries import ingest_facts, train_facts

@@ -5,6 +5,7 @@ from typing import Annotated
 
 import typer
 
+from quickdraw_core.assignments import parse_assignments
 from quickdraw_core.commands.options import (
     AllowShort,
     OtherStore,
@@ -16,7 +17,6 @@ from quickdraw_core.commands.options import (
     Tta,
 )
 from quickdraw_core.commands.running import run
-from quickdraw_core.config import parse_assignments
 from quickdraw_core.console import show_facts, show_lines, show_table
 from quickdraw_core.summaries import compare_facts, promote_facts
 

@@ -6,6 +6,7 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
+from quickdraw_core.assignments import parse_assignments
 from quickdraw_core.commands.options import (
     AllowShort,
     Average,
@@ -23,7 +24,6 @@ from quickdraw_core.commands.options import (
     train_config_of,
 )
 from quickdraw_core.commands.running import run
-from quickdraw_core.config import parse_assignments
 from quickdraw_core.console import show_facts, show_lines, show_progress, show_table
 from quickdraw_core.errors import ConfigError
 from quickdraw_core.summaries import (

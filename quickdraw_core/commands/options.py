@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from quickdraw_core.config import parse_assignments
+from quickdraw_core.assignments import parse_assignments
 from quickdraw_core.errors import ConfigError
 
 if TYPE_CHECKING:

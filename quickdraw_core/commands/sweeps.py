@@ -5,6 +5,7 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
+from quickdraw_core.assignments import merged, parse_assignments
 from quickdraw_core.commands.options import (
     AllowShort,
     Nproc,
@@ -14,7 +15,6 @@ from quickdraw_core.commands.options import (
     Tracking,
 )
 from quickdraw_core.commands.running import run
-from quickdraw_core.config import merged, parse_assignments
 from quickdraw_core.console import show_facts, show_lines, show_table
 from quickdraw_core.errors import ConfigError
 

@@ -18,7 +18,7 @@ from pathlib import Path
 import numpy as np
 import torch
 
-from quickdraw_core.config import flattened
+from quickdraw_core.assignments import flattened
 from quickdraw_core.errors import ConfigError, DivergedError, TrackingError
 from quickdraw_core.evaluation.config import EvaluateConfig
 from quickdraw_core.evaluation.evaluate import evaluate

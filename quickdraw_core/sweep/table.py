@@ -12,7 +12,8 @@ from typing import Annotated, Any, Self
 
 from pydantic import AfterValidator, Field, field_validator, model_validator
 
-from quickdraw_core.config import Config, merged
+from quickdraw_core.assignments import merged
+from quickdraw_core.config import Config
 from quickdraw_core.errors import ConfigError, nearest
 from quickdraw_core.evaluation.judgement import CLASS_MEAN
 from quickdraw_core.evaluation.metrics import METRICS

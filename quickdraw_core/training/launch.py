@@ -15,7 +15,7 @@ from pathlib import Path
 
 import numpy as np
 
-from quickdraw_core.config import flattened
+from quickdraw_core.assignments import flattened
 from quickdraw_core.errors import (
     CheckpointError,
     ConfigError,
