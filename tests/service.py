@@ -130,9 +130,18 @@ class Service:
 
     def call(self, path: str, value: Any = None, method: str = "POST") -> Any:
         """One request to the server's API; its answer."""
-        answer = requests.request(method, self.api + path, json=value, timeout=30)
+        answer = self._asked(path, value, method)
         answer.raise_for_status()
         return answer.json() if answer.content else None
+
+    def _asked(self, path: str, value: Any, method: str = "POST") -> requests.Response:
+        """Asks again while SQLite is locked, which the server says by 503."""
+        for _ in range(30):
+            answer = requests.request(method, self.api + path, json=value, timeout=60)
+            if answer.status_code != 503:
+                break
+            time.sleep(1)
+        return answer
 
     def quickdraw(
         self, *words: object, seconds: float = 300
@@ -148,12 +157,21 @@ class Service:
             timeout=seconds,
         )
 
+    def deployment(self, name: str) -> str:
+        """The id of a deployment, by `flow/name`."""
+        return str(self.call(f"/deployments/name/{name}", method="GET")["id"])
+
     def create_run(self, deployment: str, parameters: dict[str, Any] | None = None) -> str:
         """Creates a run of a deployment, as the UI does; its id."""
-        flow, _, name = deployment.partition("/")
-        found = self.call(f"/deployments/name/{flow}/{name}", method="GET")
-        value = {"parameters": parameters or {}, "state": {"type": "SCHEDULED"}}
-        return str(self.call(f"/deployments/{found['id']}/create_flow_run", value)["id"])
+        answer = self.try_to_create(deployment, parameters or {})
+        answer.raise_for_status()
+        return str(answer.json()["id"])
+
+    def try_to_create(self, deployment: str, parameters: dict[str, Any]) -> requests.Response:
+        """The server's answer to who wants to create a run."""
+        value = {"parameters": parameters, "state": {"type": "SCHEDULED"}}
+        path = f"/deployments/{self.deployment(deployment)}/create_flow_run"
+        return self._asked(path, value)
 
     def run(self, run_id: str) -> dict[str, Any]:
         """A flow run as the server has it."""
@@ -204,12 +222,10 @@ class Service:
 
 @contextmanager
 def service(home: Path, **variables: str) -> Iterator[Service]:
-    """A server with the project's deployments and a worker, for the length of the block."""
+    """A server and a worker of a pool that waits to be made, for the length of the block."""
     started = Service(home, variables=variables)
     try:
         started.start_server()
-        done = started.quickdraw("deploy")
-        assert done.returncode == 0, done.stderr
         started.start_worker()
         yield started
     finally:

@@ -34,7 +34,10 @@ def client(uri: str) -> "MlflowClient":
 
 
 def run_page(uri: str, run_id: str) -> str | None:
-    """Address of a run's page; None where MLflow has no server, or does not answer."""
+    """Address of a run's page; None where MLflow has no server, or does not answer.
+
+    Where people reach MLflow by another address than programs do, `QUICKDRAW_MLFLOW_UI` is it.
+    """
     if not uri.startswith(("http://", "https://")) or not run_id:
         return None
     from mlflow.exceptions import MlflowException
@@ -46,7 +49,8 @@ def run_page(uri: str, run_id: str) -> str | None:
             experiment_id = client(uri).get_run(run_id).info.experiment_id
     except MlflowException:
         return None
-    return f"{uri.rstrip('/')}/#/experiments/{experiment_id}/runs/{run_id}"
+    seen_at = os.environ.get("QUICKDRAW_MLFLOW_UI") or uri
+    return f"{seen_at.rstrip('/')}/#/experiments/{experiment_id}/runs/{run_id}"
 
 
 def fetch_file(uri: str, run_id: str, artifact: str, folder: Path) -> Path:

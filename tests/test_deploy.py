@@ -1,0 +1,114 @@
+"""The deployments that a team operates: what the file says, and what options lay over it."""
+
+from pathlib import Path
+from typing import Any
+
+import pytest
+import yaml
+
+from flows.deploy import DEPLOYMENTS, DeployConfig, deploy, laid_over, read
+from quickdraw_core.errors import ConfigError
+from quickdraw_core.recipes import RECIPES
+
+
+def entries(**options: Any) -> dict[str, dict[str, Any]]:
+    """The deployments by flow and name, with options laid over them."""
+    document = laid_over(read(DEPLOYMENTS), DeployConfig(**options))
+    names = [f"{e['entrypoint'].rpartition('.')[2]}/{e['name']}" for e in document["deployments"]]
+    return dict(zip(names, document["deployments"], strict=True))
+
+
+def test_all_deployments_have_parameters_that_their_flows_take() -> None:
+    made = {entry.name: entry for entry in deploy(DeployConfig(dry_run=True))}
+    assert set(made) == {
+        "pipeline/nightly",
+        "pipeline/demo",
+        "sweep/weekly",
+        "ingest/on-demand",
+        "train/on-demand",
+        "train/gpu",
+        "evaluate/on-demand",
+    }
+    assert made["pipeline/nightly"].schedule == "0 2 * * * UTC"
+    assert made["sweep/weekly"].schedule is not None
+    assert made["train/gpu"].pool == "gpu"
+
+
+def test_the_nightly_run_never_meets_itself() -> None:
+    assert entries()["pipeline/nightly"]["concurrency_limit"] == 1
+
+
+@pytest.mark.parametrize(
+    ("name", "recipe"),
+    [
+        ("pipeline/nightly", "laptop"),
+        ("pipeline/demo", "demo"),
+        ("train/on-demand", "laptop"),
+        ("train/gpu", "report"),
+    ],
+)
+def test_trainings_are_those_of_the_recipes(name: str, recipe: str) -> None:
+    parameters = entries()[name]["parameters"]
+    assert (parameters.get("train") or parameters["config"]) == RECIPES[recipe]()
+
+
+def test_options_are_laid_over_what_they_name_and_nothing_else() -> None:
+    plain = entries()
+    changed = entries(
+        cron="5 1 * * *",
+        timezone="Europe/Berlin",
+        pool="big",
+        source=("a", "b"),
+        dask="tcp://x:8786",
+    )
+    nightly = changed["pipeline/nightly"]
+    assert nightly["schedules"][0]["cron"] == "5 1 * * *"
+    assert nightly["schedules"][0]["timezone"] == "Europe/Berlin"
+    assert nightly["parameters"]["ingest"]["source"] == ["a", "b"]
+    assert nightly["parameters"]["ingest"]["dask"] == "tcp://x:8786"
+    weekly = changed["sweep/weekly"]
+    assert weekly["schedules"][0]["cron"] == plain["sweep/weekly"]["schedules"][0]["cron"]
+    demo = changed["pipeline/demo"]
+    assert demo["parameters"]["ingest"]["source"] == ["demo/csv"]
+    assert {entry["work_pool"]["name"] for entry in changed.values()} == {"big", "gpu"}
+
+
+def test_runs_work_in_the_home_folder(tmp_path: Path) -> None:
+    document = laid_over(read(DEPLOYMENTS), DeployConfig(home=tmp_path))
+    (step,) = document["pull"]
+    (options,) = step.values()
+    assert options == {"directory": str(tmp_path)}
+
+
+@pytest.mark.parametrize(
+    ("change", "message"),
+    [
+        ({"train": {"epochs": 0}}, "epochs"),
+        ({"train": {"epoch": 3}}, "epoch"),
+        ({"ingest": {}}, "source"),
+        ({"nothing": {}}, "nothing"),
+    ],
+)
+def test_wrong_parameters_are_refused_before_anything_is_made(
+    tmp_path: Path, change: dict[str, Any], message: str
+) -> None:
+    document = read(DEPLOYMENTS)
+    document["deployments"][0]["parameters"] |= change
+    file = tmp_path / "deployments.yaml"
+    file.write_text(yaml.safe_dump(document))
+    with pytest.raises(ConfigError, match=message):
+        deploy(DeployConfig(file=file))
+
+
+@pytest.mark.parametrize(
+    "options", [{"cron": "every night"}, {"timezone": "Mars/Olympus"}, {"file": Path("none.yaml")}]
+)
+def test_wrong_options_are_refused_before_anything_is_made(options: dict[str, Any]) -> None:
+    with pytest.raises(ConfigError):
+        deploy(DeployConfig(**options))
+
+
+def test_without_a_server_it_says_how_to_get_one(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.delenv("PREFECT_API_URL", raising=False)
+    with pytest.raises(ConfigError, match="PREFECT_API_URL"):
+        deploy(DeployConfig())

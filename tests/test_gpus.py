@@ -1,0 +1,92 @@
+"""Two runs never use one GPU, and what a killed run held is free at once."""
+
+import os
+import subprocess
+import sys
+import threading
+import time
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+from service import until
+
+from flows.gpus import devices_locked, gpus_taken, seen_here
+
+HOLD = (
+    "import sys, time; from flows.gpus import devices_locked\n"
+    "with devices_locked(('0', '1'), 1) as taken:\n"
+    "    print(*taken, flush=True)\n"
+    "    time.sleep(600)\n"
+)
+
+
+@pytest.fixture(autouse=True)
+def locks(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("QUICKDRAW_GPU_LOCKS", str(tmp_path))
+
+
+@pytest.fixture
+def holder() -> Iterator["subprocess.Popen[str]"]:
+    """Another process that holds one of two GPUs."""
+    with subprocess.Popen([sys.executable, "-c", HOLD], stdout=subprocess.PIPE, text=True) as it:
+        try:
+            yield it
+        finally:
+            it.kill()
+
+
+def taken_by(holder: "subprocess.Popen[str]") -> str:
+    assert holder.stdout is not None
+    return holder.stdout.readline().strip()
+
+
+def test_two_processes_get_different_gpus(holder: "subprocess.Popen[str]") -> None:
+    theirs = taken_by(holder)
+    with devices_locked(("0", "1"), 1) as ours:
+        assert {theirs, *ours} == {"0", "1"}
+
+
+def test_who_needs_more_than_are_free_takes_none_until_the_holder_dies(
+    holder: "subprocess.Popen[str]",
+) -> None:
+    taken_by(holder)
+    got: list[tuple[str, ...]] = []
+
+    def take() -> None:
+        with devices_locked(("0", "1"), 2) as both:
+            got.append(both)
+
+    waiting = threading.Thread(target=take)
+    waiting.start()
+    time.sleep(1.5)
+    assert not got
+    with devices_locked(("0", "1"), 1):  # the one that is free was not kept meanwhile
+        pass
+    holder.kill()
+    until(lambda: got, 10, "both GPUs")
+    waiting.join()
+    assert got == [("0", "1")]
+
+
+def test_work_of_the_cpu_takes_none() -> None:
+    with gpus_taken(2, "cpu") as environment:
+        assert environment == {}
+
+
+def test_this_process_sees_what_it_took_and_afterwards_what_it_saw(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.delenv("CUDA_VISIBLE_DEVICES", raising=False)
+    with seen_here({"CUDA_VISIBLE_DEVICES": "1"}):
+        assert os.environ["CUDA_VISIBLE_DEVICES"] == "1"
+    assert "CUDA_VISIBLE_DEVICES" not in os.environ
+
+
+def test_a_training_is_shown_its_gpus_alone(monkeypatch: pytest.MonkeyPatch) -> None:
+    """On a host with two of them, one of which the visible devices leave out."""
+    monkeypatch.setattr("torch.cuda.device_count", lambda: 1)
+    monkeypatch.setenv("CUDA_VISIBLE_DEVICES", "1")
+    monkeypatch.setattr("flows.gpus.slots_taken", lambda count: seen_here({}))
+    with gpus_taken(1) as environment:
+        assert environment == {"CUDA_VISIBLE_DEVICES": "1"}

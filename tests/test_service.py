@@ -1,0 +1,320 @@
+"""The promise of reruns, on a real Prefect server with a real worker: what is finished is not
+done again, what is not goes on, whatever was killed or went away meanwhile.
+"""
+
+import os
+import signal
+import time
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+import yaml
+from mlflow import MlflowClient
+from processes import launcher_process, rank_processes
+from service import Service, service, until
+
+from flows.deploy import DEPLOYMENTS, HEARTBEAT_SECONDS
+from quickdraw_core.store.store import Store
+from quickdraw_core.training.checkpoint import find_checkpoint, load_checkpoint
+from quickdraw_core.training.curves import Curves, read_curves
+
+pytestmark = pytest.mark.skipif(os.name != "posix", reason="kills processes by signals")
+
+INGEST = {"source": ["csv"], "store": "store"}
+TRAIN = {"store": "store", "model": "net", "side_px": 24, "epochs": 30, "augment": None}
+TRAIN |= {"global_batch_size": 32, "micro_batch_size": 16, "ranks": 2, "device": "cpu"}
+TRAIN |= {"log_every_steps": 1, "save_every_steps": 4, "validate_every_epochs": 10}
+JUDGE = {"allow_short": True, "guesses": 3}
+STAGES = ("ingest", "pack", "train", "evaluate", "promote")
+
+
+def pipeline(run_dir: str, **evaluate: Any) -> dict[str, Any]:
+    """Parameters of a small pipeline whose model is in a folder of its own."""
+    return {
+        "ingest": INGEST,
+        "train": TRAIN | {"run_dir": run_dir},
+        "evaluate": JUDGE | evaluate,
+        "promote": {"allow_short": True, "name": run_dir},
+    }
+
+
+@pytest.fixture(scope="module")
+def running(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Service]:
+    """Server, worker and the project's deployments, of which the nightly one runs each minute."""
+    home = tmp_path_factory.mktemp("service")
+    document = yaml.safe_load(DEPLOYMENTS.read_text())
+    nightly = document["deployments"][0]
+    assert nightly["name"] == "nightly"
+    nightly["parameters"] = pipeline("undisturbed")
+    file = home / "deployments.yaml"
+    file.write_text(yaml.safe_dump(document))
+    with service(home) as started:
+        done = started.quickdraw("generate", "csv", "--classes", 3, "--rows", 100)
+        assert done.returncode == 0, done.stderr
+        deploy(started)
+        yield started
+
+
+def deploy(running: Service) -> None:
+    """Makes the project's deployments, with the small pipeline each minute."""
+    file = running.home / "deployments.yaml"
+    done = running.quickdraw("deploy", "--file", file, "--cron", "* * * * *")
+    assert done.returncode == 0, done.stderr
+
+
+def pause(running: Service) -> None:
+    """Has the schedule create no further runs."""
+    nightly = running.deployment("pipeline/nightly")
+    running.call(f"/deployments/{nightly}", {"paused": True}, "PATCH")
+
+
+@pytest.fixture(scope="module")
+def scheduled(running: Service) -> str:
+    """The first run that the schedule created, ended, and nothing scheduled any more."""
+    nightly = running.deployment("pipeline/nightly")
+    where = {"deployments": {"id": {"any_": [nightly]}}, "sort": "START_TIME_ASC"}
+    where |= {"flow_runs": {"state": {"type": {"any_": ["RUNNING", "COMPLETED", "FAILED"]}}}}
+    first = until(lambda: running.call("/flow_runs/filter", where), 150, "a scheduled run")[0]
+    pause(running)
+    running.ended(first["id"])
+    return str(first["id"])
+
+
+@pytest.fixture(scope="module")
+def undisturbed(running: Service, scheduled: str) -> Curves:
+    """The curves of a training that nothing disturbed."""
+    return read_curves(running.home / "undisturbed")
+
+
+def curves_of(found: Curves) -> dict[str, tuple[list[float], list[float]]]:
+    """Steps and values by name, of what a training decides."""
+    names = [name for name in found if name.startswith(("train/loss", "validation/"))]
+    assert names
+    return {name: (list(found[name].steps), list(found[name].values)) for name in names}
+
+
+def require_as_undisturbed(running: Service, run_dir: str, undisturbed: Curves) -> None:
+    """The run's curves are those of a run never disturbed, and MLflow has one run with each
+    point once.
+    """
+    folder = running.home / run_dir
+    assert curves_of(read_curves(folder)) == curves_of(undisturbed)
+    client, run = mlflow_run(running, folder)
+    assert run.info.status == "FINISHED"
+    steps = [point.step for point in client.get_metric_history(run.info.run_id, "train/loss")]
+    assert sorted(steps) == sorted(set(steps))
+    assert len(steps) == len(undisturbed["train/loss"].steps)
+
+
+def mlflow_run(running: Service, folder: Path) -> tuple[MlflowClient, Any]:
+    """The one MLflow run of a run folder."""
+    client = MlflowClient(f"sqlite:///{running.home}/mlflow.db")
+    experiments = [experiment.experiment_id for experiment in client.search_experiments()]
+    named = [run for run in client.search_runs(experiments) if run.info.run_name == folder.name]
+    assert len(named) == 1
+    return client, named[0]
+
+
+def in_training(running: Service, run_dir: str, step: int = 20) -> Path:
+    """Waits until a training has done so many steps, and is not at its end."""
+    folder = running.home / run_dir
+
+    def far_enough() -> bool:
+        if not (folder / "journal.jsonl").is_file():
+            return False
+        found = read_curves(folder).get("train/loss")
+        return found is not None and len(found.steps) >= step
+
+    until(far_enough, 120, f"step {step} of {run_dir}", every=0.02)
+    return folder
+
+
+def no_ranks(folder: Path, seconds: float = 10) -> None:
+    until(
+        lambda: not rank_processes(folder) and launcher_process(folder) is None,
+        seconds,
+        "the end of all ranks",
+    )
+
+
+def test_a_schedule_creates_a_run_that_finishes(running: Service, scheduled: str) -> None:
+    assert running.state(scheduled) == "Completed"
+    assert running.run(scheduled)["auto_scheduled"]
+    assert running.tasks(scheduled) == {stage: ["Completed"] for stage in STAGES}
+    assert running.run(scheduled)["name"].startswith("pipeline csv net")
+
+
+def test_runs_are_shown_with_artifacts_and_the_lines_of_sub_processes(
+    running: Service, scheduled: str
+) -> None:
+    made = running.call("/artifacts/filter", {})
+    shown = {a["key"]: a for a in made if a["flow_run_id"] == scheduled}
+    assert {"ingest", "training", "evaluation", "evaluation-classes", "promotion"} <= set(shown)
+    assert "| kept | 300 |" in shown["ingest"]["data"]
+    assert any("validation MAP@3" in line for line in running.logs(scheduled))
+
+
+def test_deploying_again_changes_nothing(running: Service, scheduled: str) -> None:
+    def names() -> list[str]:
+        kinds = {"work_pools": "name", "v2/concurrency_limits": "name", "automations": "name"}
+        listed = {kind: running.call(f"/{kind}/filter", {}) for kind in (*kinds, "deployments")}
+        found = [f"{kind} {entry[key]}" for kind, key in kinds.items() for entry in listed[kind]]
+        found += [f"deployment {entry['name']} {entry['id']}" for entry in listed["deployments"]]
+        return sorted(found)
+
+    before = names()
+    deploy(running)
+    pause(running)
+    assert names() == before
+    assert len([name for name in before if name.startswith("deployment")]) == 7
+
+
+def test_parameters_are_checked_when_a_run_is_created(running: Service) -> None:
+    refused = running.try_to_create("train/on-demand", {"config": {"epochs": -1}})
+    assert refused.status_code in (409, 422)
+    assert "epochs" in refused.text
+    refused = running.try_to_create("train/on-demand", {"config": {"epoch": 1}})
+    assert not refused.ok
+
+
+def test_the_same_again_does_nothing_and_says_so(running: Service, scheduled: str) -> None:
+    again = running.create_run("pipeline/nightly")
+    assert running.ended(again) == "Completed"
+    skipped = {stage: ["Cached"] for stage in STAGES[:-1]}
+    assert running.tasks(again) == skipped | {"promote": ["Completed"]}
+    assert any("nothing was to do" in line for line in running.logs(again))
+    begun, ended = (running.run(again)[name] for name in ("start_time", "end_time"))
+    assert begun < ended
+
+
+def test_a_deleted_output_is_made_again(running: Service, scheduled: str) -> None:
+    """Though a result with the same key is kept; what hangs on it is as it was, and stays."""
+    store = Store.open(running.home / "store")
+    part = store.path / store.manifest.files[0].path
+    content = part.read_bytes()
+    part.unlink()
+    (running.home / "undisturbed" / "evaluation" / "report.html").unlink()
+    again = running.create_run("pipeline/nightly")
+    assert running.ended(again) == "Completed"
+    assert part.read_bytes() == content
+    assert (running.home / "undisturbed" / "evaluation" / "report.html").is_file()
+    states = {name: states[-1] for name, states in running.tasks(again).items()}
+    made = {"ingest": "Completed", "evaluate": "Completed", "promote": "Completed"}
+    assert states == made | {"pack": "Cached", "train": "Cached"}
+
+
+def test_what_failed_is_rerun_and_nothing_else(
+    running: Service, undisturbed: Curves, tmp_path: Path
+) -> None:
+    """A stage fails, its cause is mended, and Retry is pressed."""
+    (running.home / "blocked").write_text("a file where a folder should be")
+    asked = pipeline("mended", report_dir="blocked/evaluation")
+    run = running.create_run("pipeline/demo", asked)
+    assert running.ended(run) == "Failed"
+    (running.home / "blocked").unlink()
+    done = running.quickdraw("rerun", run)
+    assert done.returncode == 0, done.stderr
+    until(lambda: running.run(run)["run_count"] == 2, 60, "the second attempt")
+    assert running.ended(run) == "Completed"
+    assert running.tasks(run) == {
+        "ingest": ["Cached", "Cached"],
+        "pack": ["Cached", "Cached"],
+        "train": ["Completed", "Cached"],
+        "evaluate": ["Failed", "Completed"],
+        "promote": ["Completed"],
+    }
+    require_as_undisturbed(running, "mended", undisturbed)
+
+
+def kill_flow(running: Service, run: str, folder: Path) -> None:
+    os.kill(running.pid(run), signal.SIGKILL)
+
+
+def kill_rank(running: Service, run: str, folder: Path) -> None:
+    os.kill(rank_processes(folder)[0], signal.SIGKILL)
+
+
+def kill_launcher(running: Service, run: str, folder: Path) -> None:
+    launcher = launcher_process(folder)
+    assert launcher is not None
+    os.kill(launcher, signal.SIGKILL)
+
+
+def test_a_killed_flow_is_rerun_from_its_checkpoint(running: Service, undisturbed: Curves) -> None:
+    run = running.create_run("pipeline/demo", pipeline("killed"))
+    folder = in_training(running, "killed")
+    kill_flow(running, run, folder)
+    no_ranks(folder)
+    assert running.ended(run) == "Crashed"
+    done = running.quickdraw("rerun", "--last-failed")
+    assert done.returncode == 0, done.stderr
+    until(lambda: running.run(run)["run_count"] == 2, 60, "the second attempt")
+    assert running.ended(run) == "Completed"
+    assert running.tasks(run)["ingest"] == ["Cached", "Cached"]
+    require_as_undisturbed(running, "killed", undisturbed)
+
+
+@pytest.mark.parametrize("kill", [kill_rank, pytest.param(kill_launcher, marks=pytest.mark.soak)])
+def test_a_lost_process_costs_an_attempt_of_the_stage(
+    running: Service, undisturbed: Curves, kill: Callable[[Service, str, Path], None]
+) -> None:
+    name = kill.__name__
+    run = running.create_run("pipeline/demo", pipeline(name))
+    folder = in_training(running, name)
+    kill(running, run, folder)
+    assert running.ended(run) == "Completed"
+    assert running.run(run)["run_count"] == 1
+    require_as_undisturbed(running, name, undisturbed)
+
+
+def test_cancelling_ends_all_of_it_and_leaves_a_checkpoint(
+    running: Service, undisturbed: Curves
+) -> None:
+    run = running.create_run("pipeline/demo", pipeline("cancelled"))
+    folder = in_training(running, "cancelled")
+    assert rank_processes(folder)
+    running.call(f"/flow_runs/{run}/set_state", {"state": {"type": "CANCELLING"}})
+    no_ranks(folder, seconds=15)
+    assert running.ended(run) == "Cancelled"
+    until(lambda: mlflow_run(running, folder)[1].info.status == "KILLED", 30, "KILLED in MLflow")
+    last = find_checkpoint(folder, "last")
+    assert last is not None
+    assert load_checkpoint(last).step > 0
+    assert running.quickdraw("rerun", run, "--watch").returncode == 0
+    require_as_undisturbed(running, "cancelled", undisturbed)
+
+
+@pytest.mark.parametrize("moment", ["middle", pytest.param("end", marks=pytest.mark.soak)])
+def test_prefect_away_for_half_a_minute_costs_nothing(
+    running: Service, undisturbed: Curves, moment: str
+) -> None:
+    name = f"away-{moment}"
+    run = running.create_run("pipeline/demo", pipeline(name))
+    folder = in_training(running, name)
+    if moment == "end":
+        until(lambda: (folder / "evaluation" / "outputs.json").is_file(), 60, "evaluation")
+    running.stop_server()
+    time.sleep(30)
+    running.start_server()
+    assert running.ended(run) == "Completed"
+    assert running.run(run)["run_count"] == 1
+    require_as_undisturbed(running, name, undisturbed)
+
+
+@pytest.mark.soak
+def test_a_run_whose_worker_died_with_it_is_marked_as_crashed_and_can_be_rerun(
+    running: Service, undisturbed: Curves
+) -> None:
+    run = running.create_run("pipeline/demo", pipeline("orphaned"))
+    folder = in_training(running, "orphaned")
+    flow = running.pid(run)
+    running.kill_worker()
+    os.kill(flow, signal.SIGKILL)
+    no_ranks(folder)
+    assert running.state(run) == "Running"
+    assert running.ended(run, seconds=HEARTBEAT_SECONDS * 8) == "Crashed"
+    running.start_worker()
+    assert running.quickdraw("rerun", run, "--watch").returncode == 0
+    require_as_undisturbed(running, "orphaned", undisturbed)
