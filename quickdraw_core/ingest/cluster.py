@@ -6,6 +6,7 @@ Dask would run the job again on another worker, and find the same.
 
 import logging
 import os
+import ssl
 from collections import deque
 from collections.abc import Callable, Iterator
 from concurrent.futures import CancelledError
@@ -72,15 +73,77 @@ def cluster(config: IngestConfig) -> Iterator[Any]:
             silence_logs=logging.CRITICAL,
         )
     else:
-        try:
-            client = Client(config.dask, timeout="10s")
-        except (OSError, ValueError) as error:
-            raise ConfigError(
-                f"no Dask scheduler answers at {config.dask}: {error}; "
-                "start one, or use --dask local"
-            ) from error
+        client = _client_of(config)
     with client:
         yield client
+
+
+def _client_of(config: IngestConfig) -> Any:
+    """A client of the scheduler at an address. Raises `ConfigError` where there is no way in."""
+    from distributed import Client, Security
+
+    tls, security = config.tls, None
+    if tls is not None:
+        security = Security(
+            require_encryption=True,
+            tls_ca_file=str(tls.ca_file),
+            tls_client_cert=str(tls.certificate),
+            tls_client_key=str(tls.key) if tls.key is not None else None,
+        )
+    try:
+        return Client(config.dask, timeout="10s", security=security)
+    # Dask refuses some mismatches of address and options by TypeError or assertion.
+    except (OSError, ValueError, TypeError, RuntimeError, AssertionError) as error:
+        raise ConfigError(_no_way_in(config, error)) from error
+
+
+def _no_way_in(config: IngestConfig, error: Exception) -> str:
+    from distributed.comm.core import FatalCommClosedError
+
+    if isinstance(error, TypeError):
+        return (
+            f"{config.dask} needs certificates, and none are given: --set tls.ca_file=…, "
+            "tls.certificate=… and tls.key=…, or Dask's own options "
+            "(DASK_DISTRIBUTED__COMM__TLS__CA_FILE, …__CLIENT__CERT, …__CLIENT__KEY)"
+        )
+    if isinstance(error, FatalCommClosedError):  # what Dask makes of a failed handshake alone
+        cause = error.__cause__ if isinstance(error.__cause__, ssl.SSLError) else error
+        return (
+            f"the Dask scheduler at {config.dask} and this client do not trust each other "
+            f"({cause}): both certificates must be signed by the authority of tls.ca_file"
+        )
+    told = str(error) or type(error).__name__
+    return (
+        f"no Dask scheduler answers at {config.dask}: {told}; look whether it runs, and with TLS "
+        "(tls://) or without (tcp://), or use --dask local"
+    )
+
+
+def check_certificates(config: IngestConfig) -> None:
+    """Finds out without work whether the files of `config.tls` serve. Raises `ConfigError`."""
+    tls = config.tls
+    if tls is None:
+        return
+
+    def refuse_encrypted() -> str:
+        raise ConfigError(f"tls: the key of {tls.certificate} is encrypted; give one that is not")
+
+    files = {"ca_file": tls.ca_file, "certificate": tls.certificate, "key": tls.key}
+    for name, path in files.items():
+        if path is not None and not path.is_file():
+            raise ConfigError(f"tls.{name}: there is no file {path}; give one in PEM form")
+    try:
+        ssl.create_default_context(cafile=tls.ca_file)
+    except (ssl.SSLError, OSError) as error:
+        raise ConfigError(f"tls.ca_file: {tls.ca_file} cannot be used ({error})") from error
+    try:
+        ours = ssl.SSLContext(ssl.PROTOCOL_TLS_CLIENT)
+        ours.load_cert_chain(tls.certificate, tls.key, password=refuse_encrypted)
+    except (ssl.SSLError, OSError) as error:
+        raise ConfigError(
+            f"tls.certificate: {tls.certificate} and its key cannot be used ({error}); they must "
+            "be in PEM form and belong together"
+        ) from error
 
 
 def run_jobs(client: Any, waiting: deque[Job]) -> Iterator[tuple[Job, Any]]:
