@@ -1,11 +1,13 @@
 """Two hosts on one machine: network namespaces with addresses of their own and a cable between."""
 
 import os
+import re
 import shutil
 import subprocess
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
+from pathlib import Path
 
 import pytest
 
@@ -44,6 +46,7 @@ def two_hosts() -> Iterator[Hosts]:
     """Sets up two hosts, and takes them away again. Skips the test where that cannot be done."""
     if shutil.which("ip") is None:
         pytest.skip("network namespaces need Linux and ip (package iproute2)")
+    _remove_left()
     made = [Host(f"qd{os.getpid()}-{n}", f"10.77.0.{n}", f"qd{n}") for n in (1, 2)]
     first, second = made
     try:
@@ -61,6 +64,15 @@ def two_hosts() -> Iterator[Hosts]:
     finally:
         for host in made:  # the cable goes with them
             _ip("netns", "delete", host.name, check=False)
+
+
+def _remove_left() -> None:
+    """Hosts of tests that were killed."""
+    for name, process in re.findall(
+        r"^(qd(\d+)-\d)\b", _ip("netns", "list", check=False).stdout, re.M
+    ):
+        if not Path("/proc", process).exists():
+            _ip("netns", "delete", name, check=False)
 
 
 def _ip(*words: str, check: bool = True) -> "subprocess.CompletedProcess[str]":

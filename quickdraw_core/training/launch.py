@@ -336,15 +336,15 @@ def _as_host_0_sees_it(
     """The run and its checkpoint, once the shared folder shows here what host 0 has there."""
     deadline = time.monotonic() + config.hosts.wait_seconds
     while True:
-        if RunFolder.is_there(path):
-            run = RunFolder.read(path)
+        run = RunFolder.read(path) if RunFolder.is_there(path) else None
+        if run is not None and run.key == attempt.run:
             if run.identity != config.identity(store.manifest.fingerprint):
                 raise CheckpointError(
                     f"{path} holds a run with other options or data than this host was given; "
                     "give all hosts the same command but for --node-rank"
                 )
             latest = latest_checkpoint(path, run.owns)
-            if (run.key, latest.step) == (attempt.run, attempt.step):
+            if latest.step == attempt.step:
                 return _as_ours(run, config, store), latest
         if time.monotonic() > deadline:
             raise CheckpointError(
@@ -358,7 +358,7 @@ def _as_ours(run: RunFolder, config: TrainConfig, store: Store) -> RunFolder:
     """The run with what is another on each host."""
     path = run_path(config, store)
     ours = {"store": store.path, "run_dir": path, "hosts": config.hosts.model_dump()}
-    return replace(run, path=path, config=run.config.updated(ours))
+    return replace(run, path=path, config=config.updated(ours))
 
 
 def _clear(path: Path) -> None:
