@@ -233,7 +233,9 @@ def test_certificates_that_cannot_serve_are_refused_before_work(
             check(IngestConfig.parse(values))
         return str(found.value)
 
-    assert "are for a tls:// scheduler, and dask is tcp://" in refused("tcp://10.77.0.1:8786")
+    assert "option 'tls': certificates are for a tls:// scheduler, and dask is tcp://" in refused(
+        "tcp://10.77.0.1:8786"
+    )
     assert "and dask is local" in refused("local")
     absent = tmp_path / "absent.pem"
     for name in ("ca_file", "certificate", "key"):

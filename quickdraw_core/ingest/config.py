@@ -1,9 +1,9 @@
 """The ingest stage's configuration."""
 
 from pathlib import Path
-from typing import Any, Self
+from typing import Any
 
-from pydantic import Field, field_validator, model_validator
+from pydantic import Field, ValidationInfo, field_validator
 
 from quickdraw_core.config import Config
 from quickdraw_core.errors import ConfigError
@@ -84,14 +84,16 @@ class IngestConfig(Config):
             raise ValueError("must be local, processes or an address such as tcp://scheduler:8786")
         return value
 
-    @model_validator(mode="after")
-    def _tls_has_a_use(self) -> Self:
-        if self.tls is not None and not self.dask.startswith("tls://"):
+    @field_validator("tls")
+    @classmethod
+    def _tls_has_a_use(cls, value: DaskTls | None, before: ValidationInfo) -> DaskTls | None:
+        dask = before.data.get("dask", "tls://")  # absent where it was refused itself
+        if value is not None and not dask.startswith("tls://"):
             raise ValueError(
-                f"certificates (tls) are for a tls:// scheduler, and dask is {self.dask}; give "
-                "its address as tls://host:8786, or leave them out"
+                f"certificates are for a tls:// scheduler, and dask is {dask}; give its address "
+                "as tls://host:8786, or leave them out"
             )
-        return self
+        return value
 
     @property
     def selection(self) -> RowSelection:
