@@ -8,7 +8,7 @@ import subprocess
 import sys
 import time
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import AbstractContextManager, contextmanager
 from pathlib import Path
 
 import pytest
@@ -73,6 +73,11 @@ def dask_on(host: Host, *words: str) -> Iterator[None]:
             process.wait(20)
 
 
+def worker_on(host: Host, address: str, folder: Path, *more: str) -> AbstractContextManager[None]:
+    words = ("--nthreads", "1", "--no-dashboard", "--local-directory", str(folder))
+    return dask_on(host, "worker", address, *words, *more)
+
+
 @contextmanager
 def cluster_on(hosts: Hosts, folder: Path, *tls: str, nanny: bool = False) -> Iterator[str]:
     """A scheduler on the first host and a worker on the second: the scheduler's address."""
@@ -80,11 +85,11 @@ def cluster_on(hosts: Hosts, folder: Path, *tls: str, nanny: bool = False) -> It
     address = f"{scheme}://{hosts.first.address}:{PORT}"
     listening = ("--host", f"{scheme}://{hosts.first.address}", "--port", str(PORT))
     scheduler = (*listening, "--no-dashboard", "--scheduler-file", str(file), *tls)
-    worker = ("--nthreads", "1", "--no-dashboard", "--local-directory", str(folder / "worker"))
-    worker += ("--nanny" if nanny else "--no-nanny", *tls)
     with (
         dask_on(hosts.first, "scheduler", *scheduler),
-        dask_on(hosts.second, "worker", address, *worker),
+        worker_on(
+            hosts.second, address, folder / "worker", "--nanny" if nanny else "--no-nanny", *tls
+        ),
     ):
         deadline = time.monotonic() + 120
         while not file.exists():
@@ -152,7 +157,9 @@ def test_a_cut_between_client_and_worker_costs_time_alone(
         (last,) = said(working)
         if last.startswith("ClusterError"):
             assert "what is finished is kept" in last
-            (last,) = said(ingesting(hosts.first, config))
+            # The worker has given up, too; where something watches it, another is started.
+            with worker_on(hosts.second, address, tmp_path / "again"):
+                (last,) = said(ingesting(hosts.first, config))
             assert int(last) >= done
         else:
             assert last == "0"

@@ -26,6 +26,7 @@ PATIENCE_S = 60.0
 """How long a cluster may be without any worker."""
 
 _LOOK_EVERY_S = 2.0
+_FETCH_S = 10.0
 _QUIET = {
     "logging.distributed": "error",
     # What Dask does for its own dashboards, many times a second, and nobody looks at here.
@@ -165,41 +166,60 @@ def run_jobs(client: Any, waiting: deque[Job]) -> Iterator[tuple[Job, Any]]:
                 del future  # the queue's reference is the last one, so that results are let go
             future = _next_done(client, done)
             job = jobs.pop(future.key)
-            yield job, _result_of(future, job)
+            yield job, _result_of(client, future, job)
     finally:
         jobs.clear()
 
 
+class _Patience:
+    """How long a cluster is waited for that does nothing."""
+
+    def __init__(self, client: Any) -> None:
+        self._client, self._deadline = client, monotonic() + PATIENCE_S
+
+    def look(self) -> None:
+        """Raises `ClusterError` where the cluster is lost, or had no worker for too long."""
+        if self._client.status not in ("running", "connecting"):
+            raise ClusterError(_LOST) from None
+        if self._client.nthreads():
+            self._deadline = monotonic() + PATIENCE_S
+        elif monotonic() > self._deadline:
+            raise ClusterError(
+                f"the Dask cluster had no worker for {PATIENCE_S:.0f} s; start some and run "
+                "again: what is finished is kept"
+            ) from None
+
+
 def _next_done(client: Any, done: "SimpleQueue[Any]") -> Any:
     """The next future that is done, whatever became of it."""
-    deadline = monotonic() + PATIENCE_S
+    patience = _Patience(client)
     while True:
         try:
             return done.get(timeout=_LOOK_EVERY_S)
         except Empty:
-            if client.status not in ("running", "connecting"):
-                raise ClusterError(_LOST) from None
-            if client.nthreads():
-                deadline = monotonic() + PATIENCE_S
-            elif monotonic() > deadline:
-                raise ClusterError(
-                    f"the Dask cluster had no worker for {PATIENCE_S:.0f} s; start some and run "
-                    "again: what is finished is kept"
-                ) from None
+            patience.look()
 
 
-def _result_of(future: Any, job: Job) -> Any:
+def _result_of(client: Any, future: Any, job: Job) -> Any:
+    """What a job that is done returned: on a worker, which may be lost before it is fetched.
+    Dask then runs the job again, as soon as there is another worker.
+    """
     from distributed import KilledWorker
     from distributed.comm.core import CommClosedError
 
+    patience = _Patience(client)
     try:
-        return future.result()
+        while True:
+            try:
+                return future.result(timeout=_FETCH_S)
+            except TimeoutError:
+                patience.look()
     except KilledWorker as error:
         raise ClusterError(
             f"Dask workers died one after the other at {job.argument}; look for memory that ran "
             "out, then run again: what is finished is kept"
         ) from error
-    except (CancelledError, CommClosedError, TimeoutError) as error:
+    except (CancelledError, CommClosedError) as error:
         raise ClusterError(_LOST) from error
 
 
