@@ -10,6 +10,18 @@ TRAIN = (
 )
 """Trains as a process of its own, on the configuration given as JSON."""
 
+INGEST = (
+    "import sys; from quickdraw_core.errors import QuickdrawError; "
+    "from quickdraw_core.ingest.config import IngestConfig; "
+    "from quickdraw_core.ingest.run import ingest\n"
+    "for text in sys.argv[1:]:\n"
+    "    try: print(ingest(IngestConfig.model_validate_json(text)).windows_reused, flush=True)\n"
+    "    except QuickdrawError as error: print(type(error).__name__, error, flush=True)\n"
+)
+"""Ingests as a process of its own, on one configuration after the other, each given as JSON.
+Prints a line for each: how many windows were there already, or its error.
+"""
+
 
 def rank_processes(run_dir: Path) -> list[int]:
     """Process ids of the ranks of this very run."""

@@ -29,7 +29,11 @@ ClassesFile = Annotated[Path | None, typer.Option(help="Text file with words to 
 Rows = Annotated[str, typer.Option(help="Rows a class: all, head:N or spread:WxR.")]
 Seed = Annotated[int, typer.Option(min=0, help="Seed of everything that is left to chance.")]
 Dask = Annotated[
-    str, typer.Option(help="local (threads), processes, or a scheduler: tcp://host:8786.")
+    str,
+    typer.Option(
+        help="local (threads), processes, or a scheduler: tcp://host:8786; tls://host:8786 with "
+        "--set tls.ca_file=… tls.certificate=… tls.key=…"
+    ),
 ]
 MaxRejected = Annotated[
     float, typer.Option(min=0, max=1, help="Share of a file's rows that may be unreadable.")

@@ -6,6 +6,7 @@ Dask would run the job again on another worker, and find the same.
 
 import logging
 import os
+import ssl
 from collections import deque
 from collections.abc import Callable, Iterator
 from concurrent.futures import CancelledError
@@ -25,6 +26,7 @@ PATIENCE_S = 60.0
 """How long a cluster may be without any worker."""
 
 _LOOK_EVERY_S = 2.0
+_FETCH_S = 10.0
 _QUIET = {
     "logging.distributed": "error",
     # What Dask does for its own dashboards, many times a second, and nobody looks at here.
@@ -72,15 +74,77 @@ def cluster(config: IngestConfig) -> Iterator[Any]:
             silence_logs=logging.CRITICAL,
         )
     else:
-        try:
-            client = Client(config.dask, timeout="10s")
-        except (OSError, ValueError) as error:
-            raise ConfigError(
-                f"no Dask scheduler answers at {config.dask}: {error}; "
-                "start one, or use --dask local"
-            ) from error
+        client = _client_of(config)
     with client:
         yield client
+
+
+def _client_of(config: IngestConfig) -> Any:
+    """A client of the scheduler at an address. Raises `ConfigError` where there is no way in."""
+    from distributed import Client, Security
+
+    tls, security = config.tls, None
+    if tls is not None:
+        security = Security(
+            require_encryption=True,
+            tls_ca_file=str(tls.ca_file),
+            tls_client_cert=str(tls.certificate),
+            tls_client_key=str(tls.key) if tls.key is not None else None,
+        )
+    try:
+        return Client(config.dask, timeout="10s", security=security)
+    # Dask refuses some mismatches of address and options by TypeError or assertion.
+    except (OSError, ValueError, TypeError, RuntimeError, AssertionError) as error:
+        raise ConfigError(_no_way_in(config, error)) from error
+
+
+def _no_way_in(config: IngestConfig, error: Exception) -> str:
+    from distributed.comm.core import FatalCommClosedError
+
+    if isinstance(error, TypeError):
+        return (
+            f"{config.dask} needs certificates, and none are given: --set tls.ca_file=…, "
+            "tls.certificate=… and tls.key=…, or Dask's own options "
+            "(DASK_DISTRIBUTED__COMM__TLS__CA_FILE, …__CLIENT__CERT, …__CLIENT__KEY)"
+        )
+    if isinstance(error, FatalCommClosedError):  # what Dask makes of a failed handshake alone
+        cause = error.__cause__ if isinstance(error.__cause__, ssl.SSLError) else error
+        return (
+            f"the Dask scheduler at {config.dask} and this client do not trust each other "
+            f"({cause}): both certificates must be signed by the authority of tls.ca_file"
+        )
+    told = str(error) or type(error).__name__
+    return (
+        f"no Dask scheduler answers at {config.dask}: {told}; look whether it runs, and with TLS "
+        "(tls://) or without (tcp://), or use --dask local"
+    )
+
+
+def check_certificates(config: IngestConfig) -> None:
+    """Finds out without work whether the files of `config.tls` serve. Raises `ConfigError`."""
+    tls = config.tls
+    if tls is None:
+        return
+
+    def refuse_encrypted() -> str:
+        raise ConfigError(f"tls: the key of {tls.certificate} is encrypted; give one that is not")
+
+    files = {"ca_file": tls.ca_file, "certificate": tls.certificate, "key": tls.key}
+    for name, path in files.items():
+        if path is not None and not path.is_file():
+            raise ConfigError(f"tls.{name}: there is no file {path}; give one in PEM form")
+    try:
+        ssl.create_default_context(cafile=tls.ca_file)
+    except (ssl.SSLError, OSError) as error:
+        raise ConfigError(f"tls.ca_file: {tls.ca_file} cannot be used ({error})") from error
+    try:
+        ours = ssl.SSLContext(ssl.PROTOCOL_TLS_CLIENT)
+        ours.load_cert_chain(tls.certificate, tls.key, password=refuse_encrypted)
+    except (ssl.SSLError, OSError) as error:
+        raise ConfigError(
+            f"tls.certificate: {tls.certificate} and its key cannot be used ({error}); they must "
+            "be in PEM form and belong together"
+        ) from error
 
 
 def run_jobs(client: Any, waiting: deque[Job]) -> Iterator[tuple[Job, Any]]:
@@ -102,41 +166,60 @@ def run_jobs(client: Any, waiting: deque[Job]) -> Iterator[tuple[Job, Any]]:
                 del future  # the queue's reference is the last one, so that results are let go
             future = _next_done(client, done)
             job = jobs.pop(future.key)
-            yield job, _result_of(future, job)
+            yield job, _result_of(client, future, job)
     finally:
         jobs.clear()
 
 
+class _Patience:
+    """How long a cluster is waited for that does nothing."""
+
+    def __init__(self, client: Any) -> None:
+        self._client, self._deadline = client, monotonic() + PATIENCE_S
+
+    def look(self) -> None:
+        """Raises `ClusterError` where the cluster is lost, or had no worker for too long."""
+        if self._client.status not in ("running", "connecting"):
+            raise ClusterError(_LOST) from None
+        if self._client.nthreads():
+            self._deadline = monotonic() + PATIENCE_S
+        elif monotonic() > self._deadline:
+            raise ClusterError(
+                f"the Dask cluster had no worker for {PATIENCE_S:.0f} s; start some and run "
+                "again: what is finished is kept"
+            ) from None
+
+
 def _next_done(client: Any, done: "SimpleQueue[Any]") -> Any:
     """The next future that is done, whatever became of it."""
-    deadline = monotonic() + PATIENCE_S
+    patience = _Patience(client)
     while True:
         try:
             return done.get(timeout=_LOOK_EVERY_S)
         except Empty:
-            if client.status not in ("running", "connecting"):
-                raise ClusterError(_LOST) from None
-            if client.nthreads():
-                deadline = monotonic() + PATIENCE_S
-            elif monotonic() > deadline:
-                raise ClusterError(
-                    f"the Dask cluster had no worker for {PATIENCE_S:.0f} s; start some and run "
-                    "again: what is finished is kept"
-                ) from None
+            patience.look()
 
 
-def _result_of(future: Any, job: Job) -> Any:
+def _result_of(client: Any, future: Any, job: Job) -> Any:
+    """What a job that is done returned: on a worker, which may be lost before it is fetched.
+    Dask then runs the job again, as soon as there is another worker.
+    """
     from distributed import KilledWorker
     from distributed.comm.core import CommClosedError
 
+    patience = _Patience(client)
     try:
-        return future.result()
+        while True:
+            try:
+                return future.result(timeout=_FETCH_S)
+            except TimeoutError:
+                patience.look()
     except KilledWorker as error:
         raise ClusterError(
             f"Dask workers died one after the other at {job.argument}; look for memory that ran "
             "out, then run again: what is finished is kept"
         ) from error
-    except (CancelledError, CommClosedError, TimeoutError) as error:
+    except (CancelledError, CommClosedError) as error:
         raise ClusterError(_LOST) from error
 
 

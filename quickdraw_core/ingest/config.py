@@ -3,12 +3,24 @@
 from pathlib import Path
 from typing import Any
 
-from pydantic import Field, field_validator
+from pydantic import Field, ValidationInfo, field_validator
 
 from quickdraw_core.config import Config
 from quickdraw_core.errors import ConfigError
 from quickdraw_core.ingest.windows import RowSelection
 from quickdraw_core.store.holdout import DEFAULT_SALT
+
+
+class DaskTls(Config):
+    """What shows a Dask cluster who we are, and us that it is ours: files in PEM form."""
+
+    ca_file: Path = Field(
+        description="file with the certificate of the authority that signed the cluster's and ours"
+    )
+    certificate: Path = Field(description="file with the certificate of this client")
+    key: Path | None = Field(
+        None, description="file with its private key, not encrypted; none: in `certificate`"
+    )
 
 
 class IngestConfig(Config):
@@ -38,7 +50,10 @@ class IngestConfig(Config):
     )
     dask: str = Field(
         "local",
-        description="local (threads), processes, or a scheduler's address: tcp://host:8786",
+        description="local (threads), processes, or a scheduler: tcp://host:8786, tls://host:8786",
+    )
+    tls: DaskTls | None = Field(
+        None, description="certificates for a tls:// scheduler; none: those of Dask's own options"
     )
     workers: int | None = Field(
         None, ge=1, description="local threads or processes; none: one a core"
@@ -67,6 +82,17 @@ class IngestConfig(Config):
     def _dask_has_a_form(cls, value: str) -> str:
         if value not in ("local", "processes") and "://" not in value:
             raise ValueError("must be local, processes or an address such as tcp://scheduler:8786")
+        return value
+
+    @field_validator("tls")
+    @classmethod
+    def _tls_has_a_use(cls, value: DaskTls | None, before: ValidationInfo) -> DaskTls | None:
+        dask = before.data.get("dask", "tls://")  # absent where it was refused itself
+        if value is not None and not dask.startswith("tls://"):
+            raise ValueError(
+                f"certificates are for a tls:// scheduler, and dask is {dask}; give its address "
+                "as tls://host:8786, or leave them out"
+            )
         return value
 
     @property

@@ -14,7 +14,7 @@ from typing import Any
 
 from quickdraw_core.errors import ConfigError, InputError, QuickdrawError, StoreError
 from quickdraw_core.formats.readers import reader_for
-from quickdraw_core.ingest.cluster import Failure, Job, cluster, run_jobs
+from quickdraw_core.ingest.cluster import Failure, Job, check_certificates, cluster, run_jobs
 from quickdraw_core.ingest.config import IngestConfig
 from quickdraw_core.ingest.expectation import Expectation
 from quickdraw_core.ingest.finish import build_manifest, remove_strangers, require_readable
@@ -115,6 +115,7 @@ def source_stamps(config: IngestConfig) -> list[tuple[str, str | None, Stamp]]:
 
 def check(config: IngestConfig) -> list[SourceFile]:
     """Finds all that is wrong with the request, without work; returns the files to read."""
+    check_certificates(config)
     sources = find_sources(config.source, config.classes)
     _check_target(config.store)
     return sources

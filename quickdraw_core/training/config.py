@@ -40,6 +40,9 @@ class HostsConfig(Config):
     rendezvous: str | None = Field(
         None, description="host:port of host 0, where all meet; needed for more than one host"
     )
+    wait_seconds: int = Field(
+        600, ge=1, description="how long hosts wait for each other before they start, seconds"
+    )
 
     @model_validator(mode="after")
     def _can_meet(self) -> Self:
@@ -136,7 +139,9 @@ class TrainConfig(Config):
         None, ge=1, description="threads a rank that draw batches; none: 1, with GPUs more"
     )
     prefetch_batches: int = Field(4, ge=1, description="micro-batches drawn ahead of the model")
-    timeout_seconds: int = Field(300, ge=10, description="of one exchange between the ranks")
+    timeout_seconds: int = Field(
+        300, ge=10, description="of one exchange between the ranks, after which all end, seconds"
+    )
 
     log_every_steps: int = Field(10, ge=1, description="steps between two points of the curves")
     validate_every_epochs: float = Field(1, gt=0, description="epochs between two validations")

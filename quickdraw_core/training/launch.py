@@ -51,8 +51,15 @@ from quickdraw_core.training.config import TrainConfig, training_code
 from quickdraw_core.training.curves import read_curves
 from quickdraw_core.training.diagnosis import Finding, diagnose
 from quickdraw_core.training.hardware import check_hardware, choose_device, unused_gpus
+from quickdraw_core.training.meeting import Attempt, answer_host_0, call_hosts, dismiss_hosts
 from quickdraw_core.training.plan import ROWS_NAME, Plan
-from quickdraw_core.training.processes import ALONE, ERRORS_NAME, Surroundings, run_ranks
+from quickdraw_core.training.processes import (
+    ALONE,
+    ERRORS_NAME,
+    Meeting,
+    Surroundings,
+    run_ranks,
+)
 from quickdraw_core.training.run_folder import RunFolder
 from quickdraw_core.training.samples import SAMPLES_NAME
 from quickdraw_core.training.state import OfBytes, network_of, new_network
@@ -96,9 +103,12 @@ def train(config: TrainConfig, around: Surroundings = ALONE) -> TrainResult:
     store = check(config)
     pack = open_pack(store)
     plan = Plan.of(config, pack)
-    first = config.hosts.node_rank == 0
-    run = _open_run(config, store, plan) if first else _join_run(config, store)
-    latest = latest_checkpoint(run.path, run.owns)
+    first, meeting = config.hosts.node_rank == 0, None
+    if first:
+        run = _open_run(config, store, plan)
+        latest = latest_checkpoint(run.path, run.owns)
+    else:
+        run, latest, meeting = _join_run(config, store, around.stopping)
     skipped = latest.checkpoint is not None and latest.checkpoint.finished
     notes, problem = list(latest.refused), None
     unused = None if skipped else unused_gpus(config)
@@ -107,12 +117,13 @@ def train(config: TrainConfig, around: Surroundings = ALONE) -> TrainResult:
         with progress("train", None, "") as bar:
             bar.note(unused)  # now as well, not only after hours on the CPU
     if not first:
-        notes += [] if skipped else _run(run, plan, latest, around)
+        notes += [] if skipped else _run(run, plan, latest, around, meeting)
     else:
         tags = _tags(config, store) | dict(around.tags)
         opened = open_run(run.path, config.tracking_uri, run.path.name, _params(config), tags)
         notes += [opened.problem] if opened.problem else []
         if skipped:
+            dismiss_hosts(run.path, config.hosts, run.key, latest.step)
             notes += _log_best(run, pack, opened.uri)
             problem = deliver_rest(run.path).problem if opened.uri != NO_TRACKING else None
         else:
@@ -241,15 +252,24 @@ def _fetch_weights(config: TrainConfig, classes: int) -> None:
         new_network(config, classes, config.pretrained)
 
 
-def _run(run: RunFolder, plan: Plan, latest: Resumable, around: Surroundings) -> list[str]:
+def _run(
+    run: RunFolder,
+    plan: Plan,
+    latest: Resumable,
+    around: Surroundings,
+    meeting: Meeting | None = None,
+) -> list[str]:
     """Runs the ranks; where a micro-batch does not fit into memory, again with half of it.
 
-    On a single host: several would have to agree. Returns what there is to say about it.
+    On a single host: several would have to agree. meeting: that host 0 has called to; host 0
+    itself calls here. Returns what there is to say about it.
     """
     notes: list[str] = []
+    if run.config.hosts.nodes > 1 and meeting is None:
+        meeting = _call_hosts(run, latest, around)
     while True:
         try:
-            run_ranks(run, plan, latest.step, around)
+            run_ranks(run, plan, latest.step, around, meeting)
             return notes
         except OutOfMemoryError as error:
             split = run.micro_split * 2
@@ -302,28 +322,77 @@ def _open_run(config: TrainConfig, store: Store, plan: Plan) -> RunFolder:
     return run
 
 
-def _join_run(config: TrainConfig, store: Store) -> RunFolder:
-    """The run that host 0 has begun in the same folder, which all hosts must share."""
-    path = run_path(config, store)
-    deadline = time.monotonic() + config.timeout_seconds
+def _call_hosts(run: RunFolder, latest: Resumable, around: Surroundings) -> Meeting:
+    """Host 0's part of the meeting: waits for the other hosts."""
+    hosts = run.config.hosts
     with progress("train", None, "") as bar:
-        bar.note(f"waiting for host 0 to begin the run in {path}")
-        while not RunFolder.is_there(path):
-            if time.monotonic() > deadline:
-                raise TrainingError(
-                    f"host 0 has begun no run in {path} for {config.timeout_seconds} s; start it "
-                    "there too, in a folder that all hosts share"
+        bar.note(f"waiting for {hosts.nodes - 1} more hosts in {run.path}")
+        attempt, address = call_hosts(run.path, hosts, run.key, latest.step, around.stopping)
+    return Meeting(attempt.id, address)
+
+
+def _join_run(
+    config: TrainConfig, store: Store, stopping: threading.Event | None
+) -> tuple[RunFolder, Resumable, Meeting | None]:
+    """The run that host 0 has begun in the folder that all hosts share, and where the others
+    meet; none where all is done.
+    """
+    path = run_path(config, store)
+    while True:
+        found = _finished(path, config, store)
+        if found is not None:
+            return (*found, None)
+        _fetch_weights(config, len(store.label_map))
+        with progress("train", None, "") as bar:
+            bar.note(f"waiting for host 0 to begin in {path}")
+            attempt, address = answer_host_0(path, config.hosts, stopping)
+        run, latest = _as_host_0_sees_it(path, config, store, attempt)
+        if attempt.id:
+            return run, latest, Meeting(attempt.id, address)
+
+
+def _finished(path: Path, config: TrainConfig, store: Store) -> tuple[RunFolder, Resumable] | None:
+    """The run where nothing is left to train. What else is there is host 0's to judge."""
+    try:
+        run = RunFolder.read(path)
+        latest = latest_checkpoint(path, run.owns)
+    except CheckpointError:
+        return None
+    ours = run.identity == config.identity(store.manifest.fingerprint)
+    done = ours and latest.checkpoint is not None and latest.checkpoint.finished
+    return (_as_ours(run, config, store), latest) if done else None
+
+
+def _as_host_0_sees_it(
+    path: Path, config: TrainConfig, store: Store, attempt: Attempt
+) -> tuple[RunFolder, Resumable]:
+    """The run and its checkpoint, once the shared folder shows here what host 0 has there."""
+    deadline = time.monotonic() + config.hosts.wait_seconds
+    while True:
+        run = RunFolder.read(path) if RunFolder.is_there(path) else None
+        if run is not None and run.key == attempt.run:
+            if run.identity != config.identity(store.manifest.fingerprint):
+                raise CheckpointError(
+                    f"{path} holds a run with other options, data or code than this host was "
+                    "given; give all hosts the same command but for --node-rank, and the same "
+                    "version of this program"
                 )
-            time.sleep(1)
-    run = RunFolder.read(path)
-    if run.identity != config.identity(store.manifest.fingerprint):
-        raise CheckpointError(
-            f"{path} holds a run with other options, data or code than this host was given; give "
-            "all hosts the same command but for --node-rank, and the same version of this program"
-        )
-    _fetch_weights(config, len(store.label_map))
+            latest = latest_checkpoint(path, run.owns)
+            if latest.step == attempt.step:
+                return _as_ours(run, config, store), latest
+        if time.monotonic() > deadline:
+            raise CheckpointError(
+                f"{path} does not show here the run that host 0 goes on with from step "
+                f"{attempt.step:,}; give a folder that all hosts share"
+            )
+        time.sleep(1)
+
+
+def _as_ours(run: RunFolder, config: TrainConfig, store: Store) -> RunFolder:
+    """The run with what is another on each host."""
+    path = run_path(config, store)
     ours = {"store": store.path, "run_dir": path, "hosts": config.hosts.model_dump()}
-    return replace(run, config=config.updated(ours))
+    return replace(run, path=path, config=config.updated(ours))
 
 
 def _clear(path: Path) -> None:

@@ -24,6 +24,7 @@ from quickdraw_core.progress import Bar, progress
 from quickdraw_core.tracking.journal import JOURNAL_NAME, follow
 from quickdraw_core.training.config import TrainConfig
 from quickdraw_core.training.distributed import die_with_parent
+from quickdraw_core.training.meeting import interface_of
 from quickdraw_core.training.meter import DIVERGED
 from quickdraw_core.training.plan import Plan
 from quickdraw_core.training.run_folder import RunFolder
@@ -32,6 +33,13 @@ ERRORS_NAME = "errors"
 _LOG = logging.getLogger(__name__)
 _POLL_SECONDS = 0.2
 _GRACE_SECONDS = 30
+_ECHO_SECONDS = 5
+"""How long the launcher may take to end once a rank of this host has failed. One that has lost
+host 0 hangs in a call that no signal reaches."""
+_TIMED_OUT = "Timed out waiting"
+"""What gloo says of a peer that is silent."""
+_MEETING_SECONDS = 60
+"""The least time-out of the launchers' meeting: they import torch first."""
 _ERROR_LINE = re.compile(r"\w+(\.\w+)*(Error|Exception)\b.*")
 _OUT_OF_MEMORY = ("out of memory", "can't allocate memory", "not enough memory")
 """What torch's CUDA and CPU allocators say."""
@@ -55,9 +63,26 @@ ALONE = Surroundings()
 """Of a training that nobody runs beside others."""
 
 
-def run_ranks(run: RunFolder, plan: Plan, start: int, around: Surroundings = ALONE) -> None:
+@dataclass(frozen=True)
+class Meeting:
+    """Where the launchers of several hosts meet. attempt: an id that no other attempt has.
+    address: of this host, in the network that it shares with the others.
+    """
+
+    attempt: str
+    address: str
+
+
+def run_ranks(
+    run: RunFolder,
+    plan: Plan,
+    start: int,
+    around: Surroundings = ALONE,
+    meeting: Meeting | None = None,
+) -> None:
     """Starts this host's ranks, shows their progress from the journal, and waits for their end.
 
+    meeting: with other hosts; none: this one trains alone.
     Raises `OutOfMemoryError` where a rank's memory did not suffice, `DivergedError` where the
     loss was no longer finite, `TrainingError` for the rest.
     """
@@ -72,15 +97,19 @@ def run_ranks(run: RunFolder, plan: Plan, start: int, around: Surroundings = ALO
         log_path.open("ab") as log,
         progress("train", images, "images") as bar,
         _process(
-            _command(run, errors, start), environment_of(run.config, around.environment), log
+            _command(run, errors, meeting),
+            environment_of(run.config, around.environment, meeting),
+            log,
         ) as process,
     ):
         going_on = f", going on from step {start:,}" if start else ""
         bar.note(f"starting {run.config.ranks} processes{going_on}")
-        done, told = start, logged
+        done, told, failed_at = start, logged, None
         while True:
             code = process.poll()
             told = _tell_lines(log_path, told, whole=code is not None)
+            if meeting is not None and code is None:
+                failed_at = _end_with_its_ranks(process, errors, failed_at)
             records, seen = follow(journal, seen)
             done = _show(records, bar, done, run.config.global_batch_size)
             if code is not None:
@@ -89,29 +118,53 @@ def run_ranks(run: RunFolder, plan: Plan, start: int, around: Surroundings = ALO
                 raise KeyboardInterrupt
             time.sleep(_POLL_SECONDS)
     if code:
-        found = _first_error(run.path / ERRORS_NAME, begun_ns) or _last_words(log_path, logged)
+        nodes = run.config.hosts.nodes
+        found = _first_error(errors.parent, begun_ns, nodes) or _last_words(log_path, logged)
+        if meeting is not None and _TIMED_OUT in found:
+            found += (
+                f": another host did not answer for {run.config.timeout_seconds} s "
+                "(timeout_seconds); start all hosts again to go on from the last checkpoint"
+            )
         memory = any(words in found.lower() for words in _OUT_OF_MEMORY)
         kind = DivergedError if DIVERGED in found else TrainingError
         kind = OutOfMemoryError if memory else kind
         raise kind(f"training failed: {found}; see {log.name}")
 
 
-def _command(run: RunFolder, errors: Path, start: int) -> list[str]:
+def _command(run: RunFolder, errors: Path, meeting: Meeting | None) -> list[str]:
     """torch's launcher, for one host or as one of several."""
     config, hosts = run.config, run.config.hosts
     command = [sys.executable, "-m", "torch.distributed.run"]
-    if hosts.nodes == 1:
+    if meeting is None:
         command += ["--standalone"]
     else:
         # Numbered by the meeting itself: any of the ranks writes to the folder that all share.
-        command += ["--nnodes", str(hosts.nodes)]
+        command += ["--nnodes", str(hosts.nodes), "--rdzv-id", meeting.attempt]
         command += ["--rdzv-backend", "c10d", "--rdzv-endpoint", str(hosts.rendezvous)]
-        # Another one for each attempt: nobody meets what is left of the last one.
-        command += ["--rdzv-id", f"{run.key}-{start}-{run.micro_split}"]
+        # What torch would find out by the host's name, which is often that of its loopback.
+        command += ["--local-addr", meeting.address]
+        seconds = max(config.timeout_seconds, _MEETING_SECONDS)
+        conf = {"is_host": int(hosts.node_rank == 0)}
+        conf |= {"join_timeout": seconds, "read_timeout": seconds}
+        command += ["--rdzv-conf", ",".join(f"{key}={value}" for key, value in conf.items())]
     command += ["--nproc-per-node", str(config.ranks), "--max-restarts", "0"]
     command += ["--log-dir", str(errors)]
     program = ["-m", "quickdraw_core.training.rank", str(run.path), str(config.store)]
     return command + program
+
+
+def _end_with_its_ranks(
+    process: subprocess.Popen[bytes], errors: Path, failed_at: float | None
+) -> float | None:
+    """Kills a launcher, and its ranks with it, that does not end after one of them failed.
+
+    Returns since when one has failed.
+    """
+    if failed_at is None:
+        return time.monotonic() if any(errors.glob("**/error.json")) else None
+    if time.monotonic() - failed_at > _ECHO_SECONDS:
+        process.kill()
+    return failed_at
 
 
 @contextmanager
@@ -139,8 +192,13 @@ def _process(
                 process.wait()
 
 
-def environment_of(config: TrainConfig, more: Mapping[str, str] | None = None) -> dict[str, str]:
-    """The ranks' environment: cores shared out, and the loopback for gloo on one host.
+def environment_of(
+    config: TrainConfig,
+    more: Mapping[str, str] | None = None,
+    meeting: Meeting | None = None,
+) -> dict[str, str]:
+    """The ranks' environment: cores shared out, and the network for gloo: the loopback on one
+    host, else the one in which the hosts meet.
 
     more: variables that replace those of this process.
     """
@@ -153,7 +211,11 @@ def environment_of(config: TrainConfig, more: Mapping[str, str] | None = None) -
     # again at the next one: a fifth of the time on a CPU. (Other allocators ignore these.)
     environment.setdefault("MALLOC_MMAP_THRESHOLD_", str(1 << 30))
     environment.setdefault("MALLOC_TRIM_THRESHOLD_", str(1 << 30))
-    if sys.platform.startswith("linux") and config.hosts.nodes == 1:
+    if meeting is not None:
+        interface = interface_of(meeting.address)
+        if interface is not None:
+            environment.setdefault("GLOO_SOCKET_IFNAME", interface)
+    elif sys.platform.startswith("linux") and config.hosts.nodes == 1:
         environment.setdefault("GLOO_SOCKET_IFNAME", "lo")
     return environment
 
@@ -190,7 +252,7 @@ def _tell_lines(log: Path, start: int, whole: bool) -> int:
     return start + end
 
 
-def _first_error(errors: Path, begun_ns: int) -> str | None:
+def _first_error(errors: Path, begun_ns: int, nodes: int) -> str | None:
     """The first error of all ranks and hosts by time: the others only report that a peer is gone.
 
     By the time that the file was written: what torch notes in it is in whole seconds.
@@ -203,11 +265,10 @@ def _first_error(errors: Path, begun_ns: int) -> str | None:
         except (OSError, ValueError, KeyError, TypeError):
             continue
         if written_ns >= begun_ns:  # not of an attempt before this one, on another host
-            found.append((written_ns, path.parent.name, message))
-    if not found:
-        return None
-    _, rank, text = min(found)
-    return f"rank {rank}: {text}"
+            host = path.relative_to(errors).parts[0].removeprefix("node-")
+            of_host = f" of host {host}" if nodes > 1 else ""
+            found.append((written_ns, f"rank {path.parent.name}{of_host}: {message}"))
+    return min(found)[1] if found else None
 
 
 def _last_words(log: Path, start: int) -> str:

@@ -1,0 +1,261 @@
+"""Ingest by the address of a scheduler, with client and scheduler on one host and the worker on
+another: the same bytes as here, with TLS too, and when the cable is pulled for a while.
+"""
+
+import json
+import os
+import subprocess
+import sys
+import time
+from collections.abc import Iterator
+from contextlib import AbstractContextManager, contextmanager
+from pathlib import Path
+
+import pytest
+from hosts import Host, Hosts, two_hosts
+from processes import INGEST
+from test_ingest_faults import tree
+
+from quickdraw_core.errors import ConfigError
+from quickdraw_core.ingest.config import IngestConfig
+from quickdraw_core.ingest.run import check, ingest
+
+WORDS = [f"w{number:02d}" for number in range(24)]
+ROWS = 20_000
+PORT = 8786
+
+
+@pytest.fixture(scope="module")
+def hosts() -> Iterator[Hosts]:
+    with two_hosts() as made:
+        yield made
+
+
+@pytest.fixture(scope="module")
+def source(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """Classes of short drawings, some rows of them bad."""
+    folder = tmp_path_factory.mktemp("hosts") / "csv"
+    folder.mkdir()
+    for number, word in enumerate(WORDS):
+        lines = ["countrycode,drawing,key_id,recognized,timestamp,word"]
+        for row in range(ROWS):
+            x, y = row % 251, (row * 7 + number) % 256
+            end = "]]]" if row % 1000 != 999 else "]]"
+            key_id = ((number << 20) + row + 1) << 21
+            drawing = f'"[[[{x}, {y}], [{y}, 7{end}"'
+            lines.append(f"US,{drawing},{key_id},True,2017-03-01 00:00:00.5,{word}")
+        (folder / f"{word}.csv").write_text("\n".join(lines) + "\n")
+    return folder
+
+
+@pytest.fixture(scope="module")
+def local(source: Path, tmp_path_factory: pytest.TempPathFactory) -> dict[str, str]:
+    """What an ingest of this process writes: path → SHA-256."""
+    store = tmp_path_factory.mktemp("local") / "store"
+    ingest(IngestConfig.parse({"source": source, "store": store, "workers": 2}))
+    return tree(store)
+
+
+@contextmanager
+def dask_on(host: Host, *words: str) -> Iterator[None]:
+    """A process of Dask's own command line on a host, ended by its id."""
+    command = host.command(sys.executable, "-m", "dask", *words)
+    quiet = {"stdout": subprocess.DEVNULL, "stderr": subprocess.DEVNULL}
+    process = subprocess.Popen(command, **quiet)  # type: ignore[call-overload]
+    try:
+        yield
+    finally:
+        process.terminate()  # a nanny ends its worker
+        try:
+            process.wait(20)
+        except subprocess.TimeoutExpired:
+            process.kill()
+            process.wait(20)
+
+
+def worker_on(host: Host, address: str, folder: Path, *more: str) -> AbstractContextManager[None]:
+    words = ("--nthreads", "1", "--no-dashboard", "--local-directory", str(folder))
+    return dask_on(host, "worker", address, *words, *more)
+
+
+@contextmanager
+def cluster_on(hosts: Hosts, folder: Path, *tls: str, nanny: bool = False) -> Iterator[str]:
+    """A scheduler on the first host and a worker on the second: the scheduler's address."""
+    scheme, file = "tls" if tls else "tcp", folder / "scheduler.json"
+    address = f"{scheme}://{hosts.first.address}:{PORT}"
+    listening = ("--host", f"{scheme}://{hosts.first.address}", "--port", str(PORT))
+    scheduler = (*listening, "--no-dashboard", "--scheduler-file", str(file), *tls)
+    with (
+        dask_on(hosts.first, "scheduler", *scheduler),
+        worker_on(
+            hosts.second, address, folder / "worker", "--nanny" if nanny else "--no-nanny", *tls
+        ),
+    ):
+        deadline = time.monotonic() + 120
+        while not file.exists():
+            assert time.monotonic() < deadline
+            time.sleep(0.05)
+        yield address
+
+
+def ingesting(
+    host: Host, *configs: dict[str, object], **environment: str
+) -> "subprocess.Popen[str]":
+    """A process on a host that ingests by one configuration after the other."""
+    texts = [json.dumps(config, default=str) for config in configs]
+    return subprocess.Popen(
+        host.command(sys.executable, "-c", INGEST, *texts),
+        stdout=subprocess.PIPE,
+        text=True,
+        env=os.environ | environment,
+    )
+
+
+def said(process: "subprocess.Popen[str]", seconds: float = 200) -> list[str]:
+    """The lines that an ingesting process prints."""
+    try:
+        out, _ = process.communicate(timeout=seconds)
+    finally:
+        process.kill()
+    return out.splitlines()
+
+
+def receipts(store: Path) -> int:
+    return len(list(store.glob("receipts/*/*.json")))
+
+
+@pytest.mark.parametrize(
+    ("seconds", "nanny"),
+    [(5, False), pytest.param(50, True, marks=pytest.mark.soak)],
+    ids=["for a moment", "for longer than connections live"],
+)
+def test_a_cut_between_client_and_worker_costs_time_alone(
+    hosts: Hosts,
+    source: Path,
+    local: dict[str, str],
+    tmp_path: Path,
+    seconds: float,
+    nanny: bool,
+) -> None:
+    store = tmp_path / "store"
+    with cluster_on(hosts, tmp_path, nanny=nanny) as address:
+        config = {"source": [source], "store": store, "dask": address}
+        working = ingesting(hosts.first, config)
+        deadline = time.monotonic() + 120
+        while receipts(store) < 2:
+            assert time.monotonic() < deadline
+            assert working.poll() is None
+            time.sleep(0.001)
+        hosts.cut()
+        try:
+            time.sleep(1)  # what was under way is done now
+            done = receipts(store)
+            time.sleep(seconds - 1)
+            assert receipts(store) == done < len(WORDS)
+        finally:
+            hosts.mend()
+        (last,) = said(working)
+        if last.startswith("ClusterError"):
+            assert "what is finished is kept" in last
+            # The worker has given up, too; where something watches it, another is started.
+            with worker_on(hosts.second, address, tmp_path / "again"):
+                (last,) = said(ingesting(hosts.first, config))
+            assert int(last) >= done
+        else:
+            assert last == "0"
+    assert tree(store) == local
+
+
+@pytest.fixture(scope="module")
+def certificates(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """Two authorities, `ours` and `other`, each with a certificate that it signed."""
+    folder = tmp_path_factory.mktemp("certificates")
+    curve = "-newkey ec -pkeyopt ec_paramgen_curve:prime256v1 -nodes"
+    for name in ("ours", "other"):
+        for command in (
+            f"req -x509 {curve} -days 2 -subj /CN={name} -keyout {name}-ca.key -out {name}-ca.pem",
+            f"req {curve} -subj /CN=dask -keyout {name}.key -out {name}.csr",
+            f"x509 -req -in {name}.csr -CA {name}-ca.pem -CAkey {name}-ca.key -CAcreateserial "
+            f"-days 2 -out {name}.pem",
+        ):
+            subprocess.run(
+                ["openssl", *command.split()], cwd=folder, check=True, capture_output=True
+            )
+    return folder
+
+
+def tls_of(folder: Path, authority: str, own: str) -> dict[str, object]:
+    return {
+        "ca_file": folder / f"{authority}-ca.pem",
+        "certificate": folder / f"{own}.pem",
+        "key": folder / f"{own}.key",
+    }
+
+
+def test_a_cluster_with_tls_lets_in_who_has_a_certificate_of_its_authority(
+    hosts: Hosts, source: Path, local: dict[str, str], certificates: Path, tmp_path: Path
+) -> None:
+    ours = tls_of(certificates, "ours", "ours")
+    options = ("--tls-ca-file", "--tls-cert", "--tls-key")
+    words = [word for pair in zip(options, map(str, ours.values()), strict=True) for word in pair]
+    environment = {
+        "DASK_DISTRIBUTED__COMM__TLS__CA_FILE": str(ours["ca_file"]),
+        "DASK_DISTRIBUTED__COMM__TLS__CLIENT__CERT": str(ours["certificate"]),
+        "DASK_DISTRIBUTED__COMM__TLS__CLIENT__KEY": str(ours["key"]),
+    }
+    with cluster_on(hosts, tmp_path, *words) as address:
+        config = {"source": [source], "store": tmp_path / "store", "dask": address}
+        elsewhere = config | {"store": tmp_path / "elsewhere"}
+        strangers = ingesting(
+            hosts.first,
+            elsewhere,
+            elsewhere | {"tls": tls_of(certificates, "other", "other")},
+            elsewhere | {"tls": tls_of(certificates, "ours", "other")},
+            elsewhere | {"dask": address.replace("tls:", "tcp:")},
+            elsewhere | {"dask": address.replace(str(PORT), "8787"), "tls": ours},
+        )
+        assert said(ingesting(hosts.first, config | {"tls": ours})) == ["0"]
+        assert tree(tmp_path / "store") == local
+        without, other_authority, other_own, no_tls, nobody = said(strangers)
+        assert without.startswith("ConfigError")
+        assert "needs certificates, and none are given" in without
+        assert "do not trust each other ([SSL: CERTIFICATE_VERIFY_FAILED]" in other_authority
+        assert "do not trust each other" in other_own
+        assert "UNKNOWN_CA" in other_own
+        assert "no Dask scheduler answers at tcp://" in no_tls
+        assert "no Dask scheduler answers at tls://10.77.0.1:8787" in nobody
+        assert not (tmp_path / "elsewhere").exists()
+        by_environment = ingesting(hosts.first, config, elsewhere, **environment)
+        assert said(by_environment) == ["24", "0"]  # windows that were there already
+        assert tree(tmp_path / "elsewhere") == local
+
+
+def test_certificates_that_cannot_serve_are_refused_before_work(
+    source: Path, certificates: Path, tmp_path: Path
+) -> None:
+    def refused(dask: str = "tls://10.77.0.1:8786", **changes: object) -> str:
+        tls = tls_of(certificates, "ours", "ours") | changes
+        values = {"source": source, "store": tmp_path / "store", "dask": dask, "tls": tls}
+        with pytest.raises(ConfigError) as found:
+            check(IngestConfig.parse(values))
+        return str(found.value)
+
+    assert "option 'tls': certificates are for a tls:// scheduler, and dask is tcp://" in refused(
+        "tcp://10.77.0.1:8786"
+    )
+    assert "and dask is local" in refused("local")
+    absent = tmp_path / "absent.pem"
+    for name in ("ca_file", "certificate", "key"):
+        assert f"tls.{name}: there is no file {absent}" in refused(**{name: absent})
+    (tmp_path / "text.pem").write_text("no certificate\n")
+    assert "text.pem cannot be used" in refused(ca_file=tmp_path / "text.pem")
+    assert "belong together" in refused(key=certificates / "other.key")
+    encrypted = tmp_path / "encrypted.key"
+    key = ["-in", str(certificates / "ours.key"), "-out", str(encrypted)]
+    subprocess.run(
+        ["openssl", "ec", *key, "-aes256", "-passout", "pass:secret"],
+        check=True,
+        capture_output=True,
+    )
+    assert "is encrypted" in refused(key=encrypted)
+    assert "unknown option 'tls.keys'" in refused(keys="x")
