@@ -196,6 +196,12 @@ class Service:
             found.setdefault(task["name"].rpartition("-")[0], []).append(task["state"]["name"])
         return found
 
+    def says(self, run_id: str, words: str) -> bool:
+        """Whether a run's log comes to hold some words; its lines are sent with a delay."""
+        return bool(
+            until(lambda: any(words in line for line in self.logs(run_id)), 30, repr(words))
+        )
+
     def logs(self, run_id: str) -> list[str]:
         """Lines of a run's log, in order."""
         where = {"logs": {"flow_run_id": {"any_": [run_id]}}, "sort": "TIMESTAMP_ASC"}
