@@ -7,6 +7,7 @@ import hashlib
 import json
 import multiprocessing
 import os
+import shutil
 import signal
 import subprocess
 import sys
@@ -25,6 +26,7 @@ from object_store import ENVIRONMENT, Bucket, s3_bucket
 from pydantic import TypeAdapter
 from test_ingest_faults import dask_cluster
 from test_sources import Requests, _Server, _Web
+from test_tracking_mlflow import Server
 from typer.testing import CliRunner
 from writers import csv_line, random_rows
 
@@ -453,38 +455,55 @@ def test_the_pack_is_built_once_on_each_machine(
 # --- training and judging ----------------------------------------------------------------------
 
 
-def test_a_model_is_trained_and_judged_on_it(
+@pytest.fixture
+def mlflow_uri(bucket: Bucket, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[str]:
+    """A real MLflow server that keeps its artifacts in the bucket, which only it knows."""
+    folder = tmp_path / "mlflow"
+    folder.mkdir()
+    server = Server(folder, f"s3://{bucket.name}/artifacts")
+    with monkeypatch.context() as patch:
+        patch.setenv("MLFLOW_S3_ENDPOINT_URL", f"http://127.0.0.1:{bucket.line.port}")
+        server.start()
+    yield server.uri
+    server.kill()
+
+
+@pytest.mark.filterwarnings("ignore")  # MLflow's own
+def test_a_model_is_trained_and_judged_with_everything_in_a_bucket(
     bucket: Bucket,
     folder: str,
     source: Path,
     local: Path,
+    mlflow_uri: str,
     tmp_path: Path,
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     monkeypatch.chdir(tmp_path)
     address = bucket.address(folder)
     run(source, address)
-    values = {"ranks": 1, "epochs": 1, "global_batch_size": 256, "micro_batch_size": 128}
+    values = {"ranks": 1, "epochs": 1, "global_batch_size": 512, "micro_batch_size": 128}
     values |= {"augment": None, "side_px": 24, "model": "net", "store": address}
-    values |= {"tracking_uri": f"sqlite:///{tmp_path}/mlflow.db", "run_dir": tmp_path / "run"}
+    values |= {"tracking_uri": mlflow_uri, "run_dir": tmp_path / "run"}
     trained = train(TrainConfig.parse(values))
+    assert trained.tracking_problem is None
     run_folder = RunFolder.read(trained.run_dir)
     assert run_folder.config.store == location_of(address)
     # Of the same identity as on a local store of the same sources: where it lies decides nothing.
-    fingerprint = Store.open(local).manifest.fingerprint
-    assert run_folder.identity == TrainConfig.parse(values | {"store": local}).identity(
-        fingerprint
-    )
-    assert train(TrainConfig.parse(values)).skipped
-    params = client(trained.tracking_uri).get_run(trained.mlflow_run_id).data.params
+    same = TrainConfig.parse(values | {"store": local})
+    assert run_folder.identity == same.identity(Store.open(local).manifest.fingerprint)
+    params = client(mlflow_uri).get_run(trained.mlflow_run_id).data.params
     assert params["store"] == str(location_of(address))
-    asked = {"model": str(trained.run_dir), "store": address, "per_class": 20, "ranks": 2}
-    asked |= {"allow_short": True, "tracking_uri": "none", "batch_size": 32}
-    judged = evaluate(EvaluateConfig.parse(asked))
-    assert judged.drawings == 6 * 20
-    page = (trained.run_dir / "evaluation" / "report.html").read_text()
-    assert f"s3://{bucket.name}" in page
-    assert sorted(path.name for path in tmp_path.iterdir()) == ["mlflow.db", "run"]
+
+    shutil.move(trained.run_dir, tmp_path / "elsewhere")  # only MLflow has the model now
+    asked = {"model": trained.mlflow_run_id, "store": address, "per_class": 20, "ranks": 2}
+    asked |= {"allow_short": True, "tracking_uri": mlflow_uri, "batch_size": 32}
+    judged = evaluate(EvaluateConfig.parse(asked | {"report_dir": tmp_path / "report"}))
+    assert judged.tracking_problem is None
+    assert f"s3://{bucket.name}" in judged.report.read_text()
+    kept = {key.rsplit("/", 1)[-1] for key in bucket.keys("artifacts/")}
+    assert {"MLmodel", "best.pt", "last.pt", "report.html"} <= kept
+    names = sorted(path.name for path in tmp_path.iterdir())
+    assert names == ["elsewhere", "mlflow", "report"]
 
 
 def test_the_commands_take_an_address(
