@@ -25,7 +25,7 @@ from hypothesis import strategies as st
 from object_store import ENVIRONMENT, Bucket, s3_bucket
 from pydantic import TypeAdapter
 from test_ingest_faults import dask_cluster
-from test_sources import Requests, _Server, _Web
+from test_sources import Requests, _Refusing, _Server
 from test_tracking_mlflow import Server
 from typer.testing import CliRunner
 from writers import csv_line, random_rows
@@ -185,6 +185,31 @@ def test_workers_elsewhere_write_to_the_bucket_themselves(
     assert [path.name for path in tmp_path.iterdir()] == ["cluster"]
 
 
+def test_google_s_store_takes_the_same_bytes(source: Path, local: Path, tmp_path: Path) -> None:
+    root = tmp_path / "gcs"
+    (root / "drawings").mkdir(parents=True)
+    command = [sys.executable, str(Path(__file__).with_name("fake_gcs.py")), str(root)]
+    with subprocess.Popen(command, stdout=subprocess.PIPE, text=True) as server:
+        try:
+            assert server.stdout is not None
+            port = int(server.stdout.readline())
+            query = f"?endpoint_override=127.0.0.1:{port}&scheme=http&retry_limit_seconds=2"
+            address = f"gs://anonymous@drawings/team/store{query}"
+            run(source, address)
+            assert tree(root / "drawings" / "team" / "store") == tree(local)
+            run(source, address, classes=("cat", "sun"))
+            run(source, address)
+            assert tree(root / "drawings" / "team" / "store") == tree(local)
+            assert run(source, address).skipped
+            assert verify_store(location_of(address)).problems == ()
+            with pytest.raises(StoreError, match="no such bucket"):
+                run(source, f"gs://anonymous@nothing/store{query}")
+            with pytest.raises(StoreError, match="access is refused; let GOOGLE_APPLICATION"):
+                run(source, f"gs://anonymous@private/store{query}")
+        finally:
+            server.kill()
+
+
 # --- kills and cuts ----------------------------------------------------------------------------
 
 
@@ -288,7 +313,7 @@ def test_a_store_that_cannot_be_reached_is_neither_damaged_nor_made_anew(
 # --- what is wrong is said before work ---------------------------------------------------------
 
 
-class _Refusing(_Web):
+class _RefusingAll(_Refusing):
     def do_HEAD(self) -> None:
         self.send_response(403)
         self.send_header("Content-Length", "0")
@@ -296,7 +321,7 @@ class _Refusing(_Web):
 
 
 def test_what_cannot_be_is_said_before_any_work(bucket: Bucket, source: Path) -> None:
-    server = _Server(("127.0.0.1", 0), type("Handler", (_Refusing,), {"behaviour": Requests()}))
+    server = _Server(("127.0.0.1", 0), type("Handler", (_RefusingAll,), {"behaviour": Requests()}))
     thread = threading.Thread(target=server.serve_forever, args=(0.02,))
     thread.start()
     refusing = f"?endpoint_override=127.0.0.1:{server.server_port}&scheme=http"

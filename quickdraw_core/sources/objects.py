@@ -28,6 +28,7 @@ if TYPE_CHECKING:
     from pyarrow import NativeFile
     from pyarrow.fs import FileInfo, FileSystem
 
+REFUSED = "access is refused"
 OBJECT_SCHEMES = ("s3", "gs", "gcs")
 S3_OPTIONS = ("anonymous", "endpoint_override", "region", "scheme", "tls_ca_file_path")
 GCS_OPTIONS = ("endpoint_override", "retry_limit_seconds", "scheme")
@@ -58,9 +59,9 @@ _REASONS = (
     (
         r"ACCESS_DENIED|HTTP status 40[13]|INVALID_ACCESS_KEY_ID|SIGNATURE_DOES_NOT_MATCH"
         r"|InvalidAccessKeyId|EXPIRED_TOKEN|ExpiredToken",
-        Reason(f"access is refused; {_S3_CREDENTIALS}"),
+        Reason(f"{REFUSED}; {_S3_CREDENTIALS}"),
     ),
-    (r"PERMISSION_DENIED|UNAUTHENTICATED", Reason(f"access is refused; {_GCS_CREDENTIALS}")),
+    (r"PERMISSION_DENIED|UNAUTHENTICATED", Reason(f"{REFUSED}; {_GCS_CREDENTIALS}")),
     (
         r"(?i)resolve host",
         Reason("the host name of the store is not known; check the network", passing=True),

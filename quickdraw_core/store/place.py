@@ -23,7 +23,7 @@ import pyarrow.parquet as pq
 
 from quickdraw_core.errors import InputError, StoreError, StoreUnreachableError
 from quickdraw_core.files import opened_aside
-from quickdraw_core.sources.objects import open_object_store, reason_of
+from quickdraw_core.sources.objects import REFUSED, open_object_store, reason_of
 from quickdraw_core.store.location import Address
 
 if TYPE_CHECKING:
@@ -380,7 +380,13 @@ class Bucket(Place):
     def _has_bucket(store: "FileSystem", path: str) -> bool:
         from pyarrow.fs import FileType
 
-        found = store.get_file_info(path.partition("/")[0])
+        try:
+            found = store.get_file_info(path.partition("/")[0])
+        except OSError as error:
+            # Who may read and write in a bucket need not have the right to look at it.
+            if reason_of(error).words.startswith(REFUSED):
+                return True
+            raise
         return bool(found.type != FileType.NotFound)
 
     def _asked(self, verb: str, name: str, call: Callable[["FileSystem", str], T]) -> T:
