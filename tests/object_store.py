@@ -10,6 +10,10 @@ from typing import Any
 
 import pytest
 
+from quickdraw_core.store.location import location_of
+from quickdraw_core.store.pack import open_pack
+from quickdraw_core.store.store import Store
+
 ENVIRONMENT = {
     "AWS_ACCESS_KEY_ID": "test",
     "AWS_SECRET_ACCESS_KEY": "test",
@@ -151,3 +155,11 @@ def s3_bucket(name: str) -> Iterator[Bucket]:
             client.close()
     finally:
         server.stop()
+
+
+def pack_digest(store: str) -> str:
+    """Opens the pack of a store; the SHA-256 of some of it. Here, where a process that tests
+    start finds it without importing torch.
+    """
+    pack = open_pack(Store.open(location_of(store)))
+    return hashlib.sha256(pack.drawings.x.tobytes() + pack.key_ids.tobytes()).hexdigest()
