@@ -8,6 +8,7 @@ from pydantic import Field
 from flows.stages import Stage
 from quickdraw_core.config import Config
 from quickdraw_core.errors import QuickdrawError
+from quickdraw_core.store.location import Location
 from quickdraw_core.store.pack import open_pack
 from quickdraw_core.store.store import Store
 from quickdraw_core.store.verify_pack import find_pack
@@ -16,7 +17,7 @@ from quickdraw_core.store.verify_pack import find_pack
 class PackConfig(Config):
     """Which store to pack."""
 
-    store: Path = Field(description="folder of the store")
+    store: Location = Field(description="folder or address of the store")
 
 
 @dataclass(frozen=True)

@@ -1,6 +1,5 @@
 """When a failed stage is tried again, and with what."""
 
-from pathlib import Path
 from typing import Any, TypeVar
 
 from prefect.context import FlowRunContext
@@ -8,6 +7,8 @@ from prefect.runtime import flow_run, task_run
 
 from quickdraw_core.config import Config
 from quickdraw_core.errors import DivergedError, QuickdrawError
+from quickdraw_core.store.location import Location
+from quickdraw_core.store.place import modified_at
 
 C = TypeVar("C", bound=Config)
 
@@ -28,7 +29,7 @@ def worth_retrying(task: Any, task_run: Any, state: Any) -> bool:
     return False
 
 
-def fresh_once(config: C, *written: Path) -> C:
+def fresh_once(config: C, *written: Location) -> C:
     """What this attempt is to do: `fresh` is for what was there before the flow run. What an
     attempt of it has begun anew, a later one goes on with, Prefect's or a person's Retry.
 
@@ -39,6 +40,7 @@ def fresh_once(config: C, *written: Path) -> C:
         return config
     context = FlowRunContext.get()
     begun = context.flow_run.start_time if context and context.flow_run else None
-    if begun and any(p.exists() and p.stat().st_mtime < begun.timestamp() for p in written):
+    times = (modified_at(file) for file in written)
+    if begun and any(time is not None and time < begun.timestamp() for time in times):
         return config
     return config.updated({"fresh": False})

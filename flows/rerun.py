@@ -1,6 +1,8 @@
 """A run that did not come to its end, again: what is finished is skipped, the rest goes on."""
 
 import asyncio
+import time
+from datetime import UTC, datetime
 from typing import Any
 from uuid import UUID
 
@@ -25,6 +27,7 @@ from quickdraw_core.progress import progress
 
 _ENDED = (StateType.COMPLETED, StateType.FAILED, StateType.CRASHED, StateType.CANCELLED)
 _UNFINISHED = [StateType.FAILED, StateType.CRASHED, StateType.CANCELLED]
+_LAST_WORD_SECONDS = 30
 FLOWS = ("compare", "evaluate", "ingest", "pipeline", "promote", "sweep", "train")
 """Flows that a run without a deployment may be of: each is a function of its own module."""
 
@@ -57,8 +60,26 @@ def schedule_again(run: FlowRun) -> None:
     """Has a worker take up a deployment's run again. Raises `ConfigError` where the server
     refuses.
     """
+    _hear_out(run)
     with get_client(sync_client=True) as client:
         _set_scheduled(client, run)
+
+
+def _hear_out(run: FlowRun) -> None:
+    """Waits until nobody has anything more to say of a crash.
+
+    A worker reports the crash of a killed process twice, the second time when it has cleaned up
+    behind it, seconds later: that would end the run that was taken up again meanwhile.
+    """
+    if run.state is None or run.state.type != StateType.CRASHED:
+        return
+    ago = datetime.now(UTC) - run.state.timestamp
+    left = _LAST_WORD_SECONDS - ago.total_seconds()
+    if left > 0:
+        with progress("rerun", None, "") as bar:
+            bar.note(f"waiting {left:.0f} s, in case the worker reports the crash once more")
+            time.sleep(left)
+            bar.note("")
 
 
 def run_again(run: FlowRun) -> Any:

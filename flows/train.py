@@ -1,7 +1,6 @@
 """Store → trained model. The task starts torch's launcher as a sub-process and follows it."""
 
 from contextlib import suppress
-from pathlib import Path
 
 from prefect import flow
 from prefect.artifacts import create_link_artifact, create_markdown_artifact
@@ -12,6 +11,7 @@ from flows.policy import fresh_once
 from flows.stages import Stage, options_of
 from flows.telling import show
 from quickdraw_core.errors import StoreError
+from quickdraw_core.store.location import Location
 from quickdraw_core.store.store import Store
 from quickdraw_core.tracking.runs import run_page
 from quickdraw_core.training.config import TrainConfig
@@ -42,7 +42,7 @@ def _inputs(config: TrainConfig) -> object:
 train_stage = Stage("train", _train, _inputs, is_finished)
 
 
-def name_of(config: TrainConfig, store: Path | None = None) -> str:
+def name_of(config: TrainConfig, store: Location | None = None) -> str:
     """What is trained, for lists of runs: `resnet18 340 classes 2 ranks`."""
     classes = ""
     with suppress(StoreError, OSError):

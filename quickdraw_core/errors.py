@@ -4,6 +4,7 @@
     ├── ConfigError        an option or a configuration value
     ├── InputError         a source: folder, file, header, class list
     ├── StoreError         a store or its pack: missing, damaged, of another label map
+    │   └── StoreUnreachableError   … its object store does not answer now (exit code 1)
     ├── CheckpointError    a checkpoint or run: missing, damaged, of other classes
     ├── TrackingError      MLflow lacks the run, or its address is wrong
     │   └── UnreachableError   … does not answer now: another try may do (exit code 1)
@@ -38,6 +39,14 @@ class InputError(QuickdrawError):
 
 class StoreError(QuickdrawError):
     """A store or its pack is missing, damaged, or disagrees with what it is used with."""
+
+
+class StoreUnreachableError(StoreError):
+    """The object store that holds a store does not answer: another try may do, hence exit code
+    1.
+    """
+
+    exit_code = 1
 
 
 class CheckpointError(QuickdrawError):

@@ -37,6 +37,16 @@ def write_aside(path: Path, text: str, sync: bool = True) -> None:
         file.write(text.encode())
 
 
+def cache_folder(name: str) -> Path:
+    """A folder for what can be made again: in `QUICKDRAW_CACHE`, else in the user's cache folder.
+
+    It may not be there.
+    """
+    ours = os.environ.get("QUICKDRAW_CACHE")
+    home = os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache"
+    return (Path(ours) if ours else Path(home) / "quickdraw") / name
+
+
 def require_folder_of(path: Path) -> None:
     """Finds out before work whether a file can be put there. Raises `ConfigError`."""
     if not path.absolute().parent.is_dir():

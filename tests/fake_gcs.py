@@ -1,20 +1,24 @@
 """A little Google Cloud Storage: `python fake_gcs.py FOLDER` serves `FOLDER/<bucket>/<key>`.
 
-It speaks the few calls of the JSON API that reading makes
-(https://docs.cloud.google.com/storage/docs/json_api/v1/objects): list, get, and get with
-`alt=media`. A bucket named `private` refuses everybody. Prints its port and serves until it is
-ended. It needs a process of its own: pyarrow's client holds the interpreter's lock during some
-of its requests, so a server in a thread beside it would never answer.
+It speaks the few calls of the JSON API that a store makes
+(https://docs.cloud.google.com/storage/docs/json_api/v1/objects): list, get, get with `alt=media`,
+delete, and resumable uploads, of which the object is there once the last piece is. A bucket named
+`private` refuses everybody. Prints its port and serves until it is ended. It needs a process of
+its own: pyarrow's client holds the interpreter's lock during some of its requests, so a server in
+a thread beside it would never answer.
 """
 
 import json
 import re
 import sys
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
+from itertools import count
 from pathlib import Path
 from typing import Any
 from urllib.parse import parse_qs, unquote, urlsplit
 
+_NUMBERS = count()
+_UPLOADS: dict[str, tuple[Path, bytearray]] = {}
 _PATH = re.compile(r"/storage/v1/b/([^/]+)(?:/o(?:/(.+))?)?")
 
 
@@ -45,6 +49,42 @@ class _Handler(BaseHTTPRequestHandler):
         if query.get("alt") == "media":
             return self._send_media(path.read_bytes())
         return self._send_json(self._item(path))
+
+    def do_DELETE(self) -> None:
+        path = self._path_of(urlsplit(self.path).path)
+        if not path.is_file():
+            return self._send(404, b'{"error": {"code": 404, "message": "Not Found"}}')
+        path.unlink()
+        return self._send(204, b"")
+
+    def do_POST(self) -> None:
+        """Begins an upload."""
+        self.rfile.read(int(self.headers.get("Content-Length", 0)))
+        address = urlsplit(self.path)
+        bucket = address.path.split("/")[-2]
+        if not (self.root / bucket).is_dir():
+            return self._send(404, b'{"error": {"code": 404, "message": "Not Found"}}')
+        upload = str(next(_NUMBERS))
+        _UPLOADS[upload] = (self.root / bucket / parse_qs(address.query)["name"][0], bytearray())
+        host, port = self.server.server_address[:2]
+        return self._send(200, b"", ("Location", f"http://{host!s}:{port}/upload?id={upload}"))
+
+    def do_PUT(self) -> None:
+        """A piece of an upload: `bytes 0-99/*`, or the last one, `bytes 100-149/150`."""
+        upload = parse_qs(urlsplit(self.path).query)["id"][0]
+        path, received = _UPLOADS[upload]
+        received += self.rfile.read(int(self.headers.get("Content-Length", 0)))
+        if self.headers["Content-Range"].endswith("/*"):
+            return self._send(308, b"", ("Range", f"bytes=0-{len(received) - 1}"))
+        path.parent.mkdir(parents=True, exist_ok=True)
+        path.write_bytes(received)
+        del _UPLOADS[upload]
+        return self._send_json(self._item(path))
+
+    def _path_of(self, address: str) -> Path:
+        found = _PATH.fullmatch(address)
+        bucket, key = (unquote(part or "") for part in found.groups()) if found else ("", "")
+        return self.root / bucket / key
 
     def _listing(self, bucket: Path, prefix: str, delimiter: str | None) -> dict[str, Any]:
         files = sorted(path for path in bucket.rglob("*") if path.is_file())

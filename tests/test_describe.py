@@ -25,6 +25,7 @@ from quickdraw_core.labels import LabelMap
 from quickdraw_core.store.describe import Description, Distribution, describe_store
 from quickdraw_core.store.holdout import DEFAULT_SALT, HoldoutRule, Split
 from quickdraw_core.store.manifest import FORMAT_VERSION, FileRecord, Manifest, SourceRecord
+from quickdraw_core.store.place import Folder
 from quickdraw_core.store.schema import SCHEMA, part_path, quarantine_path, table_of, write_part
 from quickdraw_core.store.store import Store, sha256_of
 
@@ -98,7 +99,7 @@ def _write_window(path: Path, word: str | None, first_row: int, window: list[Row
     quarantine = path / quarantine_path(word, first_row)
     write_aside(quarantine, json.dumps(refused) + "\n", sync=False)
     relative = part_path(word, first_row)
-    write_part(table_of(Rows.of(parsed)), path / relative)
+    write_part(table_of(Rows.of(parsed)), Folder(path), relative)
     return FileRecord(
         path=relative,
         word=word,

@@ -25,6 +25,7 @@ from quickdraw_core.ingest.config import IngestConfig
 from quickdraw_core.ingest.run import IngestResult, ingest
 from quickdraw_core.ingest.windows import STRIDE
 from quickdraw_core.store.manifest import MANIFEST_NAME
+from quickdraw_core.store.place import Place, Written
 from quickdraw_core.store.store import Store, sha256_of
 
 KILLS = 24
@@ -280,10 +281,11 @@ def test_a_file_that_shrinks_while_it_is_read_costs_that_file(
     status, whole = shrinking.stat(), shrinking.read_bytes()
     write_part = window_task.write_part
 
-    def write_and_shrink(table: object, path: Path) -> None:
-        write_part(table, path)
-        if path.parent.name == f"word={WORDS[5]}":
+    def write_and_shrink(table: object, place: Place, name: str) -> Written:
+        written = write_part(table, place, name)
+        if f"word={WORDS[5]}/" in name:
             os.truncate(shrinking, len(whole) // 2)
+        return written
 
     monkeypatch.setattr(window_task, "write_part", write_and_shrink)
     store = tmp_path / "store"

@@ -63,8 +63,9 @@ def uri(empty_database: Path, tmp_path: Path) -> str:
 class Server:
     """A real MLflow server of one worker on a port of its own, to be started and killed."""
 
-    def __init__(self, folder: Path) -> None:
+    def __init__(self, folder: Path, artifacts: str | None = None) -> None:
         self.folder = folder
+        self.artifacts = artifacts or str(folder / "artifacts")
         with socket.socket() as free:
             free.bind(("127.0.0.1", 0))
             self.port = free.getsockname()[1]
@@ -75,7 +76,7 @@ class Server:
         command = [sys.executable, "-m", "mlflow", "server", "--workers", "1"]
         command += ["--host", "127.0.0.1", "--port", str(self.port)]
         command += ["--backend-store-uri", f"sqlite:///{self.folder}/mlflow.db"]
-        command += ["--artifacts-destination", str(self.folder / "artifacts")]
+        command += ["--artifacts-destination", self.artifacts]
         quiet = {"MLFLOW_SERVER_ENABLE_JOB_EXECUTION": "false", "MLFLOW_DISABLE_TELEMETRY": "true"}
         with (self.folder / "server.txt").open("ab") as log:
             self.process = subprocess.Popen(

@@ -22,6 +22,7 @@ from quickdraw_core.store import duplicates
 from quickdraw_core.store.holdout import DEFAULT_SALT, HoldoutRule, Split
 from quickdraw_core.store.manifest import MANIFEST_NAME, Manifest
 from quickdraw_core.store.pack import open_pack
+from quickdraw_core.store.place import Folder
 from quickdraw_core.store.reading import on_threads
 from quickdraw_core.store.schema import SCHEMA, write_part
 from quickdraw_core.store.store import Store, sha256_of
@@ -274,7 +275,7 @@ def rewrite(store: Path, change: Callable[[pa.Table], pa.Table], **record: objec
     """Makes the file of `sun` anew, as an ingest with a defect would: its checksum is right."""
     table = change(pq.ParquetFile(store / PARQUET).read())
     if table.schema.equals(SCHEMA):
-        write_part(table, store / PARQUET)
+        write_part(table, Folder(store), PARQUET)
     else:
         pq.write_table(table, store / PARQUET)
     record |= {

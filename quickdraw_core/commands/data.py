@@ -16,6 +16,7 @@ from quickdraw_core.commands.options import (
     Seed,
     Set,
     Sources,
+    StoreArgument,
     StoreOption,
     ingest_config_of,
     words_of,
@@ -80,7 +81,7 @@ def fetch(
 
 def ingest(
     source: Sources,
-    store: StoreOption = Path("store"),
+    store: StoreOption = "store",
     classes: Classes = None,
     classes_file: ClassesFile = None,
     rows: Rows = "all",
@@ -102,29 +103,33 @@ def ingest(
 
 
 def describe(
-    store: Annotated[Path, typer.Argument(help="Folder of the store.")],
+    store: StoreArgument,
     classes: Annotated[int, typer.Option(min=0, help="Classes to list, by word.")] = 40,
     as_json: Annotated[bool, typer.Option("--json", help="Print everything as JSON.")] = False,
 ) -> None:
     """Show what a store holds: classes, countries, strokes, points, splits."""
     from quickdraw_core.store.describe import describe_store
+    from quickdraw_core.store.location import location_of
 
     if as_json:  # without a progress bar: what is printed is the JSON alone
-        typer.echo(json.dumps(describe_store(store).to_json(), ensure_ascii=False, indent=1))
+        typer.echo(
+            json.dumps(describe_store(location_of(store)).to_json(), ensure_ascii=False, indent=1)
+        )
         return
     with show_progress():
-        found = describe_store(store)
+        found = describe_store(location_of(store))
     show_facts(describe_facts(found))
     if classes:
         show_table(*class_table(found, classes))
 
 
-def verify(store: Annotated[Path, typer.Argument(help="Folder of the store.")]) -> None:
+def verify(store: StoreArgument) -> None:
     """Read a whole store again; exit code 1 and a list where something is off."""
+    from quickdraw_core.store.location import location_of
     from quickdraw_core.store.verify import verify_store
 
     with show_progress():
-        result = verify_store(store)
+        result = verify_store(location_of(store))
     show_facts(verify_facts(result))
     show_lines([f"problem: {problem}" for problem in result.problems])
     if result.problems:
@@ -132,7 +137,7 @@ def verify(store: Annotated[Path, typer.Argument(help="Folder of the store.")]) 
 
 
 def show(
-    store: Annotated[Path, typer.Argument(help="Folder of the store.")],
+    store: StoreArgument,
     word: Annotated[str, typer.Option("--class", help="Word whose drawings are shown.")],
     out: Annotated[
         Path | None, typer.Option(help="PNG to write; default: <word>.png in this folder.")
@@ -147,6 +152,7 @@ def show(
     from quickdraw_core.loading.select import find_label
     from quickdraw_core.loading.show import write_grid
     from quickdraw_core.store.holdout import Split
+    from quickdraw_core.store.location import location_of
     from quickdraw_core.store.pack import open_pack
     from quickdraw_core.store.store import Store
 
@@ -154,7 +160,7 @@ def show(
     if split not in sides:
         raise ConfigError(f"unknown split {split!r}: {nearest(split, sides)}")
     path = out or Path(f"{underscored(word)}.png")
-    opened = Store.open(store)
+    opened = Store.open(location_of(store))
     find_label(opened.label_map, word)
     with show_progress():
         shown = write_grid(open_pack(opened), word, path, sides[split], seed)

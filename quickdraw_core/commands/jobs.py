@@ -40,7 +40,7 @@ if TYPE_CHECKING:
 
 def pipeline(
     source: Sources,
-    store: StoreOption = Path("store"),
+    store: StoreOption = "store",
     classes: Classes = None,
     classes_file: ClassesFile = None,
     rows: Rows = "all",

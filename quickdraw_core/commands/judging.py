@@ -32,7 +32,7 @@ def compare(
             "folder of an evaluation; all are compared with the first."
         ),
     ],
-    store: StoreOption = Path("store"),
+    store: StoreOption = "store",
     per_class: PerClass = 100,
     tta: Tta = "none",
     json_file: Annotated[
@@ -81,7 +81,7 @@ def promote(
     model: Annotated[
         str, typer.Argument(help="Checkpoint, run folder, MLflow run id or models:/NAME/3.")
     ],
-    store: StoreOption = Path("store"),
+    store: StoreOption = "store",
     name: Annotated[str, typer.Option(help="Registered model in MLflow.")] = "quickdraw",
     alias: Annotated[str, typer.Option(help="Alias that the best version holds.")] = "champion",
     margin: Annotated[

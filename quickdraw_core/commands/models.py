@@ -39,7 +39,7 @@ if TYPE_CHECKING:
 
 
 def train(
-    store: StoreOption = Path("store"),
+    store: StoreOption = "store",
     recipe: RecipeOption = "laptop",
     nproc: Nproc = None,
     run_dir: RunDir = None,
@@ -113,7 +113,7 @@ _NoBalance = Annotated[bool, typer.Option("--balance", hidden=True, callback=_re
 
 def evaluate(
     model: Models,
-    store: StoreOption = Path("store"),
+    store: StoreOption = "store",
     per_class: PerClass = 100,
     tta: Tta = "none",
     average: Average = 1,

@@ -20,7 +20,14 @@ Sources = Annotated[
         "Google's ndjson or bin, one file a class."
     ),
 ]
-StoreOption = Annotated[Path, typer.Option("--store", help="Folder of the store.")]
+StoreOption = Annotated[
+    # Not a path, which would make one slash of two.
+    str, typer.Option("--store", help="Folder of the store, or its address (s3://, gs://).")
+]
+StoreArgument = Annotated[
+    str,
+    typer.Argument(metavar="STORE", help="Folder of the store, or its address (s3://, gs://)."),
+]
 Classes = Annotated[
     list[str] | None,
     typer.Option("--classes", help="Words to use, with commas between; default: all."),
@@ -97,7 +104,7 @@ def words_of(classes: list[str] | None, classes_file: Path | None) -> tuple[str,
 
 def ingest_config_of(
     source: list[str],
-    store: Path,
+    store: str | Path,
     classes: tuple[str, ...] | None,
     rows: str,
     seed: int,
@@ -109,14 +116,20 @@ def ingest_config_of(
     """The configuration that the options of `ingest` and `pipeline` make; `changes` come last."""
     from quickdraw_core.ingest.config import IngestConfig
 
-    values = {"source": source, "store": store, "classes": classes, "rows": rows, "seed": seed}
+    values: dict[str, Any] = {
+        "source": source,
+        "store": store,
+        "classes": classes,
+        "rows": rows,
+        "seed": seed,
+    }
     values |= {"max_rejected": max_rejected, "dask": dask, "fresh": fresh}
     config = IngestConfig.parse(values)
     return config.updated(parse_assignments(changes or ()))
 
 
 def train_config_of(
-    store: Path,
+    store: str | Path,
     recipe: str,
     nproc: int | None,
     run_dir: Path | None,

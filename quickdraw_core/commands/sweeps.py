@@ -26,7 +26,7 @@ def sweep(
     table: Annotated[
         str | None, typer.Argument(help="A built-in table's name, or a TOML file.")
     ] = None,
-    store: StoreOption = Path("store"),
+    store: StoreOption = "store",
     per_class: PerClass = 100,
     allow_short: AllowShort = False,
     rows: Annotated[

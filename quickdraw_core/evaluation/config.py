@@ -8,6 +8,7 @@ from pydantic import AfterValidator, Field
 from quickdraw_core.config import Config
 from quickdraw_core.errors import nearest
 from quickdraw_core.evaluation.tta import TTA, Looks
+from quickdraw_core.store.location import Location
 
 
 def _known(value: str) -> str:
@@ -19,8 +20,8 @@ def _known(value: str) -> str:
 class JudgedConfig(Config):
     """On which drawings models are judged, and how they look at them."""
 
-    store: Path = Field(
-        Path("store"), description="folder of the store with the held-out drawings"
+    store: Location = Field(
+        Path("store"), description="folder or address of the store with the held-out drawings"
     )
     per_class: int = Field(100, ge=1, description="held-out drawings a class")
     allow_short: bool = Field(

@@ -12,6 +12,7 @@ import torch
 from quickdraw_core.errors import EvaluationError
 from quickdraw_core.evaluation.ensemble import load_models, predict_rows
 from quickdraw_core.evaluation.held_out import counting, share_of, write_part
+from quickdraw_core.store.location import location_of
 from quickdraw_core.store.pack import open_pack
 from quickdraw_core.store.store import Store
 from quickdraw_core.training.distributed import die_with_parent
@@ -31,7 +32,7 @@ def main() -> None:
             "a model changed while it was loaded, as that of a running training does; evaluate "
             "again, or give a checkpoint file"
         )
-    pack = open_pack(Store.open(Path(job["store"])))
+    pack = open_pack(Store.open(location_of(job["store"])))
     rows = share_of(np.load(folder / "rows.npy"), rank, job["ranks"], job["batch_size"])
     with counting(folder, rank) as bar:
         write_part(folder, rank, predict_rows(models, pack, rows, job["batch_size"], bar.advance))

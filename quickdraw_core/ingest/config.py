@@ -9,6 +9,7 @@ from quickdraw_core.config import Config
 from quickdraw_core.errors import ConfigError
 from quickdraw_core.ingest.windows import RowSelection
 from quickdraw_core.store.holdout import DEFAULT_SALT
+from quickdraw_core.store.location import Location
 
 
 class DaskTls(Config):
@@ -29,8 +30,9 @@ class IngestConfig(Config):
     source: tuple[str, ...] = Field(
         description="folders, globs, files or addresses (s3://, gs://, https://) to read"
     )
-    store: Path = Field(
-        Path("store"), description="folder of the store to make or bring up to date"
+    store: Location = Field(
+        Path("store"),
+        description="folder or address (s3://, gs://) of the store to make or bring up to date",
     )
     classes: tuple[str, ...] | None = Field(None, description="words to read; none: all files")
     rows: str = Field("all", description="rows a class: all, head:N or spread:WxR")

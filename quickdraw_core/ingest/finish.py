@@ -1,7 +1,6 @@
 """The end of an ingest: from receipts to a manifest, and nothing left beside what it names."""
 
 from collections.abc import Iterable
-from pathlib import Path
 from typing import Any
 
 from quickdraw_core.errors import InputError
@@ -10,6 +9,7 @@ from quickdraw_core.ingest.plan import PlannedSource
 from quickdraw_core.ingest.receipts import Receipt
 from quickdraw_core.labels import LabelMap
 from quickdraw_core.store.holdout import HoldoutRule, choose_test_share
+from quickdraw_core.store.location import Location
 from quickdraw_core.store.manifest import (
     FORMAT_VERSION,
     FileRecord,
@@ -17,9 +17,12 @@ from quickdraw_core.store.manifest import (
     SourceRecord,
     count_reasons,
 )
+from quickdraw_core.store.place import place_of
+from quickdraw_core.store.reading import on_threads
 from quickdraw_core.store.schema import part_name
 
 _SHOWN = 3
+_FOLDERS = ("drawings", "quarantine", "receipts")
 
 
 def build_manifest(
@@ -75,7 +78,7 @@ def _choose_holdout(config: IngestConfig, receipts: list[Receipt]) -> HoldoutRul
     )
 
 
-def require_readable(sources: list[SourceRecord], max_rejected: float, store: Path) -> None:
+def require_readable(sources: list[SourceRecord], max_rejected: float, store: Location) -> None:
     """Raises `InputError` naming the sources of whose rows too many were refused."""
     faulty = []
     for source in sources:
@@ -102,18 +105,23 @@ def require_readable(sources: list[SourceRecord], max_rejected: float, store: Pa
         )
 
 
-def remove_strangers(store: Path, manifest: Manifest) -> None:
+def remove_strangers(store: Location, manifest: Manifest) -> None:
     """Deletes what earlier ingests left and the manifest does not name, a killed one's too."""
+    place = place_of(store)
     named = {name for file in manifest.files for name in _names(file)}
-    for pattern in ("drawings/word=*/*", "quarantine/word=*/*", "receipts/word=*/*", ".*.tmp"):
-        for path in store.glob(pattern):
-            if path.relative_to(store).as_posix() not in named:
-                path.unlink()
-                if not any(path.parent.iterdir()):
-                    path.parent.rmdir()
-    for folder in ("quarantine",):
-        if (store / folder).is_dir() and not any((store / folder).iterdir()):
-            (store / folder).rmdir()
+    strangers = [name for name in place.names() if name not in named and _is_ours(name)]
+    for _ in on_threads(place.remove, strangers, place.threads):
+        pass
+    for folder in _FOLDERS if strangers else ():
+        place.prune(folder)
+
+
+def _is_ours(name: str) -> bool:
+    """Whether a file of a store is such as an ingest writes, of any of its windows."""
+    top, *below = name.split("/")
+    if not below:
+        return name.startswith(".") and name.endswith(".tmp")
+    return top in _FOLDERS and len(below) == 2 and below[0].startswith("word=")
 
 
 def _names(file: FileRecord) -> Iterable[str]:

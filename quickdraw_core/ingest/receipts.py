@@ -9,17 +9,15 @@ import hashlib
 import json
 from collections.abc import Iterable
 from dataclasses import asdict
-from pathlib import Path
 
 from pydantic import Field, ValidationError
 
 from quickdraw_core.config import Config
-from quickdraw_core.files import write_aside
 from quickdraw_core.ingest.windows import Window
 from quickdraw_core.sources.files import SourceFile
 from quickdraw_core.store.manifest import FileRecord
+from quickdraw_core.store.place import Place
 from quickdraw_core.store.schema import part_name, quarantine_path
-from quickdraw_core.store.store import sha256_of
 
 INGEST_VERSION = 3
 """Raised when the same input and options give other bytes than before."""
@@ -52,31 +50,31 @@ def receipt_key(
     return hashlib.sha256(json.dumps(facts, sort_keys=True).encode()).hexdigest()
 
 
-def receipt_path(store: Path, name: str) -> Path:
-    """Where the receipt of the part `name` (of `schema.part_name`) stands."""
-    return store / "receipts" / f"{name}.json"
+def receipt_path(name: str) -> str:
+    """Where in a store the receipt of the part `name` (of `schema.part_name`) stands."""
+    return f"receipts/{name}.json"
 
 
-def find_receipt(store: Path, name: str, key: str) -> Receipt | None:
+def find_receipt(place: Place, name: str, key: str) -> Receipt | None:
     """The receipt of a part, if it has this key and its Parquet file is whole."""
     try:
-        receipt = Receipt.model_validate_json(receipt_path(store, name).read_bytes())
-        if receipt.key != key or not _is_whole(store, receipt.file):
+        receipt = Receipt.model_validate_json(place.read(receipt_path(name)))
+        if receipt.key != key or not _is_whole(place, receipt.file):
             return None
         return receipt.model_copy(update={"reused": True})
     except (OSError, ValidationError):
         return None
 
 
-def _is_whole(store: Path, file: FileRecord) -> bool:
+def _is_whole(place: Place, file: FileRecord) -> bool:
     if file.quarantine_sha256 is not None:
-        path = store / quarantine_path(file.word, file.first_row)
-        if sha256_of(path) != file.quarantine_sha256:
+        name = quarantine_path(file.word, file.first_row)
+        if place.sha256(name) != file.quarantine_sha256:
             return False
-    return sha256_of(store / file.path) == file.sha256
+    return place.sha256(file.path) == file.sha256
 
 
-def write_receipt(store: Path, receipt: Receipt) -> None:
+def write_receipt(place: Place, receipt: Receipt) -> None:
     """Writes a receipt, whole or not at all."""
     name = part_name(receipt.file.word, receipt.file.first_row)
-    write_aside(receipt_path(store, name), receipt.model_dump_json(), sync=False)
+    place.write(receipt_path(name), receipt.model_dump_json().encode(), sync=False)

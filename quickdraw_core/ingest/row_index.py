@@ -5,13 +5,12 @@ An index is found by one scan and kept in the user's cache folder until the file
 
 import hashlib
 import json
-import os
 from contextlib import suppress
 from dataclasses import asdict, dataclass
 from pathlib import Path
 
 from quickdraw_core.errors import InputError
-from quickdraw_core.files import write_aside
+from quickdraw_core.files import cache_folder, write_aside
 from quickdraw_core.formats.readers import reader_for
 from quickdraw_core.ingest.blocks import RowTooLongError, go_to, window_blocks
 from quickdraw_core.ingest.windows import STRIDE, Window
@@ -112,15 +111,10 @@ def _scan(source: SourceFile, enough: int | None) -> RowIndex:
     return RowIndex(rows, tuple(offsets), position)
 
 
-def _cache_folder() -> Path:
-    """`QUICKDRAW_CACHE`, else the user's cache folder."""
-    ours = os.environ.get("QUICKDRAW_CACHE")
-    home = os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache"
-    return (Path(ours) if ours else Path(home) / "quickdraw") / "rows"
-
-
 def _path(source: SourceFile) -> Path:
-    return _cache_folder() / f"{hashlib.sha256(source.address.encode()).hexdigest()[:32]}.json"
+    return (
+        cache_folder("rows") / f"{hashlib.sha256(source.address.encode()).hexdigest()[:32]}.json"
+    )
 
 
 def _facts(source: SourceFile) -> dict[str, object]:

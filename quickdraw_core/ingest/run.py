@@ -5,14 +5,18 @@ window leaves a receipt, so that a run that ends early costs only what was not f
 manifest is written last; until then the store counts as unfinished.
 """
 
-import shutil
 from collections import deque
 from collections.abc import Iterator
 from dataclasses import dataclass, replace
-from pathlib import Path
 from typing import Any
 
-from quickdraw_core.errors import ConfigError, InputError, QuickdrawError, StoreError
+from quickdraw_core.errors import (
+    ConfigError,
+    InputError,
+    QuickdrawError,
+    StoreError,
+    StoreUnreachableError,
+)
 from quickdraw_core.formats.readers import reader_for
 from quickdraw_core.ingest.cluster import Failure, Job, check_certificates, cluster, run_jobs
 from quickdraw_core.ingest.config import IngestConfig
@@ -40,7 +44,9 @@ from quickdraw_core.sources.files import SourceFile, Stamp
 from quickdraw_core.sources.find import find_sources
 from quickdraw_core.store.duplicates import DuplicateSearch, find_duplicates
 from quickdraw_core.store.holdout import HoldoutRule
+from quickdraw_core.store.location import Location
 from quickdraw_core.store.manifest import MANIFEST_NAME, PREVIOUS_NAME, FileRecord, Manifest
+from quickdraw_core.store.place import PACKS, place_of
 from quickdraw_core.store.schema import part_path
 from quickdraw_core.store.store import Store
 
@@ -59,7 +65,7 @@ class IngestResult:
     rejected rows by the name of their file.
     """
 
-    store: Path
+    store: Location
     fingerprint: str
     classes: int
     rows_read: int
@@ -127,24 +133,25 @@ def _options(config: IngestConfig) -> dict[str, Any]:
     return {"ingest_version": INGEST_VERSION} | {name: getattr(config, name) for name in names}
 
 
-def _check_target(store: Path) -> None:
+def _check_target(store: Location) -> None:
     """Refuses a folder that holds something other than a store, which would be mixed up."""
-    if store.exists() and not store.is_dir():
-        raise StoreError(f"{store} is a file; give a folder for the store")
-    if store.is_dir():
-        ours = {MANIFEST_NAME, PREVIOUS_NAME, "drawings", "quarantine", "receipts", "pack"}
-        strangers = [p.name for p in store.iterdir() if p.name not in ours and p.name[0] != "."]
-        if strangers:
-            raise StoreError(
-                f"{store} is no store: it holds {', '.join(sorted(strangers)[:3])}; "
-                "give a new or empty folder"
-            )
+    try:
+        inside = place_of(store).top() or ()
+    except NotADirectoryError:
+        raise StoreError(f"{store} is a file; give a folder for the store") from None
+    ours = {MANIFEST_NAME, PREVIOUS_NAME, "drawings", "quarantine", "receipts", PACKS}
+    strangers = [name for name in inside if name not in ours and name[0] != "."]
+    if strangers:
+        raise StoreError(
+            f"{store} is no store: it holds {', '.join(sorted(strangers)[:3])}; "
+            "give a new or empty folder"
+        )
 
 
-def _previous(store: Path) -> Manifest | None:
+def _previous(store: Location) -> Manifest | None:
     """The manifest of the store as it is, or as it was before an ingest that did not finish."""
     for name in (MANIFEST_NAME, PREVIOUS_NAME):
-        if (store / name).is_file():
+        if place_of(store).is_file(name):
             return Manifest.read(store, name)
     return None
 
@@ -152,6 +159,8 @@ def _previous(store: Path) -> Manifest | None:
 def _is_intact(config: IngestConfig) -> bool:
     try:
         Store.open(config.store).verify()
+    except StoreUnreachableError:
+        raise  # what cannot be read now may well be whole
     except (StoreError, OSError):
         return False
     return True
@@ -186,7 +195,7 @@ def _run(
         # holdout rule must outlive a run that is killed.
         Manifest.set_aside(config.store, keep=not config.fresh)
         if config.fresh:
-            shutil.rmtree(config.store / "receipts", ignore_errors=True)
+            place_of(config.store).remove_tree("receipts")
         run = _WindowRun(config, sources)
         with progress("ingest", None, "rows") as bar:
             run.ingest(client, bar)
@@ -313,7 +322,7 @@ def _explain(failures: dict[str, QuickdrawError]) -> str:
     return "; ".join(texts[:_SHOWN]) + more + kept
 
 
-def _result(store: Path, manifest: Manifest, reused: int, skipped: bool) -> IngestResult:
+def _result(store: Location, manifest: Manifest, reused: int, skipped: bool) -> IngestResult:
     return IngestResult(
         store=store,
         fingerprint=manifest.fingerprint,

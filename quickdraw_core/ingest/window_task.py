@@ -6,13 +6,12 @@ receipt is there, made of the same input, and whose file is whole, is not read a
 
 import json
 from dataclasses import asdict, dataclass, field, replace
-from pathlib import Path
+from hashlib import sha256
 from typing import NamedTuple
 
 import numpy as np
 
 from quickdraw_core.errors import StoreError
-from quickdraw_core.files import write_aside
 from quickdraw_core.formats.rows import Rejected, Rows
 from quickdraw_core.ingest.first_read import found_windows
 from quickdraw_core.ingest.reading import (
@@ -26,9 +25,10 @@ from quickdraw_core.ingest.row_index import RowIndex, cached_index, keep_index, 
 from quickdraw_core.ingest.windows import Window
 from quickdraw_core.sources.files import SourceFile
 from quickdraw_core.store.holdout import mix64
+from quickdraw_core.store.location import Location
 from quickdraw_core.store.manifest import FileRecord, count_reasons
+from quickdraw_core.store.place import Place, place_of
 from quickdraw_core.store.schema import part_name, part_path, quarantine_path, table_of, write_part
-from quickdraw_core.store.store import sha256_of
 
 
 @dataclass(frozen=True)
@@ -39,7 +39,7 @@ class WindowTask(WindowGroup):
     key_id an earlier drawing has.
     """
 
-    store: Path
+    store: Location
     salt: int
     smallest: int
     duplicates: frozenset[int] = field(default=frozenset())
@@ -66,7 +66,7 @@ class FirstReadTask:
 
     source: SourceFile
     known: RowIndex
-    store: Path
+    store: Location
     salt: int
     smallest: int
 
@@ -119,7 +119,7 @@ def ingest_first_read(task: FirstReadTask) -> FirstRead:
 
 def _find(task: WindowTask, window: Window) -> Receipt | None:
     name = part_name(task.source.word, window.skiprows)
-    return find_receipt(task.store, name, _key(task, window))
+    return find_receipt(place_of(task.store), name, _key(task, window))
 
 
 def _key(task: WindowTask, window: Window) -> str:
@@ -140,10 +140,9 @@ def _store(task: WindowTask, window: Window, rows: Rows, rejected: list[Rejected
 
 def _write(task: WindowTask, window: Window, rows: Rows, rejected: list[Rejected]) -> Receipt:
     word = task.source.word
-    relative = part_path(word, window.skiprows)
-    path = task.store / relative
-    write_part(table_of(rows), path)
-    quarantine_sha256 = _write_quarantine(task, window, rejected)
+    place, relative = place_of(task.store), part_path(word, window.skiprows)
+    written = write_part(table_of(rows), place, relative)
+    quarantine_sha256 = _write_quarantine(place, task, window, rejected)
     record = FileRecord(
         path=relative,
         word=word,
@@ -152,8 +151,8 @@ def _write(task: WindowTask, window: Window, rows: Rows, rejected: list[Rejected
         rows=len(rows),
         strokes=len(rows.drawings.stroke_lengths),
         points=len(rows.drawings.x),
-        size_bytes=path.stat().st_size,
-        sha256=sha256_of(path),
+        size_bytes=written.size_bytes,
+        sha256=written.sha256,
         rejected=count_reasons({row.reason: 1} for row in rejected),
         quarantine_sha256=quarantine_sha256,
     )
@@ -162,28 +161,30 @@ def _write(task: WindowTask, window: Window, rows: Rows, rejected: list[Rejected
         file=record,
         smallest_hashes=_smallest_hashes(rows, task),
     )
-    write_receipt(task.store, receipt)
+    write_receipt(place, receipt)
     return receipt
 
 
-def _write_quarantine(task: WindowTask, window: Window, rejected: list[Rejected]) -> str | None:
+def _write_quarantine(
+    place: Place, task: WindowTask, window: Window, rejected: list[Rejected]
+) -> str | None:
     """Writes the refused lines, one JSON object each; returns the file's SHA-256."""
-    path = task.store / quarantine_path(task.source.word, window.skiprows)
+    name = quarantine_path(task.source.word, window.skiprows)
     if not rejected:
-        path.unlink(missing_ok=True)
+        place.remove(name)
         return None
     records = [{"source": task.source.name, **asdict(row)} for row in rejected]
-    write_aside(path, "".join(json.dumps(r, ensure_ascii=False) + "\n" for r in records))
-    return sha256_of(path)
+    data = "".join(json.dumps(r, ensure_ascii=False) + "\n" for r in records).encode()
+    place.write(name, data)
+    return sha256(data).hexdigest()
 
 
-def rejected_rows(store: Path, file: FileRecord) -> list[int]:
+def rejected_rows(store: Location, file: FileRecord) -> list[int]:
     """The line numbers of a file's refused lines, from the quarantine."""
     if file.quarantine_sha256 is None:
         return []
-    path = store / quarantine_path(file.word, file.first_row)
-    with path.open(encoding="utf-8", newline="\n") as lines:
-        return [json.loads(line)["line"] for line in lines]
+    lines = place_of(store).read(quarantine_path(file.word, file.first_row)).split(b"\n")
+    return [json.loads(line)["line"] for line in lines if line]
 
 
 def _smallest_hashes(rows: Rows, task: WindowTask) -> tuple[int, ...]:

@@ -11,7 +11,7 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from datetime import timedelta
 from functools import lru_cache
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, NamedTuple
 from urllib.parse import SplitResult, parse_qsl, quote, unquote, urlsplit
 
 from quickdraw_core.errors import InputError, nearest
@@ -28,6 +28,7 @@ if TYPE_CHECKING:
     from pyarrow import NativeFile
     from pyarrow.fs import FileInfo, FileSystem
 
+REFUSED = "access is refused"
 OBJECT_SCHEMES = ("s3", "gs", "gcs")
 S3_OPTIONS = ("anonymous", "endpoint_override", "region", "scheme", "tls_ca_file_path")
 GCS_OPTIONS = ("endpoint_override", "retry_limit_seconds", "scheme")
@@ -43,29 +44,51 @@ _GCS_CREDENTIALS = (
     "let GOOGLE_APPLICATION_CREDENTIALS name a file of credentials; for a public bucket write "
     "gs://anonymous@bucket"
 )
+
+
+class Reason(NamedTuple):
+    """Why a call to an object store failed. passing: a later try may do."""
+
+    words: str
+    passing: bool = False
+
+
 _REASONS = (
-    (r"NO_SUCH_BUCKET|Bucket .* not found", "there is no such bucket"),
-    (r"OAuth2 access token", f"no credentials were found; {_GCS_CREDENTIALS}"),
+    (r"NO_SUCH_BUCKET|Bucket .* not found", Reason("there is no such bucket")),
+    (r"OAuth2 access token", Reason(f"no credentials were found; {_GCS_CREDENTIALS}")),
     (
         r"ACCESS_DENIED|HTTP status 40[13]|INVALID_ACCESS_KEY_ID|SIGNATURE_DOES_NOT_MATCH"
         r"|InvalidAccessKeyId|EXPIRED_TOKEN|ExpiredToken",
-        f"access is refused; {_S3_CREDENTIALS}",
+        Reason(f"{REFUSED}; {_S3_CREDENTIALS}"),
     ),
-    (r"PERMISSION_DENIED|UNAUTHENTICATED", f"access is refused; {_GCS_CREDENTIALS}"),
-    (r"(?i)resolve host", "the host name of the store is not known; check the network"),
+    (r"PERMISSION_DENIED|UNAUTHENTICATED", Reason(f"{REFUSED}; {_GCS_CREDENTIALS}")),
+    (
+        r"(?i)resolve host",
+        Reason("the host name of the store is not known; check the network", passing=True),
+    ),
     (
         r"(?i)connect to (server|host)|Failed to connect|NETWORK_CONNECTION|UNAVAILABLE|timeout"
         r"|timed out|DEADLINE_EXCEEDED",
-        "the store does not answer; check its address and the network",
+        Reason("the store does not answer; check its address and the network", passing=True),
     ),
-    (r"NOT_FOUND|No such file|does not exist", "it is not there; correct the address"),
+    (
+        r"SLOW_DOWN|THROTTLING|INTERNAL_FAILURE|HTTP status (5\d\d|429)",
+        Reason("the store is overloaded or out of order; try again later", passing=True),
+    ),
+    (r"NOT_FOUND|No such file|does not exist", Reason("it is not there; correct the address")),
 )
+
+
+def reason_of(error: Exception) -> Reason:
+    """What an error of the client means; its own words where that is not known."""
+    text = " ".join(str(error).split())
+    return next((why for sign, why in _REASONS if re.search(sign, text)), Reason(text))
 
 
 def look_object(url: str) -> Look:
     """Looks at an object. Raises `InputError` where it is not there or cannot be reached."""
     with _plain_words(url):
-        store, path = _open_store(url)
+        store, path = open_object_store(url)
         with store.open_input_file(path) as file:
             info = store.get_file_info(path)
             metadata = file.metadata() or {}
@@ -84,7 +107,7 @@ def list_objects(url: str, recursive: bool) -> list[Listed]:
     from pyarrow.fs import FileSelector, FileType
 
     with _plain_words(url):
-        store, folder = _open_store(url)
+        store, folder = open_object_store(url)
         found: list[FileInfo] = store.get_file_info(FileSelector(folder, recursive=recursive))
     paths = [info.path for info in found if info.type == FileType.File]
     return [Listed(_location(url, path), path[len(folder) :].lstrip("/")) for path in paths]
@@ -98,7 +121,7 @@ class ObjectFile(StoredFile):
         self._url = url
         self._file: NativeFile | None = None
         with _plain_words(url):
-            store, path = _open_store(url)
+            store, path = open_object_store(url)
             self._file = store.open_input_file(path)
             self._size_bytes: int = self._file.size()
 
@@ -145,8 +168,8 @@ def normal_location(url: str) -> str:
     return _location(url, f"{parts.netloc}/{unquote(parts.path).strip('/')}")
 
 
-def _open_store(url: str) -> "tuple[FileSystem, str]":
-    """The store that a URL names, and the path in it: `bucket/key`."""
+def check_object_url(url: str) -> None:
+    """Raises `InputError` where an address names no bucket, has an unknown option or a key."""
     parts = _split(url)
     user, _, bucket = parts.netloc.rpartition("@")
     if user and (parts.scheme, user) not in (("gs", "anonymous"), ("gcs", "anonymous")):
@@ -154,11 +177,22 @@ def _open_store(url: str) -> "tuple[FileSystem, str]":
             f"{parts.scheme}://…@{bucket} holds a key in the address, which would get into logs; "
             + (_S3_CREDENTIALS if parts.scheme == "s3" else _GCS_CREDENTIALS)
         )
-    path = f"{bucket}/{unquote(parts.path).strip('/')}".rstrip("/")
     if not bucket:
         raise InputError(
             f"{address_of(url)} names no bucket; write {parts.scheme}://bucket/folder"
         )
+    _options(parts.query, S3_OPTIONS if parts.scheme == "s3" else GCS_OPTIONS)
+
+
+def open_object_store(url: str) -> "tuple[FileSystem, str]":
+    """The store that a URL names, and the path in it: `bucket/key`.
+
+    Raises `InputError` for a URL that is none, and what the client raises.
+    """
+    check_object_url(url)
+    parts = _split(url)
+    user, _, bucket = parts.netloc.rpartition("@")
+    path = f"{bucket}/{unquote(parts.path).strip('/')}".rstrip("/")
     if parts.scheme == "s3":
         endpoint = os.environ.get("AWS_ENDPOINT_URL_S3") or os.environ.get("AWS_ENDPOINT_URL")
         return _s3(bucket, parts.query, endpoint), path
@@ -176,7 +210,8 @@ def _s3(bucket: str, query: str, endpoint: str | None) -> "FileSystem":
         options["region"] = resolve_s3_region(bucket)
     options["anonymous"] = options.get("anonymous", "false").lower() in ("true", "1", "yes")
     retry = AwsStandardS3RetryStrategy(max_attempts=3)
-    return S3FileSystem(**options, **_S3_TIMEOUTS, retry_strategy=retry)
+    # Delayed: a small object is one put, and not an upload in parts of one part.
+    return S3FileSystem(**options, **_S3_TIMEOUTS, retry_strategy=retry, allow_delayed_open=True)
 
 
 @lru_cache(maxsize=16)
@@ -206,6 +241,5 @@ def _plain_words(url: str) -> Iterator[None]:
     try:
         yield
     except (OSError, ValueError) as error:  # pyarrow's ArrowInvalid is a ValueError
-        text = str(error)
-        why = next((words for sign, words in _REASONS if re.search(sign, text)), text)
+        why = reason_of(error).words
         raise InputError(f"cannot read {address_of(url)}: {why}") from error

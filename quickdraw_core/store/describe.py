@@ -6,17 +6,16 @@ known from its stroke lengths. All that is kept of a file are counts and histogr
 
 from collections import Counter
 from dataclasses import asdict, dataclass, field
-from pathlib import Path
 from typing import Any, NamedTuple
 
 import numpy as np
 import pyarrow as pa
 import pyarrow.compute as pc
-import pyarrow.parquet as pq
 
 from quickdraw_core.drawing import Int64Array
 from quickdraw_core.errors import StoreError
 from quickdraw_core.progress import progress
+from quickdraw_core.store.location import Location
 from quickdraw_core.store.manifest import FileRecord, SourceRecord
 from quickdraw_core.store.reading import Lengths, on_threads
 from quickdraw_core.store.store import Store
@@ -124,7 +123,7 @@ class Description:
         return asdict(self)
 
 
-def describe_store(path: Path) -> Description:
+def describe_store(path: Location) -> Description:
     """Reads a store's small columns and sums them up.
 
     Raises `StoreError` where there is no whole store, or one of its files cannot be read.
@@ -134,7 +133,7 @@ def describe_store(path: Path) -> Description:
     total = _Summary()
     by_word = dict.fromkeys(sorted({f.word for f in files}, key=lambda w: w or ""), _NOTHING)
     with progress("describe", store.manifest.rows_kept, "drawings") as bar:
-        summaries = on_threads(lambda file: _summarise(store, file), files)
+        summaries = on_threads(lambda file: _summarise(store, file), files, store.place.threads)
         for file, summary in zip(files, summaries, strict=True):
             total.add(summary)
             by_word[file.word] = by_word[file.word].plus(summary.counts)
@@ -199,13 +198,13 @@ def _added(left: Int64Array, right: Int64Array) -> Int64Array:
 
 def _summarise(store: Store, file: FileRecord) -> _Summary:
     """One file's drawings. Raises `StoreError` where it cannot be read."""
-    path = store.path / file.path
     try:
-        table = pq.ParquetFile(path).read(columns=_COLUMNS, use_threads=False)
+        table = store.place.read_table(file.path, _COLUMNS, use_threads=False)
         lengths = Lengths.of(table["stroke_lengths"])
     except (pa.ArrowException, OSError, ValueError, KeyError) as error:
         raise StoreError(
-            f"cannot read {path}: {error}; quickdraw verify {store.path} says what is off"
+            f"cannot read {store.place.at(file.path)}: {error}; quickdraw verify {store.path} "
+            "says what is off"
         ) from error
     strokes, points = lengths.strokes, lengths.points
     recognized = table["recognized"].combine_chunks()

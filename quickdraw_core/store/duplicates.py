@@ -8,15 +8,15 @@ few others. A second look gathers all ids that share a bit with one of those, fe
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from functools import partial
-from pathlib import Path
 from typing import Any
 
 import numpy as np
-import pyarrow.parquet as pq
 from numba import uint64
 
 from quickdraw_core.compiled import compiled
 from quickdraw_core.store.holdout import UInt64Array
+from quickdraw_core.store.location import Location
+from quickdraw_core.store.place import Place, place_of
 from quickdraw_core.store.reading import on_threads
 
 BITS_A_ROW = 16
@@ -39,7 +39,7 @@ class DuplicateSearch:
     earlier.
     """
 
-    store: Path
+    store: Location
     paths: tuple[str, ...]
     rows: int
 
@@ -73,13 +73,15 @@ def _places(search: DuplicateSearch, repeated: UInt64Array) -> dict[str, list[in
 
 def _ids(search: DuplicateSearch) -> Iterator[tuple[str, UInt64Array]]:
     """The files one after the other, and their ids; a few are in memory at a time."""
+    place = place_of(search.store)
     for first in range(0, len(search.paths), _FILES_AT_ONCE):
         paths = search.paths[first : first + _FILES_AT_ONCE]
-        yield from zip(paths, on_threads(partial(_read_ids, search.store), paths), strict=True)
+        read = on_threads(partial(_read_ids, place), paths, place.threads)
+        yield from zip(paths, read, strict=True)
 
 
-def _read_ids(store: Path, path: str) -> UInt64Array:
-    chunks = pq.ParquetFile(store / path).read(columns=["key_id"])["key_id"].chunks
+def _read_ids(place: Place, path: str) -> UInt64Array:
+    chunks = place.read_table(path, ["key_id"])["key_id"].chunks
     # Not by `to_numpy`, which would import pandas.
     return _joined(
         [np.frombuffer(c.buffers()[1], np.uint64)[c.offset : c.offset + len(c)] for c in chunks]

@@ -7,16 +7,16 @@ and not where or when it was made.
 import hashlib
 import json
 from collections.abc import Iterable, Mapping
-from pathlib import Path
 from typing import Any
 
 from pydantic import Field, ValidationError, field_serializer, field_validator
 
 from quickdraw_core.config import Config
 from quickdraw_core.errors import StoreError
-from quickdraw_core.files import write_aside
 from quickdraw_core.labels import LabelMap
 from quickdraw_core.store.holdout import HoldoutRule
+from quickdraw_core.store.location import Location
+from quickdraw_core.store.place import Place, place_of
 
 FORMAT_VERSION = 2
 MANIFEST_NAME = "manifest.json"
@@ -111,29 +111,32 @@ class Manifest(Config):
         }
         return hashlib.sha256(json.dumps(content, sort_keys=True).encode()).hexdigest()
 
-    def write(self, store: Path) -> None:
-        """Writes the manifest aside, syncs and renames it."""
+    def write(self, store: Location) -> None:
+        """Writes the manifest, whole or not at all."""
+        place = place_of(store)
         text = json.dumps(self.model_dump(mode="json"), indent=1, ensure_ascii=False) + "\n"
-        write_aside(store / MANIFEST_NAME, text)
-        (store / PREVIOUS_NAME).unlink(missing_ok=True)
+        place.write(MANIFEST_NAME, text.encode())
+        place.remove(PREVIOUS_NAME)
 
     @staticmethod
-    def set_aside(store: Path, keep: bool) -> None:
+    def set_aside(store: Location, keep: bool) -> None:
         """Makes a store count as unfinished; with `keep`, its last manifest stays to be read."""
-        if keep and (store / MANIFEST_NAME).is_file():
-            (store / MANIFEST_NAME).replace(store / PREVIOUS_NAME)
+        place = place_of(store)
+        if keep and place.is_file(MANIFEST_NAME):
+            place.replace(MANIFEST_NAME, PREVIOUS_NAME)
         if not keep:
-            (store / MANIFEST_NAME).unlink(missing_ok=True)
-            (store / PREVIOUS_NAME).unlink(missing_ok=True)
+            place.remove(MANIFEST_NAME)
+            place.remove(PREVIOUS_NAME)
 
     @classmethod
-    def read(cls, store: Path, name: str = MANIFEST_NAME) -> "Manifest":
+    def read(cls, store: Location, name: str = MANIFEST_NAME) -> "Manifest":
         """Reads a store's manifest. Raises `StoreError`: missing, damaged, of another format."""
-        path = store / name
+        opened = place_of(store)
+        path = opened.at(name)
         try:
-            value = json.loads(path.read_text(encoding="utf-8"))
+            value = json.loads(opened.read(name).decode())
         except FileNotFoundError as error:
-            raise StoreError(_explain_missing(store)) from error
+            raise StoreError(_explain_missing(opened)) from error
         except (OSError, ValueError) as error:
             raise StoreError(f"cannot read {path}: {error}; ingest again with --fresh") from error
         version = value.get("format_version") if isinstance(value, dict) else None
@@ -152,12 +155,12 @@ class Manifest(Config):
             ) from error
 
 
-def _explain_missing(store: Path) -> str:
-    if not store.exists():
-        found = f"{store} does not exist"
-    elif (store / "drawings").is_dir():
-        found = f"{store} holds drawings but no {MANIFEST_NAME}: its ingest did not finish"
+def _explain_missing(place: Place) -> str:
+    inside = place.top()
+    if inside is None:
+        found = f"{place} does not exist"
+    elif "drawings" in inside:
+        found = f"{place} holds drawings but no {MANIFEST_NAME}: its ingest did not finish"
     else:
-        inside = sorted(p.name for p in store.iterdir())[:5] if store.is_dir() else ["a file"]
-        found = f"{store} holds {', '.join(inside) or 'nothing'}"
-    return f"no store there: {found}; make one with: quickdraw ingest SOURCE --store {store}"
+        found = f"{place} holds {', '.join(sorted(inside)[:5]) or 'nothing'}"
+    return f"no store there: {found}; make one with: quickdraw ingest SOURCE --store {place}"

@@ -1,14 +1,21 @@
 """The pack: the store as flat arrays on disk, memory-mapped and shared by all processes.
 
-Built once from the store and named by its fingerprint (`STORE/pack/<fingerprint>/`), so a pack
-never outlives the data that it was made from. Any drawing is found in O(1); a process touches
-only the pages that it reads. Parquet stays the form that people query; the pack is the form
-that feeds training.
+Built once from the store and named by its fingerprint, so a pack never outlives the data that it
+was made from: in `STORE/pack/` of a local store, in `packs/` of this machine's cache folder for a
+store elsewhere. Any drawing is found in O(1); a process touches only the pages that it reads.
+Parquet stays the form that people query; the pack is the form that feeds training.
+
+Processes that ask for the same pack at once build it once: the first locks the folder, the
+others wait. Where the file system knows no locks, each builds one aside, and the first one stays.
 """
 
+import fcntl
 import json
 import os
+import secrets
 import shutil
+from collections.abc import Iterator
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -19,9 +26,11 @@ import pyarrow as pa
 
 from quickdraw_core.drawing import DrawingBatch, Int64Array, UInt16Array
 from quickdraw_core.errors import StoreError
+from quickdraw_core.files import cache_folder
 from quickdraw_core.labels import LabelMap
-from quickdraw_core.progress import progress
+from quickdraw_core.progress import Bar, progress
 from quickdraw_core.store.holdout import HoldoutRule, Split, UInt64Array
+from quickdraw_core.store.place import PACKS
 from quickdraw_core.store.store import Store
 
 PACK_VERSION = 1
@@ -37,6 +46,10 @@ _ARRAYS = {
     "splits": np.uint8,
     "recognized": np.uint8,
 }
+
+_FACTS_NAME = "pack.json"
+_STORE_NAME = "store.txt"
+"""In a pack of the cache folder: the address of its store."""
 
 UNKNOWN_RECOGNIZED = 2
 """Value of `recognized` where the source does not say; else 0 or 1."""
@@ -84,18 +97,30 @@ class Pack:
 
 
 def open_pack(store: Store) -> Pack:
-    """Opens the store's pack, building it first where it is not there."""
+    """Opens the store's pack, building it first where it is not there.
+
+    Raises `StoreError` where it cannot be built or opened.
+    """
     fingerprint = store.manifest.fingerprint
-    folder = store.path / "pack" / fingerprint[:16]
-    if not (folder / "pack.json").is_file():
-        _build(store, folder)
+    folder = pack_folder(store)
+    if not is_packed(folder):
+        try:
+            _build_once(store, folder)
+        except OSError as error:
+            raise StoreError(
+                f"cannot write the pack {folder}: {error.strerror or error}; mend that and run "
+                "again"
+            ) from error
+    if not isinstance(store.path, Path):
+        with suppress(OSError):
+            os.utime(folder)  # tells how long ago a pack of the cache was of use
     try:
         # As plain arrays: of numpy's own class for mapped ones each slice and each call of
         # compiled code costs microseconds more.
         arrays = {
             name: np.asarray(np.load(folder / f"{name}.npy", mmap_mode="r")) for name in _ARRAYS
         }
-        recorded = json.loads((folder / "pack.json").read_text())
+        recorded = json.loads((folder / _FACTS_NAME).read_text())
     except (OSError, ValueError) as error:
         raise StoreError(f"cannot open the pack {folder}: {error}; delete that folder") from error
     if recorded != {"version": PACK_VERSION, "fingerprint": fingerprint}:
@@ -112,29 +137,97 @@ def open_pack(store: Store) -> Pack:
     )
 
 
-def _build(store: Store, folder: Path) -> None:
+def pack_folder(store: Store) -> Path:
+    """Where the pack of a store is, or would be."""
+    name = store.manifest.fingerprint[:16]
+    if isinstance(store.path, Path):
+        return store.path / PACKS / name
+    return (cache_folder("packs") / name).absolute()
+
+
+def is_packed(folder: Path) -> bool:
+    """Whether a whole pack is there."""
+    return (folder / _FACTS_NAME).is_file()
+
+
+def _build_once(store: Store, folder: Path) -> None:
+    """Builds a pack, unless another process has done so meanwhile."""
+    folder.parent.mkdir(parents=True, exist_ok=True)
+    with (
+        progress("pack", store.manifest.rows_kept, "drawings") as bar,
+        _locked(folder.parent, bar) as alone,
+    ):
+        if is_packed(folder):
+            return
+        if alone:  # what is left of packs that were never finished
+            for left in folder.parent.glob(".*.tmp"):
+                shutil.rmtree(left, ignore_errors=True)
+        _build(store, folder, bar)
+        _remove_outdated(store, folder)
+
+
+@contextmanager
+def _locked(folder: Path, bar: Bar) -> Iterator[bool]:
+    """Locks a folder, until this process ends at most; False where a file system has no locks."""
+    opened = os.open(folder, os.O_RDONLY)
+    try:
+        try:
+            try:
+                fcntl.flock(opened, fcntl.LOCK_EX | fcntl.LOCK_NB)
+            except BlockingIOError:
+                bar.note("waiting for another process that builds a pack")
+                fcntl.flock(opened, fcntl.LOCK_EX)
+                bar.note("")
+        except OSError:
+            yield False
+        else:
+            yield True
+    finally:
+        os.close(opened)
+
+
+def _build(store: Store, folder: Path, bar: Bar) -> None:
     """Copies the store's columns into flat arrays, beside `folder`, then renames."""
-    temporary = folder.with_name(f".{folder.name}.{os.getpid()}.tmp")
-    shutil.rmtree(temporary, ignore_errors=True)
-    temporary.mkdir(parents=True)
+    temporary = folder.with_name(f".{folder.name}.{secrets.token_hex(4)}.tmp")
+    temporary.mkdir()
     try:
         arrays = _create(temporary, store)
-        with progress("pack", store.manifest.rows_kept, "drawings") as bar:
-            place = _Place(0, 0, 0)
-            for label, table in store.tables():
-                place = _copy(table, label, arrays, place, store.manifest.holdout)
-                bar.advance(len(table))
+        place = _Place(0, 0, 0)
+        for label, table in store.tables():
+            place = _copy(table, label, arrays, place, store.manifest.holdout)
+            bar.advance(len(table))
         for array in arrays.values():
             array.flush()
+        if not isinstance(store.path, Path):
+            (temporary / _STORE_NAME).write_text(f"{store.path}\n")
         facts = {"version": PACK_VERSION, "fingerprint": store.manifest.fingerprint}
-        (temporary / "pack.json").write_text(json.dumps(facts))
-        shutil.rmtree(folder, ignore_errors=True)
-        temporary.rename(folder)
+        (temporary / _FACTS_NAME).write_text(json.dumps(facts))
+        if not is_packed(folder):  # what is there is the rest of one that was deleted, at most
+            shutil.rmtree(folder, ignore_errors=True)
+        try:
+            temporary.rename(folder)
+        except OSError:
+            if not is_packed(folder):
+                raise
     finally:
         shutil.rmtree(temporary, ignore_errors=True)
-    for old in folder.parent.iterdir():  # packs of what the store was before
-        if old != folder and not old.name.startswith("."):
+
+
+def _remove_outdated(store: Store, folder: Path) -> None:
+    """Deletes the packs of what the store was before; whoever has one open keeps it."""
+    for old in folder.parent.iterdir():
+        if old == folder or old.name.startswith("."):
+            continue
+        if isinstance(store.path, Path) or _address_in(old) == str(store.path):
             shutil.rmtree(old, ignore_errors=True)
+
+
+def _address_in(folder: Path) -> str | None:
+    """The address of the store that a pack of the cache folder is of."""
+    try:
+        return (folder / _STORE_NAME).read_text().strip()
+    except OSError:
+        return None
 
 
 class _Place(NamedTuple):

@@ -1,8 +1,9 @@
 """Reading a store's files on threads, and the sizes of drawings without their points."""
 
 import os
+from collections import deque
 from collections.abc import Callable, Iterable, Iterator
-from concurrent.futures import ThreadPoolExecutor
+from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import dataclass
 from typing import TypeVar
 
@@ -20,16 +21,33 @@ _MOST_THREADS = 8
 
 
 def on_threads(
-    function: Callable[[T], R], items: Iterable[T], threads: int = _MOST_THREADS
+    function: Callable[[T], R], items: Iterable[T], threads: int | None = None
 ) -> Iterator[R]:
-    """Calls `function` for each item, on a thread a core at most; yields results in order.
+    """Calls `function` for each item, on a thread a core or so many; yields results in order.
 
     Worth it where `function` spends its time in Arrow, numpy or hashlib, which let the
     interpreter's lock go. When the caller stops, by Ctrl-C too, what has not begun is dropped.
     """
-    pool = ThreadPoolExecutor(min(threads, os.cpu_count() or 1))
+    pool = ThreadPoolExecutor(threads or min(_MOST_THREADS, os.cpu_count() or 1))
     try:
         yield from pool.map(function, items)
+    finally:
+        pool.shutdown(wait=True, cancel_futures=True)
+
+
+def ahead(function: Callable[[T], R], items: Iterable[T], threads: int) -> Iterator[R]:
+    """Calls `function` for each item and yields results in order, never more than `threads` of
+    them before they are asked for.
+    """
+    pool = ThreadPoolExecutor(threads)
+    waiting: deque[Future[R]] = deque()
+    try:
+        for item in items:
+            waiting.append(pool.submit(function, item))
+            if len(waiting) == threads:
+                yield waiting.popleft().result()
+        while waiting:
+            yield waiting.popleft().result()
     finally:
         pool.shutdown(wait=True, cancel_futures=True)
 

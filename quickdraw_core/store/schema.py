@@ -4,9 +4,7 @@ Binary columns hold a drawing's points because nested lists of `uint8` cost 5 to
 write and read; DuckDB, Polars and pandas open them as plain bytes.
 """
 
-import os
-import secrets
-from pathlib import Path
+from functools import partial
 from typing import Any
 
 import numpy as np
@@ -17,6 +15,7 @@ import pyarrow.parquet as pq
 from quickdraw_core.drawing import Int64Array
 from quickdraw_core.formats.rows import NO_TIME, NOT_SAID, Rows
 from quickdraw_core.labels import underscored
+from quickdraw_core.store.place import Place, Written
 
 SCHEMA = pa.schema(
     [
@@ -101,27 +100,24 @@ def _bits(values: npt.NDArray[np.bool_]) -> npt.NDArray[np.uint8]:
     return np.packbits(values, bitorder="little")
 
 
-def write_part(table: pa.Table, path: Path) -> None:
-    """Writes `table` under a temporary name, syncs and renames it: whole, or not there.
+def write_part(table: pa.Table, place: Place, name: str) -> Written:
+    """Writes `table` as a file of a store: whole, or not there.
 
     The bytes depend on the rows alone (no creation time, fixed settings), so a rerun of the
     same window makes the same file.
     """
-    path.parent.mkdir(parents=True, exist_ok=True)
-    temporary = path.with_name(f".{path.name}.{secrets.token_hex(4)}.tmp")
-    try:
-        pq.write_table(
-            table,
-            temporary,
-            compression=_CODECS,
-            compression_level={name: 1 for name, codec in _CODECS.items() if codec == "zstd"},
-            use_dictionary=["countrycode"],
-            column_encoding=_ENCODINGS,
-            write_statistics=["key_id"],
-            store_schema=False,
-        )
-        with temporary.open("rb") as file:
-            os.fsync(file.fileno())
-        temporary.replace(path)
-    finally:
-        temporary.unlink(missing_ok=True)
+    return place.create(name, partial(_write_table, table))
+
+
+def _write_table(table: pa.Table, where: Any) -> None:
+    """To a path, or to a stream of Arrow's."""
+    pq.write_table(
+        table,
+        where,
+        compression=_CODECS,
+        compression_level={name: 1 for name, codec in _CODECS.items() if codec == "zstd"},
+        use_dictionary=["countrycode"],
+        column_encoding=_ENCODINGS,
+        write_statistics=["key_id"],
+        store_schema=False,
+    )

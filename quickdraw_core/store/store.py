@@ -1,35 +1,46 @@
 """Opening a store: its manifest, its checks, its columns."""
 
-import hashlib
 import os
 from collections.abc import Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 
 import pyarrow as pa
-import pyarrow.parquet as pq
 
 from quickdraw_core.errors import StoreError
 from quickdraw_core.labels import LabelMap
+from quickdraw_core.store.location import Location
 from quickdraw_core.store.manifest import FileRecord, Manifest
+from quickdraw_core.store.place import Folder, Place, place_of
+from quickdraw_core.store.reading import ahead
 from quickdraw_core.store.schema import SCHEMA, quarantine_path
 
 
 @dataclass(frozen=True)
 class Store:
-    """A finished store on disk. Files are read when asked for, one at a time."""
+    """A finished store. Files are read when asked for.
 
-    path: Path
+    path: an absolute path, or an address in an object store.
+    """
+
+    path: Location
     manifest: Manifest
 
     @classmethod
-    def open(cls, path: Path) -> "Store":
+    def open(cls, path: Location) -> "Store":
         """Opens a store and checks that its files are there in their full size."""
-        manifest = Manifest.read(path)
-        for file in manifest.files:
-            _check_size(path / file.path, file)
-        return cls(path.resolve(), manifest)
+        manifest, place = Manifest.read(path), place_of(path)
+        sizes = place.sizes(file.path for file in manifest.files)
+        for file, size_bytes in zip(manifest.files, sizes, strict=True):
+            _check_size(place, file, size_bytes)
+        return cls(path.resolve() if isinstance(path, Path) else path, manifest)
+
+    @property
+    def place(self) -> Place:
+        """What its files are read from."""
+        return place_of(self.path)
 
     @property
     def label_map(self) -> LabelMap:
@@ -45,16 +56,22 @@ class Store:
         """Yields (label, table) for each file, by label, then by first row."""
         index = self.label_map.index
         labelled = [(index[f.word], f) for f in self.manifest.files if f.word is not None]
-        for label, file in sorted(labelled, key=lambda pair: (pair[0], pair[1].first_row)):
-            # The schema is given, and the file opened alone, so that `word=` in the path is
-            # not read as a column of its own.
-            names = list(columns) if columns is not None else SCHEMA.names
-            table = pq.ParquetFile(self.path / file.path).read(columns=names)
-            yield label, table.combine_chunks()
+        ordered = sorted(labelled, key=lambda pair: (pair[0], pair[1].first_row))
+        read = partial(self._table, list(columns) if columns is not None else None)
+        files = [file for _, file in ordered]
+        # An object store is asked for several at once, since each waits for the network.
+        tables = ahead(read, files, self.place.threads) if self.place.threads else map(read, files)
+        for (label, _), table in zip(ordered, tables, strict=True):
+            yield label, table
+
+    def _table(self, columns: list[str] | None, file: FileRecord) -> pa.Table:
+        table = self.place.read_table(file.path, columns)
+        return table.select(columns or SCHEMA.names).combine_chunks()
 
     def verify(self) -> None:
         """Reads every file and compares its SHA-256 with the manifest's."""
-        with ThreadPoolExecutor(os.cpu_count()) as pool:  # hashing releases the interpreter lock
+        # Hashing releases the interpreter lock.
+        with ThreadPoolExecutor(self.place.threads or os.cpu_count()) as pool:
             for damaged in pool.map(self._damage, self.manifest.files):
                 if damaged is not None:
                     raise StoreError(
@@ -62,31 +79,33 @@ class Store:
                         "ingest again to restore it"
                     )
 
-    def _damage(self, file: FileRecord) -> Path | None:
-        said = {self.path / file.path: file.sha256}
+    def _damage(self, file: FileRecord) -> str | None:
+        place, said = self.place, {file.path: file.sha256}
         if file.quarantine_sha256 is not None:
-            said[self.path / quarantine_path(file.word, file.first_row)] = file.quarantine_sha256
-        for path, digest in said.items():
-            if not path.is_file() or sha256_of(path) != digest:
-                return path
+            said[quarantine_path(file.word, file.first_row)] = file.quarantine_sha256
+        for name, digest in said.items():
+            try:
+                if place.sha256(name) == digest:
+                    continue
+            except FileNotFoundError:
+                pass
+            return place.at(name)
         return None
 
 
 def sha256_of(path: Path) -> str:
     """SHA-256 of a file's bytes, hex."""
-    with path.open("rb") as file:
-        return hashlib.file_digest(file, "sha256").hexdigest()
+    return Folder(path.parent).sha256(path.name)
 
 
-def _check_size(path: Path, file: FileRecord) -> None:
-    try:
-        found = path.stat().st_size
-    except FileNotFoundError:
+def _check_size(place: Place, file: FileRecord, found: int | None) -> None:
+    if found is None:
         raise StoreError(
-            f"the store lacks {path}, which its manifest names; ingest again to restore it"
-        ) from None
+            f"the store lacks {place.at(file.path)}, which its manifest names; "
+            "ingest again to restore it"
+        )
     if found != file.size_bytes:
         raise StoreError(
-            f"{path} has {found} bytes, its manifest says {file.size_bytes}; "
+            f"{place.at(file.path)} has {found} bytes, its manifest says {file.size_bytes}; "
             "ingest again to restore it"
         )

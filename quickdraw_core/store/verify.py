@@ -5,22 +5,21 @@ not keep the others from being checked. Memory holds a file a thread, and the fi
 for duplicates, whatever the store's size.
 """
 
-import os
 from collections import Counter
 from collections.abc import Iterator
 from dataclasses import dataclass
 from math import sqrt
-from pathlib import Path
 
 import numpy as np
 import pyarrow as pa
-import pyarrow.parquet as pq
 
 from quickdraw_core.errors import QuickdrawError
 from quickdraw_core.progress import Bar, progress
 from quickdraw_core.store.duplicates import DuplicateSearch, find_duplicates
 from quickdraw_core.store.holdout import Split
+from quickdraw_core.store.location import Location
 from quickdraw_core.store.manifest import MANIFEST_NAME, PREVIOUS_NAME, Manifest
+from quickdraw_core.store.place import place_of
 from quickdraw_core.store.reading import on_threads
 from quickdraw_core.store.schema import part_name, quarantine_path
 from quickdraw_core.store.verify_manifest import manifest_faults
@@ -41,7 +40,7 @@ class VerifyResult:
     quarantine; rejected: rows in the quarantine by the manifest.
     """
 
-    store: Path
+    store: Location
     fingerprint: str | None
     problems: tuple[str, ...]
     notes: tuple[str, ...]
@@ -51,19 +50,20 @@ class VerifyResult:
     bytes_read: int
 
 
-def verify_store(store: Path) -> VerifyResult:
+def verify_store(store: Location) -> VerifyResult:
     """Reads a whole store and compares it with its manifest.
 
-    Raises `StoreError` where there is no finished store at all; all else is a problem of the
-    result.
+    Raises `StoreError` where there is no finished store at all, or none that can be reached; all
+    else is a problem of the result.
     """
-    path = store / MANIFEST_NAME
+    place = place_of(store)
+    path = place.at(MANIFEST_NAME)
     try:
         manifest = Manifest.read(store)
     except (QuickdrawError, TypeError, ValueError) as error:
-        if not path.is_file():
+        if not place.is_file(MANIFEST_NAME):
             raise
-        known = isinstance(error, QuickdrawError) and str(path) in str(error)
+        known = isinstance(error, QuickdrawError) and path in str(error)
         text = str(error) if known else f"{path} is damaged: {error}; ingest again with --fresh"
         return VerifyResult(store, None, (text,), (), 0, 0, 0, 0)
     return _Verification(store, manifest).run()
@@ -72,15 +72,16 @@ def verify_store(store: Path) -> VerifyResult:
 class _Verification:
     """The state of one check: what was found so far."""
 
-    def __init__(self, store: Path, manifest: Manifest) -> None:
+    def __init__(self, store: Location, manifest: Manifest) -> None:
         self.store, self.manifest = store, manifest
+        self.place = place_of(store)
         self.problems: list[str] = []
         self.notes: list[str] = []
         self.checks: list[PartCheck] = []
 
     def run(self) -> VerifyResult:
         """All checks, one after the other."""
-        path = self.store / MANIFEST_NAME
+        path = self.place.at(MANIFEST_NAME)
         self.problems += [
             f"{path}: {fault}; ingest again with --fresh"
             for fault in manifest_faults(self.manifest)
@@ -117,9 +118,10 @@ class _Verification:
         receipts = {
             f"receipts/{part_name(file.word, file.first_row)}.json" for file in self.manifest.files
         }
-        for relative in sorted(_files_below(self.store)):
-            path, top = self.store / relative, relative.split("/")[0]
-            if path.name.startswith(".") and path.name.endswith(".tmp"):
+        for relative in sorted(self.place.names()):
+            path, top = self.place.at(relative), relative.split("/")[0]
+            name = relative.rsplit("/", 1)[-1]
+            if name.startswith(".") and name.endswith(".tmp"):
                 self.problems.append(
                     f"{path} was left by an ingest that did not finish; delete it"
                 )
@@ -145,10 +147,10 @@ class _Verification:
         packed = packed_parts(pack, self.manifest) if pack is not None else {}
         forms = {source.word: source.form for source in self.manifest.sources}
         parts = [
-            Part(self.store, self.manifest, file, forms.get(file.word, ""), packed.get(file.path))
+            Part(self.place, self.manifest, file, forms.get(file.word, ""), packed.get(file.path))
             for file in self.manifest.files
         ]
-        for check in on_threads(check_part, parts):
+        for check in on_threads(check_part, parts, self.place.threads):
             self.checks.append(check)
             self.problems += check.problems
             bar.advance(check.file.size_bytes)
@@ -178,8 +180,8 @@ class _Verification:
                 shown = ", ".join(self._named(rows))
                 self.problems.append(
                     f"{count:,} drawings have the key_id of an earlier one: {shown}"
-                    f"{_more(count - _SHOWN, '')}; delete {self.store / 'receipts'}, then ingest "
-                    "again with --fresh"
+                    f"{_more(count - _SHOWN, '')}; delete {self.place.at('receipts')}, then "
+                    "ingest again with --fresh"
                 )
         except (pa.ArrowException, OSError) as error:
             self.problems.append(
@@ -190,7 +192,7 @@ class _Verification:
         """The first few duplicates, by their key_id and place."""
         places = ((path, row) for path in sorted(rows) for row in sorted(rows[path]))
         for (path, row), _ in zip(places, range(_SHOWN), strict=False):
-            key_ids = pq.ParquetFile(self.store / path).read(columns=["key_id"])["key_id"]
+            key_ids = self.place.read_table(path, ["key_id"])["key_id"]
             yield f"{key_ids[row]} in row {row:,} of {path}"
 
     def _check_holdout(self) -> None:
@@ -204,7 +206,7 @@ class _Verification:
         for side, share in shares.items():
             if not is_plausible(int(splits[side]), int(splits.sum()), share):
                 self.problems.append(
-                    f"{self.store / MANIFEST_NAME}: the holdout rule makes {share:.2%} of the "
+                    f"{self.place.at(MANIFEST_NAME)}: the holdout rule makes {share:.2%} of the "
                     f"drawings {side.name.lower()}, found are {splits[side] / splits.sum():.2%}: "
                     "the drawings were chosen by their key_id, or have made-up ones; ingest whole "
                     "files, with --fresh"
@@ -237,14 +239,6 @@ def is_plausible(found: int, rows: int, share: float) -> bool:
     allowed = _SIGMAS**2 / 6
     allowed += sqrt(allowed**2 + _SIGMAS**2 * rows * share * (1 - share))
     return abs(found - rows * share) <= allowed
-
-
-def _files_below(store: Path) -> Iterator[str]:
-    """All files of a store but its packs', relative to it."""
-    for folder, folders, names in os.walk(store):
-        if Path(folder) == store and "pack" in folders:
-            folders.remove("pack")
-        yield from ((Path(folder) / name).relative_to(store).as_posix() for name in names)
 
 
 def _more(count: int, what: str) -> str:

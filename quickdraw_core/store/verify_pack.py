@@ -13,8 +13,15 @@ import pyarrow as pa
 
 from quickdraw_core.drawing import DrawingBatch
 from quickdraw_core.errors import StoreError
+from quickdraw_core.store.location import Location
 from quickdraw_core.store.manifest import Manifest
-from quickdraw_core.store.pack import UNKNOWN_RECOGNIZED, Pack, open_pack
+from quickdraw_core.store.pack import (
+    UNKNOWN_RECOGNIZED,
+    Pack,
+    is_packed,
+    open_pack,
+    pack_folder,
+)
 from quickdraw_core.store.store import Store
 
 
@@ -61,22 +68,24 @@ class PackedPart:
         return None
 
 
-def find_pack(store: Path, manifest: Manifest) -> tuple[Pack | None, list[str], list[str]]:
+def find_pack(location: Location, manifest: Manifest) -> tuple[Pack | None, list[str], list[str]]:
     """The pack of the store as it is now, if there is one; problems; notes on other packs.
 
     Problems: it cannot be opened, or its arrays have not the lengths that the manifest says.
     """
-    folder = store / "pack" / manifest.fingerprint[:16]
-    others = sorted((store / "pack").iterdir()) if (store / "pack").is_dir() else []
+    store = Store(location, manifest)
+    folder = pack_folder(store)
+    # Beside the pack of a store elsewhere lie those of other stores.
+    beside = folder.parent if isinstance(location, Path) and folder.parent.is_dir() else None
     notes = [
         f"{other} is a pack that is not of this store, or of what it was before; nothing reads it"
-        for other in others
+        for other in (sorted(beside.iterdir()) if beside else ())
         if other != folder
     ]
-    if not (folder / "pack.json").is_file():
+    if not is_packed(folder):
         return None, [], notes
     try:
-        pack = open_pack(Store(store, manifest))
+        pack = open_pack(store)
     except StoreError as error:
         return None, [str(error)], notes
     if fault := _length_fault(pack, manifest):

@@ -6,12 +6,12 @@ a reader ask for any amount of memory, and their checksum says all there is to s
 """
 
 import hashlib
+import io
 import json
 import re
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, field
-from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -22,12 +22,12 @@ import pyarrow.parquet as pq
 from pydantic import BaseModel, ValidationError
 
 from quickdraw_core.drawing import Int64Array
-from quickdraw_core.errors import StoreError
+from quickdraw_core.errors import StoreError, StoreUnreachableError
 from quickdraw_core.store.holdout import Split, UInt64Array
 from quickdraw_core.store.manifest import FileRecord, Manifest
+from quickdraw_core.store.place import Place
 from quickdraw_core.store.reading import Lengths
 from quickdraw_core.store.schema import SCHEMA, part_name, part_path, quarantine_path
-from quickdraw_core.store.store import sha256_of
 from quickdraw_core.store.verify_pack import PackedPart
 
 AGAIN = "ingest again to restore it"
@@ -38,7 +38,7 @@ _NO_RECEIPT = "delete it: the window will be read again when an ingest needs it"
 class Part:
     """What is to be checked. form: the source's; pack: where its drawings are in the pack."""
 
-    store: Path
+    place: Place
     manifest: Manifest
     file: FileRecord
     form: str
@@ -68,7 +68,9 @@ class PartCheck:
 
 
 def check_part(part: Part) -> PartCheck:
-    """Reads all files of a part. What is off is among the problems; nothing is raised."""
+    """Reads all files of a part. What is off is among the problems; nothing is raised, but for
+    `StoreUnreachableError`.
+    """
     check = PartCheck(part.file)
     if part.file.path != part_path(part.file.word, part.file.first_row):
         return check  # not a place of ours to read; the manifest's own check names it
@@ -86,13 +88,15 @@ def check_part(part: Part) -> PartCheck:
 def _noting_problems(check: PartCheck) -> Iterator[None]:
     try:
         yield
+    except StoreUnreachableError:
+        raise  # what cannot be read now is not off
     except StoreError as error:
         check.problems.append(str(error))
 
 
 def _check_drawings(part: Part, check: PartCheck) -> UInt64Array:
     """Reads the Parquet file; returns the holdout hashes of its drawings."""
-    path, rule = part.store / part.file.path, part.manifest.holdout
+    path, rule = part.place.at(part.file.path), part.manifest.holdout
     table = _read_table(path, part)
     check.bytes_read += part.file.size_bytes
     check.readable, check.rows = True, len(table)
@@ -106,9 +110,9 @@ def _check_drawings(part: Part, check: PartCheck) -> UInt64Array:
     return rule.hashes(key_ids)
 
 
-def _read_table(path: Path, part: Part) -> pa.Table:
+def _read_table(path: str, part: Part) -> pa.Table:
     """All columns of a file whose bytes are the manifest's. Raises `StoreError`."""
-    data = _read_bytes(path, part.file)
+    data = _read_bytes(part.place, part.file)
     try:
         file = pq.ParquetFile(pa.BufferReader(data))
         if not file.schema_arrow.equals(SCHEMA):
@@ -121,23 +125,24 @@ def _read_table(path: Path, part: Part) -> pa.Table:
     return table
 
 
-def _read_bytes(path: Path, file: FileRecord) -> bytes:
+def _read_bytes(place: Place, file: FileRecord) -> bytes:
+    path = place.at(file.path)
     try:
-        found = path.stat().st_size
-        if found != file.size_bytes:
-            raise StoreError(
-                f"{path} has {found:,} bytes, the manifest says {file.size_bytes:,}; {AGAIN}"
-            )
-        data = path.read_bytes()
+        data = place.read(file.path)
     except FileNotFoundError:
         raise StoreError(f"{path} is missing; {AGAIN}") from None
     except OSError as error:
         raise StoreError(f"cannot read {path}: {error.strerror or error}; {AGAIN}") from error
-    _require_digest(path, hashlib.sha256(data).hexdigest(), file.sha256)
+    if len(data) != file.size_bytes:
+        raise StoreError(
+            f"{path} has {len(data):,} bytes, the manifest says {file.size_bytes:,}; {AGAIN}"
+        )
+    _require_digest(path, data, file.sha256)
     return data
 
 
-def _require_digest(path: Path, found: str, said: str | None) -> None:
+def _require_digest(path: str, data: bytes, said: str | None) -> None:
+    found = hashlib.sha256(data).hexdigest()
     if found != said:
         raise StoreError(
             f"{path} is damaged: its SHA-256 is {found[:12]}…, the manifest says "
@@ -191,11 +196,13 @@ def _check_quarantine(part: Part, check: PartCheck) -> None:
     file = part.file
     if file.quarantine_sha256 is None:
         return
-    path = part.store / quarantine_path(file.word, file.first_row)
+    name = quarantine_path(file.word, file.first_row)
+    path = part.place.at(name)
     try:
-        _require_digest(path, sha256_of(path), file.quarantine_sha256)
-        check.bytes_read += path.stat().st_size
-        counts, lines = _read_quarantine(path)
+        data = part.place.read(name)
+        _require_digest(path, data, file.quarantine_sha256)
+        check.bytes_read += len(data)
+        counts, lines = _read_quarantine(data)
     except FileNotFoundError:
         raise StoreError(f"{path} is missing; {AGAIN}") from None
     except OSError as error:
@@ -215,17 +222,16 @@ def _check_quarantine(part: Part, check: PartCheck) -> None:
         )
 
 
-def _read_quarantine(path: Path) -> tuple[dict[str, int], list[int]]:
+def _read_quarantine(data: bytes) -> tuple[dict[str, int], list[int]]:
     """Refused rows by reason, and their line numbers. Raises `ValueError` where they go back."""
     counts: dict[str, int] = {}
     lines: list[int] = []
-    with path.open("rb") as file:
-        for text in file:
-            record = json.loads(text)
-            counts[record["reason"]] = counts.get(record["reason"], 0) + 1
-            lines.append(int(record["line"]))
-            if lines[-2:-1] >= lines[-1:]:
-                raise ValueError(f"line {lines[-1]:,} after line {lines[-2]:,}")
+    for text in io.BytesIO(data):
+        record = json.loads(text)
+        counts[record["reason"]] = counts.get(record["reason"], 0) + 1
+        lines.append(int(record["line"]))
+        if lines[-2:-1] >= lines[-1:]:
+            raise ValueError(f"line {lines[-1]:,} after line {lines[-2]:,}")
     return counts, lines
 
 
@@ -243,10 +249,10 @@ class _Receipt(BaseModel):
 
 def _check_receipt(part: Part, hashes: UInt64Array | None) -> bool:
     """Whether there is a receipt. Raises `StoreError` where it says other than the manifest."""
-    name = part_name(part.file.word, part.file.first_row)
-    path = part.store / "receipts" / f"{name}.json"
+    name = f"receipts/{part_name(part.file.word, part.file.first_row)}.json"
+    path = part.place.at(name)
     try:
-        receipt = _Receipt.model_validate_json(path.read_bytes())
+        receipt = _Receipt.model_validate_json(part.place.read(name))
     except FileNotFoundError:
         return False
     except (OSError, ValidationError):

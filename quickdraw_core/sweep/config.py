@@ -6,13 +6,16 @@ from typing import Any
 from pydantic import Field
 
 from quickdraw_core.config import Config
+from quickdraw_core.store.location import Location
 
 
 class SweepConfig(Config):
     """Which table to train and judge, on what, and where its traces go."""
 
     table: str = Field(description="name of a built-in table, or a TOML file")
-    store: Path = Field(Path("store"), description="folder of the store to train and judge on")
+    store: Location = Field(
+        Path("store"), description="folder or address of the store to train and judge on"
+    )
     per_class: int = Field(100, ge=1, description="held-out drawings a class to judge on")
     allow_short: bool = Field(
         False, description="judge classes with fewer drawings than per_class on what they have"

@@ -24,6 +24,7 @@ from quickdraw_core.evaluation.config import EvaluateConfig
 from quickdraw_core.evaluation.evaluate import evaluate
 from quickdraw_core.evaluation.held_out import require_enough_drawings
 from quickdraw_core.progress import progress
+from quickdraw_core.store.location import Location
 from quickdraw_core.store.pack import open_pack
 from quickdraw_core.store.store import Store
 from quickdraw_core.sweep.config import SweepConfig
@@ -91,7 +92,7 @@ class Sweep:
     table: SweepTable
     rows: tuple[PlannedRow, ...]
     chosen: tuple[str, ...]
-    store: Path
+    store: Location
     store_fingerprint: str
     per_class: int
     allow_short: bool

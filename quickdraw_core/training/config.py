@@ -19,6 +19,7 @@ from quickdraw_core.modeling.models import MODELS, check_model
 from quickdraw_core.modeling.optimizers import OPTIMIZERS
 from quickdraw_core.modeling.schedules import REPORT_GAMMA, REPORT_MILESTONES, SCHEDULES
 from quickdraw_core.render.encodings import ENCODINGS
+from quickdraw_core.store.location import Location
 
 
 def _row_of(table: Mapping[str, object]) -> AfterValidator:
@@ -58,7 +59,9 @@ class HostsConfig(Config):
 class TrainConfig(Config):
     """What to train, on what, how long, and where its traces go."""
 
-    store: Path = Field(Path("store"), description="folder of the store to train on")
+    store: Location = Field(
+        Path("store"), description="folder or address of the store to train on"
+    )
     run_dir: Path | None = Field(
         None, description="folder of checkpoints and logs; none: runs/<name of model and data>"
     )
