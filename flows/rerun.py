@@ -1,6 +1,5 @@
 """A run that did not come to its end, again: what is finished is skipped, the rest goes on."""
 
-import asyncio
 import time
 from datetime import UTC, datetime
 from typing import Any
@@ -18,7 +17,6 @@ from prefect.client.schemas.objects import FlowRun, StateType
 from prefect.client.schemas.sorting import FlowRunSort
 from prefect.exceptions import ObjectNotFound
 from prefect.flow_engine import run_flow
-from prefect.flow_runs import wait_for_flow_run
 from prefect.states import Scheduled
 from prefect.utilities.importtools import import_object
 
@@ -128,13 +126,15 @@ def _named(client: SyncPrefectClient, reference: str) -> FlowRun | None:
     return found[0] if found else None
 
 
-async def _ended(run: FlowRun) -> FlowRun:
-    return await wait_for_flow_run(run.id, timeout=None, poll_interval=2)
-
-
 def follow(run: FlowRun) -> str:
-    """Waits for a run's end; the name of its state then."""
-    with progress("run", None, "") as bar:
-        ended = asyncio.run(_ended(run))
-        bar.note("")
-    return str(ended.state.name) if ended.state is not None else "unknown"
+    """Waits for the end of a run that was scheduled again; the name of its state then.
+
+    By asking: Prefect's own waiting hears of how the run ended before.
+    """
+    with progress("run", None, "") as bar, get_client(sync_client=True) as client:
+        while True:
+            state = client.read_flow_run(run.id).state
+            if state is not None and state.is_final():
+                return str(state.name)
+            bar.note(str(state.name) if state is not None else "")
+            time.sleep(2)
