@@ -50,6 +50,7 @@ up: .env
 	@exit 1
 
 stack-demo:
+	$(COMPOSE) exec -T prefect-worker sh /app/infra/demo_doodles.sh
 	$(COMPOSE) exec -T prefect-worker prefect deployment run pipeline/demo --watch
 
 logs:

@@ -3,11 +3,7 @@
 # missing, and changes what is different.
 set -eu
 
-# Doodles to try everything with. Whole or not at all, should this be stopped meanwhile.
-if [ ! -d /data/demo/csv ]; then
-    rm -rf /data/demo/unfinished
-    quickdraw generate /data/demo/unfinished --classes 24 --rows 500
-    mv /data/demo/unfinished /data/demo/csv
+if [ "$QUICKDRAW_SOURCE" = /data/demo/csv ]; then
+    sh /app/infra/demo_doodles.sh
 fi
-
 exec quickdraw deploy

@@ -178,9 +178,9 @@ def running_stack(engine: Path, folder: Path, **settings: str) -> Iterator[Stack
     stack = Stack(engine, env_file)
     try:
         # One after the other: the classic builder shares nothing between builds at the same time.
-        stack.compose("build", "prefect-server", seconds=900)
-        stack.compose("build", "dask-scheduler", seconds=900)
-        stack.compose("up", "--detach", "--wait", "--wait-timeout", "300", seconds=400)
+        stack.compose("build", "prefect-server", seconds=1200)
+        stack.compose("build", "dask-scheduler", seconds=1200)
+        stack.compose("up", "--detach", "--wait", "--wait-timeout", "600", seconds=660)
         yield stack
     except BaseException:
         sys.stderr.write(stack.compose("logs", "--tail", "60"))
@@ -204,7 +204,7 @@ def _package_index() -> dict[str, str]:
     return found
 
 
-def wait_for(what: str, seconds: float, look: Callable[[], T | None]) -> T:
+def wait_for(what: str, look: Callable[[], T | None], seconds: float = 600) -> T:
     """The first answer of `look` that is something; fails after a while."""
     deadline = monotonic() + seconds
     while True:

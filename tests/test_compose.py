@@ -26,7 +26,7 @@ def program(tmp_path_factory: pytest.TempPathFactory) -> list[str]:
 
 
 def config(program: list[str], folder: Path, *options: str, **env: str) -> tuple[int, str]:
-    """`docker compose config` with a .env of these variables alone: exit code, all that it says."""
+    """`docker compose config` with a .env of these variables: exit code, all that it says."""
     env_file = folder / ".env"
     env_file.write_text("".join(f"{name}={value}\n" for name, value in env.items()))
     command = [*program, "--env-file", str(env_file), *options, "config", "--quiet"]
@@ -127,7 +127,9 @@ def test_nothing_starts_before_what_it_needs_is_ready(name: str) -> None:
         wanted = "service_completed_successfully" if one_shot else "service_healthy"
         assert how["condition"] == wanted, needed
         # What is in a profile may not be there.
-        optional = set(SERVICES[needed].get("profiles", [])) - set(SERVICES[name].get("profiles", []))
+        optional = set(SERVICES[needed].get("profiles", [])) - set(
+            SERVICES[name].get("profiles", [])
+        )
         assert how.get("required", True) != bool(optional), needed
 
 
