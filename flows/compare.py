@@ -4,6 +4,7 @@ from prefect import flow, task
 from prefect.artifacts import create_markdown_artifact
 
 from flows.policy import worth_retrying
+from flows.telling import show
 from quickdraw_core.evaluation.compare import CompareConfig, CompareResult, compare_models
 from quickdraw_core.evaluation.verdicts import comparison_markdown
 
@@ -13,7 +14,7 @@ def compare_stage(config: CompareConfig) -> CompareResult:
     """Compares models on the held-out drawings of a store, and shows it in Prefect's UI."""
     result = compare_models(config)
     page = comparison_markdown(result.comparisons, [[] for _ in result.comparisons])
-    create_markdown_artifact(page, key="comparison")
+    show(lambda: create_markdown_artifact(page, key="comparison"))
     return result
 
 

@@ -1,30 +1,45 @@
 """Trained model + held-out drawings → scores and report."""
 
-from prefect import flow, task
+from prefect import flow
 from prefect.artifacts import (
     create_link_artifact,
     create_markdown_artifact,
     create_table_artifact,
 )
 
-from flows.policy import worth_retrying
+from flows.gpus import gpus_taken, seen_here
+from flows.stages import Stage, options_of
+from flows.telling import show
 from quickdraw_core.evaluation.config import EvaluateConfig
-from quickdraw_core.evaluation.evaluate import EvaluateResult
+from quickdraw_core.evaluation.evaluate import EvaluateResult, is_finished, models_digest
 from quickdraw_core.evaluation.evaluate import evaluate as run_evaluation
 from quickdraw_core.evaluation.told import class_rows, evaluation_markdown
+from quickdraw_core.store.store import Store
 
 
-@task(name="evaluate", retries=1, retry_delay_seconds=10, retry_condition_fn=worth_retrying)
-def evaluate_stage(config: EvaluateConfig) -> EvaluateResult:
+def _evaluate(config: EvaluateConfig) -> EvaluateResult:
     """Judges a model on the held-out drawings of a store, and shows it in Prefect's UI."""
-    result = run_evaluation(config)
-    create_markdown_artifact(evaluation_markdown(result), key="evaluation")
-    create_table_artifact(
-        class_rows(result), key="evaluation-classes", description="Held-out scores by class"
+    with gpus_taken(config.ranks or 1) as environment, seen_here(environment):
+        result = run_evaluation(config)
+    show(lambda: create_markdown_artifact(evaluation_markdown(result), key="evaluation"))
+    description = "Held-out scores by class"
+    show(
+        lambda: create_table_artifact(
+            class_rows(result), key="evaluation-classes", description=description
+        )
     )
-    if result.mlflow_page is not None:
-        create_link_artifact(result.mlflow_page, "MLflow run", key="evaluation-mlflow-run")
+    page = result.mlflow_page
+    if page is not None:
+        show(lambda: create_link_artifact(page, "MLflow run", key="evaluation-mlflow-run"))
     return result
+
+
+def _inputs(config: EvaluateConfig) -> object:
+    fingerprint = Store.open(config.store).manifest.fingerprint
+    return [models_digest(config), fingerprint, options_of(config, "store")]
+
+
+evaluate_stage = Stage("evaluate", _evaluate, _inputs, is_finished)
 
 
 @flow(name="evaluate", flow_run_name="evaluate {config.model}")

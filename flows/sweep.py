@@ -1,7 +1,9 @@
 """Table of trainings → all of them trained, judged and compared. Each row is one task."""
 
+import re
 import threading
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
 from typing import Any
 
 from prefect import flow, task
@@ -11,7 +13,9 @@ from prefect.futures import PrefectFuture
 from prefect.runtime import flow_run
 from prefect.task_runners import ThreadPoolTaskRunner
 
+from flows.gpus import devices_locked, slots_taken
 from flows.policy import worth_retrying
+from flows.telling import show, told
 from quickdraw_core.sweep.config import SweepConfig
 from quickdraw_core.sweep.finish import finish_sweep, stop_sweep
 from quickdraw_core.sweep.results import SweepError, SweepResult, markdown_of, table_of
@@ -31,7 +35,7 @@ def sweep_row(
     sweep: Sweep, name: str, slots: Slots, turn: threading.Lock, stopping: threading.Event
 ) -> None:
     """Trains and judges a row, or continues it."""
-    with slots.taken() as slot:
+    with told(f"sweep-{_key_of(name)}"), slots.taken() as slot:
         run_row(sweep, name, slot, stopping, turn)
 
 
@@ -60,7 +64,8 @@ def sweep(config: SweepConfig) -> SweepResult:
     # Any: a runner's own type is not the one that Prefect declares for the option.
     workers: Any = ThreadPoolTaskRunner(max_workers=len(opened.slots))
     try:
-        failures: dict[str, str] = sweep_rows.with_options(task_runner=workers)(opened)
+        with _gpus_of(opened):
+            failures: dict[str, str] = sweep_rows.with_options(task_runner=workers)(opened)
         result = finish_sweep(opened, failures)
     except BaseException:
         stop_sweep(opened)
@@ -69,6 +74,22 @@ def sweep(config: SweepConfig) -> SweepResult:
     if failures:
         raise SweepError(result)
     return result
+
+
+@contextmanager
+def _gpus_of(opened: Sweep) -> Iterator[None]:
+    """A block that holds the GPUs of all slots, until the last row is done."""
+    devices = [device for slot in opened.slots for device in slot.devices]
+    if not devices:
+        yield
+        return
+    with slots_taken(len(devices)), devices_locked(devices, len(devices)):
+        yield
+
+
+def _key_of(name: str) -> str:
+    """A row's name as Prefect takes it in an artifact's key."""
+    return re.sub(r"[^a-z0-9]+", "-", name.lower()).strip("-")
 
 
 def _failures(names: Sequence[str], futures: Sequence[PrefectFuture[None]]) -> dict[str, str]:
@@ -93,9 +114,8 @@ def _result_of(future: PrefectFuture[None]) -> object:
 
 def _show(result: SweepResult) -> None:
     heads, rows = table_of(result)
-    create_table_artifact(
-        [dict(zip(heads, row, strict=True)) for row in rows],
-        key="sweep-table",
-        description=result.description or f"Sweep {result.table}",
-    )
-    create_markdown_artifact(markdown_of(result), key="sweep", description=f"in {result.folder}")
+    table = [dict(zip(heads, row, strict=True)) for row in rows]
+    description = result.description or f"Sweep {result.table}"
+    show(lambda: create_table_artifact(table, key="sweep-table", description=description))
+    page, place = markdown_of(result), f"in {result.folder}"
+    show(lambda: create_markdown_artifact(page, key="sweep", description=place))

@@ -8,7 +8,7 @@ import sys
 
 import typer
 
-from quickdraw_core.commands import data, jobs, judging, models, sweeps
+from quickdraw_core.commands import data, jobs, judging, models, operations, sweeps
 from quickdraw_core.console import errors
 from quickdraw_core.errors import QuickdrawError
 
@@ -37,6 +37,8 @@ for command in (
     sweeps.sweep,
     jobs.pipeline,
     jobs.demo,
+    operations.deploy,
+    operations.rerun,
 ):
     app.command()(command)
 

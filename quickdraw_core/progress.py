@@ -67,6 +67,11 @@ def report_to(reporter: Reporter) -> Iterator[None]:
         _reporter.reset(token)
 
 
+def current_reporter() -> Reporter:
+    """To whom progress goes now, for one who wants to look on beside it."""
+    return _reporter.get()
+
+
 @contextmanager
 def progress(name: str, total: float | None, unit: str) -> Iterator[Bar]:
     """Opens a bar on the current reporter for the length of the block."""

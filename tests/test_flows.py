@@ -23,6 +23,7 @@ from quickdraw_core.ingest.config import IngestConfig
 from quickdraw_core.store.manifest import MANIFEST_NAME
 from quickdraw_core.store.store import Store
 from quickdraw_core.training.config import TrainConfig
+from quickdraw_core.training.launch import TrainResult
 
 
 @pytest.fixture(scope="module")
@@ -73,23 +74,23 @@ def attempts(
     seen: list[bool] = []
 
     def run(first_to_write: int) -> list[bool]:
-        def attempt(config: IngestConfig | TrainConfig) -> str:
+        def attempt(config: IngestConfig | TrainConfig, _around: object = None) -> TrainResult:
             seen.append(config.fresh)
             if len(seen) >= first_to_write:
                 written.touch()
             if len(seen) < 4:
                 raise TrainingError("a rank was lost")
-            return "done"
+            return TrainResult(tmp_path, "", "none", tmp_path, {}, 1, 0, False, (), None)
 
         if is_train:
             monkeypatch.setattr("flows.train.run_training", attempt)
-            monkeypatch.setattr(train_stage, "retry_delay_seconds", 0)
+            monkeypatch.setattr(train_stage.task, "retry_delay_seconds", 0)
             train.with_options(retries=1)(
                 TrainConfig(store=store.path, run_dir=tmp_path, fresh=True)
             )
         else:
             monkeypatch.setattr("flows.ingest.run_ingest", attempt)
-            monkeypatch.setattr(ingest_stage, "retry_delay_seconds", 0)
+            monkeypatch.setattr(ingest_stage.task, "retry_delay_seconds", 0)
             ingest.with_options(retries=1)(
                 IngestConfig(source=("csv",), store=tmp_path, fresh=True)
             )

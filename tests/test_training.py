@@ -69,7 +69,7 @@ def test_a_finished_run_is_not_trained_again(finished: Path, store: Store) -> No
     before = (finished / "journal.jsonl").read_bytes()
     assert train(config_of(store, finished)).skipped
     assert (finished / "journal.jsonl").read_bytes() == before
-    with pytest.raises(CheckpointError, match="holds a run with other options or data"):
+    with pytest.raises(CheckpointError, match="holds a run with other options, data or code"):
         train(config_of(store, finished, seed=1))
 
 

@@ -31,7 +31,7 @@ from quickdraw_core.commands.options import (
 from quickdraw_core.commands.running import run
 from quickdraw_core.console import show_facts, show_progress
 from quickdraw_core.errors import ConfigError
-from quickdraw_core.summaries import ingest_facts, train_facts
+from quickdraw_core.summaries import ingest_facts, promote_facts, train_facts
 
 if TYPE_CHECKING:
     from quickdraw_core.ingest.config import IngestConfig
@@ -52,17 +52,27 @@ def pipeline(
     run_dir: RunDir = None,
     per_class: PerClass = 100,
     allow_short: AllowShort = False,
+    promote: Annotated[
+        bool,
+        typer.Option("--promote", help="Make the model the champion in MLflow if it is better."),
+    ] = False,
     fresh: Annotated[bool, typer.Option("--fresh", help="Store and run anew.")] = False,
     tracking_uri: Tracking = None,
     changes: Set = None,
 ) -> None:
-    """Ingest, train and evaluate. --set takes ingest.…, train.… and evaluate.… keys."""
+    """Ingest, train, evaluate, and with --promote make the better model the champion.
+
+    --set takes ingest.…, train.…, evaluate.… and promote.… keys.
+    """
     by_stage = parse_assignments(changes or ())
-    unknown = set(by_stage) - {"ingest", "train", "evaluate"}
+    unknown = set(by_stage) - {"ingest", "train", "evaluate", "promote"}
     if unknown:
         raise ConfigError(
-            f"--set {min(unknown)}=… names no stage; begin with ingest., train. or evaluate."
+            f"--set {min(unknown)}=… names no stage; begin with ingest., train., evaluate. or "
+            "promote."
         )
+    if "promote" in by_stage and not promote:
+        raise ConfigError("--set promote.… takes --promote as well")
     ingest_config = ingest_config_of(
         source, store, words_of(classes, classes_file), rows, seed, max_rejected, dask, fresh, None
     )
@@ -71,6 +81,9 @@ def pipeline(
         ingest_config.updated({"test_per_class": per_class} | by_stage.get("ingest", {})),
         train_config.updated({"seed": seed} | by_stage.get("train", {})),
         {"per_class": per_class, "allow_short": allow_short} | by_stage.get("evaluate", {}),
+        {"per_class": per_class, "allow_short": allow_short} | by_stage.get("promote", {})
+        if promote
+        else None,
     )
 
 
@@ -94,19 +107,30 @@ def demo(
 
 
 def _pipeline(
-    ingest_config: "IngestConfig", train_config: "TrainConfig", evaluate_values: dict[str, Any]
+    ingest_config: "IngestConfig",
+    train_config: "TrainConfig",
+    evaluate_values: dict[str, Any],
+    promote_values: dict[str, Any] | None = None,
 ) -> None:
     """Checks what can be checked, runs the flow, and says where everything is."""
     from quickdraw_core.evaluation.config import EvaluateConfig
     from quickdraw_core.evaluation.evaluate import check_asked
+    from quickdraw_core.evaluation.promote import PromoteConfig, check_promotable
     from quickdraw_core.ingest.run import check
+    from quickdraw_core.training.launch import check_options
 
     evaluate_config = EvaluateConfig.parse(evaluate_values)
+    promote_config = None if promote_values is None else PromoteConfig.parse(promote_values)
     check_asked(evaluate_config, train_config)
+    check_options(train_config)
+    if promote_config is not None:
+        check_promotable(promote_config, train_config.tracking_uri)
     check(ingest_config)
     from flows.pipeline import pipeline as flow
 
-    result = run(lambda: flow(ingest_config, train_config, evaluate_config))
+    result = run(lambda: flow(ingest_config, train_config, evaluate_config, promote_config))
     show_facts(ingest_facts(result.ingest))
     show_facts(train_facts(result.train))
     show_evaluated(result.evaluate)
+    if result.promote is not None:
+        show_facts(promote_facts(result.promote))

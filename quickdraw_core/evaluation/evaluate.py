@@ -16,8 +16,9 @@ from typing import Any
 
 import numpy as np
 
+from quickdraw_core.code_version import code_version
 from quickdraw_core.drawing import Int64Array
-from quickdraw_core.errors import ConfigError, TrackingError
+from quickdraw_core.errors import ConfigError, QuickdrawError, TrackingError
 from quickdraw_core.evaluation.bootstrap import LEVEL, RESAMPLES
 from quickdraw_core.evaluation.config import EvaluateConfig
 from quickdraw_core.evaluation.ensemble import Ensemble, load_models, pinned_references
@@ -36,6 +37,7 @@ from quickdraw_core.evaluation.predictions import PREDICTIONS_NAME, Predictions
 from quickdraw_core.evaluation.publish import publish, require_own_folder, tracking_uri_of
 from quickdraw_core.evaluation.report import Report, evaluate_command, write_report
 from quickdraw_core.files import make_folder, require_folder_of, write_aside
+from quickdraw_core.outputs import OUTPUTS_NAME, note_outputs, outputs_hold
 from quickdraw_core.store.pack import Pack, open_pack
 from quickdraw_core.store.store import Store
 from quickdraw_core.tracking.address import NO_TRACKING
@@ -49,7 +51,8 @@ class EvaluateResult:
     """What an evaluation says of itself; the rest stands in the files of `report_dir`.
 
     scores: by the names of METRICS and `map_at_3_class_mean`. class_scores: word → those of
-    METRICS. mlflow_page: address of the run's page, where MLflow has a server.
+    METRICS. mlflow_page: address of the run's page, where MLflow has a server. skipped: it was
+    judged so before, and nothing was to do.
     """
 
     scores: Mapping[str, Estimate]
@@ -64,6 +67,7 @@ class EvaluateResult:
     tracking_uri: str
     mlflow_page: str | None = None
     tracking_problem: str | None = None
+    skipped: bool = False
 
 
 def evaluate(config: EvaluateConfig, stopping: threading.Event | None = None) -> EvaluateResult:
@@ -77,6 +81,7 @@ def evaluate(config: EvaluateConfig, stopping: threading.Event | None = None) ->
     pack = open_pack(store)
     rows = held_out_rows(config, pack)
     folder = _report_dir(config, models)
+    (folder / OUTPUTS_NAME).unlink(missing_ok=True)
 
     predicted = predict_held_out(config, references, config.average, models, pack, stopping)
     predictions = predicted.predictions
@@ -117,12 +122,46 @@ def evaluate(config: EvaluateConfig, stopping: threading.Event | None = None) ->
     )
     _write_numbers(judgement, result, facts, folder, config.json_file)
     run_id, problem = publish(models, judgement, result.tracking_uri, folder, figures)
+    if problem is None:
+        written = [folder / name for name in ("evaluation.json", "guesses.txt", "report.html")]
+        written += [folder / PREDICTIONS_NAME, *figures]
+        written += [config.json_file] if config.json_file is not None else []
+        note_outputs(folder, _asked(config, models, store), written)
     return replace(
         result,
         mlflow_run_id=run_id,
         mlflow_page=run_page(result.tracking_uri, run_id),
         tracking_problem=problem or curves_problem,
     )
+
+
+def is_finished(config: EvaluateConfig) -> bool:
+    """Whether the same model was judged on the same drawings before, by the same code, and all
+    that came of it is still there and in MLflow.
+    """
+    try:
+        store, _, models = check(config)
+        return outputs_hold(_report_dir(config, models), _asked(config, models, store))
+    except (QuickdrawError, OSError):
+        return False
+
+
+def models_digest(config: EvaluateConfig) -> str:
+    """SHA-256 of the weights to judge, and of how they look. Raises `CheckpointError`."""
+    return load_models(config.models, config.tracking_uri, config.average, config.tta).digest
+
+
+def _asked(config: EvaluateConfig, models: Ensemble, store: Store) -> str:
+    """A digest of all that decides what an evaluation writes."""
+    of = ("per_class", "allow_short", "other_store", "tta", "seed", "average", "guesses")
+    decisive = {name: getattr(config, name) for name in of}
+    decisive |= {"models": models.digest, "store": store.manifest.fingerprint}
+    decisive |= {"json_file": str(config.json_file), "code": code_version(*_DECISIVE_CODE)}
+    decisive |= {"tracking_uri": tracking_uri_of(config.tracking_uri, models)}
+    return hashlib.sha256(json.dumps(decisive, sort_keys=True).encode()).hexdigest()
+
+
+_DECISIVE_CODE = ("drawing.py", "evaluation", "loading", "modeling", "render", "store/pack.py")
 
 
 def check_asked(config: EvaluateConfig, training: TrainConfig) -> None:

@@ -135,6 +135,22 @@ def promote(config: PromoteConfig) -> PromoteResult:
     )
 
 
+def check_promotable(config: PromoteConfig, tracking_uri: str | None) -> None:
+    """Finds out before a model is trained whether a pipeline can promote it. Raises `ConfigError`
+    or `TrackingError`.
+    """
+    if config.model is not None:
+        raise ConfigError(
+            f"a pipeline promotes the model that it trains, but was given promote.model "
+            f"{config.model}; leave it out"
+        )
+    if resolve_tracking_uri(tracking_uri) == NO_TRACKING:
+        raise TrackingError(
+            f"tracking is off, but a {config.alias} is kept in MLflow's registry; give "
+            "--tracking-uri, or leave the promotion out"
+        )
+
+
 def check(config: PromoteConfig) -> tuple[Store, Challenger]:
     """Opens store and model, and makes sure that the model can be registered."""
     if config.model is None:

@@ -96,6 +96,23 @@ def ingest(config: IngestConfig) -> IngestResult:
     return _result(config.store, manifest, reused, skipped=False)
 
 
+def is_finished(config: IngestConfig) -> bool:
+    """Whether the store is what `config` asks for of the sources as they are now, by its
+    manifest and the checksums of all its files.
+    """
+    try:
+        previous = _previous(config.store)
+        current = previous is not None and _is_current(previous, _options(config), check(config))
+        return current and _is_intact(config)
+    except (QuickdrawError, OSError):
+        return False
+
+
+def source_stamps(config: IngestConfig) -> list[tuple[str, str | None, Stamp]]:
+    """Address, word and fingerprint of each source. Raises `InputError`."""
+    return [(s.address, s.word, s.stamp) for s in find_sources(config.source, config.classes)]
+
+
 def check(config: IngestConfig) -> list[SourceFile]:
     """Finds all that is wrong with the request, without work; returns the files to read."""
     sources = find_sources(config.source, config.classes)

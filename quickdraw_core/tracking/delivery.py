@@ -98,6 +98,12 @@ def deliver_rest(run_dir: Path, patience_seconds: float = 0.0) -> Delivery:
     return sending.delivery
 
 
+def is_delivered(run_dir: Path) -> bool:
+    """Whether nothing of a run waits to be sent; so it is without tracking."""
+    card = RunCard.read(run_dir)
+    return card is None or card.uri == NO_TRACKING or not _Spool(run_dir).waiting()
+
+
 def send_records(uri: str, run_id: str, records: list[Record]) -> None:
     """Sends records to a run that has no folder here. Raises `TrackingError`."""
     from quickdraw_core.tracking.sender import Sender

@@ -8,6 +8,7 @@ from typing import Annotated, Literal, Self
 
 from pydantic import AfterValidator, Field, model_validator
 
+from quickdraw_core.code_version import code_version
 from quickdraw_core.config import Config
 from quickdraw_core.errors import nearest
 from quickdraw_core.loading.augment import AugmentConfig
@@ -181,16 +182,30 @@ class TrainConfig(Config):
         """How the global batch is cut."""
         return Shape(self.global_batch_size, self.micro_batch_size, self.world_size)
 
-    def identity(self, store_fingerprint: str) -> str:
-        """A short digest of all that decides the trained weights: options and data, not paths.
+    def identity(self, store_fingerprint: str, code: str | None = None) -> str:
+        """A short digest of all that decides the trained weights: options, data and code, not
+        paths.
 
-        Two runs of one identity are the same run, so that the same command continues it; also
-        with another number of ranks or on another device, which changes the weights by rounding
-        alone.
+        code: as `training_code` gives it; None: that of now. Two runs of one identity are the
+        same run, so that the same command continues it; also with another number of ranks or on
+        another device, which changes the weights by rounding alone.
         """
         decisive = self.model_dump(mode="json", exclude=_NOT_DECISIVE)
-        text = json.dumps([decisive, store_fingerprint], sort_keys=True)
+        text = json.dumps([decisive, store_fingerprint, code or training_code()], sort_keys=True)
         return hashlib.sha256(text.encode()).hexdigest()[:10]
+
+
+def training_code() -> str:
+    """The version of the code that decides the trained weights."""
+    return code_version(*_DECISIVE_CODE)
+
+
+_DECISIVE_CODE = (
+    *("drawing.py", "labels.py", "store/holdout.py", "store/pack.py"),
+    *("loading", "render", "modeling"),
+    *(f"training/{name}.py" for name in ("config", "hardware", "loop", "meter", "plan")),
+    *(f"training/{name}.py" for name in ("rank", "state", "step")),
+)
 
 
 _NOT_DECISIVE = {

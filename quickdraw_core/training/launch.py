@@ -20,6 +20,7 @@ from quickdraw_core.errors import (
     CheckpointError,
     ConfigError,
     OutOfMemoryError,
+    QuickdrawError,
     TrackingError,
     TrainingError,
 )
@@ -31,7 +32,13 @@ from quickdraw_core.store.pack import Pack, open_pack
 from quickdraw_core.store.store import Store
 from quickdraw_core.tracking.address import NO_TRACKING, check_address, resolve_tracking_uri
 from quickdraw_core.tracking.card import CARD_NAME, RunCard
-from quickdraw_core.tracking.delivery import OpenedRun, courier, deliver_rest, open_run
+from quickdraw_core.tracking.delivery import (
+    OpenedRun,
+    courier,
+    deliver_rest,
+    is_delivered,
+    open_run,
+)
 from quickdraw_core.tracking.journal import JOURNAL_NAME, append, file_record, status_record
 from quickdraw_core.tracking.logged_model import MODEL_FOLDER, log_model
 from quickdraw_core.training.checkpoint import (
@@ -40,7 +47,7 @@ from quickdraw_core.training.checkpoint import (
     latest_checkpoint,
     load_checkpoint,
 )
-from quickdraw_core.training.config import TrainConfig
+from quickdraw_core.training.config import TrainConfig, training_code
 from quickdraw_core.training.curves import read_curves
 from quickdraw_core.training.diagnosis import Finding, diagnose
 from quickdraw_core.training.hardware import check_hardware, choose_device, unused_gpus
@@ -183,14 +190,40 @@ def _log_best(run: RunFolder, pack: Pack, uri: str) -> list[str]:
     return []
 
 
-def check(config: TrainConfig) -> Store:
-    """Opens the store to train on: what can be found wrong without work."""
+def is_finished(config: TrainConfig) -> bool:
+    """Whether the training that is asked for is at its end already, what it left is whole, and
+    nothing of it waits to be sent to MLflow.
+    """
+    try:
+        store = Store.open(config.store)
+        run = RunFolder.read(run_path(config, store))
+        if run.identity != config.identity(store.manifest.fingerprint):
+            return False
+        latest = latest_checkpoint(run.path, run.owns).checkpoint
+        best = find_checkpoint(run.path, "best")
+        if latest is None or not latest.finished or best is None:
+            return False
+        load_checkpoint(best)
+    except (QuickdrawError, OSError):
+        return False
+    return is_delivered(run.path)
+
+
+def check_options(config: TrainConfig) -> None:
+    """Finds out without a store whether a training can begin. Raises `ConfigError`, or
+    `TrackingError` for an address of MLflow that can never work.
+    """
     check_address(resolve_tracking_uri(config.tracking_uri))
     if config.hosts.node_rank and config.fresh:
         raise ConfigError(
             "--fresh is host 0's: it begins the run that the others join; leave it out here"
         )
     check_hardware(config)
+
+
+def check(config: TrainConfig) -> Store:
+    """Opens the store to train on: what can be found wrong without work."""
+    check_options(config)
     store = Store.open(config.store)
     for word in config.select.classes or ():
         find_label(store.label_map, word)
@@ -254,7 +287,7 @@ def _open_run(config: TrainConfig, store: Store, plan: Plan) -> RunFolder:
         run = RunFolder.read(path)
         if run.identity != config.identity(fingerprint):
             raise CheckpointError(
-                f"{path} holds a run with other options or data; give another --run-dir, "
+                f"{path} holds a run with other options, data or code; give another --run-dir, "
                 "or --fresh to start over there"
             )
         # What does not decide the weights, such as the number of ranks, may be another now.
@@ -264,7 +297,7 @@ def _open_run(config: TrainConfig, store: Store, plan: Plan) -> RunFolder:
     _fetch_weights(config, len(store.label_map))
     _clear(path)
     plan.write(path)
-    run = RunFolder(path, resolved, fingerprint, secrets.token_hex(8))
+    run = RunFolder(path, resolved, fingerprint, secrets.token_hex(8), code=training_code())
     run.write()
     return run
 
@@ -285,8 +318,8 @@ def _join_run(config: TrainConfig, store: Store) -> RunFolder:
     run = RunFolder.read(path)
     if run.identity != config.identity(store.manifest.fingerprint):
         raise CheckpointError(
-            f"{path} holds a run with other options or data than this host was given; give all "
-            "hosts the same command but for --node-rank"
+            f"{path} holds a run with other options, data or code than this host was given; give "
+            "all hosts the same command but for --node-rank, and the same version of this program"
         )
     _fetch_weights(config, len(store.label_map))
     ours = {"store": store.path, "run_dir": path, "hosts": config.hosts.model_dump()}
@@ -312,6 +345,7 @@ def _params(config: TrainConfig) -> dict[str, object]:
 def _tags(config: TrainConfig, store: Store) -> dict[str, str]:
     commit, device = _git_commit(), choose_device(config.device, config.ranks)
     return {
+        "code_version": training_code(),
         "git_commit": commit,
         "mlflow.source.git.commit": commit,
         "mlflow.source.name": "quickdraw train",

@@ -4,6 +4,7 @@ The launcher's own restarts stay off: with gloo they hang.
 """
 
 import json
+import logging
 import os
 import re
 import shutil
@@ -28,6 +29,7 @@ from quickdraw_core.training.plan import Plan
 from quickdraw_core.training.run_folder import RunFolder
 
 ERRORS_NAME = "errors"
+_LOG = logging.getLogger(__name__)
 _POLL_SECONDS = 0.2
 _GRACE_SECONDS = 30
 _ERROR_LINE = re.compile(r"\w+(\.\w+)*(Error|Exception)\b.*")
@@ -75,9 +77,10 @@ def run_ranks(run: RunFolder, plan: Plan, start: int, around: Surroundings = ALO
     ):
         going_on = f", going on from step {start:,}" if start else ""
         bar.note(f"starting {run.config.ranks} processes{going_on}")
-        done = start
+        done, told = start, logged
         while True:
             code = process.poll()
+            told = _tell_lines(log_path, told, whole=code is not None)
             records, seen = follow(journal, seen)
             done = _show(records, bar, done, run.config.global_batch_size)
             if code is not None:
@@ -166,8 +169,25 @@ def _show(records: list[dict[str, object]], bar: Bar, done: int, images_a_step: 
             bar.advance((step - done) * images_a_step)
             done = step
         if "validation/map_at_3" in metrics:
-            bar.note(f"validation MAP@3 {metrics['validation/map_at_3']:.4f}")
+            score = f"validation MAP@3 {metrics['validation/map_at_3']:.4f}"
+            bar.note(score)
+            _LOG.info("step %d: %s", step, score)
     return done
+
+
+def _tell_lines(log: Path, start: int, whole: bool) -> int:
+    """Logs the lines that the processes printed since byte `start`; returns where they end.
+
+    whole: also a last line without an end.
+    """
+    with log.open("rb") as file:
+        file.seek(start)
+        text = file.read()
+    end = len(text) if whole else text.rfind(b"\n") + 1
+    for line in text[:end].decode(errors="replace").splitlines():
+        if line.strip():
+            _LOG.info(line)
+    return start + end
 
 
 def _first_error(errors: Path, begun_ns: int) -> str | None:

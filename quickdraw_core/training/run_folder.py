@@ -22,7 +22,8 @@ class RunFolder:
     """The facts of one run.
 
     key: made once for each run, by chance. micro_split: into how many pieces a micro-batch is
-    cut since the memory did not suffice for a whole one.
+    cut since the memory did not suffice for a whole one. code: the version of the code that it
+    was begun with, as `training_code` gives it; empty: of before that was noted.
     """
 
     path: Path
@@ -30,11 +31,12 @@ class RunFolder:
     store_fingerprint: str
     key: str
     micro_split: int = 1
+    code: str = ""
 
     @property
     def identity(self) -> str:
-        """Of options and data, as `TrainConfig.identity`."""
-        return self.config.identity(self.store_fingerprint)
+        """Of options, data and code, as `TrainConfig.identity`."""
+        return self.config.identity(self.store_fingerprint, self.code or "unknown")
 
     def owns(self, checkpoint: Checkpoint) -> bool:
         """Whether a checkpoint was written with this run's options and data."""
@@ -42,7 +44,8 @@ class RunFolder:
             config = TrainConfig.parse(checkpoint.config)
         except ConfigError:  # of a version with other options
             return False
-        return config.identity(checkpoint.store_fingerprint) == self.identity
+        code = self.code or "unknown"
+        return config.identity(checkpoint.store_fingerprint, code) == self.identity
 
     @classmethod
     def read(cls, path: Path) -> "RunFolder":

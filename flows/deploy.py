@@ -1,0 +1,234 @@
+"""What a Prefect server must hold so that the flows run on it by themselves.
+
+Work pools, the limit that holds the GPU slots, the automation that ends runs whose worker died,
+and the deployments of `infra/prefect.yaml`. Everything may be done again at any time: what is
+there is brought up to date.
+"""
+
+import copy
+import subprocess
+import sys
+import tempfile
+from collections.abc import Sequence
+from dataclasses import dataclass
+from datetime import timedelta
+from pathlib import Path
+from typing import Any
+
+import httpx
+import yaml
+from prefect.client.orchestration import SyncPrefectClient, get_client
+from prefect.client.schemas.actions import WorkPoolCreate
+from prefect.client.schemas.objects import StateType
+from prefect.client.schemas.schedules import CronSchedule
+from prefect.events.actions import ChangeFlowRunState
+from prefect.events.schemas.automations import AutomationCore, EventTrigger, Posture
+from prefect.exceptions import ObjectNotFound, PrefectException
+from prefect.settings import get_current_settings
+from prefect.utilities.importtools import import_object
+from pydantic import Field, ValidationError
+
+from flows.gpus import LIMIT
+from quickdraw_core.config import Config
+from quickdraw_core.errors import ConfigError, UnreachableError
+
+DEPLOYMENTS = Path(__file__).parents[1] / "infra" / "prefect.yaml"
+AUTOMATION = "quickdraw: end runs whose worker died"
+HEARTBEAT_SECONDS = 30
+"""What workers are to set PREFECT_FLOWS_HEARTBEAT_FREQUENCY to."""
+_BEATS_MISSED = 3
+_CPU_POOL, _GPU_POOL = "cpu", "gpu"
+
+
+class DeployConfig(Config):
+    """What differs from `infra/prefect.yaml`, and how much there is to share out."""
+
+    file: Path = Field(DEPLOYMENTS, description="the deployments")
+    home: Path = Field(Path(), description="folder that runs work in: paths are relative to it")
+    pool: str = Field(_CPU_POOL, description="work pool of all runs that need no GPU")
+    gpu_pool: str = Field(_GPU_POOL, description="work pool of the runs that need GPUs")
+    gpus: int = Field(1, ge=1, description="GPU slots of all hosts together")
+    cron: str | None = Field(None, description="when pipeline/nightly runs; none: as in the file")
+    timezone: str | None = Field(None, description="of the schedules; none: as in the file")
+    source: tuple[str, ...] | None = Field(
+        None, description="what pipeline/nightly and ingest read; none: as in the file"
+    )
+    dask: str | None = Field(None, description="Dask's address for every ingest; none: local")
+    dry_run: bool = Field(False, description="check and say what would be made, make nothing")
+
+
+@dataclass(frozen=True)
+class Deployed:
+    """One deployment. schedule: when it runs by itself; None: on demand."""
+
+    name: str
+    pool: str
+    schedule: str | None
+    description: str
+
+
+def deploy(config: DeployConfig) -> list[Deployed]:
+    """Makes pools, GPU slots, automation and deployments, or brings them up to date.
+
+    Raises `ConfigError` for a file or parameters that cannot be right, before anything is made,
+    and `UnreachableError` where the server does not answer.
+    """
+    document = laid_over(read(config.file), config)
+    deployed = [_checked(entry) for entry in document["deployments"]]
+    if config.dry_run:
+        return deployed
+    url = get_current_settings().api.url
+    if url is None:
+        raise ConfigError(
+            "no Prefect server to deploy to: start one (prefect server start) and set "
+            "PREFECT_API_URL, for example to http://127.0.0.1:4200/api"
+        )
+    try:
+        with get_client(sync_client=True) as client:
+            for name in sorted({entry.pool for entry in deployed} | {config.gpu_pool}):
+                _make_pool(client, name)
+            client.upsert_global_concurrency_limit_by_name(LIMIT, config.gpus)
+            _make_automation(client)
+    except (httpx.HTTPError, PrefectException) as error:
+        raise UnreachableError(f"Prefect at {url} does not do it: {error}") from error
+    _make_deployments(document)
+    return deployed
+
+
+def read(file: Path) -> dict[str, Any]:
+    """The deployments' file. Raises `ConfigError`."""
+    try:
+        document = yaml.safe_load(file.read_text(encoding="utf-8"))
+        entries = document["deployments"]
+    except FileNotFoundError:
+        raise ConfigError(
+            f"no file {file}; deploy from a checkout of the project, or give --file"
+        ) from None
+    except (OSError, yaml.YAMLError, KeyError, TypeError) as error:
+        raise ConfigError(f"{file} cannot be read as deployments: {error!r}") from error
+    if not isinstance(entries, list) or not entries:
+        raise ConfigError(f"{file} names no deployments")
+    found: dict[str, Any] = document
+    return found
+
+
+def laid_over(document: dict[str, Any], config: DeployConfig) -> dict[str, Any]:
+    """The document with the options laid over it. Pure."""
+    result = copy.deepcopy(document)
+    home = str(config.home.absolute())
+    result["pull"] = [{"prefect.deployments.steps.set_working_directory": {"directory": home}}]
+    pools = {_CPU_POOL: config.pool, _GPU_POOL: config.gpu_pool}
+    for entry in result["deployments"]:
+        pool = entry["work_pool"]
+        pool["name"] = pools.get(pool["name"], pool["name"])
+        for schedule in entry.get("schedules", ()):
+            if config.timezone is not None:
+                schedule["timezone"] = config.timezone
+            if config.cron is not None and entry["name"] == "nightly":
+                schedule["cron"] = config.cron
+        ingest = _ingest_of(entry)
+        if ingest is not None and config.dask is not None:
+            ingest["dask"] = config.dask
+        if ingest is not None and config.source is not None and entry["name"] != "demo":
+            ingest["source"] = list(config.source)
+    return result
+
+
+def _ingest_of(entry: dict[str, Any]) -> dict[str, Any] | None:
+    """The parameters of a deployment's ingest, if it has one."""
+    flow = entry["entrypoint"].rpartition(".")[2]
+    key = {"pipeline": "ingest", "ingest": "config"}.get(flow)
+    found: dict[str, Any] | None = entry["parameters"][key] if key else None
+    return found
+
+
+def _checked(entry: dict[str, Any]) -> Deployed:
+    """A deployment whose parameters its flow takes. Raises `ConfigError`."""
+    flow = import_object(entry["entrypoint"])
+    name = f"{flow.name}/{entry['name']}"
+    try:
+        flow.validate_parameters(entry["parameters"])
+    except (ValidationError, PrefectException, TypeError) as error:
+        raise ConfigError(f"deployment {name}: {error}") from error
+    schedules = [_schedule_of(name, schedule) for schedule in entry.get("schedules", ())]
+    return Deployed(
+        name,
+        entry["work_pool"]["name"],
+        ", ".join(schedules) or None,
+        str(entry.get("description", "")).strip(),
+    )
+
+
+def _schedule_of(name: str, schedule: dict[str, Any]) -> str:
+    """A schedule in words. Raises `ConfigError` where cron or time zone is none."""
+    cron, timezone = schedule.get("cron"), schedule.get("timezone", "UTC")
+    try:
+        CronSchedule(cron=cron, timezone=timezone)
+    except ValidationError as error:
+        found = error.errors(include_url=False)[0]
+        raise ConfigError(
+            f"deployment {name}: {'.'.join(map(str, found['loc']))} {found['input']!r} is none: "
+            f"{found['msg']}; for example: --cron '0 2 * * *' --timezone Europe/Berlin"
+        ) from None
+    return f"{cron} {timezone}"
+
+
+def _make_pool(client: SyncPrefectClient, name: str) -> None:
+    """A pool of processes; one that is there stays as it is."""
+    try:
+        client.read_work_pool(name)
+    except ObjectNotFound:
+        client.create_work_pool(WorkPoolCreate(name=name, type="process"))
+
+
+def _make_automation(client: SyncPrefectClient) -> None:
+    """Marks a run as crashed whose heartbeats ceased: worker and flow died together, and nobody
+    else would ever end it, so that nobody could retry it.
+    """
+    trigger = EventTrigger(
+        after={"prefect.flow-run.heartbeat"},
+        expect={"prefect.flow-run.*"},
+        match={"prefect.resource.id": ["prefect.flow-run.*"]},
+        for_each={"prefect.resource.id"},
+        posture=Posture.Proactive,
+        threshold=1,
+        within=timedelta(seconds=HEARTBEAT_SECONDS * _BEATS_MISSED),
+    )
+    crashed = ChangeFlowRunState(
+        state=StateType.CRASHED,
+        message=f"no heartbeat for {HEARTBEAT_SECONDS * _BEATS_MISSED} s: worker and flow died",
+    )
+    wanted = AutomationCore(
+        name=AUTOMATION,
+        description="So that a run whose machine or container died can be retried.",
+        enabled=True,
+        trigger=trigger,
+        actions=[crashed],
+    )
+    there = client.read_automations_by_name(AUTOMATION)
+    if there:
+        client.update_automation(there[0].id, wanted)
+    else:
+        client.create_automation(wanted)
+
+
+def _make_deployments(document: dict[str, Any]) -> None:
+    """By Prefect's own command, which knows its file's every key."""
+    with tempfile.TemporaryDirectory() as folder:
+        file = Path(folder) / "prefect.yaml"
+        file.write_text(yaml.safe_dump(document), encoding="utf-8")
+        command = ["--no-prompt", "deploy", "--all", "--prefect-file", str(file)]
+        done = _prefect(command)
+    if done.returncode:
+        words = (done.stderr or done.stdout).strip().splitlines()
+        raise ConfigError(f"prefect deploy refused: {words[-1] if words else 'without a word'}")
+
+
+def _prefect(arguments: Sequence[str]) -> "subprocess.CompletedProcess[str]":
+    return subprocess.run(
+        [sys.executable, "-m", "prefect", *arguments],
+        capture_output=True,
+        text=True,
+        check=False,
+        stdin=subprocess.DEVNULL,
+    )

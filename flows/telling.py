@@ -1,0 +1,167 @@
+"""What a stage says while it runs, shown in Prefect: log lines, and progress as an artifact.
+
+Whatever fails here costs a line in the UI, never the work: a server that is away is not waited
+for.
+"""
+
+import logging
+import threading
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager, suppress
+from contextvars import copy_context
+from typing import Any
+
+from prefect.artifacts import create_progress_artifact, update_progress_artifact
+from prefect.exceptions import MissingContextError
+from prefect.logging import get_run_logger
+
+from quickdraw_core.progress import Bar, Reporter, current_reporter, report_to
+
+EVERY_SECONDS = 5.0
+"""Between two looks at the progress. Stages that are shorter make no artifact."""
+
+_CORE = logging.getLogger("quickdraw_core")
+
+
+@contextmanager
+def told(stage: str) -> Iterator[None]:
+    """A block whose progress becomes an artifact, and whose log lines are the run's."""
+    follower = _Follower(stage)
+    handler = _ToRun()
+    level = _CORE.level
+    _CORE.addHandler(handler)
+    if _CORE.getEffectiveLevel() > logging.INFO:
+        _CORE.setLevel(logging.INFO)
+    try:
+        with report_to(_Both(current_reporter(), follower)):
+            yield
+    finally:
+        _CORE.removeHandler(handler)
+        if not any(isinstance(other, _ToRun) for other in _CORE.handlers):
+            _CORE.setLevel(level)
+        follower.end()
+
+
+def show(make: Callable[[], Any]) -> None:
+    """Makes an artifact. A server that is away costs the artifact, not the finished work."""
+    try:
+        make()
+    except Exception as error:  # noqa: BLE001 — the work is done, whatever the UI lacks
+        with suppress(MissingContextError):
+            get_run_logger().warning("not shown in Prefect: %s", error)
+
+
+class _ToRun(logging.Handler):
+    """Sends the records of this very thread's run to its log."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self._thread = threading.get_ident()
+
+    def emit(self, record: logging.LogRecord) -> None:
+        if record.thread != self._thread:
+            return  # of another row of a sweep, which has a handler of its own
+        with suppress(MissingContextError):
+            get_run_logger().log(record.levelno, record.getMessage())
+
+
+class _Followed:
+    """A bar's numbers, for a thread that looks at them."""
+
+    def __init__(self, name: str, total: float | None, unit: str) -> None:
+        self.name, self.total, self.unit = name, total, unit
+        self.done, self.text = 0.0, ""
+
+    def advance(self, amount: float) -> None:
+        self.done += amount
+
+    def expect(self, total: float) -> None:
+        self.total = total
+
+    def note(self, text: str) -> None:
+        self.text = text
+
+    @property
+    def percent(self) -> float:
+        return min(100.0, 100 * self.done / self.total) if self.total else 0.0
+
+    def describe(self) -> str:
+        of = f" of {self.total:,.0f}" if self.total else ""
+        amount = f"{self.done:,.0f}{of} {self.unit}" if self.unit else ""
+        return "; ".join(filter(None, [amount, self.text])) or self.name
+
+
+class _Follower:
+    """Keeps one progress artifact of the bar that was opened last, from a thread of its own."""
+
+    def __init__(self, stage: str) -> None:
+        self._stage = stage
+        self._bar: _Followed | None = None
+        self._artifact: Any = None
+        self._ended = threading.Event()
+        # The thread's artifact belongs to the run in whose context this is made.
+        context = copy_context()
+        self._thread = threading.Thread(target=context.run, args=(self._follow,), daemon=True)
+        self._thread.start()
+
+    def open(self, name: str, total: float | None, unit: str) -> _Followed:
+        self._bar = _Followed(name, total, unit)
+        return self._bar
+
+    def close(self, bar: Bar) -> None:
+        """The bar stays the last one until another opens."""
+
+    def end(self) -> None:
+        """Shows the last state, and waits for that a moment at most."""
+        self._ended.set()
+        self._thread.join(timeout=2)
+
+    def _follow(self) -> None:
+        while not self._ended.wait(EVERY_SECONDS):
+            self._show()
+        if self._artifact is not None:
+            self._show()
+
+    def _show(self) -> None:
+        bar = self._bar
+        if bar is None:
+            return
+        with suppress(Exception):
+            if self._artifact is None:
+                self._artifact = create_progress_artifact(
+                    bar.percent, key=f"progress-{self._stage}", description=bar.describe()
+                )
+            else:
+                update_progress_artifact(self._artifact, bar.percent, bar.describe())
+
+
+class _BothBars:
+    def __init__(self, *bars: Bar) -> None:
+        self.bars = bars
+
+    def advance(self, amount: float) -> None:
+        for bar in self.bars:
+            bar.advance(amount)
+
+    def expect(self, total: float) -> None:
+        for bar in self.bars:
+            bar.expect(total)
+
+    def note(self, text: str) -> None:
+        for bar in self.bars:
+            bar.note(text)
+
+
+class _Both:
+    """Reports to two."""
+
+    def __init__(self, *reporters: Reporter) -> None:
+        self._reporters = reporters
+
+    def open(self, name: str, total: float | None, unit: str) -> _BothBars:
+        return _BothBars(*(reporter.open(name, total, unit) for reporter in self._reporters))
+
+    def close(self, bar: Bar) -> None:
+        assert isinstance(bar, _BothBars)
+        for reporter, each in zip(self._reporters, bar.bars, strict=True):
+            reporter.close(each)

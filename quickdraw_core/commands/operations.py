@@ -1,0 +1,109 @@
+"""Commands for whoever runs this as a service: deployments on a Prefect server, and reruns."""
+
+from pathlib import Path
+from typing import Annotated, Any
+
+import typer
+
+from quickdraw_core.commands.running import run
+from quickdraw_core.console import show_facts, show_lines, show_table
+from quickdraw_core.errors import ConfigError
+
+
+def deploy(
+    pool: Annotated[
+        str, typer.Option(envvar="QUICKDRAW_POOL", help="Work pool of runs that need no GPU.")
+    ] = "cpu",
+    gpu_pool: Annotated[
+        str, typer.Option(envvar="QUICKDRAW_GPU_POOL", help="Work pool of runs that need GPUs.")
+    ] = "gpu",
+    gpus: Annotated[
+        int, typer.Option(min=1, envvar="QUICKDRAW_GPUS", help="GPU slots of all hosts together.")
+    ] = 1,
+    cron: Annotated[
+        str | None,
+        typer.Option(envvar="QUICKDRAW_CRON", help="When pipeline/nightly runs: '0 2 * * *'."),
+    ] = None,
+    timezone: Annotated[
+        str | None,
+        typer.Option(envvar="QUICKDRAW_TIMEZONE", help="Of the schedules: Europe/Berlin, say."),
+    ] = None,
+    home: Annotated[
+        Path,
+        typer.Option(envvar="QUICKDRAW_HOME", help="Folder that runs work in, on the workers."),
+    ] = Path(),
+    source: Annotated[
+        str | None,
+        typer.Option(
+            envvar="QUICKDRAW_SOURCE",
+            help="What pipeline/nightly and ingest read, with commas between.",
+        ),
+    ] = None,
+    dask: Annotated[
+        str | None,
+        typer.Option(envvar="QUICKDRAW_DASK", help="Dask's scheduler: tcp://host:8786."),
+    ] = None,
+    file: Annotated[
+        Path | None, typer.Option(help="Deployments; default: infra/prefect.yaml.")
+    ] = None,
+    dry_run: Annotated[
+        bool, typer.Option("--dry-run", help="Check and say what would be made, make nothing.")
+    ] = False,
+) -> None:
+    """Make the pools, GPU slots, automation and deployments on the Prefect server."""
+    from flows.deploy import DeployConfig
+    from flows.deploy import deploy as make
+
+    values: dict[str, Any] = {"pool": pool, "gpu_pool": gpu_pool, "gpus": gpus, "home": home}
+    values |= {"cron": cron or None, "timezone": timezone or None, "dask": dask or None}
+    values |= {"dry_run": dry_run} | ({"file": file} if file is not None else {})
+    if source:
+        values["source"] = tuple(part.strip() for part in source.split(","))
+    deployed = make(DeployConfig.parse(values))
+    rows = [[entry.name, entry.pool, entry.schedule or "on demand"] for entry in deployed]
+    show_table(["deployment", "work pool", "runs"], rows, numbers=False)
+    if dry_run:
+        show_lines(["dry run: nothing was made"])
+        return
+    show_facts(
+        {
+            "GPU slots": f"{gpus} (global concurrency limit gpu)",
+            "worker": f"prefect worker start --pool {pool}",
+            "run one": f"prefect deployment run {deployed[0].name}",
+        }
+    )
+
+
+def rerun(
+    reference: Annotated[
+        str | None, typer.Argument(metavar="RUN", help="Id or name of a Prefect flow run.")
+    ] = None,
+    last_failed: Annotated[
+        bool, typer.Option("--last-failed", help="The last run that did not complete.")
+    ] = False,
+    watch: Annotated[
+        bool, typer.Option("--watch", help="Follow a deployment's run to its end.")
+    ] = False,
+) -> None:
+    """Run a flow run again: what is finished is skipped, what is not goes on."""
+    if (reference is None) != last_failed:
+        raise ConfigError("give a RUN, or --last-failed for the last one that did not complete")
+    run(lambda: _rerun(reference, watch))
+
+
+def _rerun(reference: str | None, watch: bool) -> None:
+    from flows.rerun import find_run, follow, run_again, schedule_again
+
+    found = find_run(reference)
+    if found.deployment_id is None:
+        show_facts({"run": f"{found.name} ({found.id}), in this process, from {Path.cwd()}"})
+        run_again(found)
+        show_facts({"done": "completed"})
+        return
+    schedule_again(found)
+    show_facts({"run": f"{found.name} ({found.id}) is scheduled again; a worker takes it up"})
+    if watch:
+        state = follow(found)
+        show_facts({"done": state})
+        if state != "Completed":
+            raise typer.Exit(1)
