@@ -16,11 +16,11 @@ FINAL = {"COMPLETED", "FAILED", "CRASHED", "CANCELLED"}
 SOURCE = "/data/small/csv"
 """What the nightly pipeline reads here. It is not there when the stack comes up."""
 TRAINING = {
-    **{"store": "store", "epochs": 100, "ranks": 2, "augment": None, "learning_rate": 0.003},
+    **{"store": "store", "epochs": 60, "ranks": 2, "augment": None, "learning_rate": 0.003},
     **{"validate_every_epochs": 5, "log_every_steps": 5},
 }
-KILL_AT = 60
-"""Step, of about 600, after which the training's container is killed."""
+KILL_AT = 45
+"""Step, of about 180, after which the training's container is killed."""
 
 
 @pytest.fixture(scope="module")
