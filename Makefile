@@ -1,22 +1,29 @@
-# make demo    set up .venv and run the main job on generated doodles: no data, network or GPU
-# make test    set up, then every test that needs no special service
-# make check   lint, formatting, types, and the one direction of imports
-# make bench   the benchmarks; numbers belong into benchmarks/RESULTS.md
-# make soak    the long tests
-# make clean   delete .venv, caches and the demo's data; runs/ and mlflow.db stay
+# make demo        set up .venv and run the main job on generated doodles: no data, network or GPU
+# make test        set up, then every test that needs no special service
+# make check       lint, formatting, types, and the one direction of imports
+# make bench       the benchmarks; numbers belong into benchmarks/RESULTS.md
+# make soak        the long tests
+# make up          build and start the stack of docker-compose.yml, and wait until it is ready
+# make stack-demo  run the demo's pipeline on the stack and follow it to its end
+# make logs        what the stack's containers say, as it comes
+# make down        stop the stack; its volumes stay
+# make stack-test  the tests of the stack, on an engine of their own
+# make clean       delete .venv, caches and the demo's data; runs/ and mlflow.db stay
 
 PYTHON ?= $(shell command -v python3.11 || command -v python3.12 || command -v python3)
 BIN := .venv/bin
 INSTALL := $(BIN)/python -m pip install --disable-pip-version-check --quiet \
 	--constraint infra/constraints.txt
 
-.PHONY: demo test check bench soak clean
+COMPOSE := docker compose
+
+.PHONY: demo test check bench soak up stack-demo logs down stack-test clean
 
 demo: .venv/user
 	$(BIN)/quickdraw demo
 
 test: .venv/developer
-	$(BIN)/pytest -m "not soak"
+	$(BIN)/pytest -m "not soak and not stack"
 
 check: .venv/developer
 	$(BIN)/ruff check .
@@ -34,6 +41,26 @@ bench: .venv/bench
 
 soak: .venv/developer
 	$(BIN)/pytest -m soak
+
+up: .env
+	$(COMPOSE) up --detach --build --wait --wait-timeout 900
+
+.env:
+	@echo "There is no .env: cp .env.example .env, fill in the passwords, then make up" >&2
+	@exit 1
+
+stack-demo:
+	$(COMPOSE) exec -T prefect-worker sh /app/infra/demo_doodles.sh
+	$(COMPOSE) exec -T prefect-worker prefect deployment run pipeline/demo --watch
+
+logs:
+	$(COMPOSE) logs --follow --tail 100
+
+down:
+	$(COMPOSE) down
+
+stack-test: .venv/developer
+	$(BIN)/pytest -m stack
 
 clean:
 	rm -rf .venv build *.egg-info demo .pytest_cache .mypy_cache .ruff_cache .hypothesis \

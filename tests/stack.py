@@ -1,0 +1,215 @@
+"""docker-compose.yml on a private engine, and what the tests ask of it.
+
+The tools that make the engine and its base images lie beside a checkout, in CI as on developers'
+machines; users have an engine of their own, and no need of this.
+"""
+
+import json
+import os
+import secrets
+import shutil
+import subprocess
+import sys
+import tempfile
+from collections.abc import Callable, Iterator
+from concurrent.futures import ThreadPoolExecutor
+from contextlib import contextmanager
+from pathlib import Path
+from time import monotonic, sleep
+from typing import Any, TypeVar
+
+import pytest
+
+ROOT = Path(__file__).resolve().parents[1]
+PASSWORDS = ("POSTGRES_PASSWORD", "PREFECT_DB_PASSWORD", "MLFLOW_DB_PASSWORD")
+
+T = TypeVar("T")
+
+_PROJECT = "quickdraw-test"
+_ASK = """
+import json, sys
+from urllib.request import Request, urlopen
+method, url, body = json.load(sys.stdin)
+data = None if body is None else json.dumps(body).encode()
+headers = {"Content-Type": "application/json"}
+print(urlopen(Request(url, data, headers, method=method), timeout=60).read().decode() or "null")
+"""
+
+
+def tools() -> Path | None:
+    """`stack-engine.sh`, if it is there; QUICKDRAW_STACK_TOOLS may name its folder."""
+    told = os.environ.get("QUICKDRAW_STACK_TOOLS")
+    folder = Path(told) if told else ROOT.parent / "shared" / "tools" / "compose"
+    program = folder / "stack-engine.sh"
+    return program if program.is_file() else None
+
+
+def compose_program(folder: Path) -> list[str]:
+    """The words that `docker compose` is called by; skips where it cannot be had."""
+    if shutil.which("docker"):
+        found = subprocess.run(["docker", "compose", "version"], capture_output=True)
+        if found.returncode == 0:
+            return ["docker", "compose"]
+    program = tools()
+    if program is None:
+        pytest.skip("no docker compose on this machine")
+    done = subprocess.run(
+        [program, "compose_cli", folder], capture_output=True, text=True, timeout=300
+    )
+    if done.returncode:
+        pytest.skip(f"docker compose cannot be had here: {done.stderr.strip()[-200:]}")
+    return [str(folder / "cfg" / "cli-plugins" / "docker-compose")]
+
+
+@contextmanager
+def running_engine() -> Iterator[Path]:
+    """The folder of a private engine with the base images in it; gone after the block.
+
+    QUICKDRAW_STACK_ENGINE: the folder of one that is there, and stays.
+    """
+    program = tools()
+    if program is None:
+        pytest.skip("the tools that make a private docker engine are not beside this checkout")
+    if os.geteuid() != 0:
+        pytest.skip("a private docker engine takes root")
+    there = os.environ.get("QUICKDRAW_STACK_ENGINE")
+    if there:
+        yield Path(there)
+        return
+    # Not pytest's own folder: it keeps those of the last three runs, and this is of 15 GB.
+    folder = Path(tempfile.mkdtemp(prefix="quickdraw-stack-"))
+
+    def step(name: str) -> None:
+        done = subprocess.run([program, name, folder], capture_output=True, text=True)
+        assert done.returncode == 0, f"stack-engine.sh {name}: {done.stdout}{done.stderr}"
+
+    try:
+        for name in ("deps", "compose_cli", "start", "base", "python_image"):
+            step(name)
+        with ThreadPoolExecutor() as both:
+            list(both.map(step, ("torch_image", "pg_image")))
+        yield folder
+    finally:
+        step("stop")
+        shutil.rmtree(folder, ignore_errors=True)
+
+
+class Stack:
+    """A project of docker compose on an engine.
+
+    engine: the engine's folder. env_file: the settings.
+    """
+
+    def __init__(self, engine: Path, env_file: Path) -> None:
+        self._engine = (engine / "pids").read_text().split()[1]
+        self._words = ["docker", "compose", "--project-name", _PROJECT]
+        self._words += ["--env-file", str(env_file)]
+        self._environment = {
+            **{name: value for name, value in os.environ.items() if "DOCKER" not in name},
+            "DOCKER_HOST": f"unix://{engine}/docker.sock",
+            "DOCKER_CONFIG": str(engine / "cfg"),
+            "DOCKER_BUILDKIT": "0",
+        }
+
+    def compose(self, *arguments: str, seconds: float = 120) -> str:
+        """`docker compose …`; its output. Fails the test if it fails."""
+        return self._run([*self._words, *arguments], seconds)
+
+    def execute(self, service: str, *command: str, seconds: float = 120) -> str:
+        """A command in a service's container; what it prints."""
+        return self.compose("exec", "-T", service, *command, seconds=seconds)
+
+    def containers(self, service: str = "") -> list[dict[str, Any]]:
+        """What the engine knows of the containers, of all services or of one."""
+        wanted = [service] if service else []
+        ids = self.compose("ps", "--all", "--quiet", *wanted).split()
+        found: list[dict[str, Any]] = json.loads(self._run(["docker", "inspect", *ids], 60))
+        return found
+
+    def kill(self, service: str) -> None:
+        """Kills a service's first process, with no warning, as the kernel does when memory ran
+        out. (`docker kill` would count as a wish that it stays down.)
+        """
+        [container] = self.containers(service)
+        pid = str(container["State"]["Pid"])
+        inside = ["nsenter", "--target", self._engine, "--pid", "--mount"]
+        self._run([*inside, "sh", "-c", f"kill -9 {pid}"], 30)
+
+    def ask(self, url: str, body: object = None, method: str | None = None) -> Any:
+        """JSON from an address of the machine that the engine runs on: a published port."""
+        method = method or ("GET" if body is None else "POST")
+        command = ["nsenter", f"--net=/proc/{self._engine}/ns/net", sys.executable, "-c", _ASK]
+        return json.loads(self._run(command, 90, json.dumps([method, url, body])))
+
+    def prefect(self, path: str, body: object = None, method: str | None = None) -> Any:
+        """An answer of Prefect's API."""
+        return self.ask(f"http://127.0.0.1:4200/api/{path}", body, method)
+
+    def mlflow(self, path: str, body: object = None) -> Any:
+        """An answer of MLflow's API."""
+        return self.ask(f"http://127.0.0.1:5000/api/2.0/mlflow/{path}", body)
+
+    def _run(self, command: list[str], seconds: float, given: str | None = None) -> str:
+        done = subprocess.run(
+            command,
+            cwd=ROOT,
+            env=self._environment,
+            input=given,
+            stdin=subprocess.DEVNULL if given is None else None,
+            capture_output=True,
+            text=True,
+            timeout=seconds,
+        )
+        assert done.returncode == 0, f"{command}: {done.stdout[-4000:]}{done.stderr[-4000:]}"
+        return done.stdout
+
+
+@contextmanager
+def running_stack(engine: Path, folder: Path, **settings: str) -> Iterator[Stack]:
+    """The stack, built and up, with passwords of its own; down and without volumes afterwards.
+
+    folder: where its .env goes. settings: further lines of it.
+    """
+    env_file = folder / ".env"
+    passwords = {name: secrets.token_hex(24) for name in PASSWORDS}
+    lines = [f"{k}={v}\n" for k, v in (passwords | _package_index() | settings).items()]
+    env_file.touch(mode=0o600)
+    env_file.write_text("".join(lines))
+    stack = Stack(engine, env_file)
+    try:
+        # One after the other: the classic builder shares nothing between builds at the same time.
+        stack.compose("build", "prefect-server", seconds=1200)
+        stack.compose("build", "dask-scheduler", seconds=1200)
+        stack.compose("up", "--detach", "--wait", "--wait-timeout", "600", seconds=660)
+        yield stack
+    except BaseException:
+        sys.stderr.write(stack.compose("logs", "--tail", "60"))
+        raise
+    finally:
+        stack.compose("down", "--volumes", "--timeout", "5")
+
+
+def _package_index() -> dict[str, str]:
+    """Where this machine's pip gets packages from, if it has been told, for the builds."""
+    found = {}
+    for option in ("index-url", "extra-index-url"):
+        done = subprocess.run(
+            [sys.executable, "-m", "pip", "config", "get", f"global.{option}"],
+            capture_output=True,
+            text=True,
+        )
+        urls = [url for url in done.stdout.split() if url.startswith("http")]
+        if urls:
+            found[f"PIP_{option.upper().replace('-', '_')}"] = " ".join(urls)
+    return found
+
+
+def wait_for(what: str, look: Callable[[], T | None], seconds: float = 600) -> T:
+    """The first answer of `look` that is something; fails after a while."""
+    deadline = monotonic() + seconds
+    while True:
+        found = look()
+        if found:
+            return found
+        assert monotonic() < deadline, f"not within {seconds:.0f} s: {what}"
+        sleep(1)

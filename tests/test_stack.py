@@ -1,0 +1,214 @@
+"""docker-compose.yml, really up: on a private engine, from images that are built here.
+
+The base images are stand-ins (`stack.py`), so this proves how the parts are put together and what
+they do, not the official images. The tests are one story, in order: they share the stack.
+"""
+
+from collections.abc import Iterator
+from typing import Any
+
+import pytest
+from stack import Stack, running_engine, running_stack, wait_for
+
+pytestmark = [pytest.mark.stack, pytest.mark.timeout(1200)]
+
+FINAL = {"COMPLETED", "FAILED", "CRASHED", "CANCELLED"}
+SOURCE = "/data/small/csv"
+"""What the nightly pipeline reads here. It is not there when the stack comes up."""
+TRAINING = {
+    **{"store": "store", "epochs": 60, "ranks": 2, "augment": None, "learning_rate": 0.003},
+    **{"validate_every_epochs": 5, "log_every_steps": 5},
+}
+KILL_AT = 45
+"""Step, of about 180, after which the training's container is killed."""
+
+
+@pytest.fixture(scope="module")
+def stack(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Stack]:
+    folder = tmp_path_factory.mktemp("stack")
+    settings = {"QUICKDRAW_SOURCE": SOURCE, "QUICKDRAW_CRON": "* * * * *"}
+    settings |= {"DASK_WORKER_THREADS": "1", "MLFLOW_WORKERS": "1"}
+    with running_engine() as engine, running_stack(engine, folder, **settings) as running:
+        yield running
+
+
+def runs_of(stack: Stack, deployment: str) -> list[dict[str, Any]]:
+    """Prefect's runs of a deployment, those to come too, by their time."""
+    flow, name = deployment.split("/")
+    query = {"flows": {"name": {"any_": [flow]}}, "deployments": {"name": {"any_": [name]}}}
+    found: list[dict[str, Any]] = stack.prefect("flow_runs/filter", query)
+    return sorted(found, key=lambda run: str(run["expected_start_time"]))
+
+
+def switch_schedule(stack: Stack, on: bool) -> None:
+    """Pauses the nightly pipeline's schedule, or goes on with it."""
+    deployment = stack.prefect("deployments/name/pipeline/nightly")
+    [schedule] = deployment["schedules"]
+    path = f"deployments/{deployment['id']}/schedules/{schedule['id']}"
+    stack.prefect(path, {"active": on}, "PATCH")
+
+
+def finished(stack: Stack, run_id: str) -> dict[str, Any] | None:
+    run: dict[str, Any] = stack.prefect(f"flow_runs/{run_id}")
+    return run if run["state_type"] in FINAL else None
+
+
+def mlflow_runs(stack: Stack, *statuses: str) -> list[dict[str, Any]]:
+    """MLflow's runs, the first one first; all, or those of some statuses."""
+    experiment = stack.mlflow("experiments/get-by-name?experiment_name=quickdraw")["experiment"]
+    query = {"experiment_ids": [experiment["experiment_id"]], "order_by": ["start_time"]}
+    found: list[dict[str, Any]] = stack.mlflow("runs/search", query).get("runs", [])
+    return [run for run in found if not statuses or run["info"]["status"] in statuses]
+
+
+def steps(stack: Stack, run: dict[str, Any]) -> list[int]:
+    """The steps of the training's curve, in the order in which MLflow got them."""
+    query = f"metrics/get-history?run_id={run['info']['run_id']}&metric_key=train/loss"
+    return [int(point["step"]) for point in stack.mlflow(query).get("metrics", [])]
+
+
+def test_it_comes_up_healthy_from_nothing(stack: Stack) -> None:
+    found = {}
+    for container in stack.containers():
+        service = container["Config"]["Labels"]["com.docker.compose.service"]
+        state = container["State"]
+        found.setdefault(service, []).append(
+            state.get("Health", {}).get("Status", state["Status"])
+        )
+        assert container["RestartCount"] == 0, service
+        if service == "bootstrap":
+            assert state["ExitCode"] == 0
+    assert found == {
+        "bootstrap": ["exited"],
+        "dask-scheduler": ["healthy"],
+        "dask-worker": ["healthy", "healthy"],
+        "mlflow": ["healthy"],
+        "postgres": ["healthy"],
+        "prefect-server": ["healthy"],
+        "prefect-worker": ["healthy"],
+    }
+
+
+def test_it_is_reached_from_this_machine_alone(stack: Stack) -> None:
+    addresses = {
+        (container["Config"]["Labels"]["com.docker.compose.service"], binding["HostIp"])
+        for container in stack.containers()
+        for bindings in container["NetworkSettings"]["Ports"].values()
+        for binding in bindings or ()
+    }
+    services = ("prefect-server", "mlflow", "dask-scheduler")
+    assert addresses == {(service, "127.0.0.1") for service in services}
+    assert stack.prefect("ready")
+    assert stack.mlflow("experiments/search", {"max_results": 1})
+    assert stack.ask("http://127.0.0.1:8787/json/counts.json")["workers"] == 2
+
+
+def test_nothing_runs_as_root_nor_can_change_its_image(stack: Stack) -> None:
+    services = {c["Config"]["Labels"]["com.docker.compose.service"] for c in stack.containers()}
+    for service in sorted(services - {"bootstrap"}):
+        told = stack.execute(service, "sh", "-c", "id -u; touch /usr/x 2>/dev/null; echo $?")
+        user, failed = told.split()
+        assert user != "0", service
+        assert failed != "0", service
+
+
+def test_a_scheduled_run_is_made_and_one_without_its_source_fails(stack: Stack) -> None:
+    def failed() -> dict[str, Any] | None:
+        done = [r for r in runs_of(stack, "pipeline/nightly") if r["state_type"] in FINAL]
+        return done[0] if done else None
+
+    run = wait_for("the scheduled run", failed)
+    assert run["auto_scheduled"]
+    assert run["state_type"] == "FAILED"
+    assert SOURCE in run["state"]["message"]
+    switch_schedule(stack, on=False)  # a run a minute is more than may run at once
+
+
+def test_it_is_retried_when_the_source_is_there_and_completes(stack: Stack) -> None:
+    run = next(r for r in runs_of(stack, "pipeline/nightly") if r["state_type"] == "FAILED")
+    generate = ["quickdraw", "generate", SOURCE, "--classes", "4", "--rows", "150"]
+    stack.execute("prefect-worker", *generate)
+    stack.execute("prefect-worker", "prefect", "flow-run", "retry", run["id"])
+    done = wait_for("the retried run", lambda: finished(stack, run["id"]))
+    assert done["state_type"] == "COMPLETED", done["state"]["message"]
+    assert done["run_count"] == 2
+
+
+def test_the_next_scheduled_run_completes(stack: Stack) -> None:
+    switch_schedule(stack, on=True)
+
+    def completed() -> dict[str, Any] | None:
+        runs = runs_of(stack, "pipeline/nightly")
+        done = [r for r in runs if r["state_type"] == "COMPLETED" and r["run_count"] == 1]
+        return done[-1] if done else None
+
+    run = wait_for("a scheduled run that finds everything done", completed)
+    assert run["auto_scheduled"]
+    assert len(mlflow_runs(stack)) == 1
+    switch_schedule(stack, on=False)
+
+
+def test_a_killed_worker_comes_back_and_its_run_is_found_crashed(stack: Stack) -> None:
+    deployment = stack.prefect("deployments/name/train/on-demand")
+    path = f"deployments/{deployment['id']}/create_flow_run"
+    run_id = stack.prefect(path, {"parameters": {"config": TRAINING}})["id"]
+
+    def under_way() -> bool:
+        return any(steps(stack, run)[-1:] > [KILL_AT] for run in mlflow_runs(stack, "RUNNING"))
+
+    wait_for("training", under_way)
+    stack.kill("prefect-worker")
+
+    def back() -> bool:
+        [container] = stack.containers("prefect-worker")
+        state = container["State"]
+        return bool(container["RestartCount"] == 1 and state["Health"]["Status"] == "healthy")
+
+    wait_for("the worker's container", back)
+    run = wait_for("the automation that sees dead runs", lambda: finished(stack, run_id))
+    assert run["state_type"] == "CRASHED"
+
+
+def test_the_crashed_run_is_retried_and_trains_no_step_twice(stack: Stack) -> None:
+    [run] = [r for r in runs_of(stack, "train/on-demand") if r["state_type"] == "CRASHED"]
+    before = {tracked["info"]["run_id"] for tracked in mlflow_runs(stack)}
+    assert len(before) == 2
+    stack.execute("prefect-worker", "prefect", "flow-run", "retry", run["id"])
+    done = wait_for("the retried training", lambda: finished(stack, run["id"]))
+    assert done["state_type"] == "COMPLETED", done["state"]["message"]
+    runs = mlflow_runs(stack, "FINISHED")
+    assert {tracked["info"]["run_id"] for tracked in runs} == before
+    for tracked in runs:
+        told = steps(stack, tracked)
+        assert told == sorted(set(told))
+    assert max(steps(stack, tracked)[-1] for tracked in runs) > KILL_AT
+
+
+def test_two_runs_are_compared_by_the_names_of_the_services(stack: Stack) -> None:
+    ids = [tracked["info"]["run_id"] for tracked in mlflow_runs(stack)]
+    compare = f"quickdraw compare {' '.join(ids)} --store /data/store --allow-short"
+    # In a folder without runs: what is compared comes from MLflow's files, by its server.
+    told = stack.execute("dask-worker", "sh", "-c", f"cd /tmp && {compare}", seconds=300)
+    assert "MAP@3" in told
+
+
+def test_taken_down_and_up_again_everything_is_there(stack: Stack) -> None:
+    def everything() -> dict[str, Any]:
+        deployments = ("pipeline/nightly", "train/on-demand")
+        runs = [run for name in deployments for run in runs_of(stack, name)]
+        return {
+            "flow runs": {r["id"]: r["run_count"] for r in runs if r["state_type"] in FINAL},
+            "MLflow runs": {r["info"]["run_id"]: steps(stack, r) for r in mlflow_runs(stack)},
+            "store": stack.execute("prefect-worker", "sha256sum", "/data/store/manifest.json"),
+            "files": [
+                stack.mlflow(f"artifacts/list?run_id={run['info']['run_id']}")
+                for run in mlflow_runs(stack)
+            ],
+        }
+
+    before = everything()
+    assert len(before["flow runs"]) >= 3
+    assert all(files["files"] for files in before["files"])
+    stack.compose("down", "--timeout", "30", seconds=200)
+    stack.compose("up", "--detach", "--wait", "--wait-timeout", "600", seconds=660)
+    assert everything() == before
