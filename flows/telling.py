@@ -27,18 +27,10 @@ _CORE = logging.getLogger("quickdraw_core")
 def told(stage: str) -> Iterator[None]:
     """A block whose progress becomes an artifact, and whose log lines are the run's."""
     follower = _Follower(stage)
-    handler = _ToRun()
-    level = _CORE.level
-    _CORE.addHandler(handler)
-    if _CORE.getEffectiveLevel() > logging.INFO:
-        _CORE.setLevel(logging.INFO)
     try:
-        with report_to(_Both(current_reporter(), follower)):
+        with _LINES.sent_to_run(), report_to(_Both(current_reporter(), follower)):
             yield
     finally:
-        _CORE.removeHandler(handler)
-        if not any(isinstance(other, _ToRun) for other in _CORE.handlers):
-            _CORE.setLevel(level)
         follower.end()
 
 
@@ -49,6 +41,40 @@ def show(make: Callable[[], Any]) -> None:
     except Exception as error:  # noqa: BLE001 — the work is done, whatever the UI lacks
         with suppress(MissingContextError):
             get_run_logger().warning("not shown in Prefect: %s", error)
+
+
+class _Lines:
+    """The core's log lines, which go to the runs and nowhere else while there are any: a run's
+    logger prints them where it is meant to, and a command's display is not written into.
+    """
+
+    def __init__(self) -> None:
+        self._lock, self._runs = threading.Lock(), 0
+        self._before = (_CORE.level, _CORE.propagate)
+
+    @contextmanager
+    def sent_to_run(self) -> Iterator[None]:
+        """A block whose lines, those of this thread, go to its run."""
+        handler = _ToRun()
+        with self._lock:
+            if not self._runs:
+                self._before = (_CORE.level, _CORE.propagate)
+                _CORE.setLevel(logging.INFO)
+                _CORE.propagate = False
+            self._runs += 1
+            _CORE.addHandler(handler)
+        try:
+            yield
+        finally:
+            with self._lock:
+                self._runs -= 1
+                _CORE.removeHandler(handler)
+                if not self._runs:
+                    level, _CORE.propagate = self._before
+                    _CORE.setLevel(level)
+
+
+_LINES = _Lines()
 
 
 class _ToRun(logging.Handler):

@@ -90,7 +90,8 @@ class Service:
     def start_server(self) -> None:
         """Starts the server, or again, and waits until it answers."""
         options = ["--host", "127.0.0.1", "--port", str(self.port), "--no-ui"]
-        self.server = self._started(["prefect", "server", "start", *options], "server.log")
+        words = ["-m", "prefect", "server", "start", *options]
+        self.server = self._started(words, "server.log")
         until(lambda: self._answers("/ready"), 120, "the Prefect server")
 
     def stop_server(self) -> None:
@@ -100,20 +101,21 @@ class Service:
         self.server.wait()
 
     def start_worker(self, pool: str = "cpu") -> None:
-        """Starts a worker of a pool."""
-        self.worker = self._started(["prefect", "worker", "start", "--pool", pool], "worker.log")
+        """Starts a worker of a pool, as the containers do."""
+        words = [str(ROOT / "infra" / "worker.py"), "--pool", pool]
+        self.worker = self._started(words, "worker.log")
 
     def kill_worker(self) -> None:
-        """Kills the worker alone; its runs' processes go on."""
+        """Kills the worker alone; its runs' processes, sessions of their own, go on."""
         assert self.worker is not None
-        self.worker.kill()
+        os.killpg(self.worker.pid, signal.SIGKILL)
         self.worker.wait()
 
     def _started(self, words: list[str], log: str) -> "subprocess.Popen[bytes]":
         self.home.mkdir(parents=True, exist_ok=True)
         with (self.home / log).open("ab") as file:
             return subprocess.Popen(
-                [sys.executable, "-m", *words],
+                [sys.executable, *words],
                 env=self.environment(),
                 cwd=self.home,
                 stdin=subprocess.DEVNULL,

@@ -286,6 +286,21 @@ def test_cancelling_ends_all_of_it_and_leaves_a_checkpoint(
     require_as_undisturbed(running, "cancelled", undisturbed)
 
 
+def test_a_worker_that_is_told_to_stop_lets_its_runs_end_first(
+    running: Service, scheduled: str
+) -> None:
+    run = running.create_run("pipeline/demo", pipeline("stopped"))
+    folder = in_training(running, "stopped")
+    worker = running.worker
+    assert worker is not None
+    worker.terminate()
+    worker.wait(60)
+    assert not rank_processes(folder)
+    assert running.state(run) == "Crashed"
+    assert mlflow_run(running, folder)[1].info.status == "KILLED"
+    running.start_worker()
+
+
 @pytest.mark.parametrize("moment", ["middle", pytest.param("end", marks=pytest.mark.soak)])
 def test_prefect_away_for_half_a_minute_costs_nothing(
     running: Service, undisturbed: Curves, moment: str
