@@ -129,13 +129,14 @@ def test_mlflow_has_the_curves_parameters_checkpoint_and_report(finished: Finish
     }
 
 
-def test_prefect_recorded_the_flow_and_its_three_stages(finished: Finished) -> None:
+def test_prefect_recorded_the_flow_and_its_stages(finished: Finished) -> None:
     with closing(sqlite3.connect(finished.folder / ".prefect" / "prefect.db")) as database:
         flows = database.execute("select name, state_name from flow_run").fetchall()
         tasks = database.execute("select name, state_name from task_run").fetchall()
     assert flows[0][0].startswith("pipeline ")
     assert {state for _, state in flows} == {"Completed"}
-    assert {name.split("-")[0] for name, _ in tasks} == {"ingest", "train", "evaluate"}
+    stages = {name.split("-")[0] for name, _ in tasks}
+    assert stages == {"ingest", "pack", "train", "evaluate"}
     assert {state for _, state in tasks} == {"Completed"}
 
 
