@@ -71,7 +71,9 @@ class Service:
 
     def environment(self) -> dict[str, str]:
         """Variables of all processes."""
-        here = {k: v for k, v in os.environ.items() if not k.startswith("PREFECT_")}
+        # mlflow tells its address to sub-processes by a variable, another test's as well.
+        ours = ("PREFECT_", "MLFLOW_")
+        here = {k: v for k, v in os.environ.items() if not k.startswith(ours)}
         return here | {
             "PREFECT_HOME": str(self.home / "prefect"),
             "PREFECT_API_URL": self.api,
