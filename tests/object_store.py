@@ -1,6 +1,7 @@
 """An S3 server for tests, behind a line that can be cut: moto's, on real sockets of 127.0.0.1."""
 
 import hashlib
+import os
 import socket
 import threading
 from collections.abc import Iterator
@@ -155,6 +156,11 @@ def s3_bucket(name: str) -> Iterator[Bucket]:
             client.close()
     finally:
         server.stop()
+
+
+def take_environment(variables: dict[str, str]) -> None:
+    """Gives a process the variables of the one that started it."""
+    os.environ.update(variables)
 
 
 def pack_digest(store: str) -> str:

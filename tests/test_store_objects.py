@@ -22,7 +22,7 @@ import pytest
 from click.testing import Result
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
-from object_store import ENVIRONMENT, Bucket, pack_digest, s3_bucket
+from object_store import ENVIRONMENT, Bucket, pack_digest, s3_bucket, take_environment
 from pydantic import TypeAdapter
 from test_ingest_faults import dask_cluster
 from test_sources import Requests, _Refusing, _Server
@@ -455,7 +455,8 @@ def test_the_pack_is_built_once_on_each_machine(
     before = bucket.line.requests("GET", "/drawings/word")
     context = multiprocessing.get_context("forkserver")
     context.set_forkserver_preload(["object_store"])
-    with context.Pool(2) as processes:
+    # The server of the forks may be there already, with the environment of an earlier test.
+    with context.Pool(2, take_environment, (dict(os.environ),)) as processes:
         found = processes.map(pack_digest, [address] * 2, chunksize=1)
     assert set(found) == {pack_digest(str(local))}
     assert bucket.line.requests("GET", "/drawings/word") - before == 6  # each file once
