@@ -24,7 +24,7 @@ def _ingest(config: IngestConfig) -> IngestResult:
 
 
 def _inputs(config: IngestConfig) -> object:
-    options = options_of(config, "source", "store", "dask", "workers")
+    options = options_of(config, "source", "store", "dask", "tls", "workers")
     return [source_stamps(config), options, config.store.absolute()]
 
 

@@ -228,6 +228,27 @@ def test_what_failed_is_rerun_and_nothing_else(
     require_as_undisturbed(running, "mended", undisturbed)
 
 
+def test_a_run_without_a_deployment_is_rerun_where_the_command_is_given(running: Service) -> None:
+    done = running.quickdraw("generate", "own", "--classes", 2, "--rows", 60)
+    assert done.returncode == 0, done.stderr
+    file = sorted((running.home / "own").glob("*.csv"))[0]
+    whole = file.read_text()
+    file.write_text(whole + "broken,row\n" * 5)
+    refused = running.quickdraw("ingest", "own", "--store", "own-store")
+    assert refused.returncode == 2
+    file.write_text(whole)
+    done = running.quickdraw("rerun", "--last-failed")
+    assert done.returncode == 0, done.stderr
+    assert Store.open(running.home / "own-store").manifest.rows_kept == 120
+
+
+def test_what_cannot_be_rerun_is_refused_in_one_line(running: Service) -> None:
+    for words in ([], ["some run", "--last-failed"], ["no such run"]):
+        refused = running.quickdraw("rerun", *words)
+        assert refused.returncode == 2
+        assert "error:" in refused.stderr
+
+
 def kill_flow(running: Service, run: str, folder: Path) -> None:
     os.kill(running.pid(run), signal.SIGKILL)
 
