@@ -4,8 +4,12 @@ another: the same bytes as here, with TLS too, and when the cable is pulled for 
 
 import json
 import os
+import socket
+import ssl
+import struct
 import subprocess
 import sys
+import threading
 import time
 from collections.abc import Iterator
 from contextlib import AbstractContextManager, contextmanager
@@ -221,13 +225,36 @@ def test_a_cluster_with_tls_lets_in_who_has_a_certificate_of_its_authority(
         assert "needs certificates, and none are given" in without
         assert "do not trust each other ([SSL: CERTIFICATE_VERIFY_FAILED]" in other_authority
         assert "do not trust each other" in other_own
-        assert "UNKNOWN_CA" in other_own
         assert "no Dask scheduler answers at tcp://" in no_tls
         assert "no Dask scheduler answers at tls://10.77.0.1:8787" in nobody
         assert not (tmp_path / "elsewhere").exists()
         by_environment = ingesting(hosts.first, config, elsewhere, **environment)
         assert said(by_environment) == ["24", "0"]  # windows that were there already
         assert tree(tmp_path / "elsewhere") == local
+
+
+def test_a_scheduler_that_hangs_up_without_a_reason_is_not_said_to_be_absent(
+    source: Path, certificates: Path, tmp_path: Path
+) -> None:
+    context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
+    context.load_cert_chain(certificates / "ours.pem", certificates / "ours.key")
+
+    def hang_up(listening: socket.socket) -> None:
+        with listening.accept()[0] as plain, context.wrap_socket(plain, server_side=True) as met:
+            met.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, struct.pack("ii", 1, 0))
+
+    with socket.create_server(("127.0.0.1", 0)) as listening:
+        thread = threading.Thread(target=hang_up, args=(listening,))
+        thread.start()
+        values = {
+            **{"source": source, "store": tmp_path / "store"},
+            **{"tls": tls_of(certificates, "ours", "ours")},
+            "dask": f"tls://127.0.0.1:{listening.getsockname()[1]}",
+        }
+        with pytest.raises(ConfigError, match="do not trust each other"):
+            ingest(IngestConfig.parse(values))
+        thread.join(10)
+    assert not (tmp_path / "store").exists()
 
 
 def test_certificates_that_cannot_serve_are_refused_before_work(

@@ -99,7 +99,7 @@ def _client_of(config: IngestConfig) -> Any:
 
 
 def _no_way_in(config: IngestConfig, error: Exception) -> str:
-    from distributed.comm.core import FatalCommClosedError
+    from distributed.comm.core import CommClosedError, FatalCommClosedError
 
     if isinstance(error, TypeError):
         return (
@@ -107,7 +107,10 @@ def _no_way_in(config: IngestConfig, error: Exception) -> str:
             "tls.certificate=… and tls.key=…, or Dask's own options "
             "(DASK_DISTRIBUTED__COMM__TLS__CA_FILE, …__CLIENT__CERT, …__CLIENT__KEY)"
         )
-    if isinstance(error, FatalCommClosedError):  # what Dask makes of a failed handshake alone
+    # Dask's own class for a handshake that fails. By TLS 1.3 the scheduler judges our certificate
+    # when our side is connected already, and its reason is lost where we speak before we listen.
+    hung_up = isinstance(error, CommClosedError) and config.dask.startswith("tls:")
+    if isinstance(error, FatalCommClosedError) or hung_up:
         cause = error.__cause__ if isinstance(error.__cause__, ssl.SSLError) else error
         return (
             f"the Dask scheduler at {config.dask} and this client do not trust each other "
