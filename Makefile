@@ -1,5 +1,5 @@
 # make demo        set up .venv and run the main job on generated doodles: no data, network or GPU
-# make test        set up, then every test that needs no special service
+# make test        set up, then every test that needs no special service; JOBS at once (3)
 # make check       lint, formatting, types, and the one direction of imports
 # make bench       the benchmarks; numbers belong into benchmarks/RESULTS.md
 # make soak        the long tests
@@ -17,13 +17,18 @@ INSTALL := $(BIN)/python -m pip install --disable-pip-version-check --quiet \
 
 COMPOSE := docker compose
 
+# Tests at once; many wait for processes more than they compute. One thread each, as those that
+# wait for a core spin.
+JOBS ?= 3
+AT_ONCE := --numprocesses $(JOBS) --dist loadfile --no-loadscope-reorder
+
 .PHONY: demo test check bench soak up stack-demo logs down stack-test clean
 
 demo: .venv/user
 	$(BIN)/quickdraw demo
 
 test: .venv/developer
-	$(BIN)/pytest -m "not soak and not stack"
+	OMP_NUM_THREADS=1 $(BIN)/pytest $(AT_ONCE) -m "not soak and not stack"
 
 check: .venv/developer
 	$(BIN)/ruff check .
@@ -51,7 +56,7 @@ up: .env
 
 stack-demo:
 	$(COMPOSE) exec -T prefect-worker sh /app/infra/demo_doodles.sh
-	$(COMPOSE) exec -T prefect-worker prefect deployment run pipeline/demo --watch
+	$(COMPOSE) exec -T prefect-worker python /app/infra/run_deployment.py pipeline/demo
 
 logs:
 	$(COMPOSE) logs --follow --tail 100
@@ -60,7 +65,7 @@ down:
 	$(COMPOSE) down
 
 stack-test: .venv/developer
-	$(BIN)/pytest -m stack
+	$(BIN)/pytest -m "stack and not soak"
 
 clean:
 	rm -rf .venv build *.egg-info demo .pytest_cache .mypy_cache .ruff_cache .hypothesis \

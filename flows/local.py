@@ -1,29 +1,100 @@
 """Running a flow from the command line, with or without a Prefect server."""
 
+import atexit
+import os
 import signal
+import socket
+import subprocess
+import sys
 import threading
+import time
+from collections.abc import Iterator
+from contextlib import contextmanager
+from urllib.error import URLError
+from urllib.request import urlopen
 
-from prefect.server.api.server import SubprocessASGIServer
+from prefect.context import refresh_global_settings_context
 from prefect.settings import get_current_settings
+
+from quickdraw_core.errors import QuickdrawError
+
+_STOP_SECONDS = 5
 
 
 def start_local_server() -> None:
-    """Starts Prefect's temporary server for this process, unless a server is configured.
+    """Starts a temporary Prefect server for this process, unless a server is configured.
 
-    Prefect would start it by itself at the first flow, but as a child that Ctrl-C ends together
-    with everything else on the terminal; the flow then waits minutes for a server to report its
-    own end to. A signal that is blocked stays blocked in a child, so it is started that way.
+    Prefect would do so by itself at the first flow. But it imports its whole server into this
+    process for that, which takes longer than the flow of a small job; and its server is a child
+    that Ctrl-C ends together with everything else on the terminal, so that the flow then waits
+    minutes for a server to report its own end to.
     """
     settings = get_current_settings()
     if settings.api.url is not None or not settings.server.ephemeral.enabled:
         return
+    seconds = settings.server.ephemeral.startup_timeout_seconds
+    with socket.socket() as free:
+        free.bind(("127.0.0.1", 0))
+        address = f"http://127.0.0.1:{free.getsockname()[1]}/api"
+    with _ctrl_c_blocked():
+        server = _start(address)
+    atexit.register(_stop, server)
+    _wait_for(server, address, seconds)
+    os.environ["PREFECT_API_URL"] = address
+    refresh_global_settings_context()
+
+
+@contextmanager
+def _ctrl_c_blocked() -> Iterator[None]:
+    """A block whose new children are deaf to Ctrl-C: a blocked signal stays blocked in a child."""
     blockable = hasattr(signal, "pthread_sigmask") and (
         threading.current_thread() is threading.main_thread()
     )
     if blockable:
         signal.pthread_sigmask(signal.SIG_BLOCK, {signal.SIGINT})
     try:
-        SubprocessASGIServer().start()
+        yield
     finally:
         if blockable:
             signal.pthread_sigmask(signal.SIG_UNBLOCK, {signal.SIGINT})
+
+
+def _start(address: str) -> "subprocess.Popen[bytes]":
+    """As Prefect starts its own temporary server."""
+    port = address.removesuffix("/api").rpartition(":")[2]
+    kind = {"PREFECT_UI_ENABLED": "0", "PREFECT__SERVER_EPHEMERAL": "1"}
+    kind |= {"PREFECT__SERVER_FINAL": "1", "PREFECT_SERVER_ANALYTICS_ENABLED": "0"}
+    ours = get_current_settings().to_environment_variables(exclude_unset=True)
+    where = ["--host", "127.0.0.1", "--port", port, "--log-level", "error", "--lifespan", "on"]
+    app = ["--factory", "prefect.server.api.server:create_app"]
+    return subprocess.Popen(
+        [sys.executable, "-m", "uvicorn", *app, *where], env={**os.environ, **kind, **ours}
+    )
+
+
+def _wait_for(server: "subprocess.Popen[bytes]", address: str, seconds: float) -> None:
+    deadline = time.monotonic() + seconds
+    while True:
+        try:
+            with urlopen(f"{address}/health", timeout=5):
+                return
+        except (URLError, OSError):
+            if server.poll() is not None:
+                raise QuickdrawError(
+                    f"Prefect's temporary server ended with exit code {server.returncode}"
+                ) from None
+            if time.monotonic() > deadline:
+                raise QuickdrawError(
+                    f"Prefect's temporary server does not answer after {seconds} s; a slow "
+                    "machine may need PREFECT_SERVER_EPHEMERAL_STARTUP_TIMEOUT_SECONDS=120"
+                ) from None
+            time.sleep(0.05)
+
+
+def _stop(server: "subprocess.Popen[bytes]") -> None:
+    server.terminate()
+    try:
+        server.wait(_STOP_SECONDS)
+    except subprocess.TimeoutExpired:
+        server.kill()
+        server.wait()

@@ -151,8 +151,15 @@ class Service:
         self, *words: object, seconds: float = 300
     ) -> "subprocess.CompletedProcess[str]":
         """Runs `quickdraw …` against the server, in the service's folder."""
+        return self._command("-m", "quickdraw_core.cli", *words, seconds=seconds)
+
+    def run_deployment(self, name: str) -> "subprocess.CompletedProcess[str]":
+        """Runs a deployment and waits for its end; the output is the run's log."""
+        return self._command(ROOT / "infra" / "run_deployment.py", name)
+
+    def _command(self, *words: object, seconds: float = 300) -> "subprocess.CompletedProcess[str]":
         return subprocess.run(
-            [sys.executable, "-m", "quickdraw_core.cli", *map(str, words)],
+            [sys.executable, *map(str, words)],
             env=self.environment(),
             cwd=self.home,
             capture_output=True,

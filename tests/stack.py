@@ -16,7 +16,7 @@ from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
 from pathlib import Path
 from time import monotonic, sleep
-from typing import Any, TypeVar
+from typing import Any, NoReturn, TypeVar
 
 import pytest
 
@@ -44,6 +44,13 @@ def tools() -> Path | None:
     return program if program.is_file() else None
 
 
+def _unavailable(reason: str) -> NoReturn:
+    """Skips the test, or fails it where QUICKDRAW_STACK says that the stack is required."""
+    if os.environ.get("QUICKDRAW_STACK") == "required":
+        pytest.fail(reason)
+    pytest.skip(reason)
+
+
 def compose_program(folder: Path) -> list[str]:
     """The words that `docker compose` is called by; skips where it cannot be had."""
     if shutil.which("docker"):
@@ -52,12 +59,12 @@ def compose_program(folder: Path) -> list[str]:
             return ["docker", "compose"]
     program = tools()
     if program is None:
-        pytest.skip("no docker compose on this machine")
+        _unavailable("no docker compose on this machine")
     done = subprocess.run(
         [program, "compose_cli", folder], capture_output=True, text=True, timeout=300
     )
     if done.returncode:
-        pytest.skip(f"docker compose cannot be had here: {done.stderr.strip()[-200:]}")
+        _unavailable(f"docker compose cannot be had here: {done.stderr.strip()[-200:]}")
     return [str(folder / "cfg" / "cli-plugins" / "docker-compose")]
 
 
@@ -69,9 +76,9 @@ def running_engine() -> Iterator[Path]:
     """
     program = tools()
     if program is None:
-        pytest.skip("the tools that make a private docker engine are not beside this checkout")
+        _unavailable("the tools that make a private docker engine are not beside this checkout")
     if os.geteuid() != 0:
-        pytest.skip("a private docker engine takes root")
+        _unavailable("a private docker engine takes root")
     there = os.environ.get("QUICKDRAW_STACK_ENGINE")
     if there:
         yield Path(there)
@@ -104,12 +111,7 @@ class Stack:
         self._engine = (engine / "pids").read_text().split()[1]
         self._words = ["docker", "compose", "--project-name", _PROJECT]
         self._words += ["--env-file", str(env_file)]
-        self._environment = {
-            **{name: value for name, value in os.environ.items() if "DOCKER" not in name},
-            "DOCKER_HOST": f"unix://{engine}/docker.sock",
-            "DOCKER_CONFIG": str(engine / "cfg"),
-            "DOCKER_BUILDKIT": "0",
-        }
+        self._environment = _environment(engine)
 
     def compose(self, *arguments: str, seconds: float = 120) -> str:
         """`docker compose …`; its output. Fails the test if it fails."""
@@ -164,6 +166,22 @@ class Stack:
         return done.stdout
 
 
+def build_stand_in(engine: Path, image: str, dockerfile: str) -> None:
+    """An image that is pulled elsewhere, and made here of packages, as no registry is reached."""
+    words = ["docker", "build", "--quiet", "--tag", image]
+    for option in _package_index().items():
+        words += ["--build-arg", "=".join(option)]
+    done = subprocess.run(
+        [*words, "-"],
+        env=_environment(engine),
+        input=dockerfile,
+        capture_output=True,
+        text=True,
+        timeout=600,
+    )
+    assert done.returncode == 0, f"{image}: {done.stdout[-4000:]}{done.stderr[-4000:]}"
+
+
 @contextmanager
 def running_stack(engine: Path, folder: Path, **settings: str) -> Iterator[Stack]:
     """The stack, built and up, with passwords of its own; down and without volumes afterwards.
@@ -187,6 +205,16 @@ def running_stack(engine: Path, folder: Path, **settings: str) -> Iterator[Stack
         raise
     finally:
         stack.compose("down", "--volumes", "--timeout", "5")
+
+
+def _environment(engine: Path) -> dict[str, str]:
+    """Variables by which docker's commands talk to a private engine."""
+    return {
+        **{name: value for name, value in os.environ.items() if "DOCKER" not in name},
+        "DOCKER_HOST": f"unix://{engine}/docker.sock",
+        "DOCKER_CONFIG": str(engine / "cfg"),
+        "DOCKER_BUILDKIT": "0",
+    }
 
 
 def _package_index() -> dict[str, str]:

@@ -143,7 +143,9 @@ def test_a_class_is_shown_and_the_losses_are_drawn(store: Store, tmp_path: Path)
 def test_ctrl_c_ends_everything_at_once_and_the_run_is_marked_killed(
     store: Store, tmp_path: Path
 ) -> None:
-    command = [*COMMAND, "train", "--store", str(store.path), "--set", "epochs=1000"]
+    command = [*COMMAND, "train", "--store", str(store.path)]
+    for option in ("epochs=1000", "model=net", "side_px=24", "save_every_steps=3"):
+        command += ["--set", option]
     process = subprocess.Popen(
         command,
         cwd=tmp_path,

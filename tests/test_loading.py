@@ -1,5 +1,6 @@
 import gc
 import hashlib
+from itertools import pairwise
 
 import numpy as np
 import psutil
@@ -259,15 +260,17 @@ def test_a_row_outside_the_pack_is_refused(pack: Pack, row: int) -> None:
 
 
 def test_memory_does_not_grow_with_the_number_of_batches(pack: Pack) -> None:
-    """3,000 batches of 9 kB: kept, they would be 28 MB; their drawings' points as much again."""
+    """1,000 batches of 9 kB: kept, they would be 9 MB; their drawings' points as much again.
+    Once or twice the process may grow by what else it does.
+    """
     config = AugmentConfig(stroke_drop_share=0.2)
     (loader,) = loaders(pack, 1, augment_config=config, feed=Feed(threads=2))
     batches = iter(loader)
     sizes = []
-    for _ in range(2):
-        for _ in range(1_500):
+    for _ in range(4):
+        for _ in range(1_000):
             next(batches)
         gc.collect()
         sizes.append(psutil.Process().memory_info().rss)
     batches.close()  # type: ignore[attr-defined]
-    assert sizes[1] - sizes[0] < 6 << 20
+    assert min(after - before for before, after in pairwise(sizes)) < 4 << 20

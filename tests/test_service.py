@@ -2,10 +2,15 @@
 done again, what is not goes on, whatever was killed or went away meanwhile.
 """
 
+import json
 import os
+import select
 import signal
+import subprocess
+import sys
 import time
 from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
@@ -14,9 +19,13 @@ import yaml
 from mlflow import MlflowClient
 from processes import launcher_process, rank_processes
 from service import Service, service, until
+from test_tracking_mlflow import Server
 
 from flows.deploy import DEPLOYMENTS, HEARTBEAT_SECONDS
+from flows.gpus import LEASE_SECONDS
 from quickdraw_core.store.store import Store
+from quickdraw_core.sweep.config import SweepConfig
+from quickdraw_core.sweep.run import check
 from quickdraw_core.training.checkpoint import find_checkpoint, load_checkpoint
 from quickdraw_core.training.curves import Curves, read_curves
 
@@ -182,11 +191,12 @@ def test_parameters_are_checked_when_a_run_is_created(running: Service) -> None:
 
 
 def test_the_same_again_does_nothing_and_says_so(running: Service, scheduled: str) -> None:
-    again = running.create_run("pipeline/nightly")
-    assert running.ended(again) == "Completed"
+    done = running.run_deployment("pipeline/nightly")
+    assert done.returncode == 0
+    assert "nothing was to do" in done.stdout
+    again = done.stdout.splitlines()[0].rpartition("/")[2]
     skipped = {stage: ["Cached"] for stage in STAGES[:-1]}
     assert running.tasks(again) == skipped | {"promote": ["Completed"]}
-    assert running.says(again, "nothing was to do")
 
 
 def test_a_deleted_output_is_made_again(running: Service, scheduled: str) -> None:
@@ -337,6 +347,98 @@ def test_prefect_away_for_half_a_minute_costs_nothing(
     assert running.ended(run) == "Completed"
     assert running.run(run)["run_count"] == 1
     require_as_undisturbed(running, name, undisturbed)
+
+
+def test_mlflow_away_during_training_costs_nothing(
+    running: Service, undisturbed: Curves, tmp_path: Path
+) -> None:
+    server = Server(tmp_path)
+    server.start()
+    try:
+        config = TRAIN | {"run_dir": "untracked", "tracking_uri": server.uri}
+        run = running.create_run("train/on-demand", {"config": config})
+        folder = in_training(running, "untracked", step=5)
+        server.kill()
+        before = len(read_curves(folder)["train/loss"].steps)
+        in_training(running, "untracked", step=before + 10)
+        server.start()
+        assert running.ended(run) == "Completed"
+        assert running.run(run)["run_count"] == 1
+        assert curves_of(read_curves(folder)) == curves_of(undisturbed)
+        client = MlflowClient(server.uri)
+        (tracked,) = client.search_runs([client.get_experiment_by_name("quickdraw").experiment_id])
+        assert tracked.info.status == "FINISHED"
+        told = [p.step for p in client.get_metric_history(tracked.info.run_id, "train/loss")]
+        assert sorted(told) == list(undisturbed["train/loss"].steps)
+    finally:
+        server.kill()
+
+
+def test_a_sweep_is_rerun_from_its_failed_rows(running: Service, scheduled: str) -> None:
+    values = {"model": "net", "side_px": 24, "epochs": 1, "augment": None, "ranks": 1}
+    values |= {"global_batch_size": 32, "micro_batch_size": 32}
+    table = running.home / "two.toml"
+    lines = ["[values]", *(f"{k} = {json.dumps(v)}" for k, v in values.items() if v is not None)]
+    lines += ["augment.mirror_share = 0.0", "[[rows]]", 'name = "A"', "[[rows]]", 'name = "B"']
+    table.write_text("\n".join([*lines, "values = { learning_rate = 0.001 }", ""]))
+    asked = {"table": "two.toml", "store": "store", "allow_short": True, "run_dir": "swept"}
+    config = SweepConfig.parse(asked | {"table": str(table), "store": str(running.home / "store")})
+    row = check(config.updated({"run_dir": running.home / "swept"})).row("B").run_dir
+    row.mkdir(parents=True)
+    (row / "run.json").write_text("{torn")
+    run = running.create_run("sweep/weekly", {"config": asked})
+    assert running.ended(run) == "Failed"
+    journals = {path: path.read_bytes() for path in running.home.glob("swept/*/journal.jsonl")}
+    assert len(journals) == 1
+    (row / "run.json").unlink()
+    assert running.quickdraw("rerun", run, "--watch").returncode == 0
+    assert len(list(running.home.glob("swept/*/journal.jsonl"))) == 2
+    assert all(path.read_bytes() == before for path, before in journals.items())
+
+
+HOLD = (
+    "import sys; from flows.gpus import slots_taken\n"
+    "with slots_taken(1):\n"
+    "    print('taken', flush=True)\n"
+    "    sys.stdin.readline()\n"
+)
+
+
+@contextmanager
+def holder(running: Service) -> Iterator["subprocess.Popen[bytes]"]:
+    """A process that wants a slot of the limit `gpu`, says when it has it, and keeps it until it
+    reads a line.
+    """
+    pipes = {"stdin": subprocess.PIPE, "stdout": subprocess.PIPE}
+    environment, home = running.environment(), running.home
+    command = [sys.executable, "-c", HOLD]
+    with subprocess.Popen(command, env=environment, cwd=home, **pipes) as it:
+        try:
+            yield it
+        finally:
+            it.kill()
+
+
+def has_slot(process: "subprocess.Popen[bytes]", seconds: float) -> bool:
+    """Whether it comes to hold a slot within so long."""
+    assert process.stdout is not None
+    return bool(select.select([process.stdout], [], [], seconds)[0])
+
+
+@pytest.mark.parametrize("killed", [False, pytest.param(True, marks=pytest.mark.soak)])
+def test_who_waits_for_a_gpu_gets_it_when_its_holder_ends_or_dies(
+    running: Service, killed: bool
+) -> None:
+    with holder(running) as first:
+        assert has_slot(first, 60)
+        with holder(running) as second:
+            assert not has_slot(second, 10)
+            if killed:
+                first.kill()
+            else:
+                first.communicate(b"\n")
+            # A lease of a minute runs out, and is looked for twice a minute.
+            assert has_slot(second, LEASE_SECONDS * 3 if killed else 40)
 
 
 @pytest.mark.soak

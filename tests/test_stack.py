@@ -16,11 +16,11 @@ FINAL = {"COMPLETED", "FAILED", "CRASHED", "CANCELLED"}
 SOURCE = "/data/small/csv"
 """What the nightly pipeline reads here. It is not there when the stack comes up."""
 TRAINING = {
-    **{"store": "store", "epochs": 60, "ranks": 2, "augment": None, "learning_rate": 0.003},
+    **{"store": "store", "epochs": 40, "ranks": 2, "augment": None, "learning_rate": 0.003},
     **{"validate_every_epochs": 5, "log_every_steps": 5},
 }
 KILL_AT = 45
-"""Step, of about 180, after which the training's container is killed."""
+"""Step, of about 120, after which the training's container is killed."""
 
 
 @pytest.fixture(scope="module")
@@ -65,6 +65,19 @@ def steps(stack: Stack, run: dict[str, Any]) -> list[int]:
     """The steps of the training's curve, in the order in which MLflow got them."""
     query = f"metrics/get-history?run_id={run['info']['run_id']}&metric_key=train/loss"
     return [int(point["step"]) for point in stack.mlflow(query).get("metrics", [])]
+
+
+def training_beyond(stack: Stack, step: int, config: dict[str, Any]) -> str:
+    """Starts a training, and waits until it is past a step: its flow run."""
+    deployment = stack.prefect("deployments/name/train/on-demand")
+    path = f"deployments/{deployment['id']}/create_flow_run"
+    run_id: str = stack.prefect(path, {"parameters": {"config": config}})["id"]
+
+    def under_way() -> bool:
+        return any(steps(stack, run)[-1:] > [step] for run in mlflow_runs(stack, "RUNNING"))
+
+    wait_for("training", under_way)
+    return run_id
 
 
 def test_it_comes_up_healthy_from_nothing(stack: Stack) -> None:
@@ -149,14 +162,7 @@ def test_the_next_scheduled_run_completes(stack: Stack) -> None:
 
 
 def test_a_killed_worker_comes_back_and_its_run_is_found_crashed(stack: Stack) -> None:
-    deployment = stack.prefect("deployments/name/train/on-demand")
-    path = f"deployments/{deployment['id']}/create_flow_run"
-    run_id = stack.prefect(path, {"parameters": {"config": TRAINING}})["id"]
-
-    def under_way() -> bool:
-        return any(steps(stack, run)[-1:] > [KILL_AT] for run in mlflow_runs(stack, "RUNNING"))
-
-    wait_for("training", under_way)
+    run_id = training_beyond(stack, KILL_AT, TRAINING)
     stack.kill("prefect-worker")
 
     def back() -> bool:
@@ -193,22 +199,28 @@ def test_two_runs_are_compared_by_the_names_of_the_services(stack: Stack) -> Non
 
 
 def test_taken_down_and_up_again_everything_is_there(stack: Stack) -> None:
+    """A training that is under way, too: it is told to end, and says that it did."""
+
     def everything() -> dict[str, Any]:
         deployments = ("pipeline/nightly", "train/on-demand")
         runs = [run for name in deployments for run in runs_of(stack, name)]
+        done = mlflow_runs(stack, "FINISHED")
         return {
             "flow runs": {r["id"]: r["run_count"] for r in runs if r["state_type"] in FINAL},
-            "MLflow runs": {r["info"]["run_id"]: steps(stack, r) for r in mlflow_runs(stack)},
+            "MLflow runs": {run["info"]["run_id"]: steps(stack, run) for run in done},
             "store": stack.execute("prefect-worker", "sha256sum", "/data/store/manifest.json"),
             "files": [
-                stack.mlflow(f"artifacts/list?run_id={run['info']['run_id']}")
-                for run in mlflow_runs(stack)
+                stack.mlflow(f"artifacts/list?run_id={run['info']['run_id']}") for run in done
             ],
         }
 
     before = everything()
     assert len(before["flow runs"]) >= 3
     assert all(files["files"] for files in before["files"])
-    stack.compose("down", "--timeout", "30", seconds=200)
+    under_way = training_beyond(stack, 3, TRAINING | {"learning_rate": 0.001})
+    stack.compose("down", seconds=300)
     stack.compose("up", "--detach", "--wait", "--wait-timeout", "600", seconds=660)
+    assert stack.prefect(f"flow_runs/{under_way}")["state_type"] == "CRASHED"
+    assert len(mlflow_runs(stack, "KILLED")) == 1
+    before["flow runs"][under_way] = 1
     assert everything() == before
