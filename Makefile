@@ -1,5 +1,5 @@
 # make demo        set up .venv and run the main job on generated doodles: no data, network or GPU
-# make test        set up, then every test that needs no special service; JOBS at once (3)
+# make test        set up, then every test that needs no special service; JOBS at once (2)
 # make check       lint, formatting, types, and the one direction of imports
 # make bench       the benchmarks; numbers belong into benchmarks/RESULTS.md
 # make soak        the long tests
@@ -19,7 +19,7 @@ COMPOSE := docker compose
 
 # Tests at once; many wait for processes more than they compute. One thread each, as those that
 # wait for a core spin.
-JOBS ?= 3
+JOBS ?= 2
 AT_ONCE := --numprocesses $(JOBS) --dist loadfile --no-loadscope-reorder
 
 .PHONY: demo test check bench soak up stack-demo logs down stack-test clean

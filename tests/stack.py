@@ -198,7 +198,7 @@ def running_stack(engine: Path, folder: Path, **settings: str) -> Iterator[Stack
         # One after the other: the classic builder shares nothing between builds at the same time.
         stack.compose("build", "prefect-server", seconds=1200)
         stack.compose("build", "dask-scheduler", seconds=1200)
-        stack.compose("up", "--detach", "--wait", "--wait-timeout", "600", seconds=660)
+        stack.compose("up", "--detach", "--wait", "--wait-timeout", "900", seconds=960)
         yield stack
     except BaseException:
         sys.stderr.write(stack.compose("logs", "--tail", "60"))
@@ -232,7 +232,7 @@ def _package_index() -> dict[str, str]:
     return found
 
 
-def wait_for(what: str, look: Callable[[], T | None], seconds: float = 600) -> T:
+def wait_for(what: str, look: Callable[[], T | None], seconds: float = 900) -> T:
     """The first answer of `look` that is something; fails after a while."""
     deadline = monotonic() + seconds
     while True:

@@ -10,7 +10,7 @@ from typing import Any
 import pytest
 from stack import Stack, running_engine, running_stack, wait_for
 
-pytestmark = [pytest.mark.stack, pytest.mark.timeout(1200)]
+pytestmark = [pytest.mark.stack, pytest.mark.timeout(2400)]
 
 FINAL = {"COMPLETED", "FAILED", "CRASHED", "CANCELLED"}
 SOURCE = "/data/small/csv"
@@ -219,7 +219,7 @@ def test_taken_down_and_up_again_everything_is_there(stack: Stack) -> None:
     assert all(files["files"] for files in before["files"])
     under_way = training_beyond(stack, 3, TRAINING | {"learning_rate": 0.001})
     stack.compose("down", seconds=300)
-    stack.compose("up", "--detach", "--wait", "--wait-timeout", "600", seconds=660)
+    stack.compose("up", "--detach", "--wait", "--wait-timeout", "900", seconds=960)
     assert stack.prefect(f"flow_runs/{under_way}")["state_type"] == "CRASHED"
     assert len(mlflow_runs(stack, "KILLED")) == 1
     before["flow runs"][under_way] = 1
