@@ -10,7 +10,7 @@ from collections.abc import Iterator
 
 import pytest
 from stack import Stack, build_stand_in, running_engine, running_stack, wait_for
-from test_stack import finished, mlflow_runs, runs_of
+from test_stack import SOURCE, mlflow_runs, runs_of
 
 pytestmark = [pytest.mark.stack, pytest.mark.soak, pytest.mark.timeout(1800)]
 
@@ -47,6 +47,7 @@ def stack(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Stack]:
         "AWS_ENDPOINT_URL": "http://s3:9000",
         "MLFLOW_ARTIFACTS": "s3://mlflow/artifacts",
         "REDIS_PASSWORD": secrets.token_hex(20),
+        "QUICKDRAW_SOURCE": SOURCE,
         "QUICKDRAW_CRON": "* * * * *",
     }
     with running_engine() as engine:
@@ -57,14 +58,15 @@ def stack(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Stack]:
 
 
 def test_a_scheduled_run_keeps_its_files_in_the_object_store(stack: Stack) -> None:
-    def first() -> str | None:
+    generate = ["quickdraw", "generate", SOURCE, "--classes", "4", "--rows", "150"]
+    stack.execute("prefect-worker", *generate)
+
+    def completed() -> bool:
         """Made by the services, which are processes of their own here."""
         runs = runs_of(stack, "pipeline/nightly")
-        return next((run["id"] for run in runs if run["state_type"] == "RUNNING"), None)
+        return any(r["state_type"] == "COMPLETED" and r["auto_scheduled"] for r in runs)
 
-    run_id = wait_for("a scheduled run", first)
-    done = wait_for("its end", lambda: finished(stack, run_id))
-    assert done["state_type"] == "COMPLETED", done["state"]["message"]
+    wait_for("a scheduled run that completes", completed)
     (tracked,) = mlflow_runs(stack, "FINISHED")
     listed = stack.mlflow(f"artifacts/list?run_id={tracked['info']['run_id']}")["files"]
     assert listed
