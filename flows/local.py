@@ -17,7 +17,10 @@ from prefect.context import refresh_global_settings_context
 from prefect.settings import get_current_settings
 
 from quickdraw_core.errors import QuickdrawError
+from quickdraw_core.parent_death import die_with_parent
 
+_START_SECONDS = 180
+"""Some 6 on an idle machine, and ten times as many where others compute."""
 _STOP_SECONDS = 5
 
 
@@ -32,14 +35,13 @@ def start_local_server() -> None:
     settings = get_current_settings()
     if settings.api.url is not None or not settings.server.ephemeral.enabled:
         return
-    seconds = settings.server.ephemeral.startup_timeout_seconds
     with socket.socket() as free:
         free.bind(("127.0.0.1", 0))
         address = f"http://127.0.0.1:{free.getsockname()[1]}/api"
     with _ctrl_c_blocked():
         server = _start(address)
     atexit.register(_stop, server)
-    _wait_for(server, address, seconds)
+    _wait_for(server, address)
     os.environ["PREFECT_API_URL"] = address
     refresh_global_settings_context()
 
@@ -68,12 +70,14 @@ def _start(address: str) -> "subprocess.Popen[bytes]":
     where = ["--host", "127.0.0.1", "--port", port, "--log-level", "error", "--lifespan", "on"]
     app = ["--factory", "prefect.server.api.server:create_app"]
     return subprocess.Popen(
-        [sys.executable, "-m", "uvicorn", *app, *where], env={**os.environ, **kind, **ours}
+        [sys.executable, "-m", "uvicorn", *app, *where],
+        env={**os.environ, **kind, **ours},
+        preexec_fn=die_with_parent,
     )
 
 
-def _wait_for(server: "subprocess.Popen[bytes]", address: str, seconds: float) -> None:
-    deadline = time.monotonic() + seconds
+def _wait_for(server: "subprocess.Popen[bytes]", address: str) -> None:
+    deadline = time.monotonic() + _START_SECONDS
     while True:
         try:
             with urlopen(f"{address}/health", timeout=5):
@@ -85,8 +89,8 @@ def _wait_for(server: "subprocess.Popen[bytes]", address: str, seconds: float) -
                 ) from None
             if time.monotonic() > deadline:
                 raise QuickdrawError(
-                    f"Prefect's temporary server does not answer after {seconds} s; a slow "
-                    "machine may need PREFECT_SERVER_EPHEMERAL_STARTUP_TIMEOUT_SECONDS=120"
+                    f"Prefect's temporary server does not answer after {_START_SECONDS} s; start "
+                    "one with `prefect server start`, and set PREFECT_API_URL to its address"
                 ) from None
             time.sleep(0.05)
 

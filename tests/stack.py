@@ -1,8 +1,4 @@
-"""docker-compose.yml on a private engine, and what the tests ask of it.
-
-The tools that make the engine and its base images lie beside a checkout, in CI as on developers'
-machines; users have an engine of their own, and no need of this.
-"""
+"""docker-compose.yml on a private engine (`engine.py`), and what the tests ask of it."""
 
 import json
 import os
@@ -12,16 +8,22 @@ import subprocess
 import sys
 import tempfile
 from collections.abc import Callable, Iterator
-from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
 from pathlib import Path
 from time import monotonic, sleep
 from typing import Any, NoReturn, TypeVar
 
 import pytest
-
-ROOT = Path(__file__).resolve().parents[1]
-PASSWORDS = ("POSTGRES_PASSWORD", "PREFECT_DB_PASSWORD", "MLFLOW_DB_PASSWORD")
+from engine import (
+    PASSWORDS,
+    ROOT,
+    build_images,
+    environment_of,
+    package_index,
+    start_engine,
+    stop_engine,
+    tools,
+)
 
 T = TypeVar("T")
 
@@ -34,14 +36,6 @@ data = None if body is None else json.dumps(body).encode()
 headers = {"Content-Type": "application/json"}
 print(urlopen(Request(url, data, headers, method=method), timeout=60).read().decode() or "null")
 """
-
-
-def tools() -> Path | None:
-    """`stack-engine.sh`, if it is there; QUICKDRAW_STACK_TOOLS may name its folder."""
-    told = os.environ.get("QUICKDRAW_STACK_TOOLS")
-    folder = Path(told) if told else ROOT.parent / "shared" / "tools" / "compose"
-    program = folder / "stack-engine.sh"
-    return program if program.is_file() else None
 
 
 def _unavailable(reason: str) -> NoReturn:
@@ -70,7 +64,7 @@ def compose_program(folder: Path) -> list[str]:
 
 @contextmanager
 def running_engine() -> Iterator[Path]:
-    """The folder of a private engine with the base images in it; gone after the block.
+    """The folder of a private engine with all images in it; gone after the block.
 
     QUICKDRAW_STACK_ENGINE: the folder of one that is there, and stays.
     """
@@ -81,24 +75,17 @@ def running_engine() -> Iterator[Path]:
         _unavailable("a private docker engine takes root")
     there = os.environ.get("QUICKDRAW_STACK_ENGINE")
     if there:
+        build_images(Path(there))
         yield Path(there)
         return
     # Not pytest's own folder: it keeps those of the last three runs, and this is of 15 GB.
     folder = Path(tempfile.mkdtemp(prefix="quickdraw-stack-"))
-
-    def step(name: str) -> None:
-        done = subprocess.run([program, name, folder], capture_output=True, text=True)
-        assert done.returncode == 0, f"stack-engine.sh {name}: {done.stdout}{done.stderr}"
-
     try:
-        for name in ("deps", "compose_cli", "start", "base", "python_image"):
-            step(name)
-        with ThreadPoolExecutor() as both:
-            list(both.map(step, ("torch_image", "pg_image")))
+        start_engine(program, folder)
+        build_images(folder)
         yield folder
     finally:
-        step("stop")
-        shutil.rmtree(folder, ignore_errors=True)
+        stop_engine(program, folder)
 
 
 class Stack:
@@ -111,13 +98,13 @@ class Stack:
         self._engine = (engine / "pids").read_text().split()[1]
         self._words = ["docker", "compose", "--project-name", _PROJECT]
         self._words += ["--env-file", str(env_file)]
-        self._environment = _environment(engine)
+        self._environment = environment_of(engine)
 
-    def compose(self, *arguments: str, seconds: float = 120) -> str:
+    def compose(self, *arguments: str, seconds: float = 600) -> str:
         """`docker compose …`; its output. Fails the test if it fails."""
         return self._run([*self._words, *arguments], seconds)
 
-    def execute(self, service: str, *command: str, seconds: float = 120) -> str:
+    def execute(self, service: str, *command: str, seconds: float = 600) -> str:
         """A command in a service's container; what it prints."""
         return self.compose("exec", "-T", service, *command, seconds=seconds)
 
@@ -169,11 +156,11 @@ class Stack:
 def build_stand_in(engine: Path, image: str, dockerfile: str) -> None:
     """An image that is pulled elsewhere, and made here of packages, as no registry is reached."""
     words = ["docker", "build", "--quiet", "--tag", image]
-    for option in _package_index().items():
+    for option in package_index().items():
         words += ["--build-arg", "=".join(option)]
     done = subprocess.run(
         [*words, "-"],
-        env=_environment(engine),
+        env=environment_of(engine),
         input=dockerfile,
         capture_output=True,
         text=True,
@@ -184,20 +171,17 @@ def build_stand_in(engine: Path, image: str, dockerfile: str) -> None:
 
 @contextmanager
 def running_stack(engine: Path, folder: Path, **settings: str) -> Iterator[Stack]:
-    """The stack, built and up, with passwords of its own; down and without volumes afterwards.
+    """The stack, up, with passwords of its own; down and without volumes afterwards.
 
     folder: where its .env goes. settings: further lines of it.
     """
     env_file = folder / ".env"
     passwords = {name: secrets.token_hex(24) for name in PASSWORDS}
-    lines = [f"{k}={v}\n" for k, v in (passwords | _package_index() | settings).items()]
+    lines = [f"{k}={v}\n" for k, v in (passwords | settings).items()]
     env_file.touch(mode=0o600)
     env_file.write_text("".join(lines))
     stack = Stack(engine, env_file)
     try:
-        # One after the other: the classic builder shares nothing between builds at the same time.
-        stack.compose("build", "prefect-server", seconds=1200)
-        stack.compose("build", "dask-scheduler", seconds=1200)
         stack.compose("up", "--detach", "--wait", "--wait-timeout", "900", seconds=960)
         yield stack
     except BaseException:
@@ -205,31 +189,6 @@ def running_stack(engine: Path, folder: Path, **settings: str) -> Iterator[Stack
         raise
     finally:
         stack.compose("down", "--volumes", "--timeout", "5")
-
-
-def _environment(engine: Path) -> dict[str, str]:
-    """Variables by which docker's commands talk to a private engine."""
-    return {
-        **{name: value for name, value in os.environ.items() if "DOCKER" not in name},
-        "DOCKER_HOST": f"unix://{engine}/docker.sock",
-        "DOCKER_CONFIG": str(engine / "cfg"),
-        "DOCKER_BUILDKIT": "0",
-    }
-
-
-def _package_index() -> dict[str, str]:
-    """Where this machine's pip gets packages from, if it has been told, for the builds."""
-    found = {}
-    for option in ("index-url", "extra-index-url"):
-        done = subprocess.run(
-            [sys.executable, "-m", "pip", "config", "get", f"global.{option}"],
-            capture_output=True,
-            text=True,
-        )
-        urls = [url for url in done.stdout.split() if url.startswith("http")]
-        if urls:
-            found[f"PIP_{option.upper().replace('-', '_')}"] = " ".join(urls)
-    return found
 
 
 def wait_for(what: str, look: Callable[[], T | None], seconds: float = 900) -> T:

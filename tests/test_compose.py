@@ -8,7 +8,8 @@ from typing import Any
 
 import pytest
 import yaml
-from stack import PASSWORDS, ROOT, compose_program
+from engine import PASSWORDS, ROOT
+from stack import compose_program
 
 FILE = ROOT / "docker-compose.yml"
 GPU_FILE = ROOT / "infra" / "compose.gpu.yml"

@@ -25,10 +25,10 @@ from quickdraw_core.evaluation.config import JudgedConfig
 from quickdraw_core.evaluation.ensemble import Ensemble, Predicted, predict_rows
 from quickdraw_core.evaluation.predictions import Predictions, joined
 from quickdraw_core.labels import require_same_labels
+from quickdraw_core.parent_death import die_with_parent
 from quickdraw_core.progress import Bar, progress
 from quickdraw_core.store.pack import Pack, open_pack
 from quickdraw_core.store.store import Store
-from quickdraw_core.training.distributed import die_with_parent
 
 _POLL_SECONDS = 0.1
 _DONE = "done.npy"

@@ -20,10 +20,10 @@ from pathlib import Path
 from typing import BinaryIO
 
 from quickdraw_core.errors import DivergedError, OutOfMemoryError, TrainingError
+from quickdraw_core.parent_death import die_with_parent
 from quickdraw_core.progress import Bar, progress
 from quickdraw_core.tracking.journal import JOURNAL_NAME, follow
 from quickdraw_core.training.config import TrainConfig
-from quickdraw_core.training.distributed import die_with_parent
 from quickdraw_core.training.meeting import interface_of
 from quickdraw_core.training.meter import DIVERGED
 from quickdraw_core.training.plan import Plan

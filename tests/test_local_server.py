@@ -1,0 +1,67 @@
+"""The temporary Prefect server of a command: cheap for the command, and gone with it."""
+
+import json
+import subprocess
+import sys
+from collections.abc import Iterator
+from pathlib import Path
+from urllib.error import URLError
+from urllib.request import urlopen
+
+import pytest
+from service import until
+from test_cli import environment_of
+
+START = (
+    "import json, os, sys, time; from flows.local import start_local_server\n"
+    "start_local_server()\n"
+    "imported = [name for name in sys.modules if name.startswith('prefect.server.')]\n"
+    "print(json.dumps([os.environ['PREFECT_API_URL'], imported]), flush=True)\n"
+    "sys.stdin.readline()\n"
+)
+
+
+@pytest.fixture
+def command(tmp_path: Path) -> Iterator["subprocess.Popen[str]"]:
+    """A process that started a server, and lives until it reads a line."""
+    pipes = {"stdin": subprocess.PIPE, "stdout": subprocess.PIPE}
+    with subprocess.Popen(
+        [sys.executable, "-c", START], env=environment_of(tmp_path), text=True, **pipes
+    ) as process:
+        try:
+            yield process
+        finally:
+            process.kill()
+
+
+def answers(address: str) -> bool:
+    try:
+        with urlopen(f"{address}/health", timeout=5) as answer:
+            return bool(answer.status == 200)
+    except (URLError, OSError):
+        return False
+
+
+def told_by(command: "subprocess.Popen[str]") -> tuple[str, list[str]]:
+    """The server's address, and what the command imported of Prefect's server."""
+    assert command.stdout is not None
+    address, imported = json.loads(command.stdout.readline())
+    return address, imported
+
+
+def test_it_answers_and_ends_with_the_command(command: "subprocess.Popen[str]") -> None:
+    address, imported = told_by(command)
+    assert answers(address)
+    assert not imported
+    command.communicate("\n", timeout=30)
+    assert command.returncode == 0
+    assert not answers(address)
+
+
+@pytest.mark.skipif(not sys.platform.startswith("linux"), reason="Linux's parent-death signal")
+def test_it_ends_when_the_command_is_killed(command: "subprocess.Popen[str]") -> None:
+    address, _ = told_by(command)
+    assert answers(address)
+    command.kill()
+    command.wait()
+    until(lambda: not answers(address), 10, "the server's end")
