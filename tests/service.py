@@ -141,7 +141,8 @@ class Service:
     def _asked(self, path: str, value: Any, method: str = "POST") -> requests.Response:
         """Asks again while SQLite is locked, which the server says by 503."""
         for _ in range(30):
-            answer = requests.request(method, self.api + path, json=value, timeout=60)
+            # Long: what else runs here may keep the server from its core.
+            answer = requests.request(method, self.api + path, json=value, timeout=180)
             if answer.status_code != 503:
                 break
             time.sleep(1)
