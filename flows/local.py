@@ -20,7 +20,7 @@ from quickdraw_core.errors import QuickdrawError
 from quickdraw_core.parent_death import die_with_parent
 
 _START_SECONDS = 180
-"""Some 6 on an idle machine, and ten times as many where others compute."""
+"""Some 6 on an idle machine; more than 20 were seen where others compute."""
 _STOP_SECONDS = 5
 
 
