@@ -1,5 +1,6 @@
 # make demo        set up .venv and run the main job on generated doodles: no data, network or GPU
-# make test        set up, then every test that needs no special service; JOBS at once (2)
+# make test           set up, then every test that needs no special service, in minutes
+# make test-services  tests with a Prefect server and worker, several hosts, a browser
 # make check       lint, formatting, types, and the one direction of imports
 # make bench       the benchmarks; numbers belong into benchmarks/RESULTS.md
 # make soak        the long tests
@@ -8,6 +9,7 @@
 # make logs        what the stack's containers say, as it comes
 # make down        stop the stack; its volumes stay
 # make stack-test  the tests of the stack, on an engine of their own
+# make coverage    both suites under coverage, and which lines and branches they ran
 # make clean       delete .venv, caches and the demo's data; runs/ and mlflow.db stay
 
 PYTHON ?= $(shell command -v python3.11 || command -v python3.12 || command -v python3)
@@ -17,18 +19,31 @@ INSTALL := $(BIN)/python -m pip install --disable-pip-version-check --quiet \
 
 COMPOSE := docker compose
 
-# Tests at once; many wait for processes more than they compute. One thread each, as those that
-# wait for a core spin.
-JOBS ?= 2
-AT_ONCE := --numprocesses $(JOBS) --dist loadfile --no-loadscope-reorder
+# Tests at once; many wait for processes more than they compute. One thread each.
+JOBS ?= 3
+AT_ONCE := --numprocesses $(JOBS) --dist loadfile
+FAST := not services and not soak and not stack
+SERVICES := services and not soak and not stack
 
-.PHONY: demo test check bench soak up stack-demo logs down stack-test clean
+.PHONY: demo test test-services check coverage bench soak up stack-demo logs down stack-test clean
 
 demo: .venv/user
 	$(BIN)/quickdraw demo
 
 test: .venv/developer
-	OMP_NUM_THREADS=1 $(BIN)/pytest $(AT_ONCE) -m "not soak and not stack"
+	OMP_NUM_THREADS=1 $(BIN)/pytest $(AT_ONCE) -m "$(FAST)"
+
+test-services: .venv/developer
+	OMP_NUM_THREADS=1 $(BIN)/pytest $(AT_ONCE) -m "$(SERVICES)"
+
+# Absolute: sub-processes run in folders of their own.
+coverage: export COVERAGE_FILE := $(CURDIR)/build/coverage/data
+coverage: .venv/developer
+	rm -rf build/coverage
+	mkdir -p build/coverage
+	OMP_NUM_THREADS=1 $(BIN)/coverage run -m pytest $(AT_ONCE) -m "($(FAST)) or ($(SERVICES))"
+	$(BIN)/coverage combine --quiet
+	$(BIN)/coverage report
 
 check: .venv/developer
 	$(BIN)/ruff check .

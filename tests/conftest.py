@@ -1,9 +1,14 @@
 """What the tests share: a small store of generated doodles, and real drawings where they are."""
 
 import os
+import sys
+from collections.abc import Generator
 from pathlib import Path
 
 import pytest
+import session
+from budget import Budget
+from forkserver import real_python
 from hypothesis import settings
 
 from quickdraw_core.ingest.config import IngestConfig
@@ -18,13 +23,32 @@ from quickdraw_core.training.launch import train
 settings.register_profile("quickdraw", deadline=None)
 settings.load_profile("quickdraw")
 
+SERVICES = {"running", "hosts", "chromium"}
+"""Fixtures: a Prefect server with a worker, two hosts, a browser."""
 WORDS = ("star", "ice cream", "sun", "envelope")
 ROWS = 150
 
 
+def pytest_configure(config: pytest.Config) -> None:
+    """Makes what all tests of the run share."""
+    session.begin(config)
+    config.pluginmanager.register(Budget())
+
+
+@pytest.hookimpl(wrapper=True)
+def pytest_runtest_protocol(item: pytest.Item) -> Generator[None, object, object]:
+    """Services and long tests are of real processes from the start, all others of forked ones."""
+    real = any(map(item.get_closest_marker, ("services", "soak", "stack")))
+    sys.executable = real_python() if real else session.python()
+    return (yield)
+
+
+@pytest.hookimpl(tryfirst=True)
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
-    """Begins with the file that takes longest, and mostly waits: others go on beside it."""
-    items.sort(key=lambda item: item.path.stem != "test_service")
+    """Marks what asks for a service, so that it runs in `make test-services`."""
+    for item in items:
+        if SERVICES & {*getattr(item, "fixturenames", ())}:
+            item.add_marker("services")
 
 
 @pytest.fixture(scope="session")

@@ -8,6 +8,7 @@ from pathlib import Path
 import numpy as np
 import pandas as pd
 import pytest
+from forkserver import real_python
 from hypothesis import given
 from hypothesis import strategies as st
 
@@ -183,8 +184,8 @@ subprocess.run([sys.executable, "-c", child], check=True)
 
 def test_time_and_memory_of_grandchildren_count() -> None:
     bench = import_module("bench_ingest")
-    usage = bench.measure([sys.executable, "-c", FAMILY])
+    usage = bench.measure([real_python(), "-c", FAMILY])
     assert 1.0 <= usage.cpu_seconds < 5
     assert 96 << 20 <= usage.peak_bytes < 300 << 20
     with pytest.raises(RuntimeError, match="exited with 3"):
-        bench.measure([sys.executable, "-c", "raise SystemExit(3)"])
+        bench.measure([real_python(), "-c", "raise SystemExit(3)"])

@@ -239,6 +239,7 @@ def test_damaged_records_are_read_as_promised() -> None:
     fuzz(seed=1, blocks=1_000)
 
 
+@pytest.mark.services  # compiles all of it anew
 def test_nothing_is_read_past_the_block(tmp_path: Path) -> None:
     run_with_bounds_checked("fuzz(seed=2, blocks=500)", "test_binary", tmp_path)
 

@@ -9,7 +9,9 @@ from collections.abc import Callable
 from pathlib import Path
 
 import pytest
+from forkserver import real_python
 from processes import rank_processes
+from session import prefect_api
 
 from quickdraw_core.commands.running import run
 from quickdraw_core.store.store import Store
@@ -20,19 +22,23 @@ COMMAND = [sys.executable, "-m", "quickdraw_core.cli"]
 
 
 def environment_of(cwd: Path) -> dict[str, str]:
-    """An environment away from the user's own Prefect and MLflow."""
+    """An environment away from the user's own Prefect and MLflow, without a server."""
     environment = {k: v for k, v in os.environ.items() if not k.startswith(("PREFECT", "MLFLOW"))}
     return environment | {"PREFECT_HOME": str(cwd / ".prefect")}
+
+
+USES_PREFECT = {"ingest", "train", "evaluate", "compare", "promote", "sweep", "pipeline", "demo"}
 
 
 def quickdraw(
     *arguments: object, cwd: Path, timeout: int = 300
 ) -> subprocess.CompletedProcess[str]:
-    """Runs `quickdraw …` in `cwd`."""
+    """Runs `quickdraw …` in `cwd`, against the Prefect server that all tests share."""
+    server = {"PREFECT_API_URL": prefect_api()} if USES_PREFECT & {*map(str, arguments)} else {}
     return subprocess.run(
         [*COMMAND, *map(str, arguments)],
         cwd=cwd,
-        env=environment_of(cwd),
+        env=environment_of(cwd) | server,
         capture_output=True,
         text=True,
         check=False,
@@ -48,7 +54,7 @@ def seconds_of(work: Callable[[], object]) -> float:
 
 def test_help_answers_in_half_a_second(tmp_path: Path) -> None:
     """Or, while other work makes the machine slow, in little more than its libraries take."""
-    libraries = [sys.executable, "-c", "import typer, rich.console, rich.table, rich.panel"]
+    libraries = [real_python(), "-c", "import typer, rich.console, rich.table, rich.panel"]
     times = [
         (
             seconds_of(lambda: quickdraw("--help", cwd=tmp_path)),
@@ -63,7 +69,7 @@ def test_help_answers_in_half_a_second(tmp_path: Path) -> None:
 
 def test_help_loads_no_heavy_library() -> None:
     code = "import quickdraw_core.cli, sys; print(*sys.modules)"
-    told = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
+    told = subprocess.run([real_python(), "-c", code], capture_output=True, text=True, check=True)
     loaded = {name.partition(".")[0] for name in told.stdout.split()}
     assert "typer" in loaded
     assert not loaded & {"prefect", "dask", "mlflow", "torch", "numba", "numpy", "pydantic"}
@@ -140,10 +146,11 @@ def test_a_class_is_shown_and_the_losses_are_drawn(store: Store, tmp_path: Path)
     assert "</svg>" in (tmp_path / "losses.svg").read_text()
 
 
+@pytest.mark.services  # a chain of real processes
 def test_ctrl_c_ends_everything_at_once_and_the_run_is_marked_killed(
     store: Store, tmp_path: Path
 ) -> None:
-    command = [*COMMAND, "train", "--store", str(store.path)]
+    command = [real_python(), "-m", "quickdraw_core.cli", "train", "--store", str(store.path)]
     for option in ("epochs=1000", "model=net", "side_px=24", "save_every_steps=3"):
         command += ["--set", option]
     process = subprocess.Popen(

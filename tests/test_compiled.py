@@ -1,11 +1,11 @@
 """Compiled code is kept, and made anew when anything changes that went into it."""
 
 import subprocess
-import sys
 from pathlib import Path
 
 import numpy as np
 import pytest
+from forkserver import real_python
 from numba.core.errors import TypingError
 
 from quickdraw_core.compiled import compiled
@@ -34,7 +34,7 @@ print(outer(1), sum(outer.stats.cache_hits.values()))
 def call(folder: Path) -> str:
     root = Path(__file__).parent.parent
     result = subprocess.run(
-        [sys.executable, "-c", CALL],
+        [real_python(), "-c", CALL],
         cwd=folder,
         env={"PYTHONPATH": f"{folder}:{root}", "PATH": ""},
         capture_output=True,

@@ -11,6 +11,7 @@ from pathlib import Path
 
 import pytest
 import torch
+from forkserver import real_python
 from processes import TRAIN, launcher_process, rank_processes
 
 from quickdraw_core.store.store import Store
@@ -108,10 +109,12 @@ def steps_of(run_dir: Path) -> int:
     return path.read_bytes().count(b'"train/loss"') if path.exists() else 0
 
 
-def kill_at(run_dir: Path, config: TrainConfig, step: int, victim: str) -> bool:
+def kill_at(
+    run_dir: Path, config: TrainConfig, step: int, victim: str, python: str = sys.executable
+) -> bool:
     """Starts the command, kills `victim` when `step` more steps are done; False: it was done."""
     goal = steps_of(run_dir) + step
-    command = [sys.executable, "-c", TRAIN, config.model_dump_json()]
+    command = [python, "-c", TRAIN, config.model_dump_json()]
     with subprocess.Popen(command, stderr=subprocess.DEVNULL) as process:
         deadline = time.monotonic() + 120
         while steps_of(run_dir) < goal and process.poll() is None:
@@ -159,7 +162,7 @@ def test_a_run_killed_at_random_moments_comes_to_the_same_bit_for_bit(
     # Each attempt is killed a few steps further on than a save comes, so that the run gets on.
     while last_step(tmp_path) < last_of(whole).step - 8:
         victim = VICTIMS[kills % len(VICTIMS)] if kills < 4 else rng.choice(VICTIMS)
-        kills += kill_at(tmp_path, config, rng.randint(3, 7), victim)
+        kills += kill_at(tmp_path, config, rng.randint(3, 7), victim, real_python())
     train(config)
     assert kills >= 5
     assert_same_run(tmp_path, whole)

@@ -2,12 +2,12 @@ import json
 import os
 import shutil
 import subprocess
-import sys
 from pathlib import Path
 
 import numpy as np
 import pyarrow.parquet as pq
 import pytest
+from forkserver import real_python
 
 from quickdraw_core.drawing import DrawingBatch
 from quickdraw_core.errors import ConfigError, InputError, StoreError
@@ -259,7 +259,5 @@ def test_ingest_needs_neither_torch_nor_mlflow() -> None:
         "import sys; sys.modules['torch'] = sys.modules['mlflow'] = None; "
         "import flows.ingest, quickdraw_core.ingest.run, quickdraw_core.sources.doodles.generator"
     )
-    done = subprocess.run(
-        [sys.executable, "-c", code], capture_output=True, text=True, check=False
-    )
+    done = subprocess.run([real_python(), "-c", code], capture_output=True, text=True, check=False)
     assert done.returncode == 0, done.stderr

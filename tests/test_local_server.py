@@ -9,6 +9,7 @@ from urllib.error import URLError
 from urllib.request import urlopen
 
 import pytest
+from forkserver import real_python
 from service import until
 from test_cli import environment_of
 
@@ -26,7 +27,7 @@ def command(tmp_path: Path) -> Iterator["subprocess.Popen[str]"]:
     """A process that started a server, and lives until it reads a line."""
     pipes = {"stdin": subprocess.PIPE, "stdout": subprocess.PIPE}
     with subprocess.Popen(
-        [sys.executable, "-c", START], env=environment_of(tmp_path), text=True, **pipes
+        [real_python(), "-c", START], env=environment_of(tmp_path), text=True, **pipes
     ) as process:
         try:
             yield process

@@ -393,6 +393,7 @@ def test_damaged_lines_are_read_alike_by_both_readers(raw: bool) -> None:
     fuzz(seed=1, blocks=100, raw=raw)
 
 
+@pytest.mark.services  # compiles all of it anew
 def test_nothing_is_read_past_the_block(tmp_path: Path) -> None:
     run_with_bounds_checked("fuzz(seed=2, blocks=50, raw=False)", "test_ndjson", tmp_path)
 

@@ -6,6 +6,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+from forkserver import real_python
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from render_reference import full_ink, real_drawings, reference_ink
@@ -261,7 +262,7 @@ print(os.waitstatus_to_exitcode(os.waitpid(child, 0)[1]))
 
 
 def test_a_forked_process_has_threads_of_its_own() -> None:
-    command = [sys.executable, "-W", "ignore", "-c", FORKED]
+    command = [real_python(), "-W", "ignore", "-c", FORKED]
     child = subprocess.run(command, capture_output=True, text=True, check=True, timeout=60)
     assert child.stdout.strip() == "16"
 
@@ -331,6 +332,7 @@ def fingerprint(environment: dict[str, str], *encodings: str) -> str:
     return run.stdout
 
 
+@pytest.mark.services  # compiles all of it anew
 @pytest.mark.parametrize("encoding", ["order", pytest.param("gray", marks=pytest.mark.soak)])
 def test_code_just_compiled_and_code_from_the_cache_draw_the_same(
     tmp_path: Path, encoding: str

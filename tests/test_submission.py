@@ -6,7 +6,6 @@ import json
 import os
 import re
 import subprocess
-import sys
 from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
@@ -14,6 +13,7 @@ from pathlib import Path
 import numpy as np
 import pyarrow.parquet as pq
 import pytest
+from forkserver import real_python
 from hypothesis import given
 from hypothesis import strategies as st
 
@@ -453,13 +453,14 @@ for path in sys.argv[2:]:
 """Not `ru_maxrss`, which begins with that of the process that started this one."""
 
 
+@pytest.mark.services  # 48,000 rows through real processes
 def test_memory_does_not_grow_with_the_rows(trained: Path, test_csv: Path, tmp_path: Path) -> None:
     lines = test_csv.read_text().splitlines(keepends=True)
     names = ("few", "few", "many")
     for name, times in (("few", 20), ("many", 80)):
         (tmp_path / f"{name}.csv").write_text("".join([lines[0], *lines[1:] * times]))
     done = subprocess.run(
-        [sys.executable, "-c", MEASURE, trained, *(tmp_path / f"{n}.csv" for n in names)],
+        [real_python(), "-c", MEASURE, trained, *(tmp_path / f"{n}.csv" for n in names)],
         env=os.environ | {"OMP_NUM_THREADS": "1"},
         capture_output=True,
         text=True,

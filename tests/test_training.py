@@ -13,6 +13,7 @@ from pathlib import Path
 
 import pytest
 import torch
+from forkserver import real_python
 from processes import TRAIN, rank_processes
 
 from quickdraw_core.errors import CheckpointError, ConfigError, StoreError, TrainingError
@@ -27,6 +28,7 @@ from quickdraw_core.training.state import Standing
 
 def config_of(store: Store, run_dir: Path, **changes: object) -> TrainConfig:
     values = {"store": store.path, "run_dir": run_dir, "epochs": 3, "tracking_uri": "none"}
+    values |= {"model": "net", "side_px": 24, "encoding": "gray"}
     values |= {"global_batch_size": 64, "micro_batch_size": 32, "log_every_steps": 1}
     return TrainConfig.parse(values | changes)
 
@@ -100,11 +102,12 @@ def _kill_a_rank_after_validation(run_dir: Path) -> None:
         os.kill(pid, signal.SIGKILL)
 
 
+@pytest.mark.services  # a chain of real processes
 @pytest.mark.skipif(not sys.platform.startswith("linux"), reason="parent-death signal is Linux's")
 def test_no_rank_outlives_a_killed_command(store: Store, tmp_path: Path) -> None:
     run_dir = tmp_path / "run"
     config = config_of(store, run_dir, epochs=1000)
-    command = [sys.executable, "-c", TRAIN, config.model_dump_json()]
+    command = [real_python(), "-c", TRAIN, config.model_dump_json()]
     with subprocess.Popen(command) as process:
         deadline = time.monotonic() + 120
         while not (run_dir / "checkpoints" / "last").exists():
@@ -234,7 +237,7 @@ def test_out_of_memory_halves_the_micro_batch_and_keeps_the_global_one(
     )  # fmt: skip
     code = TRAIN.replace("train(TrainConfig", "result = train(TrainConfig")
     process = subprocess.run(
-        [sys.executable, "-c", code + "; print(result.notes)", config.model_dump_json()],
+        [real_python(), "-c", code + "; print(result.notes)", config.model_dump_json()],
         preexec_fn=lambda: resource.setrlimit(resource.RLIMIT_DATA, (4 << 30, 4 << 30)),
         capture_output=True,
         text=True,

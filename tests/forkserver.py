@@ -1,0 +1,388 @@
+"""Python processes that start at once: forked from one that has imported the heavy libraries.
+
+torch, MLflow and what Prefect needs take ten seconds of a core to import. Most tests start
+processes that need them: commands, torch's launcher, ranks, servers. While a `ForkServer` is open,
+`sys.executable` is a small program that asks the server to fork, and that stands for the forked
+process: same arguments, environment, working folder and open files; it ends with its exit status,
+and hands signals on; if it is killed, so is the forked process. No module of the project is
+imported before the fork.
+
+A test of what happens to *processes* (a kill, a parent's death, the time of an import) uses
+`real_python` instead.
+"""
+
+import atexit
+import gc
+import inspect
+import marshal
+import os
+import runpy
+import select
+import shlex
+import shutil
+import signal
+import socket
+import subprocess
+import sys
+import tempfile
+import threading
+import traceback
+from collections.abc import Mapping
+from contextlib import suppress
+from fcntl import F_GETFL, F_SETFL, F_SETOWN, fcntl
+from pathlib import Path
+from typing import Any, NoReturn
+
+from forkclient import inherited
+
+REAL_PYTHON = "QUICKDRAW_REAL_PYTHON"
+"""Environment variable: the interpreter that `sys.executable` was before."""
+COVERED = "QUICKDRAW_FORKS_COVERED"
+"""Environment variable of the server: coverage is measured."""
+CLIENT = Path(__file__).with_name("forkclient.py")
+THIRD_PARTY = (
+    *("torch", "torch.distributed.run", "torch.distributed.elastic.multiprocessing.api"),
+    *("torch.distributed.elastic.agent.server.local_elastic_agent", "torch.export"),
+    *("torch._dynamo", "torch.nn.parallel", "torchvision", "torchvision.models"),
+    *("mlflow", "mlflow.tracking", "mlflow.pytorch", "mlflow.store.tracking.sqlalchemy_store"),
+    *("numba", "pandas", "pyarrow.parquet", "pyarrow.compute", "pyarrow.dataset", "duckdb"),
+    *("matplotlib.figure", "matplotlib.backends.backend_agg", "PIL.Image", "scipy.special"),
+    *("pydantic", "pydantic_settings", "sqlalchemy.ext.asyncio", "fastapi", "httpx", "uvicorn"),
+    *("requests", "typer", "rich.progress", "rich.table", "jinja2", "docker", "cryptography"),
+    *("tornado.web", "msgpack", "psutil", "yaml", "threadpoolctl", "websockets", "apprise"),
+    *("griffe", "dateparser", "jsonschema", "graphviz", "anyio", "aiosqlite", "alembic"),
+    *("opentelemetry.trace", "opentelemetry.sdk.trace", "fsspec", "isal.igzip", "coverage"),
+)
+"""Not Prefect and Dask themselves: they read their settings when they are imported."""
+DECIDED_AT_START = ("PYTHON", "LC_", "LANG", "TZ", "NUMBA_", "LD_", "ONEDNN_", "GOMP_", "OMP_WAIT")
+"""Variables that the interpreter, or a library above, reads when it starts."""
+
+
+LEDGER = "QUICKDRAW_TEST_LEDGER"
+"""Environment variable of a process: a file that its processor seconds are added to."""
+Client = tuple[socket.socket, str | None]
+"""Who waits for a forked process, and its ledger."""
+PROJECT = (
+    *("quickdraw_core.cli", "quickdraw_core.training.rank", "quickdraw_core.training.launch"),
+    *("quickdraw_core.evaluation.rank", "quickdraw_core.evaluation.evaluate"),
+    *("quickdraw_core.evaluation.promote", "quickdraw_core.evaluation.submission"),
+    *("quickdraw_core.evaluation.publish", "quickdraw_core.tracking.logged_model"),
+    *("quickdraw_core.tracking.delivery", "quickdraw_core.tracking.system"),
+    *("quickdraw_core.sweep.run", "quickdraw_core.sources.fetch", "quickdraw_core.store.verify"),
+    *("quickdraw_core.store.describe", "quickdraw_core.formats.readers"),
+    *("quickdraw_core.loading.show", "quickdraw_core.sources.doodles.generator"),
+)
+"""Modules of the project, with all that they import. None of them imports Prefect or Dask."""
+
+
+def real_python() -> str:
+    """The interpreter itself, whether or not a fork server is open."""
+    return os.environ.get(REAL_PYTHON, sys.executable)
+
+
+class ForkServer:
+    """A running server. program: what stands for the interpreter."""
+
+    def __init__(self) -> None:
+        self._folder = Path(tempfile.mkdtemp(prefix="forks-"))
+        self.program = self._folder / "python"
+        words = [sys.executable, "-I", "-S", str(CLIENT), str(self._folder / "socket")]
+        self.program.write_text(f'#!/bin/sh\nexec {shlex.join(words)} "$@"\n')
+        self.program.chmod(0o755)
+        # Whoever asks before the server's imports are done waits in the queue.
+        with socket.socket(socket.AF_UNIX) as listening:
+            listening.bind(str(self._folder / "socket"))
+            listening.listen(128)
+            self._process = self._start(listening.fileno())
+
+    def _start(self, listening: int) -> "subprocess.Popen[bytes]":
+        environment = {k: v for k, v in os.environ.items() if not k.startswith("COVERAGE_")}
+        if environment.keys() != os.environ.keys():  # each forked process measures itself
+            environment[COVERED] = "1"
+        with (self._folder / "log").open("wb") as log:
+            return subprocess.Popen(
+                [sys.executable, __file__, str(listening), str(self.program)],
+                env=environment | {"MLFLOW_DISABLE_TELEMETRY": "true", "DO_NOT_TRACK": "true"},
+                pass_fds=[listening],
+                stdin=subprocess.PIPE,
+                stdout=log,
+                stderr=subprocess.STDOUT,
+                start_new_session=True,
+            )
+
+    def stop(self) -> None:
+        """Ends the server and every process that it forked."""
+        assert self._process.stdin is not None
+        self._process.stdin.close()
+        self._process.wait(30)
+        shutil.rmtree(self._folder, ignore_errors=True)
+
+
+# --- the server's own process
+
+
+def serve(file: str, program: str) -> NoReturn:
+    """Forks for who asks at a socket, open as `file`, until standard input ends."""
+    listening = socket.socket(fileno=int(file))
+    for name in THIRD_PARTY:
+        with suppress(ImportError):
+            __import__(name)
+    if COVERED not in os.environ:  # else lines that run at import would count as never run
+        for name in PROJECT:
+            __import__(name)
+        _load_compiled()
+    assert threading.active_count() == 1, threading.enumerate()
+    gc.collect()
+    gc.freeze()
+    sys.executable = program
+    woken, wake = os.pipe2(os.O_NONBLOCK | os.O_CLOEXEC)
+    signal.signal(signal.SIGCHLD, lambda *_: None)
+    signal.set_wakeup_fd(wake, warn_on_full_buffer=False)
+    clients: dict[int, Client] = {}
+    while True:
+        ready = select.select([0, listening, woken], [], [])[0]
+        if 0 in ready and not os.read(0, 1):
+            break
+        if woken in ready:
+            os.read(woken, 1 << 16)
+            _report_ended(clients)
+        if listening in ready:
+            client = listening.accept()[0]
+            with suppress(OSError, EOFError):
+                asked, files = _received(client)
+                child = os.fork() if _is_served(asked) else -1
+                if child == 0:
+                    signal.set_wakeup_fd(-1)
+                    signal.signal(signal.SIGCHLD, signal.SIG_DFL)
+                    listening.close()
+                    for other, _ in clients.values():
+                        other.close()
+                    os.close(woken)
+                    os.close(wake)
+                    become(asked, files, client)
+                for file in files:
+                    os.close(file)
+                client.sendall(max(child, 0).to_bytes(8, "little"))
+                if child > 0:
+                    clients[child] = client, asked["environment"].get(LEDGER)
+                else:
+                    client.close()
+    for child in clients:
+        with suppress(ProcessLookupError):
+            os.kill(child, signal.SIGKILL)
+            os.waitpid(child, 0)
+    os._exit(0)
+
+
+def _load_compiled() -> None:
+    """Loads the compiled code that numba has kept of the project's functions."""
+    from numba.core.dispatcher import Dispatcher
+
+    for name, module in list(sys.modules.items()):
+        if not name.startswith("quickdraw_core."):
+            continue
+        for value in list(vars(module).values()):
+            if isinstance(value, Dispatcher) and value.__module__ == name:
+                with suppress(AttributeError, OSError):
+                    for signature, *_ in value._cache._cache_file._load_index():
+                        value.compile(signature)
+
+
+def _received(client: socket.socket) -> tuple[dict[str, Any], list[int]]:
+    """What a client asks for, and its open files."""
+    client.settimeout(10)
+    head, files, _, _ = socket.recv_fds(client, 8, 250)
+    left = int.from_bytes(head, "little")
+    parts = []
+    while left:
+        part = client.recv(left)
+        if not part:
+            raise EOFError
+        parts.append(part)
+        left -= len(part)
+    client.settimeout(None)
+    return marshal.loads(b"".join(parts)), files
+
+
+def _is_served(asked: dict[str, Any]) -> bool:
+    """Whether a process forked from this one would be as one that who asks starts."""
+
+    def decided(variables: Mapping[str, str]) -> dict[str, str]:
+        found = {k: v for k, v in variables.items() if k.startswith(DECIDED_AT_START)}
+        return {k: v for k, v in found.items() if k != "PYTHONPATH"}
+
+    if asked["inherited"] != inherited():
+        return False
+    return decided(asked["environment"]) == decided(os.environ)
+
+
+def _report_ended(clients: dict[int, Client]) -> None:
+    while True:
+        try:
+            child, status, used = os.wait4(-1, os.WNOHANG)
+        except ChildProcessError:
+            return
+        if not child:
+            return
+        client, ledger = clients.pop(child)
+        if ledger:
+            with suppress(OSError), open(ledger, "a") as file:  # noqa: PTH123
+                file.write(f"{used.ru_utime + used.ru_stime}\n")
+        with suppress(OSError):
+            client.sendall(status.to_bytes(8, "little"))
+        client.close()
+
+
+# --- a forked process
+
+
+def become(asked: dict[str, Any], files: list[int], client: socket.socket) -> NoReturn:
+    """Turns this process into the one that was asked for, runs it, and ends."""
+    code = 1
+    try:
+        os.setsid()
+        _take_files(asked["files"], files, client)
+        _die_with(client)
+        os.chdir(asked["cwd"])
+        os.umask(asked["umask"])
+        os.environ.clear()
+        os.environ.update(asked["environment"])
+        for number in asked["ignored"]:
+            signal.signal(number, signal.SIG_IGN)
+        signal.pthread_sigmask(signal.SIG_SETMASK, asked["blocked"])
+        _as_started()
+        code = _run(asked["arguments"])
+    except BaseException:  # noqa: BLE001 — nothing may go back into the server's loop
+        traceback.print_exc()
+    finally:
+        _end(code)
+
+
+def _take_files(numbers: list[int], files: list[int], client: socket.socket) -> None:
+    """Opens the client's files under its numbers."""
+    high = max([*numbers, 2]) + 1
+    kept = os.open(os.devnull, os.O_RDONLY)
+    moved = [fcntl(file, 1030, max(high, kept + 1)) for file in files]  # F_DUPFD_CLOEXEC
+    ours = fcntl(client.fileno(), 1030, high)
+    client.close()
+    client.__init__(fileno=ours)
+    for file in files:
+        os.close(file)
+    os.close(kept)
+    for file, number in zip(moved, numbers, strict=True):
+        os.dup2(file, number, inheritable=True)
+        os.close(file)
+
+
+def _die_with(client: socket.socket) -> None:
+    """Has the kernel kill this process when its client is gone, by the end of their connection."""
+    set_signal = 10  # F_SETSIG
+    fcntl(client, F_SETOWN, os.getpid())
+    fcntl(client, set_signal, signal.SIGKILL)
+    fcntl(client, F_SETFL, fcntl(client, F_GETFL) | os.O_ASYNC)
+    with suppress(BlockingIOError):
+        if client.recv(1, socket.MSG_PEEK | socket.MSG_DONTWAIT) == b"":
+            os.kill(os.getpid(), signal.SIGKILL)
+    global _connection
+    _connection = client  # open as long as this process
+
+
+_connection: socket.socket | None = None
+
+
+def _as_started() -> None:
+    """What an interpreter sets up when it starts, and libraries when they are imported."""
+    for name, number, mode in (("stdin", 0, "r"), ("stdout", 1, "w"), ("stderr", 2, "w")):
+        buffering = 1 if number == 2 or os.isatty(number) else -1
+        errors = "backslashreplace" if number == 2 else "strict"
+        file = open(number, mode, buffering, "utf-8", errors, closefd=False)  # noqa: SIM115
+        setattr(sys, name, file)
+        setattr(sys, f"__{name}__", file)
+    import random
+
+    import numpy as np
+    import torch
+
+    random.seed()
+    np.random.seed()
+    threads = os.environ.get("OMP_NUM_THREADS", "")
+    torch.set_num_threads(int(threads) if threads.isdecimal() else len(os.sched_getaffinity(0)))
+    if any(name.startswith("COVERAGE_PROCESS") for name in os.environ):
+        import coverage
+
+        coverage.process_startup()
+
+
+def _known_to_inspect() -> None:
+    """Torch's launcher looks at its call stack again and again, and `inspect` goes through all
+    imported modules for each frame whose file it cannot find.
+    """
+    sys.modules["forkserver"] = sys.modules["__main__"]
+    inspect.modulesbyfile[str(Path(__file__).resolve())] = "forkserver"
+    for frozen in ("runpy", "importlib._bootstrap", "importlib._bootstrap_external"):
+        name = os.path.abspath(f"<frozen {frozen}>")  # noqa: PTH100 — as inspect names it
+        inspect.modulesbyfile[name] = frozen
+
+
+def _run(arguments: list[str]) -> int:
+    """Runs `[-u] -m module …`, `-c code …` or `file …`; the exit code."""
+    ours = str(Path(__file__).parent)
+    sys.path[:] = [entry for entry in sys.path if entry != ours]
+    sys.path[:0] = [p for p in os.environ.get("PYTHONPATH", "").split(os.pathsep) if p]
+    unbuffered = arguments[0] == "-u"
+    if unbuffered:
+        sys.stdout.reconfigure(line_buffering=True)
+    kind, *words = arguments[unbuffered:]
+    _known_to_inspect()
+    sys.modules.pop("__main__", None)
+    try:
+        if kind == "-m":
+            sys.path.insert(0, str(Path.cwd()))
+            sys.argv = words
+            sys.modules.pop(words[0], None)  # as if it had not been imported yet
+            sys.orig_argv = [sys.executable, *arguments]
+            runpy.run_module(words[0], run_name="__main__", alter_sys=True)
+        elif kind == "-c":
+            sys.path.insert(0, "")
+            sys.argv = ["-c", *words[1:]]
+            module = type(sys)("__main__")
+            module.__dict__["__builtins__"] = __builtins__
+            sys.modules["__main__"] = module
+            exec(compile(words[0], "<string>", "exec"), module.__dict__)
+        else:
+            sys.path.insert(0, str(Path(kind).resolve().parent))
+            sys.argv = [kind, *words]
+            runpy.run_path(kind, run_name="__main__")
+    except SystemExit as end:
+        if end.code is None or isinstance(end.code, int):
+            return end.code or 0
+        sys.stderr.write(f"{end.code}\n")
+        return 1
+    except KeyboardInterrupt:
+        traceback.print_exc()
+        return -signal.SIGINT
+    except BaseException:  # noqa: BLE001 — as an interpreter does
+        traceback.print_exc()
+        return 1
+    return 0
+
+
+def _end(code: int) -> NoReturn:
+    """Ends as an interpreter ends."""
+    with suppress(BaseException):
+        threading._shutdown()
+    with suppress(BaseException):
+        atexit._run_exitfuncs()
+    for stream in (sys.stdout, sys.stderr):
+        try:
+            stream.flush()
+        except (OSError, ValueError):
+            code = code or 120
+    if code == -signal.SIGINT:
+        signal.signal(signal.SIGINT, signal.SIG_DFL)
+        os.kill(os.getpid(), signal.SIGINT)
+    os._exit(code & 0xFF)
+
+
+if __name__ == "__main__":
+    serve(*sys.argv[1:])
