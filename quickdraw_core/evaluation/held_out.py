@@ -134,6 +134,7 @@ def predict_held_out(
                 "digest": models.digest,
                 "average": average,
                 "tta": config.tta,
+                "precision": config.precision,
                 "tracking_uri": config.tracking_uri,
                 "ranks": ranks,
                 "batch_size": size,

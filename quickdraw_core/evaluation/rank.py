@@ -25,7 +25,12 @@ def main() -> None:
     job = json.loads((folder / "job.json").read_text())
     gpus = torch.cuda.device_count()
     models = load_models(
-        job["models"], job["tracking_uri"], job["average"], job["tta"], rank % gpus if gpus else 0
+        job["models"],
+        job["tracking_uri"],
+        job["average"],
+        job["tta"],
+        rank % gpus if gpus else 0,
+        job["precision"],
     )
     if models.digest != job["digest"]:
         raise EvaluationError(
