@@ -97,7 +97,7 @@ def inspect(
 
     found = inspect_model(load_model(model, tracking_uri))
     if as_json:
-        typer.echo(json.dumps(found, ensure_ascii=False, indent=1))
+        typer.echo(json.dumps(found, indent=1))
     else:
         show_facts(inspect_facts(found))
 

@@ -255,7 +255,7 @@ def is_finished(sweep: Sweep, row: PlannedRow) -> bool:
     if card is not None and sweep.uri != NO_TRACKING and card.uri == sweep.uri and not is_told:
         return False
     try:
-        judged = json.loads((row.run_dir / "evaluation" / "evaluation.json").read_text())
+        judged = json.loads((row.run_dir / "evaluation" / "evaluation.json").read_text("utf-8"))
         facts = judged["evaluated"]
         step = int(facts["step"].replace(",", ""))
         of = ("store_fingerprint", "per_class", "tta", "average", "precision")
