@@ -4,7 +4,10 @@ import os
 from pathlib import Path
 
 import pytest
+import surroundings
 from hypothesis import settings
+
+surroundings.settle()  # before torch is imported
 
 from quickdraw_core.ingest.config import IngestConfig
 from quickdraw_core.ingest.run import ingest
