@@ -10,7 +10,9 @@ import numpy as np
 import pyarrow.parquet as pq
 import pytest
 import torch
+from typer.testing import CliRunner
 
+from quickdraw_core.cli import app
 from quickdraw_core.errors import ConfigError
 from quickdraw_core.evaluation.compare import CompareConfig, compare_models
 from quickdraw_core.evaluation.config import EvaluateConfig, JudgedConfig
@@ -159,6 +161,19 @@ def test_predictions_of_an_unknown_arithmetic_are_read_and_not_used_again(
     shown = compare_facts(result)["computed in"]
     assert shown.startswith("unknown (")
     assert "bf16 (" in shown
+
+
+@pytest.mark.parametrize("precision", ["fp32", "bf16"])
+def test_a_submission_says_what_it_was_computed_in(
+    precision: str, trained: Path, csv_folder: Path, tmp_path: Path
+) -> None:
+    kept = tmp_path / "probabilities.parquet"
+    command = ["predict", str(trained), str(csv_folder / "sun.csv"), "--precision", precision]
+    command += ["--out", str(tmp_path / "out.csv"), "--probabilities", str(kept)]
+    said = CliRunner().invoke(app, command)
+    assert said.exit_code == 0, said.output
+    assert f"computed in  {precision}\n" in said.output
+    assert pq.read_schema(kept).metadata[b"precision"] == precision.encode()
 
 
 def test_products_of_float32_are_rounded_to_nothing_shorter(trained: Path) -> None:
