@@ -229,6 +229,7 @@ def _prefect(arguments: Sequence[str]) -> "subprocess.CompletedProcess[str]":
         [sys.executable, "-m", "prefect", *arguments],
         capture_output=True,
         text=True,
+        errors="replace",
         check=False,
         stdin=subprocess.DEVNULL,
     )

@@ -12,7 +12,7 @@ import os
 import tempfile
 import time
 from collections.abc import Iterator, Mapping, Sequence
-from contextlib import ExitStack, contextmanager
+from contextlib import ExitStack, contextmanager, suppress
 from pathlib import Path
 
 import torch
@@ -79,8 +79,7 @@ def _try_lock(
     with ExitStack() as attempt:
         for device in devices:
             name = device.replace(os.sep, "-")
-            # Others' processes lock the same file; it is never written to.
-            opened = os.open(folder / f"quickdraw-gpu-{name}.lock", os.O_RDWR | os.O_CREAT, 0o666)
+            opened = _opened(folder / f"quickdraw-gpu-{name}.lock")
             attempt.callback(os.close, opened)
             try:
                 fcntl.flock(opened, fcntl.LOCK_EX | fcntl.LOCK_NB)
@@ -91,6 +90,24 @@ def _try_lock(
                 stack.push(attempt.pop_all())
                 return tuple(taken)
     return None
+
+
+def _opened(path: Path) -> int:
+    """A descriptor of a lock file that every user of the host may lock, whoever made it.
+
+    It is never written to, but a network's file system locks only what is opened for that.
+    O_CREAT is for a file that is missing alone: in a folder like /tmp the kernel refuses it for
+    a file of another user (`fs.protected_regular`).
+    """
+    with suppress(FileExistsError):
+        if not path.exists():
+            made = os.open(path, os.O_RDWR | os.O_CREAT | os.O_EXCL)
+            os.fchmod(made, 0o666)  # whatever the umask of who is first
+            return made
+    try:
+        return os.open(path, os.O_RDWR)
+    except PermissionError:
+        return os.open(path, os.O_RDONLY)
 
 
 @contextmanager

@@ -22,6 +22,7 @@ from quickdraw_core.parent_death import die_with_parent
 _START_SECONDS = 180
 """Some 6 on an idle machine; more than 20 were seen where others compute."""
 _STOP_SECONDS = 5
+_HOST = "127.0.0.1"
 
 
 def start_local_server() -> None:
@@ -36,14 +37,26 @@ def start_local_server() -> None:
     if settings.api.url is not None or not settings.server.ephemeral.enabled:
         return
     with socket.socket() as free:
-        free.bind(("127.0.0.1", 0))
-        address = f"http://127.0.0.1:{free.getsockname()[1]}/api"
+        free.bind((_HOST, 0))
+        address = f"http://{_HOST}:{free.getsockname()[1]}/api"
+    _reach_without_proxy(_HOST)
     with _ctrl_c_blocked():
         server = _start(address)
     atexit.register(_stop, server)
     _wait_for(server, address)
     os.environ["PREFECT_API_URL"] = address
     refresh_global_settings_context()
+
+
+def _reach_without_proxy(host: str) -> None:
+    """Keeps this process's requests to its own host from a proxy that the environment names.
+
+    The proxy of a company's network cannot reach the server, and the command waits in vain.
+    """
+    excepted = os.environ.get("no_proxy") or os.environ.get("NO_PROXY") or ""
+    if excepted != "*" and host not in excepted.split(","):
+        value = ",".join(filter(None, [excepted, host]))
+        os.environ.update({"no_proxy": value, "NO_PROXY": value})
 
 
 @contextmanager
@@ -67,7 +80,7 @@ def _start(address: str) -> "subprocess.Popen[bytes]":
     kind = {"PREFECT_UI_ENABLED": "0", "PREFECT__SERVER_EPHEMERAL": "1"}
     kind |= {"PREFECT__SERVER_FINAL": "1", "PREFECT_SERVER_ANALYTICS_ENABLED": "0"}
     ours = get_current_settings().to_environment_variables(exclude_unset=True)
-    where = ["--host", "127.0.0.1", "--port", port, "--log-level", "error", "--lifespan", "on"]
+    where = ["--host", _HOST, "--port", port, "--log-level", "error", "--lifespan", "on"]
     app = ["--factory", "prefect.server.api.server:create_app"]
     return subprocess.Popen(
         [sys.executable, "-m", "uvicorn", *app, *where],

@@ -3,6 +3,7 @@
 Heavy libraries are loaded by the command that needs them, so that `--help` answers at once.
 """
 
+import io
 import os
 import sys
 
@@ -60,9 +61,17 @@ def _quiet_environment() -> None:
         os.environ.setdefault(name, value)
 
 
+def _printable() -> None:
+    """Has what the terminal's encoding lacks printed as `?`, rather than end the command."""
+    for stream in (sys.stdout, sys.stderr):
+        if isinstance(stream, io.TextIOWrapper):
+            stream.reconfigure(errors="replace")
+
+
 def main() -> None:
     """Entry point: an expected error is one line and its exit code, anything else a traceback."""
     _quiet_environment()
+    _printable()
     try:
         app()
     except QuickdrawError as error:

@@ -40,11 +40,18 @@ def write_aside(path: Path, text: str, sync: bool = True) -> None:
 def cache_folder(name: str) -> Path:
     """A folder for what can be made again: in `QUICKDRAW_CACHE`, else in the user's cache folder.
 
-    It may not be there.
+    It may not be there. Raises `ConfigError` for a user without a home folder, as containers
+    have.
     """
-    ours = os.environ.get("QUICKDRAW_CACHE")
-    home = os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache"
-    return (Path(ours) if ours else Path(home) / "quickdraw") / name
+    if ours := os.environ.get("QUICKDRAW_CACHE"):
+        return Path(ours) / name
+    try:
+        home = os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache"
+    except RuntimeError as error:
+        raise ConfigError(
+            "this user has no home folder to keep a cache in; set QUICKDRAW_CACHE to a folder"
+        ) from error
+    return Path(home) / "quickdraw" / name
 
 
 def require_folder_of(path: Path) -> None:

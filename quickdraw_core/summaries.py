@@ -184,6 +184,7 @@ def evaluate_facts(result: "EvaluateResult") -> dict[str, str]:
     facts = {
         "held-out": f"{n:,} drawings, {result.images_per_second:,.0f} a second, "
         f"{result.data_wait_share:.1%} of the time waiting for data",
+        "computed in": result.precision,
         "report": str(result.report),
     }
     if result.short_classes:
@@ -206,11 +207,20 @@ def compare_facts(result: "CompareResult") -> dict[str, str]:
     n = result.comparisons[0].n
     facts = {
         "held-out": f"{n:,} drawings, the same for all; {result.reused} of {len(result.names)} "
-        "models had been evaluated on them"
+        "models had been evaluated on them",
+        "computed in": _precisions(result),
     }
     if result.files:
         facts["written"] = _some([str(path) for path in result.files])
     return facts
+
+
+def _precisions(result: "CompareResult") -> str:
+    """What all models computed in, or each by its name where they differ."""
+    if len(set(result.precisions)) == 1:
+        return result.precisions[0]
+    each = zip(result.names, result.precisions, strict=True)
+    return ", ".join(f"{precision} ({name})" for name, precision in each)
 
 
 def promote_facts(result: "PromoteResult") -> dict[str, str]:
@@ -219,6 +229,8 @@ def promote_facts(result: "PromoteResult") -> dict[str, str]:
     from quickdraw_core.tracking.address import ui_command
 
     facts = {"decision": decision_words(result), "reason": result.reason}
+    if result.precision is not None:
+        facts["computed in"] = result.precision
     if result.version is not None:
         facts["version"] = result.version.reference
     facts["MLflow UI"] = result.mlflow_page or ui_command(result.tracking_uri)
@@ -249,6 +261,7 @@ def sweep_facts(result: "SweepResult") -> dict[str, str]:
 def submission_facts(result: "SubmissionResult") -> dict[str, str]:
     """Where the submission is, what balancing did, and which rows were answered unseen."""
     facts = {"submission": f"{result.rows:,} rows in {result.path}"}
+    facts["computed in"] = result.precision
     if result.seconds:
         facts["speed"] = (
             f"{result.rows / result.seconds:,.0f} rows a second, "

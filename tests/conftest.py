@@ -6,10 +6,14 @@ from collections.abc import Generator
 from pathlib import Path
 
 import pytest
+import surroundings
+from hypothesis import settings
+
+surroundings.settle()  # before torch is imported
+
 import session
 from budget import Budget
 from forkserver import real_python
-from hypothesis import settings
 
 from quickdraw_core.ingest.config import IngestConfig
 from quickdraw_core.ingest.run import ingest

@@ -35,9 +35,9 @@ from typing import Any, NoReturn
 
 from forkclient import inherited
 
-REAL_PYTHON = "QUICKDRAW_REAL_PYTHON"
+REAL_PYTHON = "QUICKDRAW_TEST_REAL_PYTHON"
 """Environment variable: the interpreter that `sys.executable` was before."""
-COVERED = "QUICKDRAW_FORKS_COVERED"
+COVERED = "QUICKDRAW_TEST_COVERED"
 """Environment variable of the server: coverage is measured."""
 CLIENT = Path(__file__).with_name("forkclient.py")
 THIRD_PARTY = (

@@ -21,7 +21,7 @@ from forkserver import LEDGER, REAL_PYTHON, ForkServer
 
 FOLDER = "QUICKDRAW_TEST_SESSION"
 """Environment variable: the folder of this run."""
-PROGRAM = "QUICKDRAW_FORKED_PYTHON"
+PROGRAM = "QUICKDRAW_TEST_PYTHON"
 """Environment variable: the program that stands for the interpreter."""
 
 

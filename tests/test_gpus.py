@@ -10,6 +10,7 @@ from pathlib import Path
 
 import pytest
 from service import until
+from surroundings import as_nobody
 
 from flows.gpus import devices_locked, gpus_taken, seen_here
 
@@ -67,6 +68,27 @@ def test_who_needs_more_than_are_free_takes_none_until_the_holder_dies(
     until(lambda: got, 10, "both GPUs")
     waiting.join()
     assert got == [("0", "1")]
+
+
+def test_another_users_gpus_are_waited_for_whatever_their_umask() -> None:
+    """Both lock the same file, which the second may not write."""
+    before = os.umask(0o077)
+    try:
+        with devices_locked(("0",), 1):
+            (lock,) = Path(os.environ["QUICKDRAW_GPU_LOCKS"]).iterdir()
+            assert lock.stat().st_mode & 0o777 == 0o666
+    finally:
+        os.umask(before)
+
+
+def test_a_lock_that_may_not_be_written_is_one(monkeypatch: pytest.MonkeyPatch) -> None:
+    with as_nobody() as folder:
+        monkeypatch.setenv("QUICKDRAW_GPU_LOCKS", str(folder))
+        lock = folder / "quickdraw-gpu-0.lock"
+        lock.touch()
+        lock.chmod(0o444)
+        with devices_locked(("0",), 1) as taken:
+            assert taken == ("0",)
 
 
 def test_work_of_the_cpu_takes_none() -> None:

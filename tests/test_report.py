@@ -313,14 +313,15 @@ def test_the_command_that_makes_it_again() -> None:
         "model": "a",
         "ensemble": ("b",),
         "tta": "flip",
+        "precision": "bf16",
         "average": 2,
         "seed": 3,
         "guesses": 8,
     }
     more = EvaluateConfig.parse(values | {"store": "s", "allow_short": True})
     assert evaluate_command(more, ("models:/a/1", "b")) == (
-        "quickdraw evaluate models:/a/1 b --store s --per-class 100 --tta flip --average 2 "
-        "--allow-short --set seed=3 --set guesses=8"
+        "quickdraw evaluate models:/a/1 b --store s --per-class 100 --tta flip "
+        "--precision bf16 --average 2 --allow-short --set seed=3 --set guesses=8"
     )
 
 

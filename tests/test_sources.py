@@ -24,6 +24,7 @@ import numpy as np
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from surroundings import as_nobody
 from writers import binary_record, csv_line, ndjson_line, random_rows
 
 from quickdraw_core.errors import InputError
@@ -429,13 +430,13 @@ def test_a_source_that_means_nothing_is_refused(source: str | list[str], message
     assert "hunter2" not in str(caught.value)
 
 
-@pytest.mark.skipif(os.geteuid() == 0, reason="root may read everything")
-def test_an_unreadable_file_is_named(tmp_path: Path) -> None:
-    path = tmp_path / "sun.csv"
-    path.write_bytes(csv_bytes("sun"))
-    path.chmod(0)
-    with pytest.raises(InputError, match=r"cannot read .*sun.csv: .*; check its permissions"):
-        find_sources(path)
+def test_an_unreadable_file_is_named() -> None:
+    with as_nobody() as folder:
+        path = folder / "sun.csv"
+        path.write_bytes(csv_bytes("sun"))
+        path.chmod(0)
+        with pytest.raises(InputError, match=r"cannot read .*sun.csv: .*; check its permissions"):
+            find_sources(path)
 
 
 def test_a_file_that_went_away_is_named(tmp_path: Path) -> None:

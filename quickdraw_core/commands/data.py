@@ -112,9 +112,7 @@ def describe(
     from quickdraw_core.store.location import location_of
 
     if as_json:  # without a progress bar: what is printed is the JSON alone
-        typer.echo(
-            json.dumps(describe_store(location_of(store)).to_json(), ensure_ascii=False, indent=1)
-        )
+        typer.echo(json.dumps(describe_store(location_of(store)).to_json(), indent=1))
         return
     with show_progress():
         found = describe_store(location_of(store))

@@ -14,6 +14,7 @@ from quickdraw_core.commands.options import (
     Nproc,
     OtherStore,
     PerClass,
+    PrecisionOption,
     Processes,
     RecipeOption,
     RunDir,
@@ -96,7 +97,7 @@ def inspect(
 
     found = inspect_model(load_model(model, tracking_uri))
     if as_json:
-        typer.echo(json.dumps(found, ensure_ascii=False, indent=1))
+        typer.echo(json.dumps(found, indent=1))
     else:
         show_facts(inspect_facts(found))
 
@@ -116,6 +117,7 @@ def evaluate(
     store: StoreOption = "store",
     per_class: PerClass = 100,
     tta: Tta = "none",
+    precision: PrecisionOption = "fp32",
     average: Average = 1,
     json_file: Annotated[
         Path | None, typer.Option("--json", help="Write all numbers to this file too.")
@@ -141,6 +143,7 @@ def evaluate(
             "store": store,
             "per_class": per_class,
             "tta": tta,
+            "precision": precision,
             "average": average,
             "json_file": json_file,
             "allow_short": allow_short,
@@ -163,6 +166,7 @@ def predict(
     ],
     out: Annotated[Path, typer.Option(help="File to write.")] = Path("submission.csv"),
     tta: Tta = "none",
+    precision: PrecisionOption = "fp32",
     average: Average = 1,
     balance: Annotated[
         bool,
@@ -179,7 +183,7 @@ def predict(
     from quickdraw_core.evaluation.ensemble import load_models
     from quickdraw_core.evaluation.submission import write_submission
 
-    models = load_models(model, tracking_uri, average, tta)
+    models = load_models(model, tracking_uri, average, tta, precision=precision)
     with show_progress():
         result = write_submission(models, test_csv, out, balance, probabilities)
     show_facts(submission_facts(result))

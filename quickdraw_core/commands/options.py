@@ -89,6 +89,10 @@ Tta = Annotated[
     str, typer.Option("--tta", help="Looks at each drawing: none, or flip (mirrored as well).")
 ]
 
+PrecisionOption = Annotated[
+    str, typer.Option("--precision", help="Arithmetic, whatever the training's: fp32 or bf16.")
+]
+
 
 def words_of(classes: list[str] | None, classes_file: Path | None) -> tuple[str, ...] | None:
     """The words asked for in either way, or both; None where all are wanted."""

@@ -42,12 +42,14 @@ class CompareConfig(JudgedConfig):
 
 @dataclass(frozen=True)
 class CompareResult:
-    """Each further model against the first. reused: how many of the models had been evaluated,
-    so that their predictions were there. files: what was written.
+    """Each further model against the first. precisions: what each model computed in, a name of
+    PRECISIONS; UNKNOWN where an evaluation did not record it. reused: how many of the models had
+    been evaluated, so that their predictions were there. files: what was written.
     """
 
     comparisons: tuple[Comparison, ...]
     names: tuple[str, ...]
+    precisions: tuple[str, ...]
     reused: int
     files: tuple[Path, ...]
 
@@ -64,19 +66,22 @@ def compare_models(config: CompareConfig) -> CompareResult:
     held_out_rows(config, pack)
     left = {r: predictions_left(r, config, pack) for r in config.models if is_evaluation(r)}
     names = names_of(
-        config.models, [left[r][1] if r in left else models[r][1].name for r in config.models]
+        config.models, [left[r].name if r in left else models[r][1].name for r in config.models]
+    )
+    precisions = tuple(
+        left[r].precision if r in left else models[r][1].precision for r in config.models
     )
     judged, reused = [], 0
     for name, reference in zip(names, config.models, strict=True):
         if reference in left:
-            predictions, was_there = left[reference][0], True
+            predictions, was_there = left[reference].predictions, True
         else:
             predictions, was_there = predictions_of(config, *models[reference], pack)
         judged.append(Named(name, predictions))
         reused += was_there
     comparisons = tuple(compare(judged[0], other, config.seed) for other in judged[1:])
-    files = _write(config, comparisons, pack.fingerprint)
-    return CompareResult(comparisons, names, reused, files)
+    files = _write(config, comparisons, precisions, pack.fingerprint)
+    return CompareResult(comparisons, names, precisions, reused, files)
 
 
 def check(config: CompareConfig) -> tuple[Store, dict[str, tuple[str, TrainedModel]]]:
@@ -92,7 +97,9 @@ def check(config: CompareConfig) -> tuple[Store, dict[str, tuple[str, TrainedMod
     store = Store.open(config.store)
     asked = [reference for reference in config.models if not is_evaluation(reference)]
     references = pinned_references(asked, config.tracking_uri)
-    models = load_models(references, config.tracking_uri, 1, config.tta)
+    models = load_models(
+        references, config.tracking_uri, 1, config.tta, precision=config.precision
+    )
     require_same_store(config, models, store)
     members = judged_on(models, store.manifest.fingerprint).members
     return store, dict(zip(asked, zip(references, members, strict=True), strict=True))
@@ -111,7 +118,10 @@ def names_of(references: Sequence[str], short: Sequence[str]) -> tuple[str, ...]
 
 
 def _write(
-    config: CompareConfig, comparisons: Sequence[Comparison], fingerprint: str
+    config: CompareConfig,
+    comparisons: Sequence[Comparison],
+    precisions: Sequence[str],
+    fingerprint: str,
 ) -> tuple[Path, ...]:
     value = {
         "comparisons": [found.to_json() for found in comparisons],
@@ -121,6 +131,7 @@ def _write(
             "store_fingerprint": fingerprint,
             "per_class": config.per_class,
             "tta": config.tta,
+            "precisions": list(precisions),
         },
     }
     files = []

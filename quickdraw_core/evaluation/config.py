@@ -1,5 +1,6 @@
 """The evaluation stage's configuration."""
 
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Annotated
 
@@ -7,14 +8,20 @@ from pydantic import AfterValidator, Field
 
 from quickdraw_core.config import Config
 from quickdraw_core.errors import nearest
+from quickdraw_core.evaluation.precision import PRECISIONS, Precision
 from quickdraw_core.evaluation.tta import TTA, Looks
 from quickdraw_core.store.location import Location
 
 
-def _known(value: str) -> str:
-    if value not in TTA:
-        raise ValueError(f"unknown name; {nearest(value, TTA)}")
-    return value
+def _row_of(table: Mapping[str, str]) -> AfterValidator:
+    """Refuses a name that is no row of the table, and says which was probably meant."""
+
+    def check(value: str) -> str:
+        if value not in table:
+            raise ValueError(f"unknown name; {nearest(value, table)}")
+        return value
+
+    return AfterValidator(check)
 
 
 class JudgedConfig(Config):
@@ -31,8 +38,12 @@ class JudgedConfig(Config):
     other_store: bool = Field(
         False, description="judge models that were trained on another store than this one"
     )
-    tta: Annotated[str, AfterValidator(_known)] = Field(
+    tta: Annotated[str, _row_of(TTA)] = Field(
         Looks.NONE, description="test-time augmentation, row of TTA"
+    )
+    precision: Annotated[str, _row_of(PRECISIONS)] = Field(
+        Precision.FP32,
+        description="arithmetic of judging, whatever the training's: row of PRECISIONS",
     )
     seed: int = Field(0, ge=0, description="of the resamples, and of the table of guesses")
     ranks: int | None = Field(

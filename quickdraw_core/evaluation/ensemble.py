@@ -18,6 +18,7 @@ from torch import Tensor
 from quickdraw_core.drawing import DrawingBatch, Int64Array
 from quickdraw_core.errors import CheckpointError, EvaluationError
 from quickdraw_core.evaluation.model import TrainedModel, load_model
+from quickdraw_core.evaluation.precision import Precision
 from quickdraw_core.evaluation.predictions import Predictions, ranked
 from quickdraw_core.evaluation.tta import Looks
 from quickdraw_core.labels import LabelMap, require_same_labels
@@ -41,9 +42,20 @@ class Ensemble:
 
     @property
     def digest(self) -> str:
-        """SHA-256 of what decides the guesses: all members' weights, and how they look."""
-        parts = [f"{m.checkpoint.weights_sha256} {m.config.mirror} {m.tta}" for m in self.members]
+        """SHA-256 of what decides the guesses: all members' weights, how they look, and their
+        arithmetic where it is not float32.
+        """
+        parts = [
+            f"{m.checkpoint.weights_sha256} {m.config.mirror} {m.tta}"
+            + ("" if m.precision == Precision.FP32 else f" {m.precision}")
+            for m in self.members
+        ]
         return hashlib.sha256("\n".join(sorted(parts)).encode()).hexdigest()
+
+    @property
+    def precision(self) -> str:
+        """What all members compute in, a name of PRECISIONS."""
+        return self.members[0].precision
 
     def log_probabilities(self, images: Sequence[Tensor]) -> Tensor:
         """Natural logarithms, float32 [N, K] on the CPU, of each member's images: uint8
@@ -95,9 +107,12 @@ def load_models(
     average: int = 1,
     tta: str = Looks.NONE,
     local_rank: int = 0,
+    precision: str = Precision.FP32,
 ) -> Ensemble:
     """Loads each as `load_model` does. Raises `CheckpointError` where their words differ."""
-    members = [load_model(r, tracking_uri, average, tta, local_rank) for r in references]
+    members = [
+        load_model(r, tracking_uri, average, tta, local_rank, precision) for r in references
+    ]
     for reference, member in zip(references[1:], members[1:], strict=True):
         require_same_labels(
             members[0].label_map,

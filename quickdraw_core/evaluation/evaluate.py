@@ -9,7 +9,7 @@ their intervals; written last, and so a sign that the rest is there), `predictio
 import hashlib
 import json
 import threading
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
@@ -51,8 +51,9 @@ class EvaluateResult:
     """What an evaluation says of itself; the rest stands in the files of `report_dir`.
 
     scores: by the names of METRICS and `map_at_3_class_mean`. class_scores: word → those of
-    METRICS. mlflow_page: address of the run's page, where MLflow has a server. skipped: it was
-    judged so before, and nothing was to do.
+    METRICS. precision: what the model computed in, a name of PRECISIONS. mlflow_page: address of
+    the run's page, where MLflow has a server. skipped: it was judged so before, and nothing was
+    to do.
     """
 
     scores: Mapping[str, Estimate]
@@ -65,6 +66,7 @@ class EvaluateResult:
     data_wait_share: float
     mlflow_run_id: str
     tracking_uri: str
+    precision: str
     mlflow_page: str | None = None
     tracking_problem: str | None = None
     skipped: bool = False
@@ -98,6 +100,7 @@ def evaluate(config: EvaluateConfig, stopping: threading.Event | None = None) ->
         data_wait_share=predicted.waited_seconds / predicted.seconds,
         mlflow_run_id=models.members[0].checkpoint.mlflow_run_id,
         tracking_uri=tracking_uri_of(config.tracking_uri, models),
+        precision=models.precision,
     )
     facts = _facts(config, models, pack)
     curves, curves_problem = _curves(models, result.tracking_uri)
@@ -147,14 +150,16 @@ def is_finished(config: EvaluateConfig) -> bool:
 
 
 def models_digest(config: EvaluateConfig) -> str:
-    """SHA-256 of the weights to judge, and of how they look. Raises `CheckpointError`."""
-    return load_models(config.models, config.tracking_uri, config.average, config.tta).digest
+    """SHA-256 of the weights to judge, and of how they look and compute. Raises
+    `CheckpointError`.
+    """
+    return _loaded(config, config.models).digest
 
 
 def _asked(config: EvaluateConfig, models: Ensemble, store: Store) -> str:
     """A digest of all that decides what an evaluation writes."""
     of = ("per_class", "allow_short", "other_store", "tta", "seed", "average", "guesses")
-    decisive = {name: getattr(config, name) for name in of}
+    decisive = {name: getattr(config, name) for name in (*of, "precision")}
     decisive |= {"models": models.digest, "store": store.manifest.fingerprint}
     decisive |= {"json_file": str(config.json_file), "code": code_version(*_DECISIVE_CODE)}
     decisive |= {"tracking_uri": tracking_uri_of(config.tracking_uri, models)}
@@ -189,8 +194,7 @@ def check_before_training(config: EvaluateConfig) -> None:
     """
     require_enough_drawings(config)
     if config.ensemble:
-        others = load_models(config.ensemble, config.tracking_uri, config.average, config.tta)
-        require_same_store(config, others, Store.open(config.store))
+        require_same_store(config, _loaded(config, config.ensemble), Store.open(config.store))
 
 
 def check(config: EvaluateConfig) -> tuple[Store, tuple[str, ...], Ensemble]:
@@ -204,9 +208,19 @@ def check(config: EvaluateConfig) -> tuple[Store, tuple[str, ...], Ensemble]:
         require_folder_of(config.json_file)
     store = Store.open(config.store)
     references = pinned_references(config.models, config.tracking_uri)
-    models = load_models(references, config.tracking_uri, config.average, config.tta)
+    models = _loaded(config, references)
     require_same_store(config, models, store)
     return store, references, judged_on(models, store.manifest.fingerprint)
+
+
+def _loaded(config: EvaluateConfig, references: Sequence[str]) -> Ensemble:
+    return load_models(
+        references,
+        config.tracking_uri,
+        config.average,
+        config.tta,
+        precision=config.precision,
+    )
 
 
 def _name(models: Ensemble) -> str:
@@ -237,6 +251,7 @@ def _facts(config: EvaluateConfig, models: Ensemble, pack: Pack) -> dict[str, st
         "per_class": str(config.per_class),
         "average": str(config.average),
         "tta": config.tta,
+        "precision": models.precision,
         "seed": str(config.seed),
         "mlflow_run_id": first.checkpoint.mlflow_run_id or "none",
     }

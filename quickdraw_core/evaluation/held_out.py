@@ -134,11 +134,12 @@ def predict_held_out(
                 "digest": models.digest,
                 "average": average,
                 "tta": config.tta,
+                "precision": config.precision,
                 "tracking_uri": config.tracking_uri,
                 "ranks": ranks,
                 "batch_size": size,
             }
-            (Path(folder) / "job.json").write_text(json.dumps(job))
+            (Path(folder) / "job.json").write_text(json.dumps(job), "utf-8")
             np.save(Path(folder) / "rows.npy", rows)
             np.save(Path(folder) / _DONE, np.zeros(ranks, np.int64))
             begun = time.perf_counter()
@@ -215,7 +216,7 @@ def _run(folder: Path, ranks: int, advance: Callable[[int], None]) -> None:
             shown = done
             if any(codes):
                 rank = next(rank for rank, code in enumerate(codes) if code)
-                lines = (folder / f"log-{rank}.txt").read_text(errors="replace").split("\n")
+                lines = (folder / f"log-{rank}.txt").read_text("utf-8", "replace").split("\n")
                 words = [line for line in lines if line.strip()][-1:] or ["it was killed"]
                 raise EvaluationError(
                     f"process {rank} of {ranks} ended with code {codes[rank]}: {words[0]}"

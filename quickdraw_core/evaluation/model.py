@@ -2,9 +2,11 @@
 
 import re
 import tempfile
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass, replace
 from pathlib import Path
+from typing import Any, NamedTuple
 
 import numpy as np
 import numpy.typing as npt
@@ -13,6 +15,7 @@ from torch import Tensor, nn
 
 from quickdraw_core.errors import CheckpointError, ConfigError, nearest
 from quickdraw_core.evaluation.averaging import average_checkpoints
+from quickdraw_core.evaluation.precision import PRECISIONS, Precision
 from quickdraw_core.evaluation.tta import TTA, Looks
 from quickdraw_core.labels import LabelMap
 from quickdraw_core.loading.loader import Feed
@@ -57,9 +60,14 @@ class TrainedModel:
 
     def logits(self, images_nchw: Tensor) -> Tensor:
         """uint8 [N, C, S, S], as the model's encoding draws them → float32 [N, K] on the CPU."""
-        with torch.inference_mode(), self.arithmetic.autocast(self.device):
+        with torch.inference_mode(), full_float32(), self.arithmetic.autocast(self.device):
             logits: Tensor = self.network(self.arithmetic.input(images_nchw, self.device))
         return logits.float().cpu()
+
+    @property
+    def precision(self) -> str:
+        """What it computes in, a name of PRECISIONS."""
+        return Precision.BF16 if self.arithmetic.bf16 else Precision.FP32
 
     @property
     def feed(self) -> Feed:
@@ -76,12 +84,13 @@ class TrainedModel:
     @property
     def variant(self) -> str:
         """How this differs from the plain use of its run's best checkpoint on its own store:
-        `step400-flip`, `average3`, `store0a1b2c3d`; empty where it does not.
+        `step400-flip`, `average3`, `bf16`, `store0a1b2c3d`; empty where it does not.
         """
         parts = [
             f"average{self.average}" if self.average > 1 else "",
             "" if self.average > 1 or self.is_best else f"step{self.checkpoint.step}",
             self.tta if self.tta != Looks.NONE else "",
+            self.precision if self.precision != Precision.FP32 else "",
             f"store{self.elsewhere[:8]}" if self.elsewhere else "",
         ]
         return "-".join(filter(None, parts))
@@ -122,16 +131,21 @@ def load_model(
     average: int = 1,
     tta: str = Looks.NONE,
     local_rank: int = 0,
+    precision: str = Precision.FP32,
 ) -> TrainedModel:
     """Loads a checkpoint file, the best of a run folder or of an MLflow run, or a registered
     model, `models:/NAME@ALIAS` or `models:/NAME/3`.
 
     average: of so many latest checkpoints of a run folder, the mean weight by weight. tta: a
-    name of TTA. local_rank: which of the GPUs it is for. Raises `CheckpointError` where there is
-    no such model, or it is torn or foreign.
+    name of TTA. local_rank: which of the GPUs it is for. precision: a name of PRECISIONS; what
+    the checkpoint was trained in decides nothing. Raises `CheckpointError` where there is no
+    such model, or it is torn or foreign.
     """
     if tta not in TTA:
         raise ConfigError(f"unknown test-time augmentation {tta!r}: {nearest(tta, TTA)}")
+    if precision not in PRECISIONS:
+        raise ConfigError(f"unknown precision {precision!r}: {nearest(precision, PRECISIONS)}")
+    use = _Use(tta, local_rank, precision)
     if is_registered(reference):
         if average > 1:
             raise ConfigError(
@@ -139,25 +153,54 @@ def load_model(
                 "folder that it was trained in"
             )
         uri = resolve_tracking_uri(tracking_uri)
-        return _of(_registered(uri, find_version(uri, reference)), None, 1, tta, local_rank)
+        return _of(_registered(uri, find_version(uri, reference)), None, 1, use)
     path = Path(reference)
     if average > 1:
         checkpoint, newest = average_checkpoints(path, average)
-        return _of(checkpoint, newest, average, tta, local_rank)
+        return _of(checkpoint, newest, average, use)
     if path.is_dir():
         best = find_checkpoint(path, "best")
         if best is None:
             raise CheckpointError(f"{path} holds no checkpoint; give a run folder, file or run id")
-        return _of(load_checkpoint(best), best, 1, tta, local_rank)
+        return _of(load_checkpoint(best), best, 1, use)
     if path.is_file():
-        return _of(load_checkpoint(path), path, 1, tta, local_rank)
+        return _of(load_checkpoint(path), path, 1, use)
     if not _RUN_ID.fullmatch(reference):
         raise CheckpointError(
             f"no model {reference}: no such file or folder, and an MLflow run id has 32 digits "
             "and letters a-f; quickdraw train prints both"
         )
     fetched = best_of_run(resolve_tracking_uri(tracking_uri), reference)
-    return _of(fetched, None, 1, tta, local_rank)
+    return _of(fetched, None, 1, use)
+
+
+class _Use(NamedTuple):
+    """How a model is used, by the names of `load_model`."""
+
+    tta: str
+    local_rank: int
+    precision: str
+
+
+@contextmanager
+def full_float32() -> Iterator[None]:
+    """A block in which products of float32 are rounded to nothing shorter on any processor.
+
+    torch lets cuDNN round them to TF32 by default, and matrix products too where an environment
+    (`TORCH_ALLOW_TF32_CUBLAS_OVERRIDE`) or a program asks for it. What autocast makes bf16 is no
+    product of float32 and stays so.
+    """
+    backends: Any = torch.backends  # whose types leave these out
+    kernels = [backends.cudnn.conv, backends.cuda.matmul]
+    kernels += [backends.mkldnn.conv, backends.mkldnn.matmul]
+    before = [kernel.fp32_precision for kernel in kernels]
+    try:
+        for kernel in kernels:
+            kernel.fp32_precision = "ieee"
+        yield
+    finally:
+        for kernel, precision in zip(kernels, before, strict=True):
+            kernel.fp32_precision = precision
 
 
 def _registered(uri: str, version: Version) -> Checkpoint:
@@ -181,15 +224,13 @@ def best_of_run(uri: str, run_id: str) -> Checkpoint:
     return replace(found, mlflow_run_id=run_id)
 
 
-def _of(
-    checkpoint: Checkpoint, path: Path | None, average: int, tta: str, local_rank: int
-) -> TrainedModel:
+def _of(checkpoint: Checkpoint, path: Path | None, average: int, use: _Use) -> TrainedModel:
     network, config = network_of(checkpoint)
-    if tta == Looks.FLIP and not isinstance(network, Mirrored):
+    if use.tta == Looks.FLIP and not isinstance(network, Mirrored):
         network = Mirrored(network, find_model(config.model).reads)
     kind = choose_device("auto", 1)
-    device = torch.device(kind, local_rank) if kind == "cuda" else torch.device(kind)
-    arithmetic = choose_arithmetic(config, device.type)
+    device = torch.device(kind, use.local_rank) if kind == "cuda" else torch.device(kind)
+    arithmetic = choose_arithmetic(config.updated({"precision": use.precision}), device.type)
     arithmetic.place(network, device)
     return TrainedModel(
         network,
@@ -200,7 +241,7 @@ def _of(
         arithmetic,
         path,
         average,
-        tta,
+        use.tta,
     )
 
 

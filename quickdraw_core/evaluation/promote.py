@@ -159,7 +159,7 @@ def check(config: PromoteConfig) -> tuple[Store, Challenger]:
     reference = config.model
     if is_registered(reference):
         reference = pinned(resolve_tracking_uri(config.tracking_uri), reference)
-    models = Ensemble((load_model(reference, config.tracking_uri, tta=config.tta),))
+    models = Ensemble((_loaded(config, reference, config.tracking_uri),))
     require_same_store(config, models, store)
     models = judged_on(models, store.manifest.fingerprint)
     (model,) = models.members
@@ -170,6 +170,10 @@ def check(config: PromoteConfig) -> tuple[Store, Challenger]:
             "--tracking-uri"
         )
     return store, Challenger(reference, model, uri, _run_of(model, uri))
+
+
+def _loaded(config: PromoteConfig, reference: str, tracking_uri: str | None) -> TrainedModel:
+    return load_model(reference, tracking_uri, tta=config.tta, precision=config.precision)
 
 
 def _run_of(model: TrainedModel, uri: str) -> str:
@@ -245,6 +249,7 @@ def _decide(
         config.alias,
         config.dry_run,
         score=judge(predictions, config.seed).scores["map_at_3"],
+        precision=challenger.model.precision,
         champion=champion,
         mlflow_run_id=challenger.run_id,
         tracking_uri=challenger.uri,
@@ -255,7 +260,7 @@ def _decide(
         assert result.score is not None
         decision, reason = decide_alone(name, result.score, chance(predictions), config.alias)
         return replace(result, decision=decision, reason=reason)
-    loaded = Ensemble((load_model(champion.reference, challenger.uri, tta=config.tta),))
+    loaded = Ensemble((_loaded(config, champion.reference, challenger.uri),))
     (model,) = judged_on(loaded, pack.fingerprint).members
     there = config.updated({"tracking_uri": challenger.uri})
     theirs, _ = predictions_of(there, champion.reference, model, pack)
@@ -289,7 +294,8 @@ def _written(
 
 def _publish(config: PromoteConfig, challenger: Challenger, result: PromoteResult) -> str | None:
     """Puts decision and reason into the challenger's run; returns what hindered it."""
-    judged = config.model_dump(include={"per_class", "tta", "seed", "margin", "other_store"})
+    of = {"per_class", "tta", "precision", "seed", "margin", "other_store"}
+    judged = config.model_dump(include=of)
     value = result.to_json() | {"judged": judged}
     text = json.dumps(value, indent=1, ensure_ascii=False) + "\n"
     tags = tags_record({TAG: str(result.decision), REASON_TAG: result.reason})

@@ -35,9 +35,10 @@ class Decision(StrEnum):
 class PromoteResult:
     """What was decided, and why.
 
-    reason: in words and numbers. score: the challenger's MAP@3; None where nothing had to be
-    judged. version: the challenger's; None where it has none, as in a dry run. champion: who
-    held the alias before. comparison: champion first; None without one.
+    reason: in words and numbers. score: the challenger's MAP@3; precision: what both computed in,
+    a name of PRECISIONS; both None where nothing had to be judged. version: the challenger's;
+    None where it has none, as in a dry run. champion: who held the alias before. comparison:
+    champion first; None without one.
     """
 
     decision: Decision
@@ -46,6 +47,7 @@ class PromoteResult:
     alias: str
     dry_run: bool
     score: Estimate | None = None
+    precision: str | None = None
     version: Version | None = None
     champion: Version | None = None
     comparison: Comparison | None = None

@@ -104,6 +104,7 @@ def _publish_ensemble(
     }
     params |= {
         "tta": models.members[0].tta,
+        "precision": models.precision,
         "average": str(models.members[0].average),
         _MODELS_PARAM: models.digest,
     }

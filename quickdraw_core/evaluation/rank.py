@@ -22,10 +22,15 @@ def main() -> None:
     """Reads the job, predicts this process's share of it, and leaves the predictions there."""
     die_with_parent()
     folder, rank = Path(sys.argv[1]), int(sys.argv[2])
-    job = json.loads((folder / "job.json").read_text())
+    job = json.loads((folder / "job.json").read_text("utf-8"))
     gpus = torch.cuda.device_count()
     models = load_models(
-        job["models"], job["tracking_uri"], job["average"], job["tta"], rank % gpus if gpus else 0
+        job["models"],
+        job["tracking_uri"],
+        job["average"],
+        job["tta"],
+        rank % gpus if gpus else 0,
+        job["precision"],
     )
     if models.digest != job["digest"]:
         raise EvaluationError(

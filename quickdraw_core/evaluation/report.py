@@ -20,6 +20,7 @@ from quickdraw_core.evaluation.gallery import Card, best, card, sides, taken_for
 from quickdraw_core.evaluation.guesses import FAILED, Guess
 from quickdraw_core.evaluation.judgement import Judgement
 from quickdraw_core.evaluation.metrics import Estimate
+from quickdraw_core.evaluation.precision import Precision
 from quickdraw_core.evaluation.predictions import Predictions
 from quickdraw_core.evaluation.shown import METRICS
 from quickdraw_core.files import opened_aside, write_aside
@@ -91,6 +92,7 @@ def evaluate_command(config: EvaluateConfig, references: Sequence[str]) -> str:
     """
     options: list[str] = ["--store", str(config.store), "--per-class", str(config.per_class)]
     options += ["--tta", config.tta] if config.tta != "none" else []
+    options += ["--precision", config.precision] if config.precision != Precision.FP32 else []
     options += ["--average", str(config.average)] if config.average > 1 else []
     options += ["--allow-short"] if config.allow_short else []
     options += ["--other-store"] if config.other_store else []

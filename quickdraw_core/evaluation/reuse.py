@@ -1,12 +1,13 @@
 """Predictions that an evaluation left, used again where they are just what is asked for.
 
 A model that was evaluated has its predictions in `predictions.parquet` of its report, beside its
-run's folder or in its MLflow run: of the same weights, looks, store and number of drawings they
-are the same that would be made now, and comparing such models takes seconds.
+run's folder or in its MLflow run: of the same weights, looks, arithmetic, store and number of
+drawings they are the same that would be made now, and comparing such models takes seconds.
 """
 
 import tempfile
 from pathlib import Path
+from typing import NamedTuple
 
 import numpy as np
 
@@ -16,6 +17,7 @@ from quickdraw_core.evaluation.config import JudgedConfig
 from quickdraw_core.evaluation.ensemble import Ensemble
 from quickdraw_core.evaluation.held_out import held_out_rows, predict_held_out
 from quickdraw_core.evaluation.model import TrainedModel
+from quickdraw_core.evaluation.precision import UNKNOWN
 from quickdraw_core.evaluation.predictions import PREDICTIONS_NAME, Predictions
 from quickdraw_core.evaluation.publish import tracking_uri_of
 from quickdraw_core.store.pack import Pack
@@ -41,7 +43,7 @@ def left_by_evaluation(
     config: JudgedConfig, model: TrainedModel, pack: Pack
 ) -> Predictions | None:
     """The predictions of the model's evaluation; None where there are none, they are of anything
-    else, or the file is damaged.
+    else (another arithmetic, or an unknown one), or the file is damaged.
     """
     if model.report_dir is not None:
         return read_if_same(model.report_dir / PREDICTIONS_NAME, config, model, pack)
@@ -64,9 +66,18 @@ def is_evaluation(reference: str) -> bool:
     return path.suffix == ".parquet" or (path / PREDICTIONS_NAME).is_file()
 
 
-def predictions_left(reference: str, config: JudgedConfig, pack: Pack) -> tuple[Predictions, str]:
-    """What an evaluation of anything (an average, several models, two looks) left, and the name
-    of what it judged.
+class Left(NamedTuple):
+    """Predictions that an evaluation left, the name of what it judged, and what it computed in:
+    a name of PRECISIONS, or UNKNOWN.
+    """
+
+    predictions: Predictions
+    name: str
+    precision: str
+
+
+def predictions_left(reference: str, config: JudgedConfig, pack: Pack) -> Left:
+    """What an evaluation of anything (an average, several models, two looks) left.
 
     Raises `InputError` where there is none, the file is damaged, or it is of other drawings;
     `CheckpointError` where what it judged was trained on another store, unless that is allowed.
@@ -88,7 +99,8 @@ def predictions_left(reference: str, config: JudgedConfig, pack: Pack) -> tuple[
             f"{facts.get('per_class')} a class at most, which are not those asked for of store "
             f"{pack.fingerprint[:12]}; evaluate again, or give its --store and --per-class"
         )
-    return predictions, facts.get("model", path.parent.name)
+    name, precision = facts.get("model", path.parent.name), facts.get("precision", UNKNOWN)
+    return Left(predictions, name, precision)
 
 
 def read_if_same(
@@ -101,6 +113,7 @@ def read_if_same(
         return None
     wanted = {
         "model_digest": Ensemble((model,)).digest,
+        "precision": model.precision,
         "store_fingerprint": pack.fingerprint,
         "per_class": str(config.per_class),
     }

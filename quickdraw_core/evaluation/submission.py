@@ -25,6 +25,7 @@ from quickdraw_core.evaluation.aside import put_in_place, written_aside
 from quickdraw_core.evaluation.balance import Balance, Floats, balance
 from quickdraw_core.evaluation.ensemble import Ensemble
 from quickdraw_core.evaluation.model import most_common_labels
+from quickdraw_core.evaluation.precision import Precision
 from quickdraw_core.evaluation.probabilities_file import ProbabilitiesFile
 from quickdraw_core.evaluation.seen import Seen, SeenFile
 from quickdraw_core.evaluation.unanswered import Piece, drawn_pieces, open_test_file
@@ -51,6 +52,7 @@ BALANCE_REFUSED = (
 class SubmissionResult:
     """What was written, and how it went.
 
+    precision: what the models computed in, a name of PRECISIONS.
     unreadable: how many rows were answered without being seen; first_unreadable: some of them;
     unreadable_file: CSV of all, None where there are none. seconds: spent on reading, drawing and
     guessing; waited_seconds: those of them in which the model waited for drawings. balance:
@@ -58,6 +60,7 @@ class SubmissionResult:
     """
 
     path: Path
+    precision: str = Precision.FP32
     rows: int = 0
     unreadable: int = 0
     first_unreadable: list[Rejected] = field(default_factory=list)
@@ -94,7 +97,7 @@ def write_submission(
     source = open_test_file(str(test))
     listed = unreadable_path(out)
     _require_places(source, out, listed, probabilities)
-    result = SubmissionResult(out, probabilities=probabilities)
+    result = SubmissionResult(out, models.precision, probabilities=probabilities)
     with ExitStack() as stack:
         answers = stack.enter_context(written_aside(out))
         # In any case, so that what a killed run left is gone.
@@ -187,7 +190,7 @@ def _probabilities_file(
     file: BinaryIO, models: Ensemble, balance: Balance | None
 ) -> ProbabilitiesFile:
     counts = np.array([model.checkpoint.train_counts for model in models.members]).sum(0)
-    facts = {"models_sha256": models.digest}
+    facts = {"models_sha256": models.digest, "precision": models.precision}
     if balance is not None:
         facts["balance_offsets"] = json.dumps(balance.offsets.tolist())
     return ProbabilitiesFile(file, models.label_map, counts / counts.sum(), facts)

@@ -25,7 +25,7 @@ def evaluation_markdown(result: EvaluateResult) -> str:
     """The scores as a table, and where the rest is."""
     n = result.scores["map_at_3"].n
     lines = [
-        f"**{result.model}**, judged on {n:,} held-out drawings",
+        f"**{result.model}**, judged on {n:,} held-out drawings, computed in {result.precision}",
         "",
         "| metric | value | 95 % interval |",
         "| --- | --- | --- |",

@@ -9,7 +9,7 @@ from contextlib import suppress
 from dataclasses import asdict, dataclass
 from pathlib import Path
 
-from quickdraw_core.errors import InputError
+from quickdraw_core.errors import ConfigError, InputError
 from quickdraw_core.files import cache_folder, write_aside
 from quickdraw_core.formats.readers import reader_for
 from quickdraw_core.ingest.blocks import RowTooLongError, go_to, window_blocks
@@ -72,7 +72,7 @@ def cached_index(source: SourceFile) -> RowIndex | None:
             return None
         index = RowIndex(int(found["rows"]), tuple(map(int, found["offsets"])), int(found["end"]))
         return index if len(index.offsets) == -(-index.rows // STRIDE) else None
-    except (OSError, ValueError, KeyError, TypeError):
+    except (ConfigError, OSError, ValueError, KeyError, TypeError):
         return None
 
 
@@ -80,7 +80,7 @@ def keep_index(source: SourceFile, index: RowIndex) -> None:
     """Keeps a complete index for later runs. Without a place for it, each run scans anew."""
     # It might be that of another content, which the stamp does not stand for.
     if index.complete and source.current_stamp() == source.stamp:
-        with suppress(OSError):
+        with suppress(ConfigError, OSError):
             write_aside(_path(source), json.dumps(_facts(source) | asdict(index)), sync=False)
 
 

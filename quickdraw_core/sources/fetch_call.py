@@ -236,4 +236,6 @@ def _seconds_of(retry_after: str | None) -> float:
         moment = parsedate_to_datetime(retry_after)
     except ValueError:
         return 0.0
+    if moment.tzinfo is None:  # "-0000": UTC, of an unknown place (RFC 5322, section 3.3)
+        moment = moment.replace(tzinfo=UTC)
     return max(0.0, moment.timestamp() - datetime.now(UTC).timestamp())

@@ -106,7 +106,10 @@ def _fill(template: str, wanted: Sequence[str] | None) -> list[_Candidate]:
 
 
 def _local(source: str) -> list[str]:
-    path = Path(source).expanduser().absolute()
+    try:
+        path = Path(source).expanduser().absolute()
+    except RuntimeError as error:
+        raise InputError(f"{source} begins with the home folder of no known user") from error
     try:
         if path.is_dir():
             return _inside(path)

@@ -6,6 +6,7 @@ of a file never mix: a server that names another size or version is an error.
 
 import re
 from dataclasses import replace
+from datetime import UTC
 from email.utils import parsedate_to_datetime
 from html.parser import HTMLParser
 from urllib.parse import unquote, urldefrag, urljoin
@@ -222,4 +223,6 @@ def _mtime_ns(response: Response) -> int:
         moment = parsedate_to_datetime(response.headers.get("Last-Modified", ""))
     except ValueError:
         return 0
+    if moment.tzinfo is None:  # "-0000": UTC, of an unknown place (RFC 5322, section 3.3)
+        moment = moment.replace(tzinfo=UTC)
     return int(moment.timestamp()) * 1_000_000_000

@@ -120,7 +120,7 @@ def open_pack(store: Store) -> Pack:
         arrays = {
             name: np.asarray(np.load(folder / f"{name}.npy", mmap_mode="r")) for name in _ARRAYS
         }
-        recorded = json.loads((folder / _FACTS_NAME).read_text())
+        recorded = json.loads((folder / _FACTS_NAME).read_text("utf-8"))
     except (OSError, ValueError) as error:
         raise StoreError(f"cannot open the pack {folder}: {error}; delete that folder") from error
     if recorded != {"version": PACK_VERSION, "fingerprint": fingerprint}:
@@ -199,9 +199,9 @@ def _build(store: Store, folder: Path, bar: Bar) -> None:
         for array in arrays.values():
             array.flush()
         if not isinstance(store.path, Path):
-            (temporary / _STORE_NAME).write_text(f"{store.path}\n")
+            (temporary / _STORE_NAME).write_text(f"{store.path}\n", "utf-8")
         facts = {"version": PACK_VERSION, "fingerprint": store.manifest.fingerprint}
-        (temporary / _FACTS_NAME).write_text(json.dumps(facts))
+        (temporary / _FACTS_NAME).write_text(json.dumps(facts), "utf-8")
         if not is_packed(folder):  # what is there is the rest of one that was deleted, at most
             shutil.rmtree(folder, ignore_errors=True)
         try:
@@ -225,7 +225,7 @@ def _remove_outdated(store: Store, folder: Path) -> None:
 def _address_in(folder: Path) -> str | None:
     """The address of the store that a pack of the cache folder is of."""
     try:
-        return (folder / _STORE_NAME).read_text().strip()
+        return (folder / _STORE_NAME).read_text("utf-8").strip()
     except OSError:
         return None
 

@@ -125,7 +125,7 @@ def read_row(sweep: Sweep, row: PlannedRow, failure: str | None = None) -> RowRe
     """A row from its folder. failure: why this command did not finish it."""
     scores: dict[str, Estimate] = {}
     if is_finished(sweep, row):
-        values = json.loads((row.run_dir / "evaluation" / "evaluation.json").read_text())
+        values = json.loads((row.run_dir / "evaluation" / "evaluation.json").read_text("utf-8"))
         scores = {
             name: Estimate(**value)
             for name, value in values.items()

@@ -23,6 +23,7 @@ from quickdraw_core.errors import ConfigError, DivergedError, TrackingError
 from quickdraw_core.evaluation.config import EvaluateConfig
 from quickdraw_core.evaluation.evaluate import evaluate
 from quickdraw_core.evaluation.held_out import require_enough_drawings
+from quickdraw_core.evaluation.precision import Precision
 from quickdraw_core.progress import progress
 from quickdraw_core.store.location import Location
 from quickdraw_core.store.pack import open_pack
@@ -254,13 +255,14 @@ def is_finished(sweep: Sweep, row: PlannedRow) -> bool:
     if card is not None and sweep.uri != NO_TRACKING and card.uri == sweep.uri and not is_told:
         return False
     try:
-        judged = json.loads((row.run_dir / "evaluation" / "evaluation.json").read_text())
+        judged = json.loads((row.run_dir / "evaluation" / "evaluation.json").read_text("utf-8"))
         facts = judged["evaluated"]
         step = int(facts["step"].replace(",", ""))
-        same = (facts["store_fingerprint"], facts["per_class"], facts["tta"], facts["average"])
+        of = ("store_fingerprint", "per_class", "tta", "average", "precision")
+        same = tuple(facts[name] for name in of)
     except (OSError, ValueError, KeyError, TypeError, AttributeError):
         return False
-    expected = (sweep.store_fingerprint, str(sweep.per_class), "none", "1")
+    expected = (sweep.store_fingerprint, str(sweep.per_class), "none", "1", Precision.FP32)
     return same == expected and best.stem == f"step-{step:08d}"
 
 

@@ -281,7 +281,7 @@ class _Spool:
     def _ends(self) -> dict[str, int]:
         """The byte up to which each lane was delivered; from the start where that is unknown."""
         try:
-            value = json.loads(self._mark.read_text())
+            value = json.loads(self._mark.read_text("utf-8"))
             ends = {lane: int(value[lane]) for lane in _LANES}
         except (OSError, ValueError, KeyError, TypeError):
             return dict.fromkeys(_LANES, 0)

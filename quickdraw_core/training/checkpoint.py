@@ -97,7 +97,7 @@ def find_checkpoint(run_dir: Path, name: str) -> Path | None:
     pointer = run_dir / _FOLDER / name
     if not pointer.is_file():
         return None
-    path = pointer.parent / pointer.read_text().strip()
+    path = pointer.parent / pointer.read_text("utf-8").strip()
     return path if path.is_file() else None
 
 

@@ -442,5 +442,5 @@ def _git_commit() -> str:
         return "unknown"
     command = ["git", "rev-parse", "HEAD"]
     here = Path(__file__).parent
-    done = subprocess.run(command, capture_output=True, text=True, check=False, cwd=here)
+    done = subprocess.run(command, capture_output=True, encoding="utf-8", check=False, cwd=here)
     return done.stdout.strip() if done.returncode == 0 else "unknown"

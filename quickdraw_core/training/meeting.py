@@ -182,7 +182,7 @@ def _say(run_dir: Path, attempt: Attempt) -> None:
 def _read(path: Path) -> dict[str, Any] | None:
     """A file of another host; None where there is none, or none that can be read now."""
     try:
-        value = json.loads(path.read_text())
+        value = json.loads(path.read_text("utf-8"))
     except (OSError, ValueError):
         return None
     return value if isinstance(value, dict) else None

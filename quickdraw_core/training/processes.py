@@ -261,7 +261,7 @@ def _first_error(errors: Path, begun_ns: int, nodes: int) -> str | None:
     for path in errors.glob("**/error.json"):
         try:
             written_ns = path.stat().st_mtime_ns
-            message = str(json.loads(path.read_text())["message"]["message"])
+            message = str(json.loads(path.read_text("utf-8", "replace"))["message"]["message"])
         except (OSError, ValueError, KeyError, TypeError):
             continue
         if written_ns >= begun_ns:  # not of an attempt before this one, on another host

@@ -51,7 +51,7 @@ class RunFolder:
     def read(cls, path: Path) -> "RunFolder":
         """Opens a run folder. Raises `CheckpointError` where it is none."""
         try:
-            value = json.loads((path / _NAME).read_text())
+            value = json.loads((path / _NAME).read_text("utf-8"))
             config = TrainConfig.parse(value.pop("config"))
             return cls(path=path, config=config, **value)
         except FileNotFoundError as error:

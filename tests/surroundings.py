@@ -1,0 +1,62 @@
+"""What a machine, a shell or CI sets around the tests, and what of it a test may know: nothing."""
+
+import os
+import shutil
+import tempfile
+import time
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+
+import pytest
+
+_REMOVED = (
+    *("MLFLOW_", "PREFECT_", "QUICKDRAW_", "DASK_"),
+    *("OMP_", "GOMP_", "KMP_", "CUDA_VISIBLE_DEVICES", "NVIDIA_TF32_", "TORCH_ALLOW_TF32_"),
+    *("ONEDNN_DEFAULT_", "DNNL_DEFAULT_", "NUMBA_", "MPL"),
+    *("FORCE_COLOR", "NO_COLOR", "PY_COLORS", "CLICOLOR", "GITHUB_ACTIONS", "LINES"),
+    *("RANK", "LOCAL_RANK", "WORLD_SIZE", "MASTER_ADDR", "MASTER_PORT", "TORCHELASTIC_", "PET_"),
+)
+"""How the names begin of variables that change what the program or its libraries do."""
+
+_KEPT = ("QUICKDRAW_SHARED", "QUICKDRAW_BROWSER", "QUICKDRAW_STACK", "QUICKDRAW_TEST_")
+"""Where the tests find what they need, and what `session.py` hands on to its workers."""
+
+_SET = {
+    "OMP_NUM_THREADS": "1",  # a sum's order, and so its last bit, depends on their number
+    "COLUMNS": "80",
+    "TERM": "dumb",
+    "TZ": "Asia/Kathmandu",  # 5:45 from UTC: what is local time by mistake is seen
+}
+
+
+def settle() -> None:
+    """Makes the environment of the tests and their processes the same everywhere. Before torch is
+    imported, which reads it once.
+    """
+    for name in list(os.environ):
+        if name.startswith(_REMOVED) and not name.startswith(_KEPT):
+            del os.environ[name]
+    os.environ.update(_SET)
+    time.tzset()
+
+
+@contextmanager
+def as_nobody() -> Iterator[Path]:
+    """A block in which this process is no root, whom no permission holds, and a folder of that
+    user's. CI runs as root, people do not.
+    """
+    folder = Path(tempfile.mkdtemp(prefix="nobody-"))
+    user = os.geteuid()
+    try:
+        if user == 0:
+            os.chown(folder, 65_534, -1)
+            try:
+                os.seteuid(65_534)
+            except OSError:
+                pytest.skip("this root may not become another user")
+        yield folder
+    finally:
+        if user == 0:
+            os.seteuid(user)
+        shutil.rmtree(folder)
