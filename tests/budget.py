@@ -2,12 +2,14 @@
 
 Processor seconds, not seconds on the clock: those depend on what else the machine does. They are
 those of this worker, of the processes that it waited for, and of those that were forked for it.
-Compiling by numba does not count: it is done once on a machine, by whichever case comes first.
+What is done once, by whichever case comes first, does not count: compiling by numba, and making
+what all cases share.
 """
 
 import os
 import time
-from collections.abc import Generator
+from collections.abc import Generator, Iterator
+from contextlib import contextmanager
 from pathlib import Path
 
 import pytest
@@ -43,18 +45,41 @@ class Compiling(event.Listener):  # type: ignore[misc]
         self.seconds += 0 if self._depth else time.thread_time() - self._begun
 
 
+COMPILING = Compiling()
+event.register("numba:compiler_lock", COMPILING)
+_uncounted = 0.0
+
+
+def spent() -> float:
+    """Processor seconds that count, up to now."""
+    try:
+        forked = sum(map(float, Path(os.environ[LEDGER]).read_text().split()))
+    except FileNotFoundError:
+        forked = 0.0
+    return sum(os.times()[:4]) + forked - COMPILING.seconds - _uncounted
+
+
+@contextmanager
+def uncounted() -> Iterator[None]:
+    """A block whose time counts for no case: it makes what all of them share."""
+    global _uncounted
+    begun = spent()
+    try:
+        yield
+    finally:
+        _uncounted += spent() - begun
+
+
 class Budget:
     """A plugin of one worker: fails each part of a case that took too long."""
 
     def __init__(self) -> None:
-        self._compiling = Compiling()
-        event.register("numba:compiler_lock", self._compiling)
         self._before = 0.0
 
     @pytest.hookimpl(tryfirst=True)
     def pytest_runtest_logstart(self) -> None:
         """Leaves out what was spent between two cases, such as the imports before the first."""
-        self._before = self._spent()
+        self._before = spent()
 
     @pytest.hookimpl(wrapper=True)
     def pytest_runtest_makereport(
@@ -62,7 +87,7 @@ class Budget:
     ) -> Generator[None, pytest.TestReport, pytest.TestReport]:
         """Fails a part that took too long, and keeps its time for reports."""
         report = yield
-        before, self._before = self._before, self._spent()
+        before, self._before = self._before, spent()
         seconds = self._before - before
         report.user_properties.append((f"cpu_{report.when}", round(seconds, 2)))
         name = f"{item.path.name}::{getattr(item, 'originalname', item.name)}"
@@ -76,11 +101,3 @@ class Budget:
                 "reason in LONGER of tests/budget.py"
             )
         return report
-
-    def _spent(self) -> float:
-        """Processor seconds up to now."""
-        try:
-            forked = sum(map(float, Path(os.environ[LEDGER]).read_text().split()))
-        except FileNotFoundError:
-            forked = 0.0
-        return sum(os.times()[:4]) + forked - self._compiling.seconds

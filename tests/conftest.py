@@ -72,19 +72,27 @@ def cache_folder(tmp_path_factory: pytest.TempPathFactory) -> None:
 
 
 @pytest.fixture(scope="session")
-def csv_folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
+def csv_folder() -> Path:
     """Generated CSVs of four words, 150 rows each. Not to be changed."""
-    folder = tmp_path_factory.mktemp("csv")
-    generate_csvs(folder, WORDS, ROWS, seed=1)
-    return folder
+
+    def make(folder: Path) -> str:
+        generate_csvs(folder, WORDS, ROWS, seed=1)
+        return str(folder)
+
+    return Path(session.once("csv", make))
 
 
 @pytest.fixture(scope="session")
-def store(csv_folder: Path, tmp_path_factory: pytest.TempPathFactory) -> Store:
-    """The store of `csv_folder`, 20 test drawings a class. Not to be changed."""
-    path = tmp_path_factory.mktemp("data") / "store"
-    ingest(IngestConfig(source=csv_folder, store=path, test_per_class=20, workers=2))
-    return Store.open(path)
+def store(csv_folder: Path) -> Store:
+    """The store of `csv_folder`, packed, 20 test drawings a class. Not to be changed."""
+
+    def make(folder: Path) -> str:
+        config = {"source": csv_folder, "store": folder / "store", "test_per_class": 20}
+        ingest(IngestConfig.parse(config | {"workers": 2}))
+        open_pack(Store.open(folder / "store"))
+        return str(folder / "store")
+
+    return Store.open(Path(session.once("store", make)))
 
 
 @pytest.fixture(scope="session")
@@ -94,13 +102,17 @@ def pack(store: Store) -> Pack:
 
 
 @pytest.fixture(scope="session")
-def trained(store: Store, tmp_path_factory: pytest.TempPathFactory) -> Path:
+def trained(store: Store) -> Path:
     """The run folder of a model trained on `store`, above chance and not perfect, with three
     checkpoints, tracked in `mlflow.db` beside it. Not to be changed.
     """
-    folder = tmp_path_factory.mktemp("trained")
-    values = {"store": store.path, "run_dir": folder / "run", "ranks": 1, "epochs": 2}
-    values |= {"global_batch_size": 64, "micro_batch_size": 64, "keep_checkpoints": 3}
-    values |= {"validate_every_steps": 3}
-    values |= {"tracking_uri": f"sqlite:///{folder}/mlflow.db", "augment": None, "side_px": 24}
-    return train(TrainConfig.parse(values | {"model": "net"})).run_dir
+
+    def make(folder: Path) -> str:
+        values = {"store": store.path, "run_dir": folder / "run", "ranks": 1, "epochs": 2}
+        values |= {"global_batch_size": 64, "micro_batch_size": 64, "keep_checkpoints": 3}
+        values |= {"validate_every_steps": 3}
+        values |= {"tracking_uri": f"sqlite:///{folder}/mlflow.db", "augment": None}
+        config = TrainConfig.parse(values | {"model": "net", "side_px": 24})
+        return str(train(config).run_dir)
+
+    return Path(session.once("trained", make))

@@ -17,6 +17,7 @@ from contextlib import contextmanager, suppress
 from pathlib import Path
 
 import pytest
+from budget import uncounted
 from forkserver import LEDGER, REAL_PYTHON, ForkServer
 
 FOLDER = "QUICKDRAW_TEST_SESSION"
@@ -59,7 +60,8 @@ def once(name: str, make: Callable[[Path], str]) -> str:
         answer = folder / "made.json"
         if not answer.is_file():
             folder.mkdir(exist_ok=True)
-            answer.write_text(json.dumps(make(folder)))
+            with uncounted():
+                answer.write_text(json.dumps(make(folder)))
         return str(json.loads(answer.read_text()))
 
 
