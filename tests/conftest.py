@@ -11,8 +11,9 @@ from quickdraw_core.ingest.run import ingest
 from quickdraw_core.sources.doodles.generator import generate_csvs
 from quickdraw_core.store.pack import Pack, open_pack
 from quickdraw_core.store.store import Store
-from quickdraw_core.training.config import TrainConfig
-from quickdraw_core.training.launch import train
+from quickdraw_core.threads import set_waiting
+
+set_waiting(os.environ)  # what the tests themselves compute, too; nothing above loads torch
 
 # A machine that is shared is slow at any moment: how long an example takes says nothing.
 settings.register_profile("quickdraw", deadline=None)
@@ -70,6 +71,9 @@ def trained(store: Store, tmp_path_factory: pytest.TempPathFactory) -> Path:
     """The run folder of a model trained on `store`, above chance and not perfect, with three
     checkpoints, tracked in `mlflow.db` beside it. Not to be changed.
     """
+    from quickdraw_core.training.config import TrainConfig
+    from quickdraw_core.training.launch import train
+
     folder = tmp_path_factory.mktemp("trained")
     values = {"store": store.path, "run_dir": folder / "run", "ranks": 1, "epochs": 2}
     values |= {"global_batch_size": 64, "micro_batch_size": 64, "keep_checkpoints": 3}
