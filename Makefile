@@ -17,8 +17,8 @@ INSTALL := $(BIN)/python -m pip install --disable-pip-version-check --quiet \
 
 COMPOSE := docker compose
 
-# Tests at once; many wait for processes more than they compute. One thread each, as those that
-# wait for a core spin.
+# Tests at once; many wait for processes more than they compute. One thread each: the cores are
+# taken.
 JOBS ?= 2
 AT_ONCE := --numprocesses $(JOBS) --dist loadfile --no-loadscope-reorder
 
@@ -43,6 +43,7 @@ bench: .venv/bench
 	$(BIN)/python benchmarks/bench_loader.py
 	$(BIN)/python benchmarks/bench_step.py
 	$(BIN)/python benchmarks/bench_evaluate.py
+	$(BIN)/python benchmarks/bench_shared.py
 
 soak: .venv/developer
 	$(BIN)/pytest -m soak

@@ -16,10 +16,9 @@ WAITING = {"OMP_WAIT_POLICY": "PASSIVE", "GOMP_SPINCOUNT": "0"}
 """A thread that has done its part of a parallel loop sleeps until the others have done theirs.
 
 By default it spins: libgomp, which torch's wheels for Linux bundle, for 300,000 turns, some
-milliseconds. On an idle machine that is a little faster. Beside other work the thread that it
-waits for has been taken off its core, and to spin is to use up the time in which that thread
-could have run (benchmarks/bench_shared.py; docs/decisions/0023). `OMP_WAIT_POLICY` says the same
-to the other runtimes, LLVM's and Intel's.
+milliseconds. Beside other work the thread that it waits for may have been taken off its core, and
+to spin is to use up the time in which that thread could have run (benchmarks/bench_shared.py;
+docs/decisions/0023). `OMP_WAIT_POLICY` says the same to the other runtimes, LLVM's and Intel's.
 """
 
 _USERS_WAITING = (*WAITING, "KMP_BLOCKTIME")

@@ -141,7 +141,7 @@ class TrainConfig(Config):
     loader_threads: int | None = Field(
         None,
         ge=0,
-        description="threads a rank that draw ahead; 0: the model's own does; none: 0, on GPUs more",
+        description="threads a rank that draw ahead; 0: the model's own; none: 0, on GPUs more",
     )
     prefetch_batches: int = Field(4, ge=1, description="micro-batches drawn ahead of the model")
     timeout_seconds: int = Field(
