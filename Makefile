@@ -19,7 +19,8 @@ INSTALL := $(BIN)/python -m pip install --disable-pip-version-check --quiet \
 
 COMPOSE := docker compose
 
-# Tests at once; many wait for processes more than they compute. One thread each.
+# Tests at once; many wait for processes more than they compute. One thread each: the cores are
+# taken.
 JOBS ?= 3
 AT_ONCE := --numprocesses $(JOBS) --dist loadfile
 FAST := not services and not soak and not stack
@@ -58,6 +59,7 @@ bench: .venv/bench
 	$(BIN)/python benchmarks/bench_loader.py
 	$(BIN)/python benchmarks/bench_step.py
 	$(BIN)/python benchmarks/bench_evaluate.py
+	$(BIN)/python benchmarks/bench_shared.py
 
 soak: .venv/developer
 	$(BIN)/pytest -m soak

@@ -6,6 +6,7 @@ told first, ends its ranks and says how it ended; then the worker goes. The argu
 `prefect worker start`.
 """
 
+import os
 import signal
 import subprocess
 import sys
@@ -14,12 +15,15 @@ from types import FrameType
 
 import psutil
 
+from quickdraw_core.threads import set_waiting
+
 GRACE_SECONDS = 60
 """For runs to end. `stop_grace_period` of the container has to be longer."""
 
 
 def main(arguments: list[str]) -> int:
     """Runs the worker to its end; its exit code."""
+    set_waiting(os.environ)  # of the runs, which are its children and load torch
     worker = subprocess.Popen([sys.executable, "-m", "prefect", "worker", "start", *arguments])
 
     def stop(_number: int, _frame: FrameType | None) -> None:

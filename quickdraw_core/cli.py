@@ -12,6 +12,7 @@ import typer
 from quickdraw_core.commands import data, jobs, judging, models, operations, sweeps
 from quickdraw_core.console import errors
 from quickdraw_core.errors import QuickdrawError
+from quickdraw_core.threads import set_waiting
 
 app = typer.Typer(
     name="quickdraw",
@@ -45,7 +46,8 @@ for command in (
 
 
 def _quiet_environment() -> None:
-    """Settings of the commands, unless the user has their own: no telemetry, no log lines.
+    """Settings of the commands, unless the user has their own: no telemetry, no log lines, and
+    threads that sleep while they wait, before a command loads torch.
 
     Without `PREFECT_API_URL`, Prefect starts a server of its own for the time of the command;
     its default patience of 20 seconds is too little on a slow machine.
@@ -59,6 +61,7 @@ def _quiet_environment() -> None:
         "PREFECT_SERVER_EPHEMERAL_STARTUP_TIMEOUT_SECONDS": "120",
     }.items():
         os.environ.setdefault(name, value)
+    set_waiting(os.environ)
 
 
 def _printable() -> None:

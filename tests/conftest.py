@@ -20,8 +20,6 @@ from quickdraw_core.ingest.run import ingest
 from quickdraw_core.sources.doodles.generator import generate_csvs
 from quickdraw_core.store.pack import Pack, open_pack
 from quickdraw_core.store.store import Store
-from quickdraw_core.training.config import TrainConfig
-from quickdraw_core.training.launch import train
 
 # A machine that is shared is slow at any moment: how long an example takes says nothing.
 settings.register_profile("quickdraw", deadline=None)
@@ -108,6 +106,10 @@ def trained(store: Store) -> Path:
     """
 
     def make(folder: Path) -> str:
+        # Here, so that the process that only starts the workers does not load torch.
+        from quickdraw_core.training.config import TrainConfig
+        from quickdraw_core.training.launch import train
+
         values = {"store": store.path, "run_dir": folder / "run", "ranks": 1, "epochs": 2}
         values |= {"global_batch_size": 64, "micro_batch_size": 64, "keep_checkpoints": 3}
         values |= {"validate_every_steps": 3}

@@ -10,6 +10,8 @@ from pathlib import Path
 
 import pytest
 
+from quickdraw_core.threads import set_waiting
+
 _REMOVED = (
     *("MLFLOW_", "PREFECT_", "QUICKDRAW_", "DASK_"),
     *("OMP_", "GOMP_", "KMP_", "CUDA_VISIBLE_DEVICES", "NVIDIA_TF32_", "TORCH_ALLOW_TF32_"),
@@ -38,6 +40,7 @@ def settle() -> None:
         if name.startswith(_REMOVED) and not name.startswith(_KEPT):
             del os.environ[name]
     os.environ.update(_SET)
+    set_waiting(os.environ)
     time.tzset()
 
 

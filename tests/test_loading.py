@@ -125,7 +125,8 @@ def test_batches_that_do_not_share_out_are_refused(
 
 @pytest.mark.parametrize("balance", [0.0, 0.7])
 @pytest.mark.parametrize(
-    ("threads", "prefetch", "start", "world_size"), [(1, 1, 0, 1), (3, 5, 0, 2), (4, 2, 7, 4)]
+    ("threads", "prefetch", "start", "world_size"),
+    [(0, 1, 3, 1), (1, 1, 0, 1), (3, 5, 0, 2), (4, 2, 7, 4)],
 )
 def test_the_bytes_of_a_batch_do_not_depend_on_who_draws_it_when(
     pack: Pack, balance: float, threads: int, prefetch: int, start: int, world_size: int
@@ -234,10 +235,12 @@ def test_what_is_no_picture_is_drawn_on_the_processor_alone(pack: Pack) -> None:
         Loader(pack, rows, shape, 0, "points", 32, 5, feed=Feed(draw_on="device"))
 
 
-@pytest.mark.parametrize("option", ["threads", "prefetch"])
-def test_a_loader_without_threads_or_room_is_refused(option: str) -> None:
-    with pytest.raises(ConfigError, match=f"loader's {option} must be 1 or more"):
-        Feed(**{option: 0})
+@pytest.mark.parametrize(("option", "least"), [("threads", 0), ("prefetch", 1)])
+def test_a_loader_of_fewer_threads_than_none_or_without_room_is_refused(
+    option: str, least: int
+) -> None:
+    with pytest.raises(ConfigError, match=f"loader's {option} must be {least} or more"):
+        Feed(**{option: least - 1})
 
 
 def test_a_gathered_batch_equals_the_rows_of_the_pack(pack: Pack) -> None:

@@ -24,6 +24,16 @@ def test_items_come_in_order_whoever_is_first(threads: int, depth: int) -> None:
     assert alive(THREAD_NAME) == 0
 
 
+def test_without_threads_an_item_is_made_when_it_is_asked_for() -> None:
+    made: list[int] = []
+    stream = pooled(made.append, range(5, 1_000, 3), 0, 4)
+    assert alive(THREAD_NAME) == 0
+    for used in range(1, 5):
+        next(stream)
+        assert made == list(range(5, 1_000, 3))[:used]
+    assert list(pooled(lambda number: number, range(5, 45, 3), 0, 4)) == list(range(5, 45, 3))
+
+
 def test_threads_work_at_the_same_time() -> None:
     together = threading.Barrier(3, timeout=30)
     assert len(list(pooled(lambda number: together.wait(), range(3), 3, 3))) == 3
@@ -38,7 +48,7 @@ def test_no_more_is_made_ahead_than_was_allowed() -> None:
     stream.close()
 
 
-@pytest.mark.parametrize("threads", [1, 3])
+@pytest.mark.parametrize("threads", [0, 1, 3])
 def test_an_error_is_raised_at_its_place_and_ends_the_threads(threads: int) -> None:
     def make(number: int) -> int:
         if number == 6:

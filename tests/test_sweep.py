@@ -188,7 +188,8 @@ def test_each_row_gets_gpus_of_its_own(
 
 def test_rows_at_once_share_the_cores_of_a_cpu() -> None:
     slots = make_slots(2, 2, (), cores=8)
-    assert [slot.environment() for slot in slots] == [{"OMP_NUM_THREADS": "2"}] * 2
+    assert [slot.environment({}) for slot in slots] == [{"OMP_NUM_THREADS": "2"}] * 2
+    assert [slot.environment({"OMP_NUM_THREADS": "3"}) for slot in slots] == [{}] * 2
 
 
 def test_more_rows_than_the_gpus_carry_are_refused() -> None:

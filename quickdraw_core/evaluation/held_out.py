@@ -29,6 +29,7 @@ from quickdraw_core.parent_death import die_with_parent
 from quickdraw_core.progress import Bar, progress
 from quickdraw_core.store.pack import Pack, open_pack
 from quickdraw_core.store.store import Store
+from quickdraw_core.threads import share_cores
 
 _POLL_SECONDS = 0.1
 _DONE = "done.npy"
@@ -192,7 +193,7 @@ def counting(folder: Path, rank: int) -> Iterator[Bar]:
 def _run(folder: Path, ranks: int, advance: Callable[[int], None]) -> None:
     """Starts the processes and waits for their end. None of them outlives the others' failure."""
     environment = dict(os.environ)
-    environment.setdefault("OMP_NUM_THREADS", str(max(1, (os.cpu_count() or 1) // ranks)))
+    share_cores(environment, ranks)
     program = [sys.executable, "-m", "quickdraw_core.evaluation.rank", str(folder)]
     processes: list[subprocess.Popen[bytes]] = []
     with contextlib.ExitStack() as stack:

@@ -99,7 +99,9 @@ def _draw(drawings: DrawingBatch, piece: Piece, models: Ensemble) -> Piece:
     for member in models.members:
         form = member.config.encoding, member.config.side_px
         if form not in drawn:
-            drawn[form] = torch.from_numpy(render(drawings, *form, threads=member.feed.threads))
+            drawn[form] = torch.from_numpy(
+                render(drawings, *form, threads=max(1, member.feed.threads))
+            )
         piece.images.append(drawn[form])
     return piece
 

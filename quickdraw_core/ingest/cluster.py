@@ -5,7 +5,6 @@ Dask would run the job again on another worker, and find the same.
 """
 
 import logging
-import os
 import ssl
 from collections import deque
 from collections.abc import Callable, Iterator
@@ -17,6 +16,7 @@ from typing import Any, NamedTuple
 
 from quickdraw_core.errors import ClusterError, ConfigError, QuickdrawError
 from quickdraw_core.ingest.config import IngestConfig
+from quickdraw_core.threads import usable_cores
 
 _JOBS_IN_FLIGHT_PER_THREAD = 2
 """One at work and one that waits: more would only keep more files warm at once."""
@@ -62,7 +62,7 @@ def cluster(config: IngestConfig) -> Iterator[Any]:
 
     dask.config.set(_QUIET)
     if config.dask in ("local", "processes"):
-        count = config.workers or os.cpu_count() or 1
+        count = config.workers or usable_cores()
         threads = config.dask == "local"
         client = Client(
             n_workers=1 if threads else count,

@@ -5,7 +5,6 @@ when they are computed, each time anew. Nothing is stored; who computes the same
 again is better served by a store.
 """
 
-import os
 from collections.abc import Iterable, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from itertools import accumulate, pairwise
@@ -22,6 +21,7 @@ from quickdraw_core.ingest.reading import WindowGroup, read_windows, window_grou
 from quickdraw_core.progress import progress
 from quickdraw_core.sources.find import find_sources
 from quickdraw_core.store.schema import SCHEMA, table_of
+from quickdraw_core.threads import usable_cores
 
 if TYPE_CHECKING:
     from dask.dataframe import DataFrame
@@ -116,7 +116,7 @@ def _plan(config: IngestConfig) -> list[PlannedSource]:
         for source in find_sources(config.source, config.classes)
     ]
     planned = []
-    with progress("scan", len(tasks), "files") as bar, ThreadPoolExecutor(os.cpu_count()) as pool:
+    with progress("scan", len(tasks), "files") as bar, ThreadPoolExecutor(usable_cores()) as pool:
         for found in pool.map(plan_source, tasks):
             planned.append(found)
             bar.advance(1)

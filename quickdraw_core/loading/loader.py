@@ -78,10 +78,11 @@ _CPU = torch.device("cpu")
 class Feed:
     """How batches come to the model: what changes speed, and no result.
 
-    threads: that draw. prefetch: batches made ahead of the one in use; fewer than `threads`
-    leave some idle. device: where training runs; on CUDA the batches are pinned. draw_on: who
-    draws, this host's processor, or the training device (`render/on_device.py`; the images then
-    are there already, and agree with the others within that module's tolerance).
+    threads: that draw; 0: the one that asks for a batch. prefetch: batches made ahead of the one
+    in use; fewer than `threads` leave some idle. device: where training runs; on CUDA the batches
+    are pinned. draw_on: who draws, this host's processor, or the training device
+    (`render/on_device.py`; the images then are there already, and agree with the others within
+    that module's tolerance).
     """
 
     threads: int = 1
@@ -90,9 +91,11 @@ class Feed:
     draw_on: Literal["cpu", "device"] = "cpu"
 
     def __post_init__(self) -> None:
-        for name in ("threads", "prefetch"):
-            if getattr(self, name) < 1:
-                raise ConfigError(f"the loader's {name} must be 1 or more: {getattr(self, name)}")
+        for name, least in {"threads": 0, "prefetch": 1}.items():
+            if getattr(self, name) < least:
+                raise ConfigError(
+                    f"the loader's {name} must be {least} or more: {getattr(self, name)}"
+                )
 
 
 class Loader:

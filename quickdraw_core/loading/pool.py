@@ -24,10 +24,14 @@ def pooled(
     depth: int,
 ) -> Generator[T, None, None]:
     """Yields `make(number)` for all numbers, in order; the threads are up to `depth` ahead.
+    Without threads, each item is made when it is asked for, by who asks.
 
     An exception of `make` is raised here, at its place. Closing the iterator ends the threads as
     soon as each is through with the item in its hands.
     """
+    if not threads:
+        yield from map(make, numbers)
+        return
     # A thread takes the next number and leaves its item in the number's slot, which is free: a
     # number is given out only when the item `depth` before it was. So nobody polls, and the
     # only locks are those inside the queues, which are held without the interpreter's help.

@@ -14,6 +14,7 @@ import numpy as np
 
 from quickdraw_core.drawing import Int64Array
 from quickdraw_core.errors import ConfigError
+from quickdraw_core.threads import usable_cores
 
 
 def in_slices(work: Callable[[int, int], None], point_offsets: Int64Array, threads: int) -> None:
@@ -44,4 +45,4 @@ def in_slices(work: Callable[[int, int], None], point_offsets: Int64Array, threa
 @cache
 def _pool(process: int) -> ThreadPoolExecutor:
     """The pool of one process: a forked child inherits a pool whose threads are not there."""
-    return ThreadPoolExecutor(max_workers=os.cpu_count(), thread_name_prefix=f"draw-{process}")
+    return ThreadPoolExecutor(max_workers=usable_cores(), thread_name_prefix=f"draw-{process}")

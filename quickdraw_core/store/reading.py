@@ -1,6 +1,5 @@
 """Reading a store's files on threads, and the sizes of drawings without their points."""
 
-import os
 from collections import deque
 from collections.abc import Callable, Iterable, Iterator
 from concurrent.futures import Future, ThreadPoolExecutor
@@ -12,6 +11,7 @@ import pyarrow as pa
 import pyarrow.compute as pc
 
 from quickdraw_core.drawing import Int64Array, UInt16Array
+from quickdraw_core.threads import usable_cores
 
 T = TypeVar("T")
 R = TypeVar("R")
@@ -28,7 +28,7 @@ def on_threads(
     Worth it where `function` spends its time in Arrow, numpy or hashlib, which let the
     interpreter's lock go. When the caller stops, by Ctrl-C too, what has not begun is dropped.
     """
-    pool = ThreadPoolExecutor(threads or min(_MOST_THREADS, os.cpu_count() or 1))
+    pool = ThreadPoolExecutor(threads or min(_MOST_THREADS, usable_cores()))
     try:
         yield from pool.map(function, items)
     finally:

@@ -1,6 +1,5 @@
 """Opening a store: its manifest, its checks, its columns."""
 
-import os
 from collections.abc import Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
@@ -16,6 +15,7 @@ from quickdraw_core.store.manifest import FileRecord, Manifest
 from quickdraw_core.store.place import Folder, Place, place_of
 from quickdraw_core.store.reading import ahead
 from quickdraw_core.store.schema import SCHEMA, quarantine_path
+from quickdraw_core.threads import usable_cores
 
 
 @dataclass(frozen=True)
@@ -71,7 +71,7 @@ class Store:
     def verify(self) -> None:
         """Reads every file and compares its SHA-256 with the manifest's."""
         # Hashing releases the interpreter lock.
-        with ThreadPoolExecutor(self.place.threads or os.cpu_count()) as pool:
+        with ThreadPoolExecutor(self.place.threads or usable_cores()) as pool:
             for damaged in pool.map(self._damage, self.manifest.files):
                 if damaged is not None:
                     raise StoreError(

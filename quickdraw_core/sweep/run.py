@@ -31,6 +31,7 @@ from quickdraw_core.store.store import Store
 from quickdraw_core.sweep.config import SweepConfig
 from quickdraw_core.sweep.slots import Slot, make_slots, visible_devices
 from quickdraw_core.sweep.table import SweepRow, SweepTable, configs_of, read_table
+from quickdraw_core.threads import usable_cores
 from quickdraw_core.tracking.address import NO_TRACKING
 from quickdraw_core.tracking.card import CARD_NAME, RunCard, tracked_run_id
 from quickdraw_core.tracking.delivery import deliver_rest, open_run
@@ -222,7 +223,7 @@ def _train_and_judge(
     """Does what is left of a row; returns its score in words."""
     if stopping is not None and stopping.is_set():
         raise KeyboardInterrupt
-    around = Surroundings(slot.environment(), _row_tags(sweep, row), stopping)
+    around = Surroundings(slot.environment(os.environ), _row_tags(sweep, row), stopping)
     trained = train(row.config, around)
     if trained.skipped:  # a kill after the last checkpoint may have left the end untold
         _tell_end(row.run_dir)
@@ -320,7 +321,7 @@ def _slots(config: SweepConfig, rows: tuple[PlannedRow, ...]) -> tuple[Slot, ...
     on_cpu = all(row.config.device == "cpu" for row in rows)
     devices = () if on_cpu else visible_devices(torch.cuda.device_count(), os.environ)
     ranks = max(row.config.ranks for row in rows)
-    return make_slots(config.parallel, ranks, devices, os.cpu_count() or 1)
+    return make_slots(config.parallel, ranks, devices, usable_cores())
 
 
 def _clear(sweep: Sweep) -> None:

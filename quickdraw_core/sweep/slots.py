@@ -10,6 +10,7 @@ from contextlib import contextmanager
 from dataclasses import dataclass
 
 from quickdraw_core.errors import ConfigError
+from quickdraw_core.threads import NUM_THREADS
 
 
 @dataclass(frozen=True)
@@ -22,13 +23,15 @@ class Slot:
     devices: tuple[str, ...] = ()
     threads: int | None = None
 
-    def environment(self) -> dict[str, str]:
-        """Variables of the slot's training processes."""
+    def environment(self, own: Mapping[str, str]) -> dict[str, str]:
+        """Variables of the slot's training processes, over `own`, those of this process. A user's
+        own number of threads stays.
+        """
         variables = {}
         if self.devices:
             variables["CUDA_VISIBLE_DEVICES"] = ",".join(self.devices)
-        if self.threads is not None:
-            variables["OMP_NUM_THREADS"] = str(self.threads)
+        if self.threads is not None and NUM_THREADS not in own:
+            variables[NUM_THREADS] = str(self.threads)
         return variables
 
 

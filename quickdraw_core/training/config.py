@@ -139,7 +139,9 @@ class TrainConfig(Config):
         "cpu", description="where strokes become images: by threads, or on the training device"
     )
     loader_threads: int | None = Field(
-        None, ge=1, description="threads a rank that draw batches; none: 1, with GPUs more"
+        None,
+        ge=0,
+        description="threads a rank that draw ahead; 0: the model's own; none: 0, on GPUs more",
     )
     prefetch_batches: int = Field(4, ge=1, description="micro-batches drawn ahead of the model")
     timeout_seconds: int = Field(

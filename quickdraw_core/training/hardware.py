@@ -1,6 +1,5 @@
 """What the switches of the configuration mean on the hardware at hand."""
 
-import os
 import shutil
 from dataclasses import dataclass
 
@@ -8,6 +7,7 @@ import torch
 from torch import Tensor, nn
 
 from quickdraw_core.errors import ConfigError
+from quickdraw_core.threads import threads_each
 from quickdraw_core.training.config import TrainConfig
 
 _COMPILERS = ("c++", "g++", "clang++", "cl")
@@ -77,10 +77,15 @@ def choose_arithmetic(config: TrainConfig, device: str) -> Arithmetic:
 
 
 def choose_loader_threads(config: TrainConfig, device: str) -> int:
-    """Threads of a rank that draw: one on a CPU, which the model needs for itself."""
+    """Threads of a rank that draw beside the model, which together are no more than its cores.
+
+    On a CPU none: the model has a thread a core, and draws a batch itself in less than a hundredth
+    of the time that it computes on it. Another thread would take a core from it now and then,
+    and then all of the model's threads wait.
+    """
     if config.loader_threads is not None:
         return config.loader_threads
-    return 1 if device == "cpu" else min(8, max(1, (os.cpu_count() or 1) // config.ranks - 1))
+    return 0 if device == "cpu" else min(8, max(1, threads_each(config.ranks) - 1))
 
 
 def check_hardware(config: TrainConfig) -> None:

@@ -22,6 +22,7 @@ from typing import BinaryIO
 from quickdraw_core.errors import DivergedError, OutOfMemoryError, TrainingError
 from quickdraw_core.parent_death import die_with_parent
 from quickdraw_core.progress import Bar, progress
+from quickdraw_core.threads import share_cores
 from quickdraw_core.tracking.journal import JOURNAL_NAME, follow
 from quickdraw_core.training.config import TrainConfig
 from quickdraw_core.training.meeting import interface_of
@@ -197,16 +198,15 @@ def environment_of(
     more: Mapping[str, str] | None = None,
     meeting: Meeting | None = None,
 ) -> dict[str, str]:
-    """The ranks' environment: cores shared out, and the network for gloo: the loopback on one
-    host, else the one in which the hosts meet.
+    """The ranks' environment: cores shared out, how threads wait, and the network for gloo: the
+    loopback on one host, else the one in which the hosts meet.
 
     more: variables that replace those of this process.
     """
-    threads = max(1, (os.cpu_count() or 1) // config.ranks)
     # A name at a time: another row's thread may take one away meanwhile.
     here = ((name, os.environ.get(name)) for name in list(os.environ))
     environment = {name: value for name, value in here if value is not None} | dict(more or {})
-    environment.setdefault("OMP_NUM_THREADS", str(threads))
+    share_cores(environment, config.ranks)
     # glibc gives the large tensors of a step back to the kernel and faults their pages in
     # again at the next one: a fifth of the time on a CPU. (Other allocators ignore these.)
     environment.setdefault("MALLOC_MMAP_THRESHOLD_", str(1 << 30))
