@@ -24,6 +24,10 @@ LONGER = {
         12.0,
         "vgg11 has 61 million weights, and each of them gets a gradient and a step",
     ),
+    "test_training.py::test_the_switches_train": (
+        12.0,
+        "one of them is a transformer over 576 points",
+    ),
 }
 """`file::test` of those that may take longer: how many seconds, and why."""
 

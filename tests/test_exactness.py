@@ -19,9 +19,12 @@ from quickdraw_core.training.checkpoint import Checkpoint, find_checkpoint, load
 from quickdraw_core.training.config import TrainConfig
 from quickdraw_core.training.launch import train
 
-pytestmark = pytest.mark.skipif(
-    not sys.platform.startswith("linux"), reason="finds processes in Linux's /proc"
-)
+pytestmark = [
+    pytest.mark.services,  # long chains of processes
+    pytest.mark.skipif(
+        not sys.platform.startswith("linux"), reason="finds processes in Linux's /proc"
+    ),
+]
 
 VICTIMS = ("one rank", "all ranks", "launcher", "command")
 

@@ -186,7 +186,8 @@ def test_training_stops_when_validation_brings_nothing_better(
     "options",
     [
         {"precision": "bf16", "clip_norm": 1.0, "learning_rate": 0.01},
-        {"model": "stroke_transformer", "encoding": "points", "optimizer": "muon", "epochs": 0.5},
+        {"model": "stroke_transformer", "encoding": "points", "optimizer": "muon",
+         "global_batch_size": 8, "micro_batch_size": 8, "epochs": 0.4, "learning_rate": 0.004},
         {"model": "net", "encoding": "gray", "loss": "softmax_reciprocal", "optimizer": "adam",
          "schedule": "multistep", "draw_on": "device", "channels_last": False,
          "learning_rate": 0.005},
