@@ -40,7 +40,8 @@ def pytest_configure(config: pytest.Config) -> None:
 @pytest.hookimpl(wrapper=True)
 def pytest_runtest_protocol(item: pytest.Item) -> Generator[None, object, object]:
     """Services and long tests are of real processes from the start, all others of forked ones."""
-    real = any(map(item.get_closest_marker, ("services", "soak", "stack")))
+    marks = {mark.name for mark in item.iter_markers()}
+    real = marks & {"soak", "stack"} or ("services" in marks and "forked" not in marks)
     sys.executable = real_python() if real else session.python()
     return (yield)
 

@@ -20,7 +20,8 @@ from quickdraw_core.training.config import TrainConfig
 from quickdraw_core.training.launch import train
 
 pytestmark = [
-    pytest.mark.services,  # long chains of processes
+    pytest.mark.services,  # long trainings
+    pytest.mark.forked,
     pytest.mark.skipif(
         not sys.platform.startswith("linux"), reason="finds processes in Linux's /proc"
     ),
