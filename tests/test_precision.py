@@ -11,13 +11,13 @@ import pyarrow.parquet as pq
 import pytest
 import torch
 from typer.testing import CliRunner
+from unreported import evaluate_unreported
 
 from quickdraw_core.cli import app
 from quickdraw_core.errors import ConfigError
 from quickdraw_core.evaluation.compare import CompareConfig, compare_models
 from quickdraw_core.evaluation.config import EvaluateConfig, JudgedConfig
 from quickdraw_core.evaluation.ensemble import load_models, predict_rows
-from quickdraw_core.evaluation.evaluate import evaluate
 from quickdraw_core.evaluation.model import full_float32, load_model
 from quickdraw_core.evaluation.predictions import PREDICTIONS_NAME, Predictions
 from quickdraw_core.evaluation.reuse import predictions_left, read_if_same
@@ -62,7 +62,7 @@ def evaluations(
         values = {"model": str(trained), "store": store.path, "per_class": JUDGED}
         values |= {"tracking_uri": "none", "report_dir": folders[precision], "guesses": 0}
         values |= {"precision": precision, "ranks": ranks, "batch_size": BATCH}
-        result = evaluate(EvaluateConfig.parse(values))
+        result = evaluate_unreported(EvaluateConfig.parse(values))
         assert result.precision == precision
         assert evaluate_facts(result)["computed in"] == precision
     return folders
@@ -210,8 +210,8 @@ from quickdraw_core.evaluation.model import load_model
 assert torch.backends.cpu.get_cpu_capability() == kernels.upper()
 numpy.save(out, load_model(model).logits(torch.load(images)).softmax(1).numpy())
 """
-"""Sets the switches itself: they are read when something is first computed, which a process that is
-forked with torch imported has not done."""
+"""Sets the switches itself: they are read when something is first computed, which a process that
+was forked with torch imported has not done."""
 
 
 @pytest.fixture(scope="module")
