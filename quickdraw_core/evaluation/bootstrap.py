@@ -48,8 +48,10 @@ class Sums(NamedTuple):
 
 @cache
 def _blas() -> ThreadpoolController:
-    """The library that numpy multiplies matrices with. Found once: the search reads the list of all
-    that the process has loaded, which takes longer than to judge some hundred drawings.
+    """The library that numpy multiplies matrices with.
+
+    Searched for once: the search goes through all libraries that the process has loaded, which
+    takes longer than to judge some hundred drawings.
     """
     return ThreadpoolController().select(user_api="blas")
 
