@@ -112,7 +112,7 @@ def test_the_values_are_those_of_the_models_and_their_difference() -> None:
 
 
 def test_the_interval_holds_the_true_difference_in_nineteen_of_twenty_repetitions() -> None:
-    better, repetitions, drawings = 0.1, 300, 120
+    better, repetitions, drawings = 0.1, 200, 120
     # A misses 0.4 of the drawings; what B then gains on one is 1 less what A had.
     rng = np.random.default_rng(1)
     covered, values = 0, []
@@ -125,16 +125,17 @@ def test_the_interval_holds_the_true_difference_in_nineteen_of_twenty_repetition
         truth = 0.4 * better * (1 - (1 / 2 + 1 / 3) / 5)
         covered += estimate.low <= truth <= estimate.high
         values.append(estimate.value)
-    assert np.mean(values) == pytest.approx(truth, abs=0.003)
-    # A binomial of 300 at 0.95 is within these bounds in all but 1 of 10,000 cases; the
+    # Of a mean of 200, whose own scatter is 0.0011.
+    assert np.mean(values) == pytest.approx(truth, abs=0.0036)
+    # A binomial of 200 at 0.95 is within these bounds in all but 1 of 10,000 cases; the
     # percentile interval of few, skewed differences covers a little less than it says.
-    assert 0.89 <= covered / repetitions <= 0.99
+    assert 0.88 <= covered / repetitions <= 0.995
 
 
 def test_of_two_calibrated_models_none_is_said_to_be_better_calibrated() -> None:
     """One that is sure and one that is not: noise adds more to the error of the latter."""
     rng, told, repetitions = np.random.default_rng(5), [0, 0], 40
-    labels = np.repeat(np.arange(20), 60)
+    labels = np.repeat(np.arange(5), 240)
     for repetition in range(repetitions):
         chances = rng.beta(12, 1, len(labels)), rng.beta(3, 2, len(labels))
         both = [sure_predictions(labels, p, rng.random(len(labels)) < p) for p in chances]
@@ -219,15 +220,15 @@ def test_what_is_believed_is_what_the_rule_of_the_paper_says(
 
 def test_words_of_models_that_are_alike_are_not_said_to_have_changed() -> None:
     wrongly, seeming = 0, 0
-    for seed in range(30):
+    for seed in range(20):
         rng = np.random.default_rng(seed)
         ranks = [np.where(rng.random(1_500) < 0.6, 0, rng.integers(1, 6, 1_500)) for _ in "AB"]
         both = [Named(x, predictions_of(r, 50, rng)) for x, r in zip("AB", ranks, strict=True)]
         found = compare(*both, seed=seed, resamples=200)
         wrongly += bool(found.changed)
         seeming += found.seeming
-    assert wrongly <= 5  # 30 · 0.05 are expected at most
-    assert seeming > 30  # the intervals of single words would have it otherwise
+    assert wrongly <= 4  # 20 · 0.05 are expected at most
+    assert seeming > 20  # the intervals of single words would have it otherwise
 
 
 def test_words_that_did_change_are_found_and_named_in_order() -> None:

@@ -93,8 +93,9 @@ def test_a_resumed_training_is_the_same_to_the_bit(name: str) -> None:
     resumed.load_state_dict(saved["network"])
     other.load_state_dict(saved["optimizer"])
     assert train(resumed, other, range(3, 6)) == expected
+    weights = resumed.state_dict()
     for key, value in network.state_dict().items():
-        assert torch.equal(resumed.state_dict()[key], value), key
+        assert torch.equal(weights[key], value), key
     assert [group["weight_decay"] for group in other.param_groups] == [
         group["weight_decay"] for group in optimizer.param_groups
     ]

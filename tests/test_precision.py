@@ -1,7 +1,7 @@
 """A number does not depend on the processor: judging computes in float32 unless asked for."""
 
 import json
-import os
+import re
 import subprocess
 import sys
 from pathlib import Path
@@ -11,13 +11,13 @@ import pyarrow.parquet as pq
 import pytest
 import torch
 from typer.testing import CliRunner
+from unreported import evaluate_unreported
 
 from quickdraw_core.cli import app
 from quickdraw_core.errors import ConfigError
 from quickdraw_core.evaluation.compare import CompareConfig, compare_models
 from quickdraw_core.evaluation.config import EvaluateConfig, JudgedConfig
 from quickdraw_core.evaluation.ensemble import load_models, predict_rows
-from quickdraw_core.evaluation.evaluate import evaluate
 from quickdraw_core.evaluation.model import full_float32, load_model
 from quickdraw_core.evaluation.predictions import PREDICTIONS_NAME, Predictions
 from quickdraw_core.evaluation.reuse import predictions_left, read_if_same
@@ -62,7 +62,7 @@ def evaluations(
         values = {"model": str(trained), "store": store.path, "per_class": JUDGED}
         values |= {"tracking_uri": "none", "report_dir": folders[precision], "guesses": 0}
         values |= {"precision": precision, "ranks": ranks, "batch_size": BATCH}
-        result = evaluate(EvaluateConfig.parse(values))
+        result = evaluate_unreported(EvaluateConfig.parse(values))
         assert result.precision == precision
         assert evaluate_facts(result)["computed in"] == precision
     return folders
@@ -202,16 +202,22 @@ def test_products_of_float32_are_rounded_to_nothing_shorter(trained: Path) -> No
 
 
 _PREDICT = """
-import sys, numpy, torch
+import os, sys
+isa, kernels, model, images, out = sys.argv[1:]
+os.environ |= {"ONEDNN_MAX_CPU_ISA": isa, "ATEN_CPU_CAPABILITY": kernels, "ONEDNN_VERBOSE": "1"}
+import numpy, torch
 from quickdraw_core.evaluation.model import load_model
-numpy.save(sys.argv[3], load_model(sys.argv[1]).logits(torch.load(sys.argv[2])).softmax(1).numpy())
+assert torch.backends.cpu.get_cpu_capability() == kernels.upper()
+numpy.save(out, load_model(model).logits(torch.load(images)).softmax(1).numpy())
 """
+"""Sets the switches itself: they are read when something is first computed, which a process that
+was forked with torch imported has not done."""
 
 
 @pytest.fixture(scope="module")
 def by_isa(trained: Path, tmp_path_factory: pytest.TempPathFactory) -> dict[str, Path]:
     """What processes of each instruction set say of the same images: probabilities, and beside
-    them, as `images.pt`, the images. All at once, since most of their time is torch's import.
+    them, as `images.pt`, the images.
     """
     folder, config = tmp_path_factory.mktemp("isa"), load_model(str(trained)).config
     shape = (8, find_encoding(config.encoding).channels, config.side_px, config.side_px)
@@ -219,14 +225,16 @@ def by_isa(trained: Path, tmp_path_factory: pytest.TempPathFactory) -> dict[str,
     torch.save(images.to(torch.uint8), folder / "images.pt")
     processes = {}
     for name in filter(has, ISAS):
-        switches = {"ONEDNN_MAX_CPU_ISA": name, "ATEN_CPU_CAPABILITY": ISAS[name][0]}
-        paths = [trained, folder / "images.pt", folder / f"{name}.npy"]
+        words = [name, ISAS[name][0], trained, folder / "images.pt", folder / f"{name}.npy"]
         processes[name] = subprocess.Popen(
-            [sys.executable, "-c", _PREDICT, *map(str, paths)], env=os.environ | switches
+            [sys.executable, "-c", _PREDICT, *map(str, words)], stdout=subprocess.PIPE, text=True
         )
-    assert {name: process.wait(120) for name, process in processes.items()} == dict.fromkeys(
+    outputs = [process.communicate(timeout=120)[0] for process in processes.values()]
+    assert {name: process.returncode for name, process in processes.items()} == dict.fromkeys(
         processes, 0
     )
+    used = [re.findall(r"info,cpu,isa:(.*)", output) for output in outputs]
+    assert len({*map(tuple, used)}) == len(processes), used
     return {name: folder / f"{name}.npy" for name in processes}
 
 

@@ -66,9 +66,10 @@ def test_weights_for_three_channels_are_summed_for_one_and_all_else_is_kept(
     torch.testing.assert_close(first[1].weight, before[1].weight.sum(1, keepdim=True))
     last_name, last = last_linear(network)
     assert last.out_features == 340
+    found = network.state_dict()
     for key, value in original.state_dict().items():
         if key != f"{first[0]}.weight" and not key.startswith(last_name):
-            assert torch.equal(network.state_dict()[key], value), key
+            assert torch.equal(found[key], value), key
 
 
 @pytest.mark.parametrize("name", ["resnet18", SMALL])
@@ -145,10 +146,10 @@ def test_our_own_networks_too_begin_where_a_file_ends(name: str, tmp_path: Path)
     original = build_model(name, channels, 7, 32)
     source = saved(original, tmp_path / "w.pth")
     network = build_model(name, MODELS[name].channels[0], 9, 32, pretrained=source)
-    values = network.state_dict()
-    shared = [k for k, v in original.state_dict().items() if values[k].shape == v.shape]
+    values, expected = network.state_dict(), original.state_dict()
+    shared = [k for k, v in expected.items() if values[k].shape == v.shape]
     assert len(shared) >= len(values) - 3
-    assert all(torch.equal(values[key], original.state_dict()[key]) for key in shared)
+    assert all(torch.equal(values[key], expected[key]) for key in shared)
 
 
 def test_densenet_s_older_names_are_understood(tmp_path: Path) -> None:
@@ -161,9 +162,10 @@ def test_densenet_s_older_names_are_understood(tmp_path: Path) -> None:
     assert any("denselayer1.norm.1.weight" in key for key in old)
     torch.save(old, tmp_path / "w.pth")
     network = build_model("densenet121", 3, 3, 96, pretrained=str(tmp_path / "w.pth"))
+    expected = original.state_dict()
     for name, value in network.state_dict().items():
         if not name.endswith("num_batches_tracked"):
-            assert torch.equal(value, original.state_dict()[name])
+            assert torch.equal(value, expected[name])
 
 
 @pytest.mark.parametrize("key", ["model", "state_dict"])

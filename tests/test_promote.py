@@ -14,6 +14,7 @@ import torch
 from test_cli import quickdraw
 from test_tracking_mlflow import Server
 from typer.testing import CliRunner
+from unreported import evaluate_unreported
 
 from quickdraw_core.cli import app
 from quickdraw_core.errors import (
@@ -26,7 +27,6 @@ from quickdraw_core.errors import (
 from quickdraw_core.evaluation import promote as gate
 from quickdraw_core.evaluation.compare import CompareConfig, compare_models
 from quickdraw_core.evaluation.config import EvaluateConfig, JudgedConfig
-from quickdraw_core.evaluation.evaluate import evaluate
 from quickdraw_core.evaluation.metrics import Estimate
 from quickdraw_core.evaluation.model import load_model
 from quickdraw_core.evaluation.promote import PromoteConfig, promote
@@ -412,7 +412,7 @@ def test_what_an_evaluation_left_is_used_again_if_it_is_the_same_and_whole(
     by_folder, by_run = load_model(run_dir), load_model(trained.runs["good"], trained.uri)
     assert left_by_evaluation(here, by_folder, pack) is None
     assert left_by_evaluation(here, by_run, pack) is None
-    evaluate(EvaluateConfig.parse(config | {"model": run_dir}))
+    evaluate_unreported(EvaluateConfig.parse(config | {"model": run_dir}))
     for model in (by_folder, by_run):
         left = left_by_evaluation(here, model, pack)
         assert left is not None
@@ -433,18 +433,37 @@ def test_what_an_evaluation_left_is_used_again_if_it_is_the_same_and_whole(
     assert again.comparisons == result.comparisons
 
 
+def without_prefect(monkeypatch: pytest.MonkeyPatch, arguments: list[object]) -> tuple[int, str]:
+    """Runs a command in this process, with the work itself for its flow: exit code and output."""
+    import flows.compare
+    import flows.promote
+
+    monkeypatch.setattr(flows.compare, "compare", compare_models)
+    monkeypatch.setattr(flows.promote, "promote", promote)
+    monkeypatch.setattr("quickdraw_core.commands.judging.run", lambda work: work())
+    shown = CliRunner().invoke(app, [str(word) for word in arguments])
+    return shown.exit_code, shown.output
+
+
+SHELL = pytest.param("shell", marks=pytest.mark.services)  # Prefect's start takes 15 seconds
+
+
+@pytest.mark.parametrize("way", ["here", SHELL])
 def test_a_model_that_is_no_better_through_the_command_line(
-    trained: Trained, tmp_path: Path
+    trained: Trained, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, way: str
 ) -> None:
     options = ["--store", trained.store, "--per-class", PER_CLASS, "--tracking-uri", trained.uri]
-    trained.promote("good", "shell")
-    done = quickdraw(
-        "promote", trained.run_dir("poor"), "--name", "shell", "--require", *options, cwd=tmp_path
-    )
-    assert done.returncode == 1, done.stderr
-    assert "not promoted" in done.stdout
-    assert "models:/shell/1 stays champion: poor is worse than models:/shell/1" in done.stdout
-    assert "models:/shell/2" in done.stdout
+    trained.promote("good", way)
+    arguments = ["promote", trained.run_dir("poor"), "--name", way, "--require", *options]
+    if way == "shell":
+        done = quickdraw(*arguments, cwd=tmp_path)
+        code, told = done.returncode, done.stdout
+    else:
+        code, told = without_prefect(monkeypatch, arguments)
+    assert code == 1, told
+    assert "not promoted" in told
+    assert f"models:/{way}/1 stays champion: poor is worse than models:/{way}/1" in told
+    assert f"models:/{way}/2" in told
 
 
 @pytest.mark.parametrize("way", ["here", pytest.param("shell", marks=pytest.mark.soak)])
@@ -458,12 +477,7 @@ def test_a_comparison_as_the_command_tells_it(
         done = quickdraw(*arguments, cwd=tmp_path)
         code, told = done.returncode, done.stdout
     else:
-        import flows.compare
-
-        monkeypatch.setattr(flows.compare, "compare", compare_models)  # without Prefect's server
-        monkeypatch.setattr("quickdraw_core.commands.judging.run", lambda work: work())
-        shown = CliRunner().invoke(app, [str(word) for word in arguments])
-        code, told = shown.exit_code, shown.output
+        code, told = without_prefect(monkeypatch, arguments)
     assert code == 0, told
     assert "good is better than poor by 0." in told
     assert "80 drawings, the same for all" in told
@@ -513,7 +527,7 @@ def test_what_evaluations_left_is_compared_whatever_they_judged(
     good, poor = str(trained.run_dir("good")), str(trained.run_dir("poor"))
     for name, more in (("both", {"ensemble": (poor,)}), ("flipped", {"tta": "flip"})):
         asked = {"model": good, "report_dir": tmp_path / name, **more}
-        evaluate(EvaluateConfig.parse(values | asked))
+        evaluate_unreported(EvaluateConfig.parse(values | asked))
     models = [poor, str(tmp_path / "both"), str(tmp_path / "flipped" / "predictions.parquet")]
     result = compare_models(CompareConfig.parse(values | {"models": models}))
     assert result.names == ("poor", "good + poor", "good (flip)")
@@ -528,7 +542,9 @@ def test_what_was_judged_though_trained_elsewhere_is_not_compared_by_its_folder_
 ) -> None:
     values = {"store": trained.store, "per_class": PER_CLASS, "tracking_uri": "none"}
     good, poor = str(trained.run_dir("good")), str(trained.run_dir("poor"))
-    evaluate(EvaluateConfig.parse(values | {"model": good, "report_dir": tmp_path / "good"}))
+    evaluate_unreported(
+        EvaluateConfig.parse(values | {"model": good, "report_dir": tmp_path / "good"})
+    )
     path = tmp_path / "good" / "predictions.parquet"
     for key, says in (
         ("trained_on", "may have been trained on"),

@@ -141,7 +141,7 @@ decimals = st.builds(
 )
 
 
-@settings(max_examples=1_000, deadline=None)
+@settings(max_examples=500, deadline=None)
 @given(decimals)
 @example("9007199254740993")  # the middle between two floats
 @example("900719925474.0993")
@@ -151,7 +151,7 @@ def test_a_number_is_the_nearest_float_or_left_to_the_tolerant_reader(text: str)
     assert value is None or bits(value) == bits(float(text))
 
 
-@settings(max_examples=1_000, deadline=None)
+@settings(max_examples=500, deadline=None)
 @given(st.floats(0.01, 1e6) | st.floats(0.015625, 2.0**20, width=32))
 def test_floats_as_the_raw_files_hold_them_are_read(value: float) -> None:
     for text in (repr(value), repr(-value)):

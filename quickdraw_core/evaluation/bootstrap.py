@@ -16,6 +16,7 @@ resamples of a class are one matrix product.
 """
 
 from collections.abc import Iterator
+from functools import cache
 from typing import NamedTuple
 
 import numpy as np
@@ -45,6 +46,16 @@ class Sums(NamedTuple):
     resampled: Floats
 
 
+@cache
+def _blas() -> ThreadpoolController:
+    """The library that numpy multiplies matrices with.
+
+    Searched for once: the search goes through all libraries that the process has loaded, which
+    takes longer than to judge some hundred drawings.
+    """
+    return ThreadpoolController().select(user_api="blas")
+
+
 def resampled_sums(
     values: Floats, labels: Int64Array, seed: int = 0, resamples: int = RESAMPLES
 ) -> Iterator[Sums]:
@@ -53,7 +64,7 @@ def resampled_sums(
     The same seed and numbers of drawings give the same resamples, whatever is summed: two
     models' values of the same drawings are resampled together.
     """
-    blas = ThreadpoolController().select(user_api="blas")
+    blas = _blas()
     present, sizes = np.unique(labels, return_counts=True)
     lone = values[np.isin(labels, present[sizes == 1])]
     for label in present:
@@ -80,7 +91,7 @@ def calibrated_sums(
 
     confidences: float64 [N]; groups: int64 [N], from 0; returns float64 [B, groups] each.
     """
-    blas = ThreadpoolController().select(user_api="blas")
+    blas = _blas()
     count = int(groups.max(initial=-1)) + 1
     for label in np.unique(labels):
         mine = labels == label
