@@ -1,6 +1,7 @@
 """What the tests share: a small store of generated doodles, and real drawings where they are."""
 
 import os
+import shutil
 import sys
 from collections.abc import Generator
 from pathlib import Path
@@ -101,7 +102,20 @@ def pack(store: Store) -> Pack:
 
 
 @pytest.fixture(scope="session")
-def trained(store: Store) -> Path:
+def empty_database() -> Path:
+    """An MLflow database without a run, to be copied: setting one up takes seconds."""
+
+    def make(folder: Path) -> str:
+        from quickdraw_core.tracking.runs import client
+
+        client(f"sqlite:///{folder}/mlflow.db").search_experiments()
+        return str(folder / "mlflow.db")
+
+    return Path(session.once("mlflow", make))
+
+
+@pytest.fixture(scope="session")
+def trained(store: Store, empty_database: Path) -> Path:
     """The run folder of a model trained on `store`, above chance and not perfect, with three
     checkpoints, tracked in `mlflow.db` beside it. Not to be changed.
     """
@@ -111,6 +125,7 @@ def trained(store: Store) -> Path:
         from quickdraw_core.training.config import TrainConfig
         from quickdraw_core.training.launch import train
 
+        shutil.copy(empty_database, folder / "mlflow.db")
         values = {"store": store.path, "run_dir": folder / "run", "ranks": 1, "epochs": 2}
         values |= {"global_batch_size": 64, "micro_batch_size": 64, "keep_checkpoints": 3}
         values |= {"validate_every_steps": 3}

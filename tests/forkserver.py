@@ -4,8 +4,8 @@ torch, MLflow and what Prefect needs take ten seconds of a core to import. Most 
 processes that need them: commands, torch's launcher, ranks, servers. While a `ForkServer` is open,
 `sys.executable` is a small program that asks the server to fork, and that stands for the forked
 process: same arguments, environment, working folder and open files; it ends with its exit status,
-and hands signals on; if it is killed, so is the forked process. No module of the project is
-imported before the fork.
+and hands signals on; if it is killed, so is the forked process, and if it leads a session of its
+own (`start_new_session`), so is all that the forked process started.
 
 A test of what happens to *processes* (a kill, a parent's death, the time of an import) uses
 `real_python` instead.
@@ -14,6 +14,7 @@ A test of what happens to *processes* (a kill, a parent's death, the time of an 
 import atexit
 import gc
 import inspect
+import io
 import marshal
 import os
 import runpy
@@ -27,11 +28,12 @@ import sys
 import tempfile
 import threading
 import traceback
+import warnings
 from collections.abc import Mapping
 from contextlib import suppress
 from fcntl import F_GETFL, F_SETFL, F_SETOWN, fcntl
 from pathlib import Path
-from typing import Any, NoReturn
+from typing import Any, NamedTuple, NoReturn
 
 from forkclient import inherited
 
@@ -60,8 +62,38 @@ DECIDED_AT_START = ("PYTHON", "LC_", "LANG", "TZ", "NUMBA_", "LD_", "ONEDNN_", "
 
 LEDGER = "QUICKDRAW_TEST_LEDGER"
 """Environment variable of a process: a file that its processor seconds are added to."""
-Client = tuple[socket.socket, str | None]
-"""Who waits for a forked process, and its ledger."""
+
+
+class Client(NamedTuple):
+    """Who waits for a forked process."""
+
+    connection: socket.socket
+    ledger: str | None
+    process: int
+    leads: bool
+    """Whether it was started in a session of its own."""
+
+    @classmethod
+    def at(cls, connection: socket.socket, ledger: str | None) -> "Client":
+        """The client at the other end of a connection."""
+        process = int.from_bytes(
+            connection.getsockopt(socket.SOL_SOCKET, socket.SO_PEERCRED, 4), sys.byteorder
+        )
+        try:
+            return cls(connection, ledger, process, os.getsid(process) == process)
+        except ProcessLookupError:
+            return cls(connection, ledger, process, False)
+
+    def is_gone(self) -> bool:
+        """Whether it has ended before the forked process."""
+        try:
+            return self.connection.recv(1, socket.MSG_PEEK | socket.MSG_DONTWAIT) == b""
+        except BlockingIOError:
+            return False
+        except OSError:
+            return True
+
+
 PROJECT = (
     *("quickdraw_core.cli", "quickdraw_core.training.rank", "quickdraw_core.training.launch"),
     *("quickdraw_core.evaluation.rank", "quickdraw_core.evaluation.evaluate"),
@@ -131,6 +163,7 @@ def serve(file: str, program: str) -> NoReturn:
         for name in PROJECT:
             __import__(name)
         _load_compiled()
+    _export_once()
     assert threading.active_count() == 1, threading.enumerate()
     gc.collect()
     gc.freeze()
@@ -155,8 +188,8 @@ def serve(file: str, program: str) -> NoReturn:
                     signal.set_wakeup_fd(-1)
                     signal.signal(signal.SIGCHLD, signal.SIG_DFL)
                     listening.close()
-                    for other, _ in clients.values():
-                        other.close()
+                    for other in clients.values():
+                        other.connection.close()
                     os.close(woken)
                     os.close(wake)
                     become(asked, files, client)
@@ -164,7 +197,7 @@ def serve(file: str, program: str) -> NoReturn:
                     os.close(file)
                 client.sendall(max(child, 0).to_bytes(8, "little"))
                 if child > 0:
-                    clients[child] = client, asked["environment"].get(LEDGER)
+                    clients[child] = Client.at(client, asked["environment"].get(LEDGER))
                 else:
                     client.close()
     for child in clients:
@@ -172,6 +205,25 @@ def serve(file: str, program: str) -> NoReturn:
             os.kill(child, signal.SIGKILL)
             os.waitpid(child, 0)
     os._exit(0)
+
+
+def _export_once() -> None:
+    """The first export of a network takes seconds more than the next: torch fills its tables.
+    Every training that is tracked ends with an export.
+    """
+    import torch
+
+    torch.set_num_threads(1)
+    layers = (torch.nn.Conv2d(1, 2, 3), torch.nn.BatchNorm2d(2), torch.nn.ReLU())
+    network = torch.nn.Sequential(*layers, torch.nn.MaxPool2d(2), torch.nn.Flatten()).eval()
+    sizes = ({0: torch.export.Dim("batch", min=1)},)
+    with warnings.catch_warnings(), torch.no_grad(), io.BytesIO() as file:
+        warnings.simplefilter("ignore")
+        torch.export.save(
+            torch.export.export(network, (torch.zeros(2, 1, 8, 8),), dynamic_shapes=sizes), file
+        )
+        file.seek(0)
+        torch.export.load(file).module()
 
 
 def _load_compiled() -> None:
@@ -224,13 +276,25 @@ def _report_ended(clients: dict[int, Client]) -> None:
             return
         if not child:
             return
-        client, ledger = clients.pop(child)
-        if ledger:
-            with suppress(OSError), open(ledger, "a") as file:  # noqa: PTH123
+        client = clients.pop(child)
+        if client.leads and status == signal.SIGKILL and client.is_gone():
+            _kill_session(child, clients)
+        if client.ledger:
+            with suppress(OSError), open(client.ledger, "a") as file:  # noqa: PTH123
                 file.write(f"{used.ru_utime + used.ru_stime}\n")
         with suppress(OSError):
-            client.sendall(status.to_bytes(8, "little"))
-        client.close()
+            client.connection.sendall(status.to_bytes(8, "little"))
+        client.connection.close()
+
+
+def _kill_session(session: int, clients: Mapping[int, Client]) -> None:
+    """Kills what a forked process started, and what that started in turn."""
+    for folder in Path("/proc").glob("[0-9]*"):
+        with suppress(ProcessLookupError):
+            if os.getsid(process := int(folder.name)) == session:
+                os.kill(process, signal.SIGKILL)
+                for child in [c for c, client in clients.items() if client.process == process]:
+                    _kill_session(child, clients)
 
 
 # --- a forked process

@@ -12,6 +12,7 @@ from pathlib import Path
 import numpy as np
 import pyarrow.parquet as pq
 import pytest
+import session
 import torch
 from processes import children_of
 
@@ -34,13 +35,16 @@ from quickdraw_core.training.launch import train
 
 
 @pytest.fixture(scope="module")
-def other(store: Store, tmp_path_factory: pytest.TempPathFactory) -> Path:
+def other(store: Store) -> Path:
     """A model that reads another encoding and size than `trained`."""
-    run_dir = tmp_path_factory.mktemp("other")
-    values = {"store": store.path, "run_dir": run_dir, "ranks": 1, "epochs": 2, "model": "net"}
-    values |= {"global_batch_size": 64, "micro_batch_size": 64, "tracking_uri": "none"}
-    values |= {"encoding": "gray", "side_px": 28, "augment": None, "mirror": True}
-    return train(TrainConfig.parse(values)).run_dir
+
+    def make(folder: Path) -> str:
+        values = {"store": store.path, "run_dir": folder / "run", "ranks": 1, "epochs": 2}
+        values |= {"global_batch_size": 64, "micro_batch_size": 64, "tracking_uri": "none"}
+        values |= {"encoding": "gray", "side_px": 28, "augment": None, "mirror": True}
+        return str(train(TrainConfig.parse(values | {"model": "net"})).run_dir)
+
+    return Path(session.once("trained-mirrored", make))
 
 
 def config_of(model: Path | str, store: Store, folder: Path, **changes: object) -> EvaluateConfig:
@@ -237,9 +241,9 @@ def test_what_is_not_the_best_checkpoint_stands_beside_its_evaluation(
 
 
 def test_an_ensemble_writes_into_no_other_run(
-    trained: Path, other: Path, store: Store, tmp_path: Path
+    trained: Path, other: Path, store: Store, empty_database: Path, tmp_path: Path
 ) -> None:
-    uri = f"sqlite:///{tmp_path}/mlflow.db"
+    uri = f"sqlite:///{shutil.copy(empty_database, tmp_path / 'mlflow.db')}"
     values = {"tracking_uri": uri, "ensemble": (str(other),)}
     first = evaluate(config_of(trained, store, tmp_path / "both", **values))
     again = evaluate(config_of(trained, store, tmp_path / "both", **values))

@@ -11,10 +11,12 @@ import time
 from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import numpy as np
 import pytest
+import session
 from hypothesis import given
 from hypothesis import strategies as st
 from processes import rank_processes
@@ -439,42 +441,63 @@ def test_a_flow_that_prefect_tries_again_starts_nothing_over(
 
 
 class Swept:
-    """A sweep of three rows, of which one could not begin at first; then the command again."""
+    """A sweep of three rows, of which one could not begin at first; then the command again.
+
+    first, second: exit status, standard output and error.
+    """
 
     def __init__(self, store: Store, folder: Path) -> None:
         self.folder, self.store = folder, store
-        self.table = table_file(folder, TINY)
+        self.table = str(folder / "tiny.toml")
+        if not (folder / "second.json").is_file():
+            self._make()
         self.sweep: Sweep = check(self.config())
-        self.blocked = self.sweep.row("Reciprocal").run_dir
-        self.blocked.mkdir(parents=True)
-        (self.blocked / "run.json").write_text("{torn")
-        self.first = self.run()
-        self.journals_then = self.journals()
-        (self.blocked / "run.json").unlink()
-        self.second = self.run()
+        self.first, self.second = (
+            SimpleNamespace(**json.loads((folder / name).read_text()))
+            for name in ("first.json", "second.json")
+        )
+        self.journals_then = self.journals("then")
+
+    def _make(self) -> None:
+        table_file(self.folder, TINY)
+        blocked = check(self.config()).row("Reciprocal").run_dir
+        blocked.mkdir(parents=True)
+        (blocked / "run.json").write_text("{torn")
+        self._run("first.json")
+        shutil.copytree(self.folder / "swept", self.folder / "then")
+        (blocked / "run.json").unlink()
+        self._run("second.json")
 
     def config(self) -> SweepConfig:
         uri = f"sqlite:///{self.folder}/mlflow.db"
         return SweepConfig(table=self.table, store=self.store.path, per_class=20,
                            run_dir=self.folder / "swept", tracking_uri=uri)  # fmt: skip
 
-    def run(self) -> subprocess.CompletedProcess[str]:
-        return quickdraw(
+    def _run(self, name: str) -> None:
+        done = quickdraw(
             "sweep", self.table, "--store", self.store.path, "--per-class", 20,
             "--run-dir", "swept", "--parallel", 2, cwd=self.folder,
         )  # fmt: skip
+        said = {"returncode": done.returncode, "stdout": done.stdout, "stderr": done.stderr}
+        (self.folder / name).write_text(json.dumps(said))
 
-    def journals(self) -> dict[str, bytes]:
-        return {
-            row.name: (row.run_dir / "journal.jsonl").read_bytes()
+    def journals(self, folder: str = "swept") -> dict[str, bytes]:
+        paths = {
+            row.name: self.folder / folder / row.run_dir.name / "journal.jsonl"
             for row in self.sweep.rows
-            if (row.run_dir / "journal.jsonl").is_file()
         }
+        return {name: path.read_bytes() for name, path in paths.items() if path.is_file()}
 
 
 @pytest.fixture(scope="module")
-def swept(store: Store, tmp_path_factory: pytest.TempPathFactory) -> Swept:
-    return Swept(store, tmp_path_factory.mktemp("sweep"))
+def swept(store: Store, empty_database: Path) -> Swept:
+
+    def make(folder: Path) -> str:
+        shutil.copy(empty_database, folder / "mlflow.db")
+        Swept(store, folder)
+        return str(folder)
+
+    return Swept(store, Path(session.once("swept", make)))
 
 
 def test_a_row_that_fails_stops_no_other_and_the_command_says_so(swept: Swept) -> None:

@@ -46,14 +46,6 @@ from quickdraw_core.tracking.runs import client, fetch_file
 pytestmark = pytest.mark.filterwarnings("ignore")  # MLflow's own, of its database library
 
 
-@pytest.fixture(scope="module")
-def empty_database(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """An MLflow database without a run; setting one up takes seconds, a copy none."""
-    path = tmp_path_factory.mktemp("mlflow") / "mlflow.db"
-    client(f"sqlite:///{path}").search_experiments()
-    return path
-
-
 @pytest.fixture
 def uri(empty_database: Path, tmp_path: Path) -> str:
     """The address of a database of the test's own."""
