@@ -24,6 +24,8 @@ FOLDER = "QUICKDRAW_TEST_SESSION"
 """Environment variable: the folder of this run."""
 PROGRAM = "QUICKDRAW_TEST_PYTHON"
 """Environment variable: the program that stands for the interpreter."""
+_RUNNING: list[object] = []
+"""Processes that go on running: to forget a `Popen` of one is a warning, which fails a test."""
 
 
 def begin(config: pytest.Config) -> None:
@@ -83,6 +85,7 @@ def prefect_api() -> str:
         service.start_server()
         assert service.server is not None
         (folder / "process").write_text(str(service.server.pid))
+        _RUNNING.append(service.server)
         return service.api
 
     return once("prefect", start)
