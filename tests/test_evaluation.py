@@ -7,7 +7,7 @@ import numpy as np
 import numpy.typing as npt
 import pytest
 import torch
-from hypothesis import given, settings
+from hypothesis import example, given, settings
 from hypothesis import strategies as st
 
 from quickdraw_core.errors import InputError
@@ -154,6 +154,7 @@ def test_calibration_error_compares_confidence_with_accuracy_in_each_bin(
 
 
 @given(some_predictions(), st.integers(0, 5))
+@example(predictions_of(np.zeros((5, 3)), np.array([0, 0, 0, 0, 1])), 0)  # by rounding, once not
 def test_every_interval_holds_its_value_and_every_class_its_drawings(
     found: Predictions, seed: int
 ) -> None:

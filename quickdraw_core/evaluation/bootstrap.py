@@ -150,4 +150,5 @@ def bias_of_sizes(means: Floats, resampled: Floats) -> float:
     """
     noise = resampled - resampled.mean(0)
     less_noise = np.sign(means) * np.sqrt(np.maximum(0.0, means**2 - noise.var(0)))
-    return float(np.abs(less_noise + noise).sum(1).mean() - np.abs(less_noise).sum())
+    bias = np.abs(less_noise + noise).sum(1).mean() - np.abs(less_noise).sum()
+    return max(0.0, float(bias))  # where there is no noise, rounding may leave less than 0
