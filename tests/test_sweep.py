@@ -608,6 +608,13 @@ def test_a_row_is_finished_only_when_its_run_was_told(swept: Swept, tmp_path: Pa
     assert is_finished(replace(sweep, uri="none"), row)
 
 
+@pytest.fixture
+def without_figures(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Drawing them is half the time of finishing a sweep."""
+    monkeypatch.setattr(finish, "draw_figures", lambda *_: ())
+
+
+@pytest.mark.usefixtures("without_figures")
 def test_a_damaged_row_costs_that_row_alone(swept: Swept, tmp_path: Path) -> None:
     folder = tmp_path / "swept"
     shutil.copytree(swept.folder / "swept", folder)
@@ -619,6 +626,7 @@ def test_a_damaged_row_costs_that_row_alone(swept: Swept, tmp_path: Path) -> Non
     assert (folder / "table.md").is_file()
 
 
+@pytest.mark.usefixtures("without_figures")
 def test_what_mlflow_lacks_of_a_row_is_told(swept: Swept, tmp_path: Path) -> None:
     folder = tmp_path / "swept"
     shutil.copytree(swept.folder / "swept", folder)
