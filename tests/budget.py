@@ -16,20 +16,72 @@ import pytest
 from forkserver import LEDGER
 from numba.core import event
 
-SECONDS = 5.0
-"""Of set-up, call and tear-down each."""
+SECONDS = 10.0
+"""Of set-up, call and tear-down each. Few take more than 5 on a quiet machine; beside other work a
+processor second does less."""
 
 LONGER = {
+    "test_pipeline.py": (90.0, "the pipeline from end to end, once for the file"),
+    "test_sweep.py": (60.0, "a sweep of three rows by the command, twice"),
+    "test_promote.py": (15.0, "two trainings, in MLflow, once for the file"),
+    "test_submission.py": (15.0, "a training of 34 classes, once for the file"),
+    "test_precision.py": (15.0, "evaluations in both arithmetics, once for the file"),
+    "test_training.py": (15.0, "a training of two ranks, once for the file"),
+    "test_store_objects.py": (30.0, "a training and its judgement in an object store"),
+    "test_tracking_mlflow.py": (15.0, "MLflow's database, and the end of its server"),
+    "test_flows.py": (60.0, "Prefect's server, once for the file"),
     "test_models.py::test_gradients_reach_all_of_it_the_loss_falls_and_the_state_dict_tells_all": (
         12.0,
         "vgg11 has 61 million weights, and each of them gets a gradient and a step",
+    ),
+    "test_models.py::test_the_tables_are_read_without_torchvision_and_no_global_figure_is_made": (
+        15.0,
+        "an interpreter of its own imports torch and matplotlib",
+    ),
+    "test_ingest_inputs.py::test_real_raw_drawings_become_their_simplified_twins": (
+        30.0,
+        "8,000 real drawings from the raw file to the store, and their twins",
+    ),
+    "test_scan.py::test_it_computes_on_threads_and_on_processes": (
+        15.0,
+        "worker processes load the compiled readers anew",
+    ),
+    "test_judging.py::test_mlflow_gets_the_numbers_files_and_intervals_of_every_use_of_a_model": (
+        20.0,
+        "four evaluations with their reports, delivered to MLflow",
+    ),
+    "test_judging.py::test_a_lost_process_is_an_error_and_takes_the_others_along": (
+        15.0,
+        "three processes load a model, and one is killed",
+    ),
+    "test_tracking_mlflow.py::"
+    "test_a_server_away_at_start_in_the_middle_and_at_the_end_gets_every_point_once": (
+        20.0,
+        "MLflow's server starts three times",
+    ),
+    "test_store_objects.py::test_a_model_is_trained_and_judged_with_everything_in_a_bucket": (
+        30.0,
+        "the chain from ingest to judgement in an object store",
+    ),
+    "test_store_objects.py::test_a_line_that_is_cut_for_a_while_costs_nothing": (
+        30.0,
+        "an ingest by worker processes through a line that is cut",
+    ),
+    "test_store_objects.py::test_the_same_again_does_nothing_and_growing_reads_what_is_new": (
+        15.0,
+        "three ingests through an object store",
+    ),
+    "test_store_objects.py::test_damage_is_found_and_mended_by_ingesting_again": (
+        15.0,
+        "two ingests through an object store",
     ),
     "test_training.py::test_the_switches_train": (
         12.0,
         "one of them is a transformer over 576 points",
     ),
 }
-"""`file::test` of those that may take longer: how many seconds, and why."""
+"""`file::test` of those that may take longer, or `file` where its set-up may, which falls to
+whichever case comes first: how many seconds, and why."""
 
 
 class Compiling(event.Listener):  # type: ignore[misc]
@@ -96,6 +148,8 @@ class Budget:
         report.user_properties.append((f"cpu_{report.when}", round(seconds, 2)))
         name = f"{item.path.name}::{getattr(item, 'originalname', item.name)}"
         limit = LONGER.get(name, (SECONDS, ""))[0]
+        if report.when != "call":
+            limit = max(limit, LONGER.get(item.path.name, (SECONDS, ""))[0])
         is_limited = not any(map(item.get_closest_marker, ("services", "soak", "stack")))
         if report.passed and is_limited and seconds > limit:
             report.outcome = "failed"

@@ -195,10 +195,10 @@ def serve(file: str, program: str) -> NoReturn:
                     become(asked, files, client)
                 for file in files:
                     os.close(file)
-                client.sendall(max(child, 0).to_bytes(8, "little"))
-                if child > 0:
+                if child > 0:  # first, as the client may be gone
                     clients[child] = Client.at(client, asked["environment"].get(LEDGER))
-                else:
+                client.sendall(max(child, 0).to_bytes(8, "little"))
+                if child < 0:
                     client.close()
     for child in clients:
         with suppress(ProcessLookupError):
@@ -403,7 +403,8 @@ def _run(arguments: list[str]) -> int:
         if kind == "-m":
             sys.path.insert(0, str(Path.cwd()))
             sys.argv = words
-            sys.modules.pop(words[0], None)  # as if it had not been imported yet
+            if not hasattr(sys.modules.get(words[0]), "__path__"):
+                sys.modules.pop(words[0], None)  # as if it had not been imported yet
             sys.orig_argv = [sys.executable, *arguments]
             runpy.run_module(words[0], run_name="__main__", alter_sys=True)
         elif kind == "-c":
