@@ -4,13 +4,14 @@ import csv
 import json
 import random
 import re
-import sqlite3
 import subprocess
-from contextlib import closing
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 import pytest
+import requests
+from session import prefect_api
 from test_cli import quickdraw
 
 from quickdraw_core.sources.doodles.generator import generate_csvs
@@ -40,6 +41,7 @@ def pipeline(source: Path, folder: Path) -> subprocess.CompletedProcess[str]:
     done = quickdraw(
         "pipeline", source, "--classes-file", folder / "classes.txt", "--store", "store",
         "--nproc", 2, "--set", "train.epochs=6", "--set", "train.validate_every_epochs=1",
+        "--set", "train.model=net", "--set", "train.side_px=24", "--set", "train.encoding=gray",
         cwd=folder,
     )  # fmt: skip
     assert done.returncode == 0, done.stderr
@@ -99,7 +101,7 @@ def test_mlflow_has_the_curves_parameters_checkpoint_and_report(finished: Finish
     mlflow = client(finished.tracking_uri)
     run = mlflow.get_run(finished.run_id)
     assert run.info.status == "FINISHED"
-    assert run.data.params["model"] == "small_cnn"
+    assert run.data.params["model"] == "net"
     assert run.data.params["augment.mirror_share"] == "0.5"
     store = Store.open(finished.folder / "store")
     assert run.data.tags["store_fingerprint"] == store.manifest.fingerprint
@@ -130,14 +132,23 @@ def test_mlflow_has_the_curves_parameters_checkpoint_and_report(finished: Finish
 
 
 def test_prefect_recorded_the_flow_and_its_stages(finished: Finished) -> None:
-    with closing(sqlite3.connect(finished.folder / ".prefect" / "prefect.db")) as database:
-        flows = database.execute("select name, state_name from flow_run").fetchall()
-        tasks = database.execute("select name, state_name from task_run").fetchall()
-    assert flows[0][0].startswith("pipeline ")
-    assert {state for _, state in flows} == {"Completed"}
-    stages = {name.split("-")[0] for name, _ in tasks}
-    assert stages == {"ingest", "pack", "train", "evaluate"}
-    assert {state for _, state in tasks} == {"Completed"}
+    def recorded(kind: str, **where: object) -> list[dict[str, Any]]:
+        answer = requests.post(f"{prefect_api()}/{kind}/filter", json=where, timeout=180)
+        answer.raise_for_status()
+        found: list[dict[str, Any]] = answer.json()
+        return found
+
+    runs = recorded("flow_runs", flows={"name": {"any_": ["pipeline"]}}, sort="START_TIME_ASC")
+    assert runs[0]["name"].startswith("pipeline ")
+    assert {run["state"]["name"] for run in runs} == {"Completed"}
+    tasks = recorded("task_runs", flow_runs={"id": {"any_": [runs[0]["id"]]}})
+    assert {task["name"].split("-")[0] for task in tasks} == {
+        "ingest",
+        "pack",
+        "train",
+        "evaluate",
+    }
+    assert {task["state"]["name"] for task in tasks} == {"Completed"}
 
 
 def test_the_same_again_finds_everything_done(finished: Finished, source: Path) -> None:
@@ -260,7 +271,11 @@ def test_inspect_tells_enough_to_compare_two_runs(finished: Finished) -> None:
     done = quickdraw("inspect", finished.run_dir, "--json", cwd=finished.folder)
     assert done.returncode == 0, done.stderr
     found = json.loads(done.stdout)
-    assert found["finished"]
+    last = finished.run_dir / "checkpoints" / "last"
+    ended = quickdraw(
+        "inspect", last.with_name(last.read_text().strip()), "--json", cwd=last.parent
+    )
+    assert json.loads(ended.stdout)["finished"]
     assert found["mlflow_run_id"] == finished.run_id
     assert len(found["weights_sha256"]) == 64
     assert len(found["label_map"]["words"]) == CLASSES
