@@ -22,7 +22,7 @@ COMPOSE := docker compose
 # Tests at once; many wait for processes more than they compute. One thread each: the cores are
 # taken.
 JOBS ?= 3
-AT_ONCE := --numprocesses $(JOBS) --dist loadfile
+AT_ONCE = --numprocesses $(JOBS) --dist loadfile -p no:randomly
 FAST := not services and not soak and not stack
 SERVICES := services and not soak and not stack
 
@@ -34,6 +34,8 @@ demo: .venv/user
 test: .venv/developer
 	OMP_NUM_THREADS=1 $(BIN)/pytest $(AT_ONCE) -m "$(FAST)"
 
+# Two at once: three chains of real processes overload two cores.
+test-services: JOBS = 2
 test-services: .venv/developer
 	OMP_NUM_THREADS=1 $(BIN)/pytest $(AT_ONCE) -m "$(SERVICES)"
 

@@ -14,7 +14,6 @@ A test of what happens to *processes* (a kill, a parent's death, the time of an 
 import atexit
 import gc
 import inspect
-import io
 import marshal
 import os
 import runpy
@@ -28,7 +27,6 @@ import sys
 import tempfile
 import threading
 import traceback
-import warnings
 from collections.abc import Mapping
 from contextlib import suppress
 from fcntl import F_GETFL, F_SETFL, F_SETOWN, fcntl
@@ -163,7 +161,6 @@ def serve(file: str, program: str) -> NoReturn:
         for name in PROJECT:
             __import__(name)
         _load_compiled()
-    _export_once()
     assert threading.active_count() == 1, threading.enumerate()
     gc.collect()
     gc.freeze()
@@ -205,25 +202,6 @@ def serve(file: str, program: str) -> NoReturn:
             os.kill(child, signal.SIGKILL)
             os.waitpid(child, 0)
     os._exit(0)
-
-
-def _export_once() -> None:
-    """The first export of a network takes seconds more than the next: torch fills its tables.
-    Every training that is tracked ends with an export.
-    """
-    import torch
-
-    torch.set_num_threads(1)
-    layers = (torch.nn.Conv2d(1, 2, 3), torch.nn.BatchNorm2d(2), torch.nn.ReLU())
-    network = torch.nn.Sequential(*layers, torch.nn.MaxPool2d(2), torch.nn.Flatten()).eval()
-    sizes = ({0: torch.export.Dim("batch", min=1)},)
-    with warnings.catch_warnings(), torch.no_grad(), io.BytesIO() as file:
-        warnings.simplefilter("ignore")
-        torch.export.save(
-            torch.export.export(network, (torch.zeros(2, 1, 8, 8),), dynamic_shapes=sizes), file
-        )
-        file.seek(0)
-        torch.export.load(file).module()
 
 
 def _load_compiled() -> None:
