@@ -69,7 +69,7 @@ def cgroup_limits(root: Path, own: Path) -> Iterator[float]:
     container sees itself as the root of them all, with version 1 under the name that it has
     outside; so folders that are not there are passed over.
     """
-    for line in own.read_text().splitlines():
+    for line in own.read_text("utf-8").splitlines():
         _, controllers, name = line.split(":", 2)
         if controllers and "cpu" not in controllers.split(","):
             continue
@@ -84,7 +84,7 @@ def cgroup_limits(root: Path, own: Path) -> Iterator[float]:
 def _limit_v2(group: Path) -> Iterator[float]:
     """Of `cpu.max`: microseconds (or max), and those of the period that they are of."""
     try:
-        quota, period = (group / "cpu.max").read_text().split()
+        quota, period = (group / "cpu.max").read_text("utf-8").split()
         if quota != "max":
             yield int(quota) / int(period)
     except (OSError, ValueError):
@@ -95,7 +95,7 @@ def _limit_v1(group: Path) -> Iterator[float]:
     """Of two files; a quota of -1 is none."""
     try:
         quota, period = (
-            int((group / f"cpu.cfs_{name}_us").read_text()) for name in ("quota", "period")
+            int((group / f"cpu.cfs_{name}_us").read_text("utf-8")) for name in ("quota", "period")
         )
     except (OSError, ValueError):
         return

@@ -25,7 +25,7 @@ LONGER = {
     "test_sweep.py": (60.0, "a sweep of three rows by the command, twice"),
     "test_promote.py": (15.0, "two trainings, in MLflow, once for the file"),
     "test_submission.py": (15.0, "a training of 34 classes, once for the file"),
-    "test_precision.py": (15.0, "evaluations in both arithmetics, once for the file"),
+    "test_precision.py": (60.0, "evaluations in both arithmetics, once for the file"),
     "test_training.py": (15.0, "a training of two ranks, once for the file"),
     "test_store_objects.py": (30.0, "a training and its judgement in an object store"),
     "test_tracking_mlflow.py": (15.0, "MLflow's database, and the end of its server"),
@@ -74,6 +74,14 @@ LONGER = {
     "test_store_objects.py::test_damage_is_found_and_mended_by_ingesting_again": (
         15.0,
         "two ingests through an object store",
+    ),
+    "test_local_server.py::test_it_answers_and_ends_with_the_command": (
+        60.0,
+        "interpreters of its own import Prefect and its server",
+    ),
+    "test_local_server.py::test_it_ends_when_the_command_is_killed": (
+        60.0,
+        "interpreters of its own import Prefect and its server",
     ),
     "test_training.py::test_the_switches_train": (
         12.0,
