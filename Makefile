@@ -22,7 +22,7 @@ COMPOSE := docker compose
 # Tests at once; many wait for processes more than they compute. One thread each: the cores are
 # taken.
 JOBS ?= 3
-AT_ONCE = --numprocesses $(JOBS) --dist loadfile -p no:randomly
+AT_ONCE = --numprocesses $(JOBS) --dist loadfile
 FAST := not services and not soak and not stack
 SERVICES := services and not soak and not stack
 

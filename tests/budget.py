@@ -3,7 +3,8 @@
 Processor seconds, not seconds on the clock: those depend on what else the machine does. They are
 those of this worker, of the processes that it waited for, and of those that were forked for it.
 What is done once, by whichever case comes first, does not count: compiling by numba, and making
-what all cases share.
+what all cases share. Where a processor is slower than the one that the limits were set on, or does
+less because its other half is busy, the limits are as much higher (`slowness`).
 """
 
 import os
@@ -12,13 +13,15 @@ from collections.abc import Generator, Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
+import numpy as np
 import pytest
+from compiling import COMPILING
 from forkserver import LEDGER
-from numba.core import event
 
-SECONDS = 10.0
-"""Of set-up, call and tear-down each. Few take more than 5 on a quiet machine; beside other work a
-processor second does less."""
+SECONDS = 5.0
+"""Of set-up, call and tear-down each."""
+REFERENCE = 0.016
+"""Seconds that `_work` takes on the processor that the limits were set on, an AMD EPYC, quiet."""
 
 LONGER = {
     "test_pipeline.py": (90.0, "the pipeline from end to end, once for the file"),
@@ -92,25 +95,6 @@ LONGER = {
 whichever case comes first: how many seconds, and why."""
 
 
-class Compiling(event.Listener):  # type: ignore[misc]
-    """Processor seconds that numba compiled in this process."""
-
-    def __init__(self) -> None:
-        self.seconds, self._depth, self._begun = 0.0, 0, 0.0
-
-    def on_start(self, _event: event.Event) -> None:
-        """Begins to count, at the outermost function."""
-        self._begun = self._begun if self._depth else time.thread_time()
-        self._depth += 1
-
-    def on_end(self, _event: event.Event) -> None:
-        """Ends it."""
-        self._depth -= 1
-        self.seconds += 0 if self._depth else time.thread_time() - self._begun
-
-
-COMPILING = Compiling()
-event.register("numba:compiler_lock", COMPILING)
 _uncounted = 0.0
 
 
@@ -134,11 +118,30 @@ def uncounted() -> Iterator[None]:
         _uncounted += spent() - begun
 
 
-class Budget:
-    """A plugin of one worker: fails each part of a case that took too long."""
+def slowness() -> float:
+    """How many times longer this processor takes now than the one of the limits: 1 or more."""
+    return max(1.0, min(_work() for _ in range(5)) / REFERENCE)
 
-    def __init__(self) -> None:
-        self._before = 0.0
+
+def _work() -> float:
+    """Processor seconds of a fixed piece of work, of the kind that tests do."""
+    begun = time.thread_time()
+    words: dict[str, list[int]] = {}
+    for number in range(40_000):
+        words.setdefault(str(number % 997), []).append(number)
+    np.sort(np.arange(200_000)[::-1] * 0.5 % 997)
+    return time.thread_time() - begun
+
+
+class Budget:
+    """A plugin of one worker: fails each part of a case that took too long.
+
+    limits: whether it does. Where a few cases run alone, in the first process, each of them may be
+    the one that imports and compiles what the others use, too; then it only counts.
+    """
+
+    def __init__(self, limits: bool) -> None:
+        self._limits, self._before = limits, 0.0
 
     @pytest.hookimpl(tryfirst=True)
     def pytest_runtest_logstart(self) -> None:
@@ -159,7 +162,8 @@ class Budget:
         if report.when != "call":
             limit = max(limit, LONGER.get(item.path.name, (SECONDS, ""))[0])
         is_limited = not any(map(item.get_closest_marker, ("services", "soak", "stack")))
-        if report.passed and is_limited and seconds > limit:
+        is_limited &= self._limits and report.passed
+        if is_limited and seconds > limit and seconds > limit * slowness():
             report.outcome = "failed"
             report.longrepr = (
                 f"the {report.when} of {name} took {seconds:.1f} processor seconds, and "

@@ -35,7 +35,7 @@ ROWS = 150
 def pytest_configure(config: pytest.Config) -> None:
     """Makes what all tests of the run share."""
     session.begin(config)
-    config.pluginmanager.register(Budget())
+    config.pluginmanager.register(Budget(limits=hasattr(config, "workerinput")))
 
 
 @pytest.hookimpl(wrapper=True)

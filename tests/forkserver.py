@@ -161,6 +161,9 @@ def serve(file: str, program: str) -> NoReturn:
         for name in PROJECT:
             __import__(name)
         _load_compiled()
+    import compiling
+
+    compiling.COMPILING.seconds = 0.0  # in each process from its fork on
     assert threading.active_count() == 1, threading.enumerate()
     gc.collect()
     gc.freeze()
@@ -257,12 +260,17 @@ def _report_ended(clients: dict[int, Client]) -> None:
         client = clients.pop(child)
         if client.leads and status == signal.SIGKILL and client.is_gone():
             _kill_session(child, clients)
-        if client.ledger:
-            with suppress(OSError), open(client.ledger, "a") as file:  # noqa: PTH123
-                file.write(f"{used.ru_utime + used.ru_stime}\n")
+        _write(client.ledger, used.ru_utime + used.ru_stime)
         with suppress(OSError):
             client.connection.sendall(status.to_bytes(8, "little"))
         client.connection.close()
+
+
+def _write(ledger: str | None, seconds: float) -> None:
+    """Adds processor seconds to who started a process, or takes off what does not count."""
+    if ledger:
+        with suppress(OSError), open(ledger, "a") as file:  # noqa: PTH123
+            file.write(f"{seconds}\n")
 
 
 def _kill_session(session: int, clients: Mapping[int, Client]) -> None:
@@ -294,6 +302,7 @@ def become(asked: dict[str, Any], files: list[int], client: socket.socket) -> No
         signal.pthread_sigmask(signal.SIG_SETMASK, asked["blocked"])
         _as_started()
         code = _run(asked["arguments"])
+        _write(asked["environment"].get(LEDGER), -sys.modules["compiling"].COMPILING.seconds)
     except BaseException:  # noqa: BLE001 — nothing may go back into the server's loop
         traceback.print_exc()
     finally:

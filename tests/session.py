@@ -14,6 +14,7 @@ import sys
 import tempfile
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager, suppress
+from importlib import import_module
 from pathlib import Path
 
 import pytest
@@ -38,6 +39,10 @@ def begin(config: pytest.Config) -> None:
         server = ForkServer()
         config.add_cleanup(server.stop)
         os.environ |= {FOLDER: folder, PROGRAM: str(server.program), REAL_PYTHON: sys.executable}
+    else:
+        # Prefect and Dask, seconds of imports, which no case's time should hold. The fork server
+        # has not loaded them, as they read their settings then.
+        import_module("flows.pipeline")
     os.environ[LEDGER] = str(Path(os.environ[FOLDER], f"spent-{os.getpid()}"))
     sys.executable = python()  # the workers are forked, too
 

@@ -473,6 +473,11 @@ class Swept:
         return SweepConfig(table=self.table, store=self.store.path, per_class=20,
                            run_dir=self.folder / "swept", tracking_uri=uri)  # fmt: skip
 
+    def copy(self, folder: Path) -> "Swept":
+        """The same with folders and a database of its own, for a test that changes them."""
+        shutil.copytree(self.folder, folder, dirs_exist_ok=True)
+        return Swept(self.store, folder)
+
     def _run(self, name: str) -> None:
         done = quickdraw(
             "sweep", self.table, "--store", self.store.path, "--per-class", 20,
@@ -491,6 +496,7 @@ class Swept:
 
 @pytest.fixture(scope="module")
 def swept(store: Store, empty_database: Path) -> Swept:
+    """Not to be changed."""
 
     def make(folder: Path) -> str:
         shutil.copy(empty_database, folder / "mlflow.db")
@@ -573,8 +579,10 @@ def test_mlflow_has_a_parent_and_a_run_a_row_beneath_it(swept: Swept) -> None:
     assert {"sweep/table.md", "sweep/sweep.json", "sweep/rows.json", "sweep/figures"} == files
 
 
-def test_a_run_that_began_without_the_parent_is_put_beneath_it_later(swept: Swept) -> None:
-    sweep = open_sweep(swept.config())
+def test_a_run_that_began_without_the_parent_is_put_beneath_it_later(
+    swept: Swept, tmp_path: Path
+) -> None:
+    sweep = open_sweep(swept.copy(tmp_path).config())
     row = sweep.rows[0]
     card = RunCard.read(row.run_dir)
     assert card is not None
@@ -596,12 +604,10 @@ def test_another_number_of_held_out_drawings_asks_for_another_judgement(swept: S
 
 
 def test_a_row_is_finished_only_when_its_run_was_told(swept: Swept, tmp_path: Path) -> None:
-    sweep, copied = open_sweep(swept.config()), tmp_path / "row"
+    sweep = open_sweep(swept.copy(tmp_path).config())
     row = sweep.rows[0]
-    shutil.copytree(row.run_dir, copied)
-    row = replace(row, config=row.config.updated({"run_dir": copied}))
     assert is_finished(sweep, row)
-    journal = copied / "journal.jsonl"
+    journal = row.run_dir / "journal.jsonl"
     lines = journal.read_text().splitlines(keepends=True)
     journal.write_text("".join(line for line in lines if '"test/' not in line))
     assert not is_finished(sweep, row)
@@ -616,21 +622,16 @@ def without_figures(monkeypatch: pytest.MonkeyPatch) -> None:
 
 @pytest.mark.usefixtures("without_figures")
 def test_a_damaged_row_costs_that_row_alone(swept: Swept, tmp_path: Path) -> None:
-    folder = tmp_path / "swept"
-    shutil.copytree(swept.folder / "swept", folder)
-    config = swept.config().updated({"run_dir": folder})
-    sweep = open_sweep(config)
+    sweep = open_sweep(swept.copy(tmp_path).config())
     (sweep.row("Right").run_dir / "mlflow.json").write_text("{torn")
     result = finish_sweep(sweep, {})
     assert [row.mlflow_run_id != "" for row in result.rows] == [False, True, True]
-    assert (folder / "table.md").is_file()
+    assert (sweep.path / "table.md").is_file()
 
 
 @pytest.mark.usefixtures("without_figures")
 def test_what_mlflow_lacks_of_a_row_is_told(swept: Swept, tmp_path: Path) -> None:
-    folder = tmp_path / "swept"
-    shutil.copytree(swept.folder / "swept", folder)
-    sweep = open_sweep(swept.config().updated({"run_dir": folder}))
+    sweep = open_sweep(swept.copy(tmp_path).config())
     run_dir = sweep.row("Reciprocal").run_dir
     append(run_dir, tags_record({"quickdraw.seen": "yes"}))
     with (run_dir / "journal.jsonl.lock").open("w") as lock:
