@@ -16,6 +16,7 @@ from pathlib import Path
 from typing import Any
 
 import requests
+from forkserver import real_python
 
 ROOT = Path(__file__).parents[1]
 
@@ -103,9 +104,11 @@ class Service:
         self.server.wait()
 
     def start_worker(self, pool: str = "cpu") -> None:
-        """Starts a worker of a pool, as the containers do."""
+        """Starts a worker of a pool, as the containers do; it knows its runs by who is a child of
+        whom, so it is not forked.
+        """
         words = [str(ROOT / "infra" / "worker.py"), "--pool", pool]
-        self.worker = self._started(words, "worker.log")
+        self.worker = self._started(words, "worker.log", real_python())
 
     def kill_worker(self) -> None:
         """Kills the worker alone; its runs' processes, sessions of their own, go on."""
@@ -113,11 +116,11 @@ class Service:
         os.killpg(self.worker.pid, signal.SIGKILL)
         self.worker.wait()
 
-    def _started(self, words: list[str], log: str) -> "subprocess.Popen[bytes]":
+    def _started(self, words: list[str], log: str, python: str = "") -> "subprocess.Popen[bytes]":
         self.home.mkdir(parents=True, exist_ok=True)
         with (self.home / log).open("ab") as file:
             return subprocess.Popen(
-                [sys.executable, *words],
+                [python or sys.executable, *words],
                 env=self.environment(),
                 cwd=self.home,
                 stdin=subprocess.DEVNULL,

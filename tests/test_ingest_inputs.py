@@ -101,23 +101,26 @@ def test_a_test_file_gives_drawings_without_a_word(rows: list[Row], tmp_path: Pa
 def test_real_raw_drawings_become_their_simplified_twins(
     shared_data: Path, tmp_path: Path
 ) -> None:
-    """The published pairs, all the way from the raw file to the store."""
+    """The published pairs of ten classes, all the way from the raw file to the store; `test_raw`
+    has those of all.
+    """
     by_word: dict[str, list[bytes]] = {}
     for line in gzip.decompress(
         (shared_data / "raw/full_raw_sample.ndjson.gz").read_bytes()
     ).splitlines():
         by_word.setdefault(json.loads(line)["word"], []).append(line + b"\n")
-    for word, lines in by_word.items():
-        write(tmp_path / "raw" / f"{word}.ndjson", b"".join(lines))
+    words = tuple(sorted(by_word)[:10])
+    for word in words:
+        write(tmp_path / "raw" / f"{word}.ndjson", b"".join(by_word[word]))
     run(tmp_path / "raw", tmp_path / "store", max_rejected=1)
-    run(shared_data / "train_simplified", tmp_path / "twins", max_rejected=1)
+    run(shared_data / "train_simplified", tmp_path / "twins", max_rejected=1, classes=words)
     ours, theirs = ({row["key_id"]: row for row in stored(tmp_path / name).to_pylist()}
                     for name in ("store", "twins"))  # fmt: skip
     pairs = [(row, theirs[key]) for key, row in ours.items() if key in theirs]
     equal = sum((a["x"], a["y"], a["stroke_lengths"]) == (b["x"], b["y"], b["stroke_lengths"])
                 for a, b in pairs)  # fmt: skip
     same_counts = sum(len(a["x"]) == len(b["x"]) for a, b in pairs)
-    assert len(pairs) > 8_000
+    assert len(pairs) > 2_000
     assert equal >= 0.99 * len(pairs)
     assert same_counts >= 0.995 * len(pairs)
 

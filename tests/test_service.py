@@ -29,7 +29,10 @@ from quickdraw_core.sweep.run import check
 from quickdraw_core.training.checkpoint import find_checkpoint, load_checkpoint
 from quickdraw_core.training.curves import Curves, read_curves
 
-pytestmark = pytest.mark.skipif(os.name != "posix", reason="kills processes by signals")
+pytestmark = [
+    pytest.mark.skipif(os.name != "posix", reason="kills processes by signals"),
+    pytest.mark.forked,
+]
 
 INGEST = {"source": ["csv"], "store": "store"}
 TRAIN = {"store": "store", "model": "net", "side_px": 24, "epochs": 30, "augment": None}
@@ -59,6 +62,8 @@ def running(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Service]:
     nightly["parameters"] = pipeline("undisturbed")
     for entry in document["deployments"]:  # else one waits half a minute for the last one's slot
         entry.pop("concurrency_limit", None)
+        forked = {"command": f"{sys.executable} -m prefect.engine"}
+        entry["work_pool"].setdefault("job_variables", {}).update(forked)
     file = home / "deployments.yaml"
     file.write_text(yaml.safe_dump(document))
     with service(home) as started:
@@ -259,10 +264,6 @@ def test_what_cannot_be_rerun_is_refused_in_one_line(running: Service) -> None:
         assert "error:" in refused.stderr
 
 
-def kill_flow(running: Service, run: str, folder: Path) -> None:
-    os.kill(running.pid(run), signal.SIGKILL)
-
-
 def kill_rank(running: Service, run: str, folder: Path) -> None:
     os.kill(rank_processes(folder)[0], signal.SIGKILL)
 
@@ -275,9 +276,11 @@ def kill_launcher(running: Service, run: str, folder: Path) -> None:
 
 def test_a_killed_flow_is_rerun_from_its_checkpoint(running: Service, undisturbed: Curves) -> None:
     run = running.create_run("pipeline/demo", pipeline("killed"))
+    flow = running.pid(run)
     folder = in_training(running, "killed")
-    kill_flow(running, run, folder)
+    os.kill(flow, signal.SIGKILL)
     no_ranks(folder)
+    assert len(read_curves(folder)["train/loss"].steps) < len(undisturbed["train/loss"].steps)
     assert running.ended(run) == "Crashed"
     done = running.quickdraw("rerun", "--last-failed")
     assert done.returncode == 0, done.stderr
@@ -325,11 +328,13 @@ def test_a_worker_that_is_told_to_stop_lets_its_runs_end_first(
     worker = running.worker
     assert worker is not None
     worker.terminate()
-    worker.wait(60)
+    try:
+        worker.wait(60)
+    finally:
+        running.start_worker()
     assert not rank_processes(folder)
     assert running.state(run) == "Crashed"
     assert mlflow_run(running, folder)[1].info.status == "KILLED"
-    running.start_worker()
 
 
 @pytest.mark.parametrize("moment", ["middle", pytest.param("end", marks=pytest.mark.soak)])

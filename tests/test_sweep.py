@@ -48,7 +48,7 @@ from quickdraw_core.sweep.slots import Slots, make_slots, visible_devices
 from quickdraw_core.sweep.table import configs_of, read_table
 from quickdraw_core.sweep.tables import TABLES
 from quickdraw_core.tracking.card import RunCard, tracked_run_id
-from quickdraw_core.tracking.journal import append, tags_record
+from quickdraw_core.tracking.journal import append, last_status, tags_record
 from quickdraw_core.tracking.runs import client
 from quickdraw_core.training import processes
 from quickdraw_core.training.curves import Curve, read_curves, read_failure
@@ -401,7 +401,7 @@ def test_a_row_that_diverges_on_purpose_is_done(
     assert "| diverged |" in line
     assert any(line.startswith("- Far too fast: diverged: ") for line in lines)
     assert "Failed:" not in lines
-    assert run.last_status(run.follow(sweep.path / "journal.jsonl", 0)[0]) == "FINISHED"
+    assert last_status(run.follow(sweep.path / "journal.jsonl", 0)[0]) == "FINISHED"
 
 
 def test_numbers_are_written_down_where_a_figure_cannot_be(
@@ -476,6 +476,8 @@ class Swept:
     def copy(self, folder: Path) -> "Swept":
         """The same with folders and a database of its own, for a test that changes them."""
         shutil.copytree(self.folder, folder, dirs_exist_ok=True)
+        for card in (folder / "swept").rglob("mlflow.json"):
+            card.write_text(card.read_text().replace(f"{self.folder}/", f"{folder}/"))
         return Swept(self.store, folder)
 
     def _run(self, name: str) -> None:

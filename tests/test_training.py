@@ -3,6 +3,7 @@
 import json
 import os
 import resource
+import shutil
 import signal
 import socket
 import subprocess
@@ -21,7 +22,7 @@ from quickdraw_core.store.store import Store
 from quickdraw_core.training.checkpoint import find_checkpoint, load_checkpoint
 from quickdraw_core.training.config import TrainConfig
 from quickdraw_core.training.hardware import unused_gpus
-from quickdraw_core.training.launch import check, train
+from quickdraw_core.training.launch import check, is_finished, train
 from quickdraw_core.training.run_folder import RunFolder
 from quickdraw_core.training.state import Standing
 
@@ -73,6 +74,21 @@ def test_a_finished_run_is_not_trained_again(finished: Path, store: Store) -> No
     assert (finished / "journal.jsonl").read_bytes() == before
     with pytest.raises(CheckpointError, match="holds a run with other options, data or code"):
         train(config_of(store, finished, seed=1))
+
+
+def test_a_run_killed_after_its_last_checkpoint_is_said_to_be_finished_by_the_next_command(
+    finished: Path, store: Store, tmp_path: Path
+) -> None:
+    shutil.copytree(finished, tmp_path / "run")
+    config, journal = config_of(store, tmp_path / "run"), tmp_path / "run" / "journal.jsonl"
+    assert is_finished(config)
+    whole = journal.read_text().splitlines(keepends=True)
+    journal.write_text("".join(line for line in whole if '"FINISHED"' not in line))
+    assert not is_finished(config)
+    assert train(config).skipped
+    assert is_finished(config)
+    records = [json.loads(line) for line in journal.read_text().splitlines()]
+    assert [r["status"] for r in records if "status" in r] == ["RUNNING", "FINISHED"]
 
 
 def test_a_killed_rank_ends_the_run_and_the_same_command_completes_it_bit_for_bit(

@@ -37,10 +37,9 @@ from quickdraw_core.tracking.card import CARD_NAME, RunCard, tracked_run_id
 from quickdraw_core.tracking.delivery import deliver_rest, open_run
 from quickdraw_core.tracking.journal import (
     JOURNAL_NAME,
-    Record,
     append,
     follow,
-    now_ms,
+    last_status,
     status_record,
     tags_record,
 )
@@ -224,22 +223,12 @@ def _train_and_judge(
     if stopping is not None and stopping.is_set():
         raise KeyboardInterrupt
     around = Surroundings(slot.environment(os.environ), _row_tags(sweep, row), stopping)
-    trained = train(row.config, around)
-    if trained.skipped:  # a kill after the last checkpoint may have left the end untold
-        _tell_end(row.run_dir)
+    train(row.config, around)
     with turn or nullcontext():
         if stopping is not None and stopping.is_set():
             raise KeyboardInterrupt
         judged = evaluate(sweep.judging(row), stopping).scores[sweep.table.metric]
     return f"{sweep.table.metric} {judged.value:.4f}"
-
-
-def _tell_end(run_dir: Path) -> None:
-    """Has a journal say that the training was finished, at the time of its last record."""
-    records, _ = follow(run_dir / JOURNAL_NAME, 0)
-    if last_status(records) != "FINISHED":
-        times = [record["time_ms"] for record in records if "time_ms" in record]
-        append(run_dir, status_record("FINISHED") | {"time_ms": max(times, default=now_ms())})
 
 
 def is_finished(sweep: Sweep, row: PlannedRow) -> bool:
@@ -272,11 +261,6 @@ def has_diverged(row: PlannedRow) -> bool:
     same again comes to the same end.
     """
     return row.row.shown_as_failed and DIVERGED in (read_failure(row.run_dir) or "")
-
-
-def last_status(records: list[Record]) -> str | None:
-    """What a journal says last of how its run stands."""
-    return next((r["status"] for r in reversed(records) if "status" in r), None)
 
 
 def card_of(row: PlannedRow) -> RunCard | None:

@@ -18,7 +18,7 @@ import os
 import sys
 import threading
 import time
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any, Self
 
@@ -152,6 +152,11 @@ def status_record(status: str, reason: str | None = None) -> Record:
     """The run's status from now on: RUNNING, FINISHED, FAILED or KILLED. reason: what failed."""
     record: Record = {"status": status, "time_ms": now_ms()}
     return record if reason is None else {**record, "reason": reason}
+
+
+def last_status(records: Sequence[Record]) -> str | None:
+    """What a journal says last of how its run stands."""
+    return next((r["status"] for r in reversed(records) if "status" in r), None)
 
 
 def file_record(path: Path, artifact: str, table: bool = False) -> Record:

@@ -39,7 +39,15 @@ from quickdraw_core.tracking.delivery import (
     is_delivered,
     open_run,
 )
-from quickdraw_core.tracking.journal import JOURNAL_NAME, append, file_record, status_record
+from quickdraw_core.tracking.journal import (
+    JOURNAL_NAME,
+    append,
+    file_record,
+    follow,
+    last_status,
+    now_ms,
+    status_record,
+)
 from quickdraw_core.tracking.logged_model import MODEL_FOLDER, log_model
 from quickdraw_core.training.checkpoint import (
     Resumable,
@@ -125,6 +133,7 @@ def train(config: TrainConfig, around: Surroundings = ALONE) -> TrainResult:
         if skipped:
             dismiss_hosts(run.path, config.hosts, run.key, latest.step)
             notes += _log_best(run, pack, opened.uri)
+            _tell_end(run.path)
             problem = deliver_rest(run.path).problem if opened.uri != NO_TRACKING else None
         else:
             more, problem = _run_tracked(run, plan, pack, latest, opened, around)
@@ -177,6 +186,16 @@ def _run_tracked(
     return notes, sending.delivery.problem
 
 
+def _tell_end(run_dir: Path) -> None:
+    """Has the journal of a finished training say so, at the time of its last record: a kill after
+    the last checkpoint may have left it unsaid.
+    """
+    records, _ = follow(run_dir / JOURNAL_NAME, 0)
+    if last_status(records) != "FINISHED":
+        times = [record["time_ms"] for record in records if "time_ms" in record]
+        append(run_dir, status_record("FINISHED") | {"time_ms": max(times, default=now_ms())})
+
+
 def _log_best(run: RunFolder, pack: Pack, uri: str) -> list[str]:
     """Writes the best checkpoint as a model of MLflow's; returns what hindered it."""
     best = find_checkpoint(run.path, "best")
@@ -215,9 +234,10 @@ def is_finished(config: TrainConfig) -> bool:
         if latest is None or not latest.finished or best is None:
             return False
         load_checkpoint(best)
+        records, _ = follow(run.path / JOURNAL_NAME, 0)
     except (QuickdrawError, OSError):
         return False
-    return is_delivered(run.path)
+    return last_status(records) == "FINISHED" and is_delivered(run.path)
 
 
 def check_options(config: TrainConfig) -> None:
