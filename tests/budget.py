@@ -33,6 +33,35 @@ LONGER = {
     "test_store_objects.py": (30.0, "a training and its judgement in an object store"),
     "test_tracking_mlflow.py": (15.0, "MLflow's database, and the end of its server"),
     "test_flows.py": (60.0, "Prefect's server, once for the file"),
+    "test_bench_input.py": (20.0, "60,000 rows of all classes, once for the file"),
+    "test_compiled.py::test_what_is_compiled_into_a_function_may_not_be_older_than_its_source": (
+        20.0,
+        "four interpreters of their own compile",
+    ),
+    "test_ingest_faults.py::test_a_run_killed_at_random_moments_comes_to_the_same_store": (
+        20.0,
+        "an ingest is killed a dozen times",
+    ),
+    "test_ingest_faults.py::test_a_full_disk_is_said_and_more_room_is_all_it_takes": (
+        20.0,
+        "two interpreters of their own ingest, in a namespace",
+    ),
+    "test_pipeline.py::test_evaluate_by_run_id_agrees_with_the_pipeline": (
+        20.0,
+        "an evaluation with its report",
+    ),
+    "test_pipeline.py::test_an_evaluation_that_mlflow_does_not_take_is_still_made_and_says_so": (
+        20.0,
+        "an evaluation with its report, and the time that MLflow is waited for",
+    ),
+    "test_store_objects.py::test_workers_elsewhere_write_to_the_bucket_themselves": (
+        30.0,
+        "Dask's scheduler and worker, interpreters of their own",
+    ),
+    "test_store_objects.py::test_the_pack_is_built_once_on_each_machine": (
+        30.0,
+        "two processes build a pack, and compile the readers anew",
+    ),
     "test_models.py::test_gradients_reach_all_of_it_the_loss_falls_and_the_state_dict_tells_all": (
         12.0,
         "vgg11 has 61 million weights, and each of them gets a gradient and a step",

@@ -242,7 +242,7 @@ def test_a_cluster_that_has_no_worker_is_waited_for_and_then_named(
 def test_a_full_disk_is_said_and_more_room_is_all_it_takes(
     source: Path, undisturbed: dict[str, str], tmp_path: Path
 ) -> None:
-    """On a file system of half a megabyte, in a mount namespace of its own."""
+    """On a file system of 64 MiB of which half of one is free, in a mount namespace of its own."""
     mounted = tmp_path / "mounted"
     mounted.mkdir()
     code = (
@@ -252,10 +252,11 @@ def test_a_full_disk_is_said_and_more_room_is_all_it_takes(
     )
     script = f"""
         set -e
-        mount -t tmpfs -o size=512k none {mounted}
+        mount -t tmpfs -o size=64m none {mounted}
+        head --bytes={(64 << 20) - (512 << 10)} /dev/zero >{mounted}/ballast
         if {sys.executable} -c "{code}" {source} {mounted}/store; then exit 9; fi
         if [ -e {mounted}/store/{MANIFEST_NAME} ]; then exit 8; fi
-        mount -o remount,size=64m {mounted}
+        rm {mounted}/ballast
         {sys.executable} -c "{code}" {source} {mounted}/store
         cp -r {mounted}/store {tmp_path}/copy
     """

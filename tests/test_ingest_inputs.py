@@ -101,7 +101,7 @@ def test_a_test_file_gives_drawings_without_a_word(rows: list[Row], tmp_path: Pa
 def test_real_raw_drawings_become_their_simplified_twins(
     shared_data: Path, tmp_path: Path
 ) -> None:
-    """The published pairs of ten classes, all the way from the raw file to the store; `test_raw`
+    """The published pairs of 85 classes, all the way from the raw file to the store; `test_raw`
     has those of all.
     """
     by_word: dict[str, list[bytes]] = {}
@@ -109,7 +109,8 @@ def test_real_raw_drawings_become_their_simplified_twins(
         (shared_data / "raw/full_raw_sample.ndjson.gz").read_bytes()
     ).splitlines():
         by_word.setdefault(json.loads(line)["word"], []).append(line + b"\n")
-    words = tuple(sorted(by_word)[:10])
+    there = {path.stem for path in (shared_data / "train_simplified").glob("*.csv")}
+    words = tuple(sorted(there & by_word.keys())[::4])
     for word in words:
         write(tmp_path / "raw" / f"{word}.ndjson", b"".join(by_word[word]))
     run(tmp_path / "raw", tmp_path / "store", max_rejected=1)
@@ -120,7 +121,7 @@ def test_real_raw_drawings_become_their_simplified_twins(
     equal = sum((a["x"], a["y"], a["stroke_lengths"]) == (b["x"], b["y"], b["stroke_lengths"])
                 for a, b in pairs)  # fmt: skip
     same_counts = sum(len(a["x"]) == len(b["x"]) for a, b in pairs)
-    assert len(pairs) > 2_000
+    assert len(pairs) > 1_500
     assert equal >= 0.99 * len(pairs)
     assert same_counts >= 0.995 * len(pairs)
 
