@@ -66,6 +66,10 @@ LONGER = {
         12.0,
         "vgg11 has 61 million weights, and each of them gets a gradient and a step",
     ),
+    "test_models.py::test_a_network_is_exported_for_batches_of_any_size": (
+        12.0,
+        "torch's first export in a process takes seconds",
+    ),
     "test_models.py::test_the_tables_are_read_without_torchvision_and_no_global_figure_is_made": (
         15.0,
         "an interpreter of its own imports torch and matplotlib",

@@ -42,6 +42,8 @@ def test_text_files_are_utf_8_whatever_the_locale() -> None:
 
 def test_what_the_locale_cannot_show_does_not_end_a_command(tmp_path: Path) -> None:
     ascii_alone = {"LC_ALL": "C", "PYTHONUTF8": "0", "PYTHONCOERCECLOCALE": "0"}
+    # Such an interpreter finds no editable installation in a folder whose name is not ASCII.
+    ascii_alone["PYTHONPATH"] = str(Path(__file__).parents[1])
     done = subprocess.run(
         [sys.executable, "-m", "quickdraw_core.cli", "ingest", "no-such …"],
         cwd=tmp_path,

@@ -163,6 +163,17 @@ def test_addresses_are_absolute_and_the_default_is_here(
     assert resolve_tracking_uri("none") == "none"
 
 
+def test_a_percent_encoded_file_is_the_decoded_one_unless_there_is_a_folder_so_named(
+    tmp_path: Path,
+) -> None:
+    """MLflow writes the address of its default database so."""
+    (tmp_path / "with ümlaut").mkdir()
+    encoded = f"sqlite:///{tmp_path}/with%20%C3%BCmlaut/x.db"
+    assert resolve_tracking_uri(encoded) == f"sqlite:///{tmp_path}/with ümlaut/x.db"
+    (tmp_path / "with%20%C3%BCmlaut").mkdir()
+    assert resolve_tracking_uri(encoded) == encoded
+
+
 @pytest.mark.filterwarnings("ignore")  # MLflow's own, of its database library
 def test_a_journal_line_is_plain_json(tmp_path: Path) -> None:
     with Journal(tmp_path) as journal:

@@ -5,7 +5,7 @@ import shlex
 import shutil
 import sys
 from pathlib import Path
-from urllib.parse import urlsplit
+from urllib.parse import unquote, urlsplit
 
 from quickdraw_core.errors import TrackingError
 
@@ -20,11 +20,17 @@ def resolve_tracking_uri(uri: str | None) -> str:
     """`uri`, else `MLFLOW_TRACKING_URI`, else an SQLite file `mlflow.db` in this folder.
 
     `none` turns tracking off. The result is absolute, so that it means the same everywhere.
+    A file whose name is percent-encoded, as MLflow's own default is, is the decoded one, unless
+    there is a folder that is named so.
     """
     uri = uri or os.environ.get("MLFLOW_TRACKING_URI") or f"sqlite:///{DATABASE_NAME}"
-    if uri.startswith("sqlite:///") and not uri.startswith("sqlite:////"):
-        return f"sqlite:///{Path(uri.removeprefix('sqlite:///')).absolute()}"
-    return uri
+    if not uri.startswith("sqlite:///"):
+        return uri
+    path = Path(uri.removeprefix("sqlite:///")).absolute()
+    decoded = Path(unquote(str(path)))
+    if decoded.parent.is_dir() and not path.parent.is_dir():
+        path = decoded
+    return f"sqlite:///{path}"
 
 
 def asked_tracking_uri(uri: str | None) -> str | None:
