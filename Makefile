@@ -40,6 +40,7 @@ test-services: .venv/developer
 	OMP_NUM_THREADS=1 $(BIN)/pytest $(AT_ONCE) -m "$(SERVICES)"
 
 # Absolute: sub-processes run in folders of their own.
+coverage: JOBS = 2
 coverage: export COVERAGE_FILE := $(CURDIR)/build/coverage/data
 coverage: .venv/developer
 	rm -rf build/coverage

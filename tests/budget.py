@@ -26,7 +26,6 @@ REFERENCE = 0.016
 LONGER = {
     "test_pipeline.py": (90.0, "the pipeline from end to end, once for the file"),
     "test_sweep.py": (60.0, "a sweep of three rows by the command, twice"),
-    "test_promote.py": (15.0, "two trainings, in MLflow, once for the file"),
     "test_submission.py": (15.0, "a training of 34 classes, once for the file"),
     "test_precision.py": (60.0, "evaluations in both arithmetics, once for the file"),
     "test_training.py": (15.0, "a training of two ranks, once for the file"),

@@ -37,12 +37,16 @@ ROWS = 150
 def pytest_configure(config: pytest.Config) -> None:
     """Makes what all tests of the run share."""
     session.begin(config)
-    config.pluginmanager.register(Budget(limits=hasattr(config, "workerinput")))
+    is_worker = hasattr(config, "workerinput")
+    is_covered = any(name.startswith("COVERAGE_PROCESS") for name in os.environ)  # it is slower
+    config.pluginmanager.register(Budget(limits=is_worker and not is_covered))
 
 
 @pytest.hookimpl(wrapper=True)
 def pytest_runtest_protocol(item: pytest.Item) -> Generator[None, object, object]:
-    """Services and long tests are of real processes from the start, all others of forked ones."""
+    """`sys.executable` is a real interpreter in the services' and long tests, but for those that
+    are marked as forked, and the program that forks in all others.
+    """
     marks = {mark.name for mark in item.iter_markers()}
     real = marks & {"soak", "stack"} or ("services" in marks and "forked" not in marks)
     sys.executable = real_python() if real else session.python()

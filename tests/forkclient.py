@@ -16,11 +16,13 @@ FORWARDED = (signal.SIGTERM, signal.SIGINT, signal.SIGHUP, signal.SIGUSR1, signa
 def main(address: str, arguments: list[str]) -> None:
     """Asks for a process, and ends as it ends. Returns where the server does not fork that one."""
     environment = {text(name): text(value) for name, value in os.environ.items()}
+    umask = os.umask(0o77)
+    os.umask(umask)
     request = {
         "arguments": arguments,
         "environment": environment,
         "cwd": os.getcwd(),
-        "umask": os.umask(0o77),
+        "umask": umask,
         "inherited": inherited(),
         "files": files_to_pass(),
         "ignored": [n for n in FORWARDED if signal.getsignal(n) is signal.SIG_IGN],

@@ -33,7 +33,7 @@ from fcntl import F_GETFL, F_SETFL, F_SETOWN, fcntl
 from pathlib import Path
 from typing import Any, NamedTuple, NoReturn
 
-from forkclient import inherited
+from forkclient import FORWARDED, inherited
 
 REAL_PYTHON = "QUICKDRAW_TEST_REAL_PYTHON"
 """Environment variable: the interpreter that `sys.executable` was before."""
@@ -193,10 +193,10 @@ def serve(file: str, program: str) -> NoReturn:
                     os.close(woken)
                     os.close(wake)
                     become(asked, files, client)
-                for file in files:
-                    os.close(file)
                 if child > 0:  # first, as the client may be gone
                     clients[child] = Client.at(client, asked["environment"].get(LEDGER))
+                for file in files:
+                    os.close(file)
                 client.sendall(max(child, 0).to_bytes(8, "little"))
                 if child < 0:
                     client.close()
@@ -257,7 +257,9 @@ def _report_ended(clients: dict[int, Client]) -> None:
             return
         if not child:
             return
-        client = clients.pop(child)
+        client = clients.pop(child, None)
+        if client is None:
+            continue
         if client.leads and status == signal.SIGKILL and client.is_gone():
             _kill_session(child, clients)
         _write(client.ledger, used.ru_utime + used.ru_stime)
@@ -297,8 +299,9 @@ def become(asked: dict[str, Any], files: list[int], client: socket.socket) -> No
         os.umask(asked["umask"])
         os.environ.clear()
         os.environ.update(asked["environment"])
-        for number in asked["ignored"]:
-            signal.signal(number, signal.SIG_IGN)
+        for number in FORWARDED:
+            ours = signal.default_int_handler if number == signal.SIGINT else signal.SIG_DFL
+            signal.signal(number, signal.SIG_IGN if number in asked["ignored"] else ours)
         signal.pthread_sigmask(signal.SIG_SETMASK, asked["blocked"])
         _as_started()
         code = _run(asked["arguments"])

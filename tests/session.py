@@ -66,7 +66,8 @@ def once(name: str, make: Callable[[Path], str]) -> str:
     with locked(name):
         answer = folder / "made.json"
         if not answer.is_file():
-            folder.mkdir(exist_ok=True)
+            shutil.rmtree(folder, ignore_errors=True)  # of one who asked before, and failed
+            folder.mkdir()
             with uncounted():
                 answer.write_text(json.dumps(make(folder)))
         return str(json.loads(answer.read_text()))

@@ -250,18 +250,20 @@ def test_a_full_disk_is_said_and_more_room_is_all_it_takes(
         "from quickdraw_core.ingest.config import IngestConfig;"
         "ingest(IngestConfig.parse({'source': sys.argv[1], 'store': sys.argv[2]}))"
     )
-    script = f"""
+    script = """
         set -e
-        mount -t tmpfs -o size=64m none {mounted}
-        head --bytes={(64 << 20) - (512 << 10)} /dev/zero >{mounted}/ballast
-        if {sys.executable} -c "{code}" {source} {mounted}/store; then exit 9; fi
-        if [ -e {mounted}/store/{MANIFEST_NAME} ]; then exit 8; fi
-        rm {mounted}/ballast
-        {sys.executable} -c "{code}" {source} {mounted}/store
-        cp -r {mounted}/store {tmp_path}/copy
+        python=$0 code=$1 source=$2 mounted=$3 copy=$4
+        mount -t tmpfs -o size=64m none "$mounted"
+        head --bytes=$((63 * 1024 * 1024 + 512 * 1024)) /dev/zero >"$mounted/ballast"
+        if "$python" -c "$code" "$source" "$mounted/store"; then exit 9; fi
+        if [ -e "$mounted/store/manifest.json" ]; then exit 8; fi
+        rm "$mounted/ballast"
+        "$python" -c "$code" "$source" "$mounted/store"
+        cp -r "$mounted/store" "$copy"
     """
+    words = [sys.executable, code, str(source), str(mounted), str(tmp_path / "copy")]
     done = subprocess.run(
-        ["unshare", "--user", "--map-root-user", "--mount", "sh", "-c", script],
+        ["unshare", "--user", "--map-root-user", "--mount", "sh", "-c", script, *words],
         capture_output=True,
         text=True,
         check=False,

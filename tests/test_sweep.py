@@ -20,7 +20,7 @@ import session
 from hypothesis import given
 from hypothesis import strategies as st
 from processes import rank_processes
-from test_cli import COMMAND, quickdraw
+from test_cli import command, quickdraw
 from test_cli import environment_of as cli_environment
 
 import flows.sweep
@@ -667,7 +667,7 @@ def test_a_killed_sweep_goes_on_from_the_rows_checkpoint(
     log = tmp_path / "out.txt"
     with log.open("w") as out:
         process = subprocess.Popen(
-            [*COMMAND, *map(str, arguments)], cwd=tmp_path, env=cli_environment(tmp_path),
+            [*command(), *map(str, arguments)], cwd=tmp_path, env=cli_environment(tmp_path),
             stdout=out, stderr=subprocess.STDOUT,
             # A shell starts what is in its background deaf to Ctrl-C; children inherit that.
             preexec_fn=lambda: signal.signal(signal.SIGINT, signal.SIG_DFL),

@@ -20,8 +20,8 @@ def resolve_tracking_uri(uri: str | None) -> str:
     """`uri`, else `MLFLOW_TRACKING_URI`, else an SQLite file `mlflow.db` in this folder.
 
     `none` turns tracking off. The result is absolute, so that it means the same everywhere.
-    A file whose name is percent-encoded, as MLflow's own default is, is the decoded one, unless
-    there is a folder that is named so.
+    A file in a folder that is there only when its name is percent-decoded, as in MLflow's own
+    default, is the decoded one.
     """
     uri = uri or os.environ.get("MLFLOW_TRACKING_URI") or f"sqlite:///{DATABASE_NAME}"
     if not uri.startswith("sqlite:///"):

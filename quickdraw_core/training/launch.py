@@ -179,19 +179,24 @@ def _run_tracked(
             status, reason = "FAILED", str(error)
             raise
         finally:
-            last = find_checkpoint(run.path, "last")
-            if last is not None:
-                append(run.path, file_record(last, LAST_ARTIFACT))
+            _name_last(run.path)
             append(run.path, status_record(status, reason))
     return notes, sending.delivery.problem
 
 
+def _name_last(run_dir: Path) -> None:
+    last = find_checkpoint(run_dir, "last")
+    if last is not None:
+        append(run_dir, file_record(last, LAST_ARTIFACT))
+
+
 def _tell_end(run_dir: Path) -> None:
-    """Has the journal of a finished training say so, at the time of its last record: a kill after
-    the last checkpoint may have left it unsaid.
+    """Has the journal of a finished training say so, at the time of its last record, and name the
+    last checkpoint: a kill after it may have left that unsaid.
     """
     records, _ = follow(run_dir / JOURNAL_NAME, 0)
     if last_status(records) != "FINISHED":
+        _name_last(run_dir)
         times = [record["time_ms"] for record in records if "time_ms" in record]
         append(run_dir, status_record("FINISHED") | {"time_ms": max(times, default=now_ms())})
 
