@@ -85,7 +85,7 @@ down:
 	$(COMPOSE) down
 
 stack-test: .venv/developer
-	$(BIN)/pytest -m "stack and not soak"
+	$(BIN)/pytest -p no:randomly -m "stack and not soak"
 
 clean:
 	rm -rf .venv build *.egg-info demo .pytest_cache .mypy_cache .ruff_cache .hypothesis \
