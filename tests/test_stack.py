@@ -1,8 +1,8 @@
 """docker-compose.yml, really up: on a private engine, from images that are built here.
 
 The base images are stand-ins (`stack.py`), so this proves how the parts are put together and what
-they do, not the official images. The tests are one story, in order (`-p no:randomly`): they share the
-stack.
+they do, not the official images. The tests are one story, in order (`-p no:randomly`), as they
+share the stack.
 """
 
 from collections.abc import Iterator
