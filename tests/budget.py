@@ -119,7 +119,7 @@ LONGER = {
         "three ingests through an object store",
     ),
     "test_store_objects.py::test_damage_is_found_and_mended_by_ingesting_again": (
-        15.0,
+        30.0,
         "two ingests through an object store",
     ),
     "test_local_server.py::test_it_answers_and_ends_with_the_command": (
