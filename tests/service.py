@@ -176,15 +176,19 @@ class Service:
         """The id of a deployment, by `flow/name`."""
         return str(self.call(f"/deployments/name/{name}", method="GET")["id"])
 
-    def create_run(self, deployment: str, parameters: dict[str, Any] | None = None) -> str:
-        """Creates a run of a deployment, as the UI does; its id."""
-        answer = self.try_to_create(deployment, parameters or {})
+    def create_run(
+        self, deployment: str, parameters: dict[str, Any] | None = None, **more: Any
+    ) -> str:
+        """Creates a run of a deployment, as the UI does; its id. more: of what is asked for."""
+        answer = self.try_to_create(deployment, parameters or {}, **more)
         answer.raise_for_status()
         return str(answer.json()["id"])
 
-    def try_to_create(self, deployment: str, parameters: dict[str, Any]) -> requests.Response:
+    def try_to_create(
+        self, deployment: str, parameters: dict[str, Any], **more: Any
+    ) -> requests.Response:
         """The server's answer to who wants to create a run."""
-        value = {"parameters": parameters, "state": {"type": "SCHEDULED"}}
+        value = {"parameters": parameters, "state": {"type": "SCHEDULED"}, **more}
         path = f"/deployments/{self.deployment(deployment)}/create_flow_run"
         return self._asked(path, value)
 

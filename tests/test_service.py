@@ -16,6 +16,7 @@ from typing import Any
 
 import pytest
 import yaml
+from forkserver import real_python
 from mlflow import MlflowClient
 from processes import launcher_process, rank_processes
 from service import Service, service, until
@@ -275,7 +276,9 @@ def kill_launcher(running: Service, run: str, folder: Path) -> None:
 
 
 def test_a_killed_flow_is_rerun_from_its_checkpoint(running: Service, undisturbed: Curves) -> None:
-    run = running.create_run("pipeline/demo", pipeline("killed"))
+    # Ranks end with their parent, which forked ones do not have.
+    real = {"command": f"{real_python()} -m prefect.engine"}
+    run = running.create_run("pipeline/demo", pipeline("killed"), job_variables=real)
     flow = running.pid(run)
     folder = in_training(running, "killed")
     os.kill(flow, signal.SIGKILL)
