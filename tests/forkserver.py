@@ -54,7 +54,19 @@ THIRD_PARTY = (
     *("opentelemetry.trace", "opentelemetry.sdk.trace", "fsspec", "isal.igzip", "coverage"),
 )
 """Not Prefect and Dask themselves: they read their settings when they are imported."""
-DECIDED_AT_START = ("PYTHON", "LC_", "LANG", "TZ", "NUMBA_", "LD_", "ONEDNN_", "GOMP_", "OMP_WAIT")
+DECIDED_AT_START = (
+    "PYTHON",
+    "LC_",
+    "LANG",
+    "TZ",
+    "NUMBA_",
+    "LD_",
+    "ONEDNN_",
+    "GOMP_",
+    "OMP_WAIT",
+    "ATEN_",
+    "MALLOC_",
+)
 """Variables that the interpreter, or a library above, reads when it starts."""
 
 
@@ -181,8 +193,12 @@ def serve(file: str, program: str) -> NoReturn:
             _report_ended(clients)
         if listening in ready:
             client = listening.accept()[0]
-            with suppress(OSError, EOFError):
+            try:
                 asked, files = _received(client)
+            except (OSError, EOFError):  # it has ended, or is no client
+                client.close()
+                continue
+            with suppress(OSError):
                 child = os.fork() if _is_served(asked) else -1
                 if child == 0:
                     signal.set_wakeup_fd(-1)
@@ -225,14 +241,19 @@ def _received(client: socket.socket) -> tuple[dict[str, Any], list[int]]:
     """What a client asks for, and its open files."""
     client.settimeout(10)
     head, files, _, _ = socket.recv_fds(client, 8, 250)
-    left = int.from_bytes(head, "little")
-    parts = []
-    while left:
-        part = client.recv(left)
-        if not part:
-            raise EOFError
-        parts.append(part)
-        left -= len(part)
+    try:
+        left = int.from_bytes(head, "little")
+        parts = []
+        while left:
+            part = client.recv(left)
+            if not part:
+                raise EOFError
+            parts.append(part)
+            left -= len(part)
+    except (OSError, EOFError):
+        for file in files:
+            os.close(file)
+        raise
     client.settimeout(None)
     return marshal.loads(b"".join(parts)), files
 

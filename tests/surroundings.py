@@ -14,10 +14,11 @@ from quickdraw_core.threads import set_waiting
 
 _REMOVED = (
     *("MLFLOW_", "PREFECT_", "QUICKDRAW_", "DASK_"),
-    *("OMP_", "GOMP_", "KMP_", "CUDA_VISIBLE_DEVICES", "NVIDIA_TF32_", "TORCH_ALLOW_TF32_"),
-    *("ONEDNN_DEFAULT_", "DNNL_DEFAULT_", "NUMBA_", "MPL"),
+    *("OMP_", "GOMP_", "KMP_", "CUDA_VISIBLE_DEVICES", "NVIDIA_TF32_"),
+    *("OPENBLAS_", "MKL_", "BLIS_", "VECLIB_", "TORCH", "PYTORCH_", "ATEN_", "ONEDNN_", "DNNL_"),
+    *("NUMBA_", "MPL", "MALLOC_"),
     *("FORCE_COLOR", "NO_COLOR", "PY_COLORS", "CLICOLOR", "GITHUB_ACTIONS", "LINES"),
-    *("RANK", "LOCAL_RANK", "WORLD_SIZE", "MASTER_ADDR", "MASTER_PORT", "TORCHELASTIC_", "PET_"),
+    *("RANK", "LOCAL_RANK", "WORLD_SIZE", "MASTER_ADDR", "MASTER_PORT", "PET_"),
 )
 """How the names begin of variables that change what the program or its libraries do."""
 

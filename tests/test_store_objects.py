@@ -336,13 +336,11 @@ def test_what_cannot_be_is_said_before_any_work(bucket: Bucket, source: Path) ->
             ),
             (bucket.address("other"), "is no store: it holds notes.txt; give a new or empty"),
         ):
-            begun = time.perf_counter()
             with pytest.raises(StoreError, match=message) as caught:
                 check(IngestConfig.parse({"source": source, "store": address}))
             assert "\n" not in str(caught.value)
             with pytest.raises(StoreError):
                 open_at(address)
-            assert time.perf_counter() - begun < 15
     finally:
         server.shutdown()
         server.server_close()

@@ -715,10 +715,8 @@ def test_the_small_form_of_the_report_runs_in_half_an_hour(
         shared_data / "rich_classes.txt", "--store", "store", cwd=tmp_path,
     )  # fmt: skip
     assert ingested.returncode == 0, ingested.stderr
-    begun = time.monotonic()
-    done = quickdraw("sweep", "report-small", "--run-dir", "swept", cwd=tmp_path, timeout=2_400)
+    done = quickdraw("sweep", "report-small", "--run-dir", "swept", cwd=tmp_path, timeout=1_800)
     assert done.returncode == 0, done.stdout + done.stderr
-    assert time.monotonic() - begun < 1_800
     found = json.loads((tmp_path / "swept" / "sweep.json").read_text())
     rows = {row["name"]: row for row in found["rows"]}
     assert all(row["scores"]["top_3"]["n"] == 3_500 for row in rows.values())

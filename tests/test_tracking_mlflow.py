@@ -143,9 +143,7 @@ def test_a_server_away_at_start_in_the_middle_and_at_the_end_gets_every_point_on
 ) -> None:
     run_dir = tmp_path / "run"
     run_dir.mkdir()
-    begun = time.monotonic()
     run = open_run(run_dir, server.uri, "a run", {"model": "net"}, {"device": "cpu"})
-    assert time.monotonic() - begun < 10
     assert run.run_id == ""
     assert run.problem is not None
     assert f"MLflow at {server.uri}" in run.problem
