@@ -55,19 +55,12 @@ THIRD_PARTY = (
 )
 """Not Prefect and Dask themselves: they read their settings when they are imported."""
 DECIDED_AT_START = (
-    "PYTHON",
-    "LC_",
-    "LANG",
-    "TZ",
-    "NUMBA_",
-    "LD_",
-    "ONEDNN_",
-    "GOMP_",
-    "OMP_WAIT",
-    "ATEN_",
-    "MALLOC_",
+    *("PYTHON", "LC_", "LANG", "TZ", "LD_", "NUMBA_"),
+    *("ATEN_", "ONEDNN_", "GOMP_", "OMP_WAIT"),
 )
-"""Variables that the interpreter, or a library above, reads when it starts."""
+"""Variables that the interpreter, or a library above, reads when it starts.
+
+``MALLOC_`` is not among them: the launcher sets it for every rank, and it changes speed alone."""
 
 
 LEDGER = "QUICKDRAW_TEST_LEDGER"
