@@ -164,7 +164,7 @@ def dask_command(*words: str, ready: Path | None = None) -> Iterator[subprocess.
     )
     try:
         deadline = time.monotonic() + 60
-        while ready is not None and not ready.exists():
+        while ready is not None and not (ready.exists() and ready.stat().st_size):
             assert process.poll() is None, f"{words} ended"
             assert time.monotonic() < deadline
             time.sleep(0.05)
