@@ -5,6 +5,7 @@ that two artefacts of different classes can never be mixed without an error.
 """
 
 import hashlib
+import unicodedata
 from collections.abc import Iterable
 from dataclasses import dataclass
 from functools import cached_property
@@ -23,6 +24,13 @@ def underscored(word: str) -> str:
 def spaced(word: str) -> str:
     """The word of a stored form. No word of the challenge holds an underscore of its own."""
     return word.replace("_", " ")
+
+
+def is_same_word(left: str, right: str) -> bool:
+    """Whether two spellings are of one word: spaces or underscores, an accent apart or not."""
+    return unicodedata.normalize("NFC", spaced(left)) == unicodedata.normalize(
+        "NFC", spaced(right)
+    )
 
 
 @dataclass(frozen=True)

@@ -244,7 +244,7 @@ MANIFESTS: dict[str, tuple[tuple[str | int, ...], object, str]] = {
     "rejected": (("sources", 1, "rejected"), {"odd": 3}, "its rejected rows are not those of"),
     "rows": (("sources", 0, "rows"), 240, "120 of all its 240 rows were read"),
     "place": (("files", 1, "first_row"), 5, "is not the place of row 5 of 'sun', which is"),
-    "path": (("files", 1, "path"), "../sun.parquet", "../sun.parquet is not the place of row 0"),
+    "path": (("files", 1, "path"), "drawings/s.parquet", "s.parquet is not the place of row 0"),
     "word": (("files", 1, "word"), "moon", "is of 'moon', for which there is no source"),
     "source": (("sources", 1, "word"), "moon", "'sun', for which there is no source"),
     "quarantine": (("files", 1, "quarantine_sha256"), None, "or a quarantine file, but not both"),

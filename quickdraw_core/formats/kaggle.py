@@ -28,7 +28,7 @@ from quickdraw_core.formats.reader import LineReader, quoted, read_lines
 from quickdraw_core.formats.rows import ParsedRows, Rejected, RowError, Rows
 from quickdraw_core.formats.scan import Columns
 from quickdraw_core.formats.strokes import pack_strokes
-from quickdraw_core.labels import spaced, underscored
+from quickdraw_core.labels import is_same_word, spaced, underscored
 
 TRAIN_COLUMNS = ("countrycode", "drawing", "key_id", "recognized", "timestamp", "word")
 TEST_COLUMNS = ("key_id", "countrycode", "drawing")
@@ -133,7 +133,7 @@ def _parse_line(line: bytes, header: Header, word: str | None, raw: bool) -> Par
     key_id = parse_key_id(fields["key_id"])
     recognized = _parse_recognized(fields.get("recognized", ""))
     timestamp_us = parse_timestamp(fields.get("timestamp", ""))
-    if word is not None and spaced(fields.get("word", word)) != spaced(word):
+    if word is not None and not is_same_word(fields.get("word", word), word):
         raise RowError("word is not that of the file")
     x, y, stroke_lengths = parse_drawing(fields["drawing"], raw)
     countrycode = fields.get("countrycode") or None

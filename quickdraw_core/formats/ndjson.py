@@ -27,7 +27,7 @@ from quickdraw_core.formats.reader import LineReader, quoted, read_lines
 from quickdraw_core.formats.rows import ParsedRows, Rejected, RowError, Rows
 from quickdraw_core.formats.scan import Columns
 from quickdraw_core.formats.strokes import pack_strokes
-from quickdraw_core.labels import spaced, underscored
+from quickdraw_core.labels import is_same_word, spaced, underscored
 
 Fields = dict[str, object]
 
@@ -121,7 +121,7 @@ def _parse_timestamp(value: object) -> int | None:
 
 
 def _require_word(value: object, word: str) -> None:
-    if not isinstance(value, str) or spaced(value) != spaced(word):
+    if not isinstance(value, str) or not is_same_word(value, word):
         raise RowError("word is not that of the file")
 
 

@@ -20,7 +20,8 @@ from urllib.parse import quote, unquote, urlsplit
 from quickdraw_core.errors import InputError, nearest
 from quickdraw_core.formats.detect import EXPECTED_NAMES, split_name
 from quickdraw_core.formats.kaggle import require_known_words
-from quickdraw_core.labels import challenge_words, spaced
+from quickdraw_core.labels import challenge_words
+from quickdraw_core.names import check_word, clean_word
 from quickdraw_core.sources.files import SourceFile, inspect
 from quickdraw_core.sources.objects import OBJECT_SCHEMES, list_objects, normal_location
 from quickdraw_core.sources.stored import Listed, address_of, name_of, scheme_of
@@ -30,6 +31,8 @@ WEB_SCHEMES = ("http", "https")
 
 _TEMPLATE = re.compile(r"\{word\}|%7[Bb]word%7[Dd]")
 _GOOGLE_PREFIX = re.compile(r"^full_(simplified|raw|binary)_")
+_COPY = re.compile(r"(?: ?\(\d+\)| - Copy(?: \(\d+\))?)$")
+"""What browsers and file managers put behind the name of a second copy: `cat (1).bin`."""
 _PARALLEL = 16
 _SHOWN = 5
 
@@ -55,7 +58,9 @@ def find_sources(
     given = [str(s) for s in ([sources] if isinstance(sources, str | Path) else sources)]
     if not given:
         raise InputError("no source was given; give a folder, a glob, a file or an address")
-    wanted = None if words is None else sorted({spaced(word) for word in words})
+    wanted = None if words is None else sorted({clean_word(word) for word in words})
+    for word in wanted or ():
+        check_word(word)
     candidates = [found for source in given for found in _expand(source, wanted)]
     if wanted is not None:
         where = ", ".join(address_of(source) for source in given)
@@ -72,9 +77,12 @@ def find_sources(
 def word_of(name: str) -> str:
     """The word that a file's name stands for, with spaces: `ice cream` of `ice_cream.csv.gz`.
 
-    Google's public files may carry their folders in front: `full_simplified_cat.ndjson`.
+    As downloads really are named: with the folders of Google's public files in front
+    (`full_simplified_cat.ndjson`, `full%2Fbinary%2Fcat.bin`), or a browser's mark of a copy behind
+    (`cat (1).bin`). Whether it has a word's form is not looked at (`names.check_word`).
     """
-    return spaced(_GOOGLE_PREFIX.sub("", split_name(name)[0]))
+    stem = split_name(unquote(name).rpartition("/")[2])[0]
+    return clean_word(_GOOGLE_PREFIX.sub("", _COPY.sub("", stem)))
 
 
 def _expand(source: str, wanted: Sequence[str] | None) -> list[_Candidate]:
@@ -92,6 +100,8 @@ def _expand(source: str, wanted: Sequence[str] | None) -> list[_Candidate]:
     else:
         known = ", ".join(f"{name}://" for name in (*OBJECT_SCHEMES, *WEB_SCHEMES))
         raise InputError(f"cannot read from {scheme}://; give a local path or one of {known}")
+    for location in found:
+        _require_no_companion(location)
     return [_Candidate(location, word_of(name_of(location))) for location in found]
 
 
@@ -103,6 +113,15 @@ def _fill(template: str, wanted: Sequence[str] | None) -> list[_Candidate]:
         )
     parts = _TEMPLATE.split(template)
     return [_Candidate(quote(word).join(parts), word, True) for word in wanted]
+
+
+def _require_no_companion(location: str) -> None:
+    name = name_of(location)
+    if name.startswith("._"):
+        raise InputError(
+            f"{address_of(location)} is what macOS keeps beside a file on other disks, and holds "
+            f"no drawings; did you mean {name.removeprefix('._')}?"
+        )
 
 
 def _local(source: str) -> list[str]:
@@ -263,9 +282,19 @@ def _inspect_all(candidates: Iterable[_Candidate]) -> list[SourceFile]:
 
 def _inspect(candidate: _Candidate) -> SourceFile:
     try:
-        return inspect(candidate.location, candidate.word)
+        file = inspect(candidate.location, candidate.word)
+        _require_word(file)
+        return file
     except InputError as error:
         known = challenge_words()
         if not candidate.from_template or candidate.word in known:
             raise
         raise InputError(f"{error}; of the class, {nearest(candidate.word, known)}") from error
+
+
+def _require_word(file: SourceFile) -> None:
+    try:
+        if file.word is not None:
+            check_word(file.word)
+    except InputError as error:
+        raise InputError(f"{file.address}: {error}") from error

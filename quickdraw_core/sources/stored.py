@@ -65,9 +65,9 @@ def address_of(location: str) -> str:
 
 
 def name_of(location: str) -> str:
-    """The last part of a location, decoded where it is a URL."""
+    """The last part of a location, decoded where it is a URL: `cat.bin` of `…/full%2Fcat.bin`."""
     if scheme_of(location):
-        return unquote(urlsplit(location).path.rsplit("/", 1)[-1])
+        return unquote(urlsplit(location).path).rsplit("/", 1)[-1]
     return location.rsplit("/", 1)[-1]
 
 

@@ -9,7 +9,7 @@ from dataclasses import replace
 from datetime import UTC
 from email.utils import parsedate_to_datetime
 from html.parser import HTMLParser
-from urllib.parse import unquote, urldefrag, urljoin
+from urllib.parse import urldefrag, urljoin
 
 from requests import Response
 
@@ -21,6 +21,7 @@ from quickdraw_core.sources.stored import (
     Look,
     StoredFile,
     address_of,
+    name_of,
     tail_start,
 )
 from quickdraw_core.sources.web_requests import PASSING, PassingError, Patience, get, persistently
@@ -66,7 +67,7 @@ def list_web(url: str) -> list[Listed]:
     found = (urldefrag(urljoin(base, link)).url for link in links.found)
     names = ((link, link.removeprefix(folder)) for link in found if link.startswith(folder))
     return [
-        Listed(link, unquote(name))
+        Listed(link, name_of(link))
         for link, name in dict.fromkeys(names)
         if name and "/" not in name and "?" not in name
     ]

@@ -9,11 +9,12 @@ import json
 from collections.abc import Iterable, Mapping
 from typing import Any
 
-from pydantic import Field, ValidationError, field_serializer, field_validator
+from pydantic import Field, ValidationError, ValidationInfo, field_serializer, field_validator
 
 from quickdraw_core.config import Config
-from quickdraw_core.errors import StoreError
+from quickdraw_core.errors import InputError, StoreError
 from quickdraw_core.labels import LabelMap
+from quickdraw_core.names import check_relative, check_word
 from quickdraw_core.store.holdout import HoldoutRule
 from quickdraw_core.store.location import Location
 from quickdraw_core.store.place import Place, place_of
@@ -62,6 +63,17 @@ class FileRecord(Config):
     sha256: str
     rejected: dict[str, int] = Field(description="rejected rows by reason")
     quarantine_sha256: str | None = Field(description="of the file of its rejected rows, if any")
+
+    @field_validator("path", "word")
+    @classmethod
+    def _stays_in_the_store(cls, value: str | None, info: ValidationInfo) -> str | None:
+        """Both name files of the store, and a manifest or a receipt may come from anywhere."""
+        try:
+            if value is not None:
+                check_relative(value) if info.field_name == "path" else check_word(value)
+        except InputError as error:
+            raise ValueError(str(error)) from error
+        return value
 
 
 class Manifest(Config):

@@ -23,6 +23,7 @@ import pyarrow.parquet as pq
 
 from quickdraw_core.errors import InputError, StoreError, StoreUnreachableError
 from quickdraw_core.files import opened_aside
+from quickdraw_core.names import check_relative
 from quickdraw_core.sources.objects import REFUSED, open_object_store, reason_of
 from quickdraw_core.store.location import Address
 
@@ -142,6 +143,18 @@ def modified_at(location: Path | Address) -> float | None:
     return Bucket(Address(url, location.query)).modified(name)
 
 
+def _inside(name: str) -> str:
+    """A name of a store's file or folder, empty for the store itself. Raises `StoreError` for one
+    that would lead out of it.
+    """
+    try:
+        if name:
+            check_relative(name)
+    except InputError as error:
+        raise StoreError(f"a store names a file that is not in it: {error}") from error
+    return name
+
+
 class Folder(Place):
     """A folder of this machine."""
 
@@ -153,35 +166,38 @@ class Folder(Place):
         """The folder."""
         return self.path
 
+    def _path(self, name: str) -> Path:
+        return self.path / _inside(name)
+
     def at(self, name: str) -> str:
         """The path."""
-        return str(self.path / name)
+        return str(self._path(name))
 
     def read(self, name: str) -> bytes:
         """All bytes of a file."""
-        return (self.path / name).read_bytes()
+        return self._path(name).read_bytes()
 
     def read_table(
         self, name: str, columns: list[str] | None = None, use_threads: bool = True
     ) -> pa.Table:
         """Columns of a Parquet file."""
         # Opened alone, so that `word=` in the path is not read as a column of its own.
-        file = pq.ParquetFile(self.path / name)
+        file = pq.ParquetFile(self._path(name))
         return file.read(columns=columns, use_threads=use_threads)
 
     def sha256(self, name: str) -> str:
         """SHA-256 of a file's bytes, hex."""
-        with (self.path / name).open("rb") as file:
+        with self._path(name).open("rb") as file:
             return hashlib.file_digest(file, "sha256").hexdigest()
 
     def write(self, name: str, data: bytes, sync: bool = True) -> None:
         """Writes a file aside and renames it."""
-        with opened_aside(self.path / name, sync) as file:
+        with opened_aside(self._path(name), sync) as file:
             file.write(data)
 
     def create(self, name: str, fill: Callable[[Any], None]) -> Written:
         """Has a file written under a temporary name, syncs and renames it."""
-        path = self.path / name
+        path = self._path(name)
         path.parent.mkdir(parents=True, exist_ok=True)
         temporary = path.with_name(f".{path.name}.{secrets.token_hex(4)}.tmp")
         try:
@@ -195,12 +211,12 @@ class Folder(Place):
 
     def is_file(self, name: str) -> bool:
         """Whether there is such a file."""
-        return (self.path / name).is_file()
+        return self._path(name).is_file()
 
     def modified(self, name: str) -> float | None:
         """When a file was written."""
         try:
-            return (self.path / name).stat().st_mtime
+            return self._path(name).stat().st_mtime
         except FileNotFoundError:
             return None
 
@@ -208,7 +224,7 @@ class Folder(Place):
         """Bytes of each of some files, asked for one by one."""
         for name in names:
             try:
-                yield (self.path / name).stat().st_size
+                yield self._path(name).stat().st_size
             except FileNotFoundError:
                 yield None
 
@@ -230,19 +246,19 @@ class Folder(Place):
 
     def replace(self, name: str, new_name: str) -> None:
         """Renames a file."""
-        (self.path / name).replace(self.path / new_name)
+        self._path(name).replace(self._path(new_name))
 
     def remove(self, name: str) -> None:
         """Deletes a file, if there is one."""
-        (self.path / name).unlink(missing_ok=True)
+        self._path(name).unlink(missing_ok=True)
 
     def remove_tree(self, folder: str) -> None:
         """Deletes a folder, if there is one."""
-        shutil.rmtree(self.path / folder, ignore_errors=True)
+        shutil.rmtree(self._path(folder), ignore_errors=True)
 
     def prune(self, folder: str) -> None:
         """Deletes empty folders, from the deepest on."""
-        for path, _, _ in os.walk(self.path / folder, topdown=False):
+        for path, _, _ in os.walk(self._path(folder), topdown=False):
             with suppress(OSError):  # it is not empty
                 Path(path).rmdir()
 
@@ -395,6 +411,7 @@ class Bucket(Place):
         Raises `FileNotFoundError`, `StoreUnreachableError` or, for all else, `StoreError`.
         """
         pauses = iter(_PAUSES_S)
+        _inside(name)
         while True:
             try:
                 store, root = open_object_store(str(self.address))

@@ -14,7 +14,8 @@ import pyarrow.parquet as pq
 
 from quickdraw_core.drawing import Int64Array
 from quickdraw_core.formats.rows import NO_TIME, NOT_SAID, Rows
-from quickdraw_core.labels import underscored
+from quickdraw_core.labels import spaced, underscored
+from quickdraw_core.names import check_word
 from quickdraw_core.store.place import Place, Written
 
 SCHEMA = pa.schema(
@@ -50,8 +51,10 @@ NO_WORD = "__HIVE_DEFAULT_PARTITION__"
 
 def part_name(word: str | None, first_row: int) -> str:
     """Name of a window's files below each folder of the store, without an ending:
-    `word=hot_dog/part-000000000`.
+    `word=hot_dog/part-000000000`. Raises `InputError` for what cannot be a word.
     """
+    if word is not None:
+        check_word(spaced(word))
     return f"word={NO_WORD if word is None else underscored(word)}/part-{first_row:09d}"
 
 

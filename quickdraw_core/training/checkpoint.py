@@ -9,6 +9,7 @@ state of a schedule or a random generator to keep; bf16 needs no gradient scaler
 """
 
 import hashlib
+import re
 import zipfile
 from collections.abc import Callable
 from dataclasses import dataclass, field, fields
@@ -24,6 +25,8 @@ from quickdraw_core.labels import LabelMap
 
 CHECKPOINT_VERSION = 2
 _FOLDER = "checkpoints"
+_NAME = re.compile(r"step-\d+\.pt")
+_RUN_ID = re.compile(r"[0-9A-Za-z_-]*")
 
 
 @dataclass(frozen=True)
@@ -97,8 +100,10 @@ def find_checkpoint(run_dir: Path, name: str) -> Path | None:
     pointer = run_dir / _FOLDER / name
     if not pointer.is_file():
         return None
-    path = pointer.parent / pointer.read_text("utf-8").strip()
-    return path if path.is_file() else None
+    target = pointer.read_text("utf-8", "replace").strip()
+    # A run folder may come from anywhere, and the pointer must not lead out of it.
+    path = pointer.parent / target
+    return path if _NAME.fullmatch(target) and path.is_file() else None
 
 
 @dataclass(frozen=True)
@@ -162,4 +167,7 @@ def load_checkpoint(path: Path, device: str = "cpu") -> Checkpoint:
             f"{path} has checkpoint version {values['version']}, this program reads "
             f"{CHECKPOINT_VERSION}; train again"
         )
+    run_id = values.get("mlflow_run_id")  # names a folder of reports, and a run to write to
+    if not isinstance(run_id, str) or not _RUN_ID.fullmatch(run_id):
+        raise CheckpointError(f"{path} names {run_id!r} as its MLflow run, which is no id of one")
     return Checkpoint(**values)
