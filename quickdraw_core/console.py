@@ -3,6 +3,7 @@
 import sys
 from collections.abc import Iterator
 from contextlib import contextmanager
+from pathlib import Path
 
 from rich.console import Console
 from rich.filesize import decimal
@@ -20,10 +21,17 @@ from rich.progress import (
 from rich.table import Column, Table
 from rich.text import Text
 
+from quickdraw_core.output_files import standard_stream
 from quickdraw_core.progress import Bar, report_to
 
 console = Console(highlight=False, width=None if sys.stdout.isatty() else 120)
 errors = Console(stderr=True, highlight=False)
+
+
+def leave_stdout_to(*outputs: Path | None) -> None:
+    """Prints to standard error from now on if one of a command's files is standard output."""
+    files = [standard_stream(path) for path in outputs if path is not None]
+    console.stderr = any(file is sys.stdout for file in files)
 
 
 class _AmountColumn(ProgressColumn):

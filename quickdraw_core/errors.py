@@ -10,6 +10,7 @@
     │   └── UnreachableError   … does not answer now: another try may do (exit code 1)
     ├── ClusterError       the Dask cluster was lost at work (exit code 1)
     ├── EvaluationError    a model or a process failed while predicting (exit code 1)
+    ├── WriteError         a file cannot be written: no space, a limit, no permission (exit code 1)
     └── TrainingError      the training processes ended without a model (exit code 1)
         ├── DivergedError      … since loss or weights were no longer finite
         └── OutOfMemoryError   … since a rank's memory did not suffice
@@ -74,6 +75,14 @@ class ClusterError(QuickdrawError):
 class EvaluationError(QuickdrawError):
     """A process that predicts was lost, or a model gives no numbers. Work was started, hence
     exit code 1.
+    """
+
+    exit_code = 1
+
+
+class WriteError(QuickdrawError, OSError):
+    """A file cannot be written: no space, a limit, no permission. Work was started, hence exit
+    code 1. An `OSError`, so that those who do without a file need not know it.
     """
 
     exit_code = 1

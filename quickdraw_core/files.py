@@ -1,13 +1,41 @@
 """Writing files so that they are there whole, or not at all."""
 
+import errno
+import io
 import os
 import secrets
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
-from typing import BinaryIO
+from typing import Any, BinaryIO, cast
 
-from quickdraw_core.errors import ConfigError
+from quickdraw_core.errors import ConfigError, WriteError
+
+CAUSES = {
+    errno.ENOSPC: "no space left on the device; make room, or write to another place",
+    errno.EDQUOT: "the disk quota is used up; make room, or write to another place",
+    errno.EFBIG: "it would be larger than files may be here; raise the limit (ulimit -f)",
+    errno.EMFILE: "too many open files; raise the limit (ulimit -n)",
+    errno.ENFILE: "too many open files on this machine; end some programs",
+    errno.EROFS: "the file system is read-only; write to another place",
+    errno.EACCES: "permission denied; write to a folder that you may change",
+    errno.EPERM: "not permitted; write to a folder that you may change",
+    errno.EIO: "the device fails (input/output error); check the disk",
+    errno.ENAMETOOLONG: "the name is too long; give a shorter one",
+    errno.ENOTDIR: "a part of its path is a file, not a folder; give another place",
+    errno.ELOOP: "its symlinks lead in a circle; give another place",
+}
+"""Why a file cannot be written, and what to do."""
+
+
+def cause_of(error: OSError) -> str:
+    """Why a file cannot be opened or written, and what to do, for the end of a message."""
+    return CAUSES.get(error.errno or 0) or error.strerror or str(error)
+
+
+def is_cause(error: OSError) -> bool:
+    """Whether an error is of the machine (space, limits, permissions), not of the program."""
+    return error.errno in CAUSES
 
 
 @contextmanager
@@ -16,23 +44,69 @@ def opened_aside(path: Path, sync: bool = True) -> Iterator[BinaryIO]:
 
     sync: the content is on the disk before it has its name, so that it outlives a power failure;
     what can be made again, and is checked when it is read, does without. Makes the folder where
-    it is missing. Where the block raises, nothing is left behind and `path` is as it was.
+    it is missing. Where the block raises, nothing is left behind and `path` is as it was. Raises
+    `WriteError`, an `OSError`, that names the file and the cause.
     """
-    path.parent.mkdir(parents=True, exist_ok=True)
     temporary = path.with_name(f".{path.name}.{secrets.token_hex(4)}.tmp")
+    with naming(path):
+        path.parent.mkdir(parents=True, exist_ok=True)
+        raw = TargetFile(temporary, "wb", path)
     try:
-        with temporary.open("wb") as file:
-            yield file
-            file.flush()
-            if sync:
-                os.fsync(file.fileno())
-        temporary.replace(path)
+        with naming(path, raw):
+            with io.BufferedWriter(raw) as file:
+                yield cast(BinaryIO, file)
+                file.flush()
+                if sync:
+                    os.fsync(file.fileno())
+            temporary.replace(path)
     finally:
         temporary.unlink(missing_ok=True)
 
 
+class TargetFile(io.FileIO):
+    """A file whose errors of writing name the file that it is to become.
+
+    error: the last of them. Libraries that write into the file may raise others instead.
+    """
+
+    def __init__(self, file: Path | int, mode: str, target: Path) -> None:
+        super().__init__(file, mode)
+        self._target, self.error = target, cast(WriteError | None, None)
+
+    def write(self, data: Any) -> int:
+        """As of a file. Raises `WriteError`."""
+        try:
+            return super().write(data)
+        except OSError as error:
+            self.error = _failure(self._target, error)
+            raise self.error from error
+
+
+def _failure(path: Path, error: OSError) -> WriteError:
+    return WriteError(f"cannot write {path}: {cause_of(error)}")
+
+
+@contextmanager
+def naming(path: Path, raw: TargetFile | None = None) -> Iterator[None]:
+    """Turns errors of writing `path` in the block into a `WriteError` that names it.
+
+    raw: the file that the block writes to.
+    """
+    try:
+        yield
+    except (WriteError, BrokenPipeError):
+        raise
+    except Exception as error:
+        if raw is not None and raw.error is not None:
+            raise raw.error from error
+        # An error with a name is of that file, which the block may have read.
+        if isinstance(error, OSError) and (raw is None or error.filename is None):
+            raise _failure(path, error) from error
+        raise
+
+
 def write_aside(path: Path, text: str, sync: bool = True) -> None:
-    """Writes UTF-8 text to `path`, whole or not at all. Raises `OSError`."""
+    """Writes UTF-8 text to `path`, whole or not at all. Raises `WriteError`."""
     with opened_aside(path, sync) as file:
         file.write(text.encode())
 
@@ -54,17 +128,30 @@ def cache_folder(name: str) -> Path:
     return Path(home) / "quickdraw" / name
 
 
-def require_folder_of(path: Path) -> None:
-    """Finds out before work whether a file can be put there. Raises `ConfigError`."""
-    if not path.absolute().parent.is_dir():
-        raise ConfigError(f"no folder {path.parent} to write {path.name} to; make it first")
-    if path.is_dir():
-        raise ConfigError(f"{path} is a folder; give the name of a file to write")
+def require_writable(folder: Path) -> None:
+    """Finds out before work whether files can be put into a folder, which is made where it is
+    missing, without making it. Raises `ConfigError`.
+    """
+    there = folder.absolute()
+    try:
+        while not there.exists() and there != there.parent:
+            there = there.parent
+    except OSError as error:
+        raise ConfigError(f"cannot write to the folder {folder}: {cause_of(error)}") from error
+    if not there.is_dir():
+        raise ConfigError(f"cannot make the folder {folder}: {there} is a file")
+    if not os.access(there, os.W_OK | os.X_OK):
+        read_only = os.statvfs(there).f_flag & os.ST_RDONLY
+        cause = CAUSES[errno.EROFS if read_only else errno.EACCES]
+        raise ConfigError(f"cannot write to the folder {folder}: {cause}")
 
 
 def make_folder(path: Path) -> None:
-    """Makes a folder where there is none. Raises `ConfigError`."""
+    """Makes a folder where there is none, and makes sure that files can be put there. Raises
+    `ConfigError`.
+    """
     try:
         path.mkdir(parents=True, exist_ok=True)
     except OSError as error:
-        raise ConfigError(f"cannot make the folder {path}: {error.strerror}") from error
+        raise ConfigError(f"cannot make the folder {path}: {cause_of(error)}") from error
+    require_writable(path)

@@ -277,7 +277,7 @@ def submission_facts(result: "SubmissionResult") -> dict[str, str]:
         facts["unreadable"] = (
             f"{result.unreadable:,} rows answered with the most common words: {lines}"
             + (f" … and {more:,} more" if more else "")
-            + f"; all in {result.unreadable_file}"
+            + (f"; all in {result.unreadable_file}" if result.unreadable_file else "")
         )
     return facts
 

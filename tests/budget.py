@@ -32,6 +32,10 @@ LONGER = {
     "test_store_objects.py": (30.0, "a training and its judgement in an object store"),
     "test_tracking_mlflow.py": (15.0, "MLflow's database, and the end of its server"),
     "test_flows.py": (60.0, "Prefect's server, once for the file"),
+    "test_output_files.py::test_pipes_are_written_to_and_symlinks_followed": (
+        20.0,
+        "one of them is an evaluation with its report",
+    ),
     "test_bench_input.py": (20.0, "60,000 rows of all classes, once for the file"),
     "test_bench_input.py::test_drawings_are_as_long_as_the_real_ones": (
         12.0,

@@ -22,7 +22,14 @@ from quickdraw_core.commands.options import (
     words_of,
 )
 from quickdraw_core.commands.running import STOPPED, run
-from quickdraw_core.console import errors, show_facts, show_lines, show_progress, show_table
+from quickdraw_core.console import (
+    errors,
+    leave_stdout_to,
+    show_facts,
+    show_lines,
+    show_progress,
+    show_table,
+)
 from quickdraw_core.errors import ConfigError, nearest
 from quickdraw_core.summaries import (
     class_table,
@@ -138,7 +145,8 @@ def show(
     store: StoreArgument,
     word: Annotated[str, typer.Option("--class", help="Word whose drawings are shown.")],
     out: Annotated[
-        Path | None, typer.Option(help="PNG to write; default: <word>.png in this folder.")
+        Path | None,
+        typer.Option(help="PNG to write, - for standard output; default: <word>.png here."),
     ] = None,
     split: Annotated[
         str, typer.Option(help="Of which side: all, train, validation or test.")
@@ -158,6 +166,7 @@ def show(
     if split not in sides:
         raise ConfigError(f"unknown split {split!r}: {nearest(split, sides)}")
     path = out or Path(f"{underscored(word)}.png")
+    leave_stdout_to(path)
     opened = Store.open(location_of(store))
     find_label(opened.label_map, word)
     with show_progress():

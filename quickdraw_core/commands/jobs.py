@@ -29,7 +29,7 @@ from quickdraw_core.commands.options import (
     words_of,
 )
 from quickdraw_core.commands.running import run
-from quickdraw_core.console import show_facts, show_progress
+from quickdraw_core.console import leave_stdout_to, show_facts, show_progress
 from quickdraw_core.errors import ConfigError
 from quickdraw_core.summaries import ingest_facts, promote_facts, train_facts
 
@@ -120,6 +120,7 @@ def _pipeline(
     from quickdraw_core.training.launch import check_options
 
     evaluate_config = EvaluateConfig.parse(evaluate_values)
+    leave_stdout_to(evaluate_config.json_file)
     promote_config = None if promote_values is None else PromoteConfig.parse(promote_values)
     check_asked(evaluate_config, train_config)
     check_options(train_config)

@@ -18,7 +18,7 @@ from quickdraw_core.commands.options import (
     Tta,
 )
 from quickdraw_core.commands.running import run
-from quickdraw_core.console import show_facts, show_lines, show_table
+from quickdraw_core.console import leave_stdout_to, show_facts, show_lines, show_table
 from quickdraw_core.summaries import compare_facts, promote_facts
 
 _WORDS = 20
@@ -38,7 +38,7 @@ def compare(
     tta: Tta = "none",
     precision: PrecisionOption = "fp32",
     json_file: Annotated[
-        Path | None, typer.Option("--json", help="Write all numbers to this file.")
+        Path | None, typer.Option("--json", help="Write all numbers to this file, or to -.")
     ] = None,
     out_dir: Annotated[
         Path | None, typer.Option("--out", help="Folder for a page in Markdown and figures.")
@@ -68,6 +68,7 @@ def compare(
             "tracking_uri": tracking_uri,
         }
     ).updated(parse_assignments(changes or ()))
+    leave_stdout_to(config.json_file)
     check(config)
     from flows.compare import compare as flow
 

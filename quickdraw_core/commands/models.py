@@ -25,7 +25,13 @@ from quickdraw_core.commands.options import (
     train_config_of,
 )
 from quickdraw_core.commands.running import run
-from quickdraw_core.console import show_facts, show_lines, show_progress, show_table
+from quickdraw_core.console import (
+    leave_stdout_to,
+    show_facts,
+    show_lines,
+    show_progress,
+    show_table,
+)
 from quickdraw_core.errors import ConfigError
 from quickdraw_core.summaries import (
     evaluate_facts,
@@ -68,13 +74,14 @@ def train(
 
 def losses(
     plot: Annotated[
-        Path | None, typer.Option(help="PNG or SVG to draw loss against margin into.")
+        Path | None, typer.Option(help="PNG or SVG to draw loss against margin into, or -.")
     ] = None,
 ) -> None:
     """List the losses, and draw them against the margin."""
     from quickdraw_core.evaluation.loss_figure import draw_loss_figure
     from quickdraw_core.modeling.losses import list_losses
 
+    leave_stdout_to(plot)
     if plot is not None:
         draw_loss_figure(plot)
     show_table(
@@ -120,7 +127,7 @@ def evaluate(
     precision: PrecisionOption = "fp32",
     average: Average = 1,
     json_file: Annotated[
-        Path | None, typer.Option("--json", help="Write all numbers to this file too.")
+        Path | None, typer.Option("--json", help="Write all numbers to this file too, or to -.")
     ] = None,
     allow_short: AllowShort = False,
     other_store: OtherStore = False,
@@ -153,6 +160,7 @@ def evaluate(
             "tracking_uri": tracking_uri,
         }
     ).updated(parse_assignments(changes or ()))
+    leave_stdout_to(config.json_file)
     check(config)
     from flows.evaluate import evaluate as flow
 
@@ -164,7 +172,9 @@ def predict(
     test_csv: Annotated[
         str, typer.Argument(help="Kaggle's test_simplified.csv or test_raw.csv, also with .gz.")
     ],
-    out: Annotated[Path, typer.Option(help="File to write.")] = Path("submission.csv"),
+    out: Annotated[Path, typer.Option(help="File to write, - for standard output.")] = Path(
+        "submission.csv"
+    ),
     tta: Tta = "none",
     precision: PrecisionOption = "fp32",
     average: Average = 1,
@@ -183,6 +193,7 @@ def predict(
     from quickdraw_core.evaluation.ensemble import load_models
     from quickdraw_core.evaluation.submission import write_submission
 
+    leave_stdout_to(out, probabilities)
     models = load_models(model, tracking_uri, average, tta, precision=precision)
     with show_progress():
         result = write_submission(models, test_csv, out, balance, probabilities)

@@ -2,23 +2,36 @@
 
 import errno
 import fcntl
+import io
 import os
+import tempfile
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import ExitStack, contextmanager
 from pathlib import Path
-from typing import BinaryIO
+from typing import BinaryIO, cast
 
-from quickdraw_core.errors import ConfigError
+from quickdraw_core.errors import ConfigError, WriteError
+from quickdraw_core.files import TargetFile, cause_of, naming
+from quickdraw_core.output_files import copy_to_stream, is_stream, opened_stream, regular_file
 
 
 @contextmanager
 def written_aside(path: Path) -> Iterator[BinaryIO]:
     """An empty file under a fixed name beside `path`, to be written in the block, and removed
-    after it unless `put_in_place` was called.
+    after it unless `put_in_place` was called. For a stream (`output_files.is_stream`) it has none.
 
     What a killed run left under that name is written over. Raises `ConfigError` where the file
-    cannot be made, or another process is writing it.
+    cannot be made, or another process is writing it, `WriteError` where writing fails.
     """
+    if is_stream(path):
+        with ExitStack() as stack:
+            try:  # held open, so that a pipe has its reader before the work, and keeps it
+                stack.enter_context(opened_stream(path))
+            except WriteError as error:
+                raise ConfigError(str(error)) from error
+            yield cast(BinaryIO, stack.enter_context(tempfile.TemporaryFile()))
+        return
+    path = regular_file(path)
     if path.is_dir():
         raise ConfigError(f"cannot write {path}: it is a folder; give the name of a file")
     temporary = path.with_name(f".{path.name}.tmp")
@@ -26,27 +39,31 @@ def written_aside(path: Path) -> Iterator[BinaryIO]:
         descriptor = os.open(temporary, os.O_RDWR | os.O_CREAT, 0o666)
     except OSError as error:
         raise ConfigError(
-            f"cannot write {path.name} to the folder {path.parent}: {error.strerror}; "
-            "give another place"
+            f"cannot write {path.name} to the folder {path.parent}: {cause_of(error)}"
         ) from error
-    with os.fdopen(descriptor, "r+b") as file:
+    with io.BufferedRandom(TargetFile(descriptor, "r+b", path)) as file:
         if not _lock(descriptor) or not _is_at(descriptor, temporary):
             raise ConfigError(
                 f"another process is writing {path}; wait for its end, or give another name"
             )
         file.truncate(0)
         try:
-            yield file
+            yield cast(BinaryIO, file)
         finally:
             if _is_at(descriptor, temporary):
                 temporary.unlink()
 
 
 def put_in_place(file: BinaryIO, path: Path) -> None:
-    """Gives what was written aside its name, once it is on the disk."""
-    file.flush()
-    os.fsync(file.fileno())
-    path.with_name(f".{path.name}.tmp").replace(path)
+    """Gives what was written aside its name, once it is on the disk; a stream, all of it."""
+    with naming(path):
+        file.flush()
+        if is_stream(path):
+            copy_to_stream(file, path)
+            return
+        os.fsync(file.fileno())
+        path = regular_file(path)
+        path.with_name(f".{path.name}.tmp").replace(path)
 
 
 def _lock(descriptor: int) -> bool:

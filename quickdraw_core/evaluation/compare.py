@@ -20,7 +20,8 @@ from quickdraw_core.evaluation.held_out import held_out_rows, judged_on, require
 from quickdraw_core.evaluation.model import TrainedModel
 from quickdraw_core.evaluation.reuse import is_evaluation, predictions_left, predictions_of
 from quickdraw_core.evaluation.verdicts import comparison_markdown
-from quickdraw_core.files import make_folder, require_folder_of, write_aside
+from quickdraw_core.files import make_folder, write_aside
+from quickdraw_core.output_files import require_output, write_output
 from quickdraw_core.store.pack import open_pack
 from quickdraw_core.store.store import Store
 from quickdraw_core.tracking.registry import is_registered
@@ -91,7 +92,7 @@ def check(config: CompareConfig) -> tuple[Store, dict[str, tuple[str, TrainedMod
     has a number where that had an alias, so that all processes load the same, and the model.
     """
     if config.json_file is not None:
-        require_folder_of(config.json_file)
+        require_output(config.json_file)
     if config.out_dir is not None:
         make_folder(config.out_dir)
     store = Store.open(config.store)
@@ -137,7 +138,7 @@ def _write(
     files = []
     if config.json_file is not None:
         text = json.dumps(value, indent=1, ensure_ascii=False) + "\n"
-        write_aside(config.json_file, text, sync=False)
+        write_output(config.json_file, text)
         files.append(config.json_file)
     if config.out_dir is not None:
         figures = [

@@ -36,7 +36,8 @@ from quickdraw_core.evaluation.metrics import Estimate
 from quickdraw_core.evaluation.predictions import PREDICTIONS_NAME, Predictions
 from quickdraw_core.evaluation.publish import publish, require_own_folder, tracking_uri_of
 from quickdraw_core.evaluation.report import Report, evaluate_command, write_report
-from quickdraw_core.files import make_folder, require_folder_of, write_aside
+from quickdraw_core.files import make_folder, write_aside
+from quickdraw_core.output_files import is_stream, require_output, write_output
 from quickdraw_core.outputs import OUTPUTS_NAME, note_outputs, outputs_hold
 from quickdraw_core.store.pack import Pack, open_pack
 from quickdraw_core.store.store import Store
@@ -128,7 +129,8 @@ def evaluate(config: EvaluateConfig, stopping: threading.Event | None = None) ->
     if problem is None:
         written = [folder / name for name in ("evaluation.json", "guesses.txt", "report.html")]
         written += [folder / PREDICTIONS_NAME, *figures]
-        written += [config.json_file] if config.json_file is not None else []
+        if config.json_file is not None and not is_stream(config.json_file):
+            written.append(config.json_file)
         note_outputs(folder, _asked(config, models, store), written)
     return replace(
         result,
@@ -144,6 +146,8 @@ def is_finished(config: EvaluateConfig) -> bool:
     """
     try:
         store, _, models = check(config)
+        if config.json_file is not None and is_stream(config.json_file):
+            return False  # whoever reads there waits for the numbers
         return outputs_hold(_report_dir(config, models), _asked(config, models, store))
     except (QuickdrawError, OSError):
         return False
@@ -185,7 +189,7 @@ def check_asked(config: EvaluateConfig, training: TrainConfig) -> None:
             f"keeps {training.keep_checkpoints}; give train.keep_checkpoints={config.average}"
         )
     if config.json_file is not None:
-        require_folder_of(config.json_file)
+        require_output(config.json_file)
 
 
 def check_before_training(config: EvaluateConfig) -> None:
@@ -205,7 +209,7 @@ def check(config: EvaluateConfig) -> tuple[Store, tuple[str, ...], Ensemble]:
     if not config.models:
         raise ConfigError("no model to evaluate: give a checkpoint, a run folder or a run id")
     if config.json_file is not None:
-        require_folder_of(config.json_file)
+        require_output(config.json_file)
     store = Store.open(config.store)
     references = pinned_references(config.models, config.tracking_uri)
     models = _loaded(config, references)
@@ -328,4 +332,4 @@ def _write_numbers(
     text = json.dumps(value, indent=1, ensure_ascii=False) + "\n"
     write_aside(folder / "evaluation.json", text, sync=False)
     if json_file is not None:
-        write_aside(json_file, text, sync=False)
+        write_output(json_file, text)

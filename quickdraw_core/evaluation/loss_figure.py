@@ -14,6 +14,7 @@ import torch
 from quickdraw_core.errors import ConfigError
 from quickdraw_core.evaluation.drawn import COLOURS, apart
 from quickdraw_core.modeling.losses import LOSSES, build_loss
+from quickdraw_core.output_files import is_stream, opened_output, require_output
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
@@ -62,23 +63,26 @@ def loss_curves(margins: Floats = MARGINS) -> list[Curve]:
 
 
 def draw_loss_figure(path: Path) -> None:
-    """Writes the figure, as PNG or SVG by the file's suffix.
+    """Writes the figure, as PNG or SVG by the file's suffix; to standard output (`-`), a pipe or
+    a device without a suffix as PNG.
 
-    Raises `ConfigError` for another suffix, or where nothing can be written.
+    Raises `ConfigError` for another suffix, or where nothing can be written, `WriteError` where
+    that fails all the same.
     """
-    if path.suffix.lower() not in SUFFIXES:
+    suffix = path.suffix.lower() or (".png" if is_stream(path) else "")
+    if suffix not in SUFFIXES:
         raise ConfigError(f"the figure is drawn as .png or .svg, found {path.name!r}; rename it")
+    require_output(path, folder_is_made=True)
     import matplotlib
 
     figure = _figure()
-    options = {"metadata": {"Date": None}} if path.suffix.lower() == ".svg" else {"dpi": 150}
+    options = {"metadata": {"Date": None}} if suffix == ".svg" else {"dpi": 150}
     # Names of an SVG's parts are random without a salt; text stays text, to be searched.
-    with matplotlib.rc_context({"svg.hashsalt": "loss", "svg.fonttype": "none"}):
-        try:
-            path.parent.mkdir(parents=True, exist_ok=True)
-            figure.savefig(path, format=path.suffix.lower()[1:], **options)
-        except OSError as error:
-            raise ConfigError(f"the figure cannot be written to {path}: {error}") from error
+    with (
+        matplotlib.rc_context({"svg.hashsalt": "loss", "svg.fonttype": "none"}),
+        opened_output(path) as file,
+    ):
+        figure.savefig(file, format=suffix[1:], **options)
 
 
 def _figure() -> "Figure":

@@ -29,11 +29,11 @@ from quickdraw_core.evaluation.precision import Precision
 from quickdraw_core.evaluation.probabilities_file import ProbabilitiesFile
 from quickdraw_core.evaluation.seen import Seen, SeenFile
 from quickdraw_core.evaluation.unanswered import Piece, drawn_pieces, open_test_file
-from quickdraw_core.files import require_folder_of
 from quickdraw_core.formats.rows import Rejected
 from quickdraw_core.ingest.row_index import index_rows
 from quickdraw_core.labels import underscored
 from quickdraw_core.modeling.ranking import GUESSES, top_guesses
+from quickdraw_core.output_files import is_stream, regular_file, require_output
 from quickdraw_core.progress import Bar, progress
 from quickdraw_core.sources.files import SourceFile
 
@@ -82,12 +82,13 @@ def write_submission(
 
     out, its `.unreadable.csv` where rows could not be read (line, key_id, reason), and
     probabilities (see `ProbabilitiesFile`) appear only when all is done, and replace what was
-    there; until then there are temporary files beside them. balanced: as
-    `balance.balance` says, for a test set that has as many drawings of each class.
+    there; until then there are temporary files beside them. A stream (`output_files.is_stream`)
+    gets all at the end, and has no list of unreadable rows. balanced: as `balance.balance` says,
+    for a test set that has as many drawings of each class.
 
     Raises `CheckpointError` for models of fewer than three classes, `ConfigError` for places that
-    cannot be written to, `InputError` where the test file is missing, lacks its columns, or a row
-    has no `key_id`.
+    cannot be written to, `WriteError` where that fails all the same, `InputError` where the test
+    file is missing, lacks its columns, or a row has no `key_id`.
     """
     if len(models.label_map) < GUESSES:
         raise CheckpointError(
@@ -101,8 +102,8 @@ def write_submission(
     with ExitStack() as stack:
         answers = stack.enter_context(written_aside(out))
         # In any case, so that what a killed run left is gone.
-        scores = stack.enter_context(written_aside(out.with_name(f"{out.name}.scores")))
-        unread = stack.enter_context(written_aside(listed))
+        scores = stack.enter_context(written_aside(_scores_path(out)))
+        unread = stack.enter_context(written_aside(listed or out))
         kept = stack.enter_context(written_aside(probabilities)) if probabilities else None
         looking = stack.enter_context(progress("predict", index_rows(source).rows, "drawings"))
         pieces: Iterable[Seen] = _look(models, source, result, looking, unread)
@@ -117,26 +118,34 @@ def write_submission(
             _write(pieces, models, offsets, answers)
         if kept is not None and probabilities is not None:
             put_in_place(kept, probabilities)
-        if result.unreadable:
+        if listed is not None and result.unreadable:
             put_in_place(unread, listed)
             result.unreadable_file = listed
-        else:
+        elif listed is not None:
             listed.unlink(missing_ok=True)  # of a submission before this one
         put_in_place(answers, out)
     return result
 
 
-def unreadable_path(out: Path) -> Path:
-    """Where the rows that could not be read are listed: beside a submission."""
-    return out.with_name(f"{out.stem}.unreadable.csv")
+def unreadable_path(out: Path) -> Path | None:
+    """Where the rows that could not be read are listed: beside a submission, nowhere if that goes
+    to a stream.
+    """
+    file = regular_file(out)
+    return None if is_stream(out) else file.with_name(f"{file.stem}.unreadable.csv")
+
+
+def _scores_path(out: Path) -> Path:
+    file = regular_file(out)
+    return out if is_stream(out) else file.with_name(f"{file.name}.scores")
 
 
 def _require_places(
-    source: SourceFile, out: Path, listed: Path, probabilities: Path | None
+    source: SourceFile, out: Path, listed: Path | None, probabilities: Path | None
 ) -> None:
-    places = [out, listed] if probabilities is None else [out, listed, probabilities]
+    places = [place for place in (out, listed, probabilities) if place is not None]
     for place in places:
-        require_folder_of(place)
+        require_output(place)
         if place.resolve() == Path(source.location).resolve():
             raise ConfigError(f"{place} is the test file itself; give another name to write to")
     if len({place.resolve() for place in places}) < len(places):

@@ -5,10 +5,10 @@ from pathlib import Path
 import numpy as np
 
 from quickdraw_core.drawing import Int64Array, UInt8Array
-from quickdraw_core.errors import ConfigError, InputError
-from quickdraw_core.files import opened_aside
+from quickdraw_core.errors import ConfigError
 from quickdraw_core.loading.order import permute
 from quickdraw_core.loading.select import find_label
+from quickdraw_core.output_files import opened_output, require_output
 from quickdraw_core.render.encodings import render
 from quickdraw_core.store.holdout import Split
 from quickdraw_core.store.pack import Pack
@@ -32,20 +32,19 @@ def write_grid(
     split: of that side of the holdout alone; none: of all. seed: another one shows others;
     which drawings it shows depends on nothing else. side_px: of one drawing's square.
     Returns how many are shown, fewer than 24 where there are no more. Raises `ConfigError` for
-    an unknown word or one without drawings, `InputError` where the file cannot be written.
+    an unknown word or one without drawings and for a file that cannot be written, `WriteError`
+    where that fails all the same.
     """
     from PIL import Image
 
+    require_output(path, folder_is_made=True)
     rows = _chosen(pack, word, split, seed)
     drawings = pack.drawings.take(rows)
     drawn_px = side_px - 2 * _PADDING_PX
     ink = render(drawings, "gray", drawn_px, line_width_px=line_width_px)[:, 0]
     tiles = 255 - np.pad(ink, ((0, 0), (_PADDING_PX, _PADDING_PX), (_PADDING_PX, _PADDING_PX)))
-    try:
-        with opened_aside(path, sync=False) as file:
-            Image.fromarray(_grid(tiles)).save(file, "png", optimize=True)
-    except OSError as error:
-        raise InputError(f"cannot write the picture {path}: {error}") from error
+    with opened_output(path) as file:
+        Image.fromarray(_grid(tiles)).save(file, "png", optimize=True)
     return len(rows)
 
 
