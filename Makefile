@@ -14,10 +14,13 @@
 
 PYTHON ?= $(shell command -v python3.11 || command -v python3.12 || command -v python3)
 BIN := .venv/bin
-INSTALL := $(BIN)/python -m pip install --disable-pip-version-check --quiet \
+INSTALL := $(BIN)/python -m pip install --disable-pip-version-check -qq \
 	--constraint infra/constraints.txt
 
 COMPOSE := docker compose
+
+# A shell that writes no bytecode would compile every package anew in every process.
+unexport PYTHONDONTWRITEBYTECODE
 
 # Tests at once; many wait for processes more than they compute. One thread each: the cores are
 # taken.
@@ -92,15 +95,25 @@ clean:
 		.import_linter_cache
 	find . -name __pycache__ -type d -prune -exec rm -rf {} +
 
-.venv/user: pyproject.toml infra/constraints.txt
+# The pip that Python brings takes minutes to choose what constraints.txt leaves no choice of. All
+# is compiled at once, on all cores, but for the packages' tests; some files are templates, or of
+# other versions of Python, and fail.
+define set_up
 	@echo "Setting up .venv with $(PYTHON): some 200 packages, torch among them, a few minutes"
 	$(PYTHON) -m venv .venv
-	$(INSTALL) --editable '.[train]'
-	@touch $@
+	$(INSTALL) --upgrade pip==26.3
+	$(INSTALL) --no-compile --editable '.[$(EXTRAS)]'
+	@$(BIN)/python -m compileall -q -j 0 -x '/tests?/' .venv/lib >/dev/null 2>&1 || true
+	@touch .venv/user $@
+endef
 
-.venv/developer: .venv/user
-	$(INSTALL) --editable '.[train,dev]'
-	@touch $@
+.venv/user: EXTRAS = train
+.venv/user: pyproject.toml infra/constraints.txt
+	$(set_up)
+
+.venv/developer: EXTRAS = train,dev
+.venv/developer: pyproject.toml infra/constraints.txt
+	$(set_up)
 
 .venv/bench: .venv/developer
 	$(INSTALL) --editable '.[train,dev,bench]'
