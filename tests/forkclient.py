@@ -38,9 +38,8 @@ def main(address: str, arguments: list[str]) -> None:
     child = int.from_bytes(received(server), "little")
     if not child:
         return
-    for number in FORWARDED:
-        if number not in request["ignored"]:
-            signal.signal(number, lambda n, _: kill(child, n))
+    for number in FORWARDED:  # also those that it ignores: it may handle them by now
+        signal.signal(number, lambda n, _: kill(child, n))
     status = int.from_bytes(received(server), "little")
     if os.WIFSIGNALED(status):
         number = os.WTERMSIG(status)

@@ -46,9 +46,32 @@ def test_what_is_decided_at_the_start_takes_an_interpreter_and_keeps_the_umask(
     variable: str,
 ) -> None:
     code = "import os, sys; print('torch' in sys.modules, oct(os.umask(0)))"
-    given = os.environ | {variable: {"PYTHONHASHSEED": "1"}.get(variable, "C")}
+    others = {"PYTHONHASHSEED": ("1", "2"), "LC_ALL": ("C", "POSIX")}
+    values = others.get(variable, ("active", "passive"))
+    given = os.environ | {variable: values[os.environ.get(variable) == values[0]]}
     assert told(sys.executable, code, umask=0o22).split() == ["True", "0o22"]
     assert told(sys.executable, code, umask=0o22, env=given).split() == ["False", "0o22"]
+
+
+def test_a_signal_that_it_was_started_to_ignore_reaches_its_own_handler() -> None:
+    """As in the background of a shell that has no jobs."""
+    code = (
+        "import signal\n"
+        "assert signal.getsignal(signal.SIGINT) == signal.SIG_IGN\n"
+        "signal.signal(signal.SIGINT, signal.default_int_handler)\n"
+        "print('ready', flush=True)\n"
+        "signal.pause()"
+    )
+    with subprocess.Popen(
+        [sys.executable, "-c", code],
+        stdout=subprocess.PIPE,
+        stderr=subprocess.DEVNULL,
+        preexec_fn=lambda: signal.signal(signal.SIGINT, signal.SIG_IGN),
+    ) as process:
+        assert process.stdout is not None
+        process.stdout.readline()
+        process.send_signal(signal.SIGINT)
+        assert process.wait(60) == -signal.SIGINT
 
 
 def test_its_end_is_handed_on() -> None:
