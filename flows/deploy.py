@@ -29,6 +29,7 @@ from prefect.utilities.importtools import import_object
 from pydantic import Field, ValidationError
 
 from flows.gpus import LIMIT
+from quickdraw_core.child_environment import child_environment
 from quickdraw_core.config import Config
 from quickdraw_core.errors import ConfigError, UnreachableError
 
@@ -227,6 +228,7 @@ def _make_deployments(document: dict[str, Any]) -> None:
 def _prefect(arguments: Sequence[str]) -> "subprocess.CompletedProcess[str]":
     return subprocess.run(
         [sys.executable, "-m", "prefect", *arguments],
+        env=child_environment(),
         capture_output=True,
         text=True,
         errors="replace",

@@ -16,6 +16,7 @@ from urllib.request import urlopen
 from prefect.context import refresh_global_settings_context
 from prefect.settings import get_current_settings
 
+from quickdraw_core.child_environment import child_environment
 from quickdraw_core.errors import QuickdrawError
 from quickdraw_core.parent_death import die_with_parent
 
@@ -81,10 +82,11 @@ def _start(address: str) -> "subprocess.Popen[bytes]":
     kind |= {"PREFECT__SERVER_FINAL": "1", "PREFECT_SERVER_ANALYTICS_ENABLED": "0"}
     ours = get_current_settings().to_environment_variables(exclude_unset=True)
     where = ["--host", _HOST, "--port", port, "--log-level", "error", "--lifespan", "on"]
+    where += ["--app-dir", os.devnull]  # which is no folder: by default it is the working folder
     app = ["--factory", "prefect.server.api.server:create_app"]
     return subprocess.Popen(
         [sys.executable, "-m", "uvicorn", *app, *where],
-        env={**os.environ, **kind, **ours},
+        env={**child_environment(), **kind, **ours},
         preexec_fn=die_with_parent,
     )
 

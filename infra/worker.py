@@ -15,6 +15,7 @@ from types import FrameType
 
 import psutil
 
+from quickdraw_core.child_environment import set_safe_path
 from quickdraw_core.threads import set_waiting
 
 GRACE_SECONDS = 60
@@ -24,6 +25,7 @@ GRACE_SECONDS = 60
 def main(arguments: list[str]) -> int:
     """Runs the worker to its end; its exit code."""
     set_waiting(os.environ)  # of the runs, which are its children and load torch
+    set_safe_path(os.environ)
     worker = subprocess.Popen([sys.executable, "-m", "prefect", "worker", "start", *arguments])
 
     def stop(_number: int, _frame: FrameType | None) -> None:

@@ -9,6 +9,7 @@ import sys
 
 import typer
 
+from quickdraw_core.child_environment import set_safe_path
 from quickdraw_core.commands import data, jobs, judging, models, operations, sweeps
 from quickdraw_core.console import errors
 from quickdraw_core.errors import QuickdrawError
@@ -47,7 +48,8 @@ for command in (
 
 def _quiet_environment() -> None:
     """Settings of the commands, unless the user has their own: no telemetry, no log lines, and
-    threads that sleep while they wait, before a command loads torch.
+    threads that sleep while they wait, before a command loads torch. Processes that a command
+    starts import nothing from the working folder.
 
     Without `PREFECT_API_URL`, Prefect starts a server of its own for the time of the command;
     its default patience of 20 seconds is too little on a slow machine.
@@ -62,6 +64,7 @@ def _quiet_environment() -> None:
     }.items():
         os.environ.setdefault(name, value)
     set_waiting(os.environ)
+    set_safe_path(os.environ)
 
 
 def _printable() -> None:

@@ -61,6 +61,8 @@ DECIDED_AT_START = (
 """Variables that the interpreter, or a library above, reads when it starts.
 
 ``MALLOC_`` is not among them: the launcher sets it for every rank, and it changes speed alone."""
+HONOURED = ("PYTHONPATH", "PYTHONSAFEPATH")
+"""Those of them that a forked process goes by: they decide `sys.path`."""
 
 
 LEDGER = "QUICKDRAW_TEST_LEDGER"
@@ -256,7 +258,7 @@ def _is_served(asked: dict[str, Any]) -> bool:
 
     def decided(variables: Mapping[str, str]) -> dict[str, str]:
         found = {k: v for k, v in variables.items() if k.startswith(DECIDED_AT_START)}
-        return {k: v for k, v in found.items() if k != "PYTHONPATH"}
+        return {k: v for k, v in found.items() if k not in HONOURED}
 
     if asked["inherited"] != inherited():
         return False
@@ -397,6 +399,7 @@ def _run(arguments: list[str]) -> int:
     ours = str(Path(__file__).parent)
     sys.path[:] = [entry for entry in sys.path if entry != ours]
     sys.path[:0] = [p for p in os.environ.get("PYTHONPATH", "").split(os.pathsep) if p]
+    is_safe = bool(os.environ.get("PYTHONSAFEPATH"))
     unbuffered = arguments[0] == "-u"
     if unbuffered:
         sys.stdout.reconfigure(line_buffering=True)
@@ -405,21 +408,21 @@ def _run(arguments: list[str]) -> int:
     sys.modules.pop("__main__", None)
     try:
         if kind == "-m":
-            sys.path.insert(0, str(Path.cwd()))
+            sys.path[:0] = [] if is_safe else [str(Path.cwd())]
             sys.argv = words
             if not hasattr(sys.modules.get(words[0]), "__path__"):
                 sys.modules.pop(words[0], None)  # as if it had not been imported yet
             sys.orig_argv = [sys.executable, *arguments]
             runpy.run_module(words[0], run_name="__main__", alter_sys=True)
         elif kind == "-c":
-            sys.path.insert(0, "")
+            sys.path[:0] = [] if is_safe else [""]
             sys.argv = ["-c", *words[1:]]
             module = type(sys)("__main__")
             module.__dict__["__builtins__"] = __builtins__
             sys.modules["__main__"] = module
             exec(compile(words[0], "<string>", "exec"), module.__dict__)
         else:
-            sys.path.insert(0, str(Path(kind).resolve().parent))
+            sys.path[:0] = [] if is_safe else [str(Path(kind).resolve().parent)]
             sys.argv = [kind, *words]
             runpy.run_path(kind, run_name="__main__")
     except SystemExit as end:

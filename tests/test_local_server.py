@@ -25,13 +25,16 @@ START = (
 @pytest.fixture
 def command(tmp_path: Path) -> Iterator["subprocess.Popen[str]"]:
     """A process that started a server, and lives until it reads a line. Its environment names a
-    proxy, as in a company's network, which does not answer.
+    proxy, as in a company's network, which does not answer, and files in its folder are named as
+    modules of Python's.
     """
+    for name in ("random", "types", "email"):
+        (tmp_path / f"{name}.py").write_text("raise SystemExit('the user's file was run')\n")
     environment = {k: v for k, v in environment_of(tmp_path).items() if k.lower() != "no_proxy"}
     environment |= dict.fromkeys(["http_proxy", "HTTP_PROXY"], "http://127.0.0.1:9")
     pipes = {"stdin": subprocess.PIPE, "stdout": subprocess.PIPE}
     with subprocess.Popen(
-        [real_python(), "-c", START], env=environment, text=True, **pipes
+        [real_python(), "-P", "-c", START], cwd=tmp_path, env=environment, text=True, **pipes
     ) as process:
         try:
             yield process

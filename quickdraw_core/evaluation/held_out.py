@@ -6,7 +6,6 @@ the same others whatever their number; they exchange nothing, and each writes wh
 
 import contextlib
 import json
-import os
 import subprocess
 import sys
 import tempfile
@@ -19,6 +18,7 @@ from pathlib import Path
 import numpy as np
 import torch
 
+from quickdraw_core.child_environment import child_environment
 from quickdraw_core.drawing import Int64Array
 from quickdraw_core.errors import CheckpointError, EvaluationError, StoreError
 from quickdraw_core.evaluation.config import JudgedConfig
@@ -192,7 +192,7 @@ def counting(folder: Path, rank: int) -> Iterator[Bar]:
 
 def _run(folder: Path, ranks: int, advance: Callable[[int], None]) -> None:
     """Starts the processes and waits for their end. None of them outlives the others' failure."""
-    environment = dict(os.environ)
+    environment = child_environment()
     share_cores(environment, ranks)
     program = [sys.executable, "-m", "quickdraw_core.evaluation.rank", str(folder)]
     processes: list[subprocess.Popen[bytes]] = []

@@ -14,6 +14,7 @@ from queue import Empty, SimpleQueue
 from time import monotonic
 from typing import Any, NamedTuple
 
+from quickdraw_core.child_environment import SAFE_PATH
 from quickdraw_core.errors import ClusterError, ConfigError, QuickdrawError
 from quickdraw_core.ingest.config import IngestConfig
 from quickdraw_core.threads import usable_cores
@@ -33,6 +34,7 @@ _QUIET = {
     "distributed.worker.profile.enabled": False,
     "distributed.admin.tick.interval": "1s",
     "distributed.admin.system-monitor.interval": "2s",
+    **{f"distributed.nanny.pre-spawn-environ.{name}": text for name, text in SAFE_PATH.items()},
 }
 _LOST = "the Dask scheduler was lost while it worked; run again: what is finished is kept"
 

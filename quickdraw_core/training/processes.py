@@ -5,7 +5,6 @@ The launcher's own restarts stay off: with gloo they hang.
 
 import json
 import logging
-import os
 import re
 import shutil
 import signal
@@ -19,6 +18,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import BinaryIO
 
+from quickdraw_core.child_environment import child_environment
 from quickdraw_core.errors import DivergedError, OutOfMemoryError, TrainingError
 from quickdraw_core.parent_death import die_with_parent
 from quickdraw_core.progress import Bar, progress
@@ -203,9 +203,7 @@ def environment_of(
 
     more: variables that replace those of this process.
     """
-    # A name at a time: another row's thread may take one away meanwhile.
-    here = ((name, os.environ.get(name)) for name in list(os.environ))
-    environment = {name: value for name, value in here if value is not None} | dict(more or {})
+    environment = child_environment() | dict(more or {})
     share_cores(environment, config.ranks)
     # glibc gives the large tensors of a step back to the kernel and faults their pages in
     # again at the next one: a fifth of the time on a CPU. (Other allocators ignore these.)

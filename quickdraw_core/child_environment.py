@@ -1,0 +1,29 @@
+"""The environment of processes that this program starts.
+
+The one place that decides what each of them gets, whichever library starts it.
+"""
+
+import os
+from collections.abc import MutableMapping
+
+SAFE_PATH = {"PYTHONSAFEPATH": "1"}
+"""Python imports nothing from the working folder, where a user's `random.py` or `types.py` would
+be run in place of the standard library's.
+"""
+
+
+def set_safe_path(environment: MutableMapping[str, str]) -> None:
+    """Has processes of an environment import nothing from their working folder.
+
+    environment: `os.environ`, for those that libraries start, or that of one process.
+    """
+    environment.update(SAFE_PATH)
+
+
+def child_environment() -> dict[str, str]:
+    """The environment of a process to be started: this process's, with a safe path."""
+    # A name at a time: another thread may take one away meanwhile.
+    here = ((name, os.environ.get(name)) for name in list(os.environ))
+    environment = {name: value for name, value in here if value is not None}
+    set_safe_path(environment)
+    return environment
