@@ -54,6 +54,8 @@ def ingest_facts(result: "IngestResult") -> dict[str, str]:
         facts["reused"] = (
             f"{result.windows_reused:,} of {result.windows:,} windows were done before"
         )
+    if result.cut:
+        facts["cut short"] = f"{_some(list(result.cut))}; what is there was kept"
     if result.rejected:
         reasons = ", ".join(f"{reason}: {count:,}" for reason, count in result.rejected.items())
         files = sorted(result.rejected_by_source.items(), key=lambda item: (-item[1], item[0]))

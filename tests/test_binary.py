@@ -14,7 +14,7 @@ from quickdraw_core.formats.binary import BinaryReader
 from quickdraw_core.formats.binary_scan import MAX_CUT_BYTES, OUT_OF_STEP
 from quickdraw_core.formats.kaggle import TRAIN_COLUMNS, Header, KaggleReader
 from quickdraw_core.formats.reader import MAX_QUOTED_BYTES
-from quickdraw_core.formats.rows import ParsedRows, Rejected, Rows
+from quickdraw_core.formats.rows import CUT_SHORT, ParsedRows, Rejected, Rows
 
 CAT = Row(5201136883597312, "VE", True, 1488497110_000_000, "cat", [([130, 113], [72, 40])])
 GOOD = binary_record(CAT)
@@ -52,7 +52,7 @@ def read_plainly(data: bytes) -> tuple[Rows, list[Rejected]]:
                 strokes.append(struct.unpack_from(f"{points}s{points}s", record, at + 2))
                 at += 2 + 2 * points
         except struct.error:
-            reason = OUT_OF_STEP if len(record) > MAX_CUT_BYTES else "record is cut short"
+            reason = OUT_OF_STEP if len(record) > MAX_CUT_BYTES else CUT_SHORT
         else:
             if recognized not in (0, 1):
                 reason = "recognized is neither 0 nor 1"
@@ -145,7 +145,7 @@ def test_a_record_cut_short_is_refused_with_what_is_there(size_bytes: int) -> No
     cut = GOOD[:size_bytes]
     found, rejected = read(GOOD + cut)
     assert len(found) == 1
-    assert rejected == [Rejected(2, "record is cut short", cut.hex())]
+    assert rejected == [Rejected(2, CUT_SHORT, cut.hex())]
 
 
 def test_a_lost_byte_is_told_from_a_cut_record() -> None:
@@ -216,7 +216,7 @@ def check_as_promised(data: bytes) -> None:
     expected, expected_rejected = read_plainly(data)
     assert_same_rows(found, expected)
     assert rejected == expected_rejected
-    cut = ("record is cut short", OUT_OF_STEP)
+    cut = (CUT_SHORT, OUT_OF_STEP)
     whole = len(found) + sum(r.reason not in cut for r in rejected)
     end, passed = reader.skip(as_block(data), 0, 1 << 40)
     assert passed == whole

@@ -110,6 +110,7 @@ def test_the_first_read_gives_what_the_index_gives(
                 assert part.rejected == twin.rejected
             last = walk[-1].known
             assert (last.rows, last.offsets, last.end) == (index.rows, index.offsets, index.end)
+            assert last.cut == index.cut == ("a row" if cut_off else "")
             assert [found.known.rows for found in walk] == [sum(found.window) for found in walk]
 
 

@@ -211,12 +211,6 @@ def test_columns_may_stand_in_any_order_beside_others(rows: list[Row], tmp_path:
     assert stored(tmp_path / "store-a") == stored(tmp_path / "store-b")
 
 
-def test_a_cut_off_last_line_is_a_rejected_row(rows: list[Row], tmp_path: Path) -> None:
-    write(tmp_path / "cat.csv", csv_of(rows)[:-60])
-    result = run(tmp_path, tmp_path / "out" / "store")
-    assert (result.rows_read, result.rows_kept) == (ROWS, ROWS - 1)
-
-
 def test_a_line_of_100_megabytes_costs_that_line(tmp_path: Path) -> None:
     lines = [GOOD % (number << 21) for number in range(1, 151)]
     lines.insert(100, b'US,"[[[' + b"1, " * 33_333_333 + b"\n")
@@ -247,10 +241,6 @@ def test_a_gzip_that_was_cut_short_costs_its_file_and_is_named(
     dog = write(tmp_path / "dog.csv.gz", csv_of(many))
     whole = dog.read_bytes()
     store = tmp_path / "out" / "store"
-    dog.write_bytes(whole[:20_000])  # so short that the first look at it tells
-    with pytest.raises(InputError, match=r"dog\.csv\.gz"):
-        run(tmp_path, store)
-    assert not store.exists()
     dog.write_bytes(whole[: len(whole) // 2])
     with pytest.raises(InputError, match=r"dog\.csv\.gz .*all other files are done"):
         run(tmp_path, store)

@@ -30,7 +30,7 @@ from quickdraw_core.errors import InputError
 from quickdraw_core.formats.readers import reader_for
 from quickdraw_core.ingest import blocks, row_index
 from quickdraw_core.ingest.blocks import Block, window_blocks
-from quickdraw_core.ingest.row_index import STRIDE, RowIndex, index_rows
+from quickdraw_core.ingest.row_index import STRIDE, RowIndex, index_rows, require_whole
 from quickdraw_core.ingest.windows import Window
 from quickdraw_core.sources.files import SourceFile
 
@@ -113,7 +113,8 @@ def test_an_index_says_what_a_naive_count_says_whatever_the_block_size(
         starts, end = row_starts(path)
         found = index_rows(source_of(path))
     assert len(starts) == len(rows)
-    assert found == RowIndex(len(rows), tuple(starts[::stride]), end)
+    cut = "a row" if cut_off else ""
+    assert found == RowIndex(len(rows), tuple(starts[::stride]), end, cut=cut)
 
 
 @pytest.mark.parametrize("rows", [1, STRIDE - 1, STRIDE, STRIDE + 1, 2 * STRIDE])
@@ -328,8 +329,12 @@ def test_a_source_that_is_gone_is_named(csv_path: Path) -> None:
 def test_a_gzip_that_is_cut_short_is_named(tmp_path: Path) -> None:
     path = tmp_path / "cat.csv.gz"
     path.write_bytes(gzip.compress(HEADER + b"".join(LINES))[:-200])
-    with pytest.raises(InputError, match=r"cat\.csv\.gz"):
-        index_rows(source_of(path))
+    source = source_of(path)
+    index = index_rows(source)
+    with pytest.raises(
+        InputError, match=r"cat\.csv\.gz ends in the middle of its compressed data"
+    ):
+        require_whole(source, index)
 
 
 def test_a_row_without_an_end_is_refused(csv_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -8,6 +8,7 @@ import typer
 
 from quickdraw_core.assignments import parse_assignments
 from quickdraw_core.commands.options import (
+    AllowCut,
     Classes,
     ClassesFile,
     Dask,
@@ -94,13 +95,16 @@ def ingest(
     rows: Rows = "all",
     seed: Seed = 0,
     max_rejected: MaxRejected = 0.01,
+    allow_cut: AllowCut = False,
     dask: Dask = "local",
     fresh: Annotated[bool, typer.Option("--fresh", help="Make the store anew.")] = False,
     changes: Set = None,
 ) -> None:
     """Read drawings into a store: Parquet per class, with a manifest."""
     words = words_of(classes, classes_file)
-    config = ingest_config_of(source, store, words, rows, seed, max_rejected, dask, fresh, changes)
+    config = ingest_config_of(
+        source, store, words, rows, seed, max_rejected, allow_cut, dask, fresh, changes
+    )
     from quickdraw_core.ingest.run import check
 
     check(config)

@@ -9,6 +9,7 @@ from quickdraw_core.assignments import parse_assignments
 from quickdraw_core.commands.data import generate_csvs_into
 from quickdraw_core.commands.models import show_evaluated
 from quickdraw_core.commands.options import (
+    AllowCut,
     AllowShort,
     Classes,
     ClassesFile,
@@ -46,6 +47,7 @@ def pipeline(
     rows: Rows = "all",
     seed: Seed = 0,
     max_rejected: MaxRejected = 0.01,
+    allow_cut: AllowCut = False,
     dask: Dask = "local",
     recipe: RecipeOption = "laptop",
     nproc: Nproc = None,
@@ -73,8 +75,9 @@ def pipeline(
         )
     if "promote" in by_stage and not promote:
         raise ConfigError("--set promote.… takes --promote as well")
+    words = words_of(classes, classes_file)
     ingest_config = ingest_config_of(
-        source, store, words_of(classes, classes_file), rows, seed, max_rejected, dask, fresh, None
+        source, store, words, rows, seed, max_rejected, allow_cut, dask, fresh, None
     )
     train_config = train_config_of(store, recipe, nproc, run_dir, fresh, tracking_uri, None)
     _pipeline(
@@ -100,7 +103,7 @@ def demo(
     with show_progress():
         generate_csvs_into(source, classes, rows, seed)
     ingest_config = ingest_config_of(
-        [str(source)], store, None, "all", seed, 0.0, "local", False, None
+        [str(source)], store, None, "all", seed, 0.0, False, "local", False, None
     )
     train_config = train_config_of(store, "demo", nproc, None, False, tracking_uri, None)
     _pipeline(ingest_config, train_config.updated({"seed": seed}), {"allow_short": True})

@@ -45,6 +45,10 @@ Dask = Annotated[
 MaxRejected = Annotated[
     float, typer.Option(min=0, max=1, help="Share of a file's rows that may be unreadable.")
 ]
+AllowCut = Annotated[
+    bool,
+    typer.Option("--allow-cut", help="Keep what is there of files that end in mid-row."),
+]
 RecipeOption = Annotated[
     str, typer.Option("--recipe", help="demo, laptop, laptop340, report or full.")
 ]
@@ -113,6 +117,7 @@ def ingest_config_of(
     rows: str,
     seed: int,
     max_rejected: float,
+    allow_cut: bool,
     dask: str,
     fresh: bool,
     changes: Iterable[str] | None,
@@ -127,7 +132,7 @@ def ingest_config_of(
         "rows": rows,
         "seed": seed,
     }
-    values |= {"max_rejected": max_rejected, "dask": dask, "fresh": fresh}
+    values |= {"max_rejected": max_rejected, "allow_cut": allow_cut, "dask": dask, "fresh": fresh}
     config = IngestConfig.parse(values)
     return config.updated(parse_assignments(changes or ()))
 

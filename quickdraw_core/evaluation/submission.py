@@ -30,7 +30,7 @@ from quickdraw_core.evaluation.probabilities_file import ProbabilitiesFile
 from quickdraw_core.evaluation.seen import Seen, SeenFile
 from quickdraw_core.evaluation.unanswered import Piece, drawn_pieces, open_test_file
 from quickdraw_core.formats.rows import Rejected
-from quickdraw_core.ingest.row_index import index_rows
+from quickdraw_core.ingest.row_index import index_rows, require_whole
 from quickdraw_core.labels import underscored
 from quickdraw_core.modeling.ranking import GUESSES, top_guesses
 from quickdraw_core.output_files import is_stream, regular_file, require_output
@@ -96,6 +96,8 @@ def write_submission(
             "distinct words a row; give a model of more classes"
         )
     source = open_test_file(str(test))
+    index = index_rows(source)
+    require_whole(source, index)
     listed = unreadable_path(out)
     _require_places(source, out, listed, probabilities)
     result = SubmissionResult(out, models.precision, probabilities=probabilities)
@@ -105,7 +107,7 @@ def write_submission(
         scores = stack.enter_context(written_aside(_scores_path(out)))
         unread = stack.enter_context(written_aside(listed or out))
         kept = stack.enter_context(written_aside(probabilities)) if probabilities else None
-        looking = stack.enter_context(progress("predict", index_rows(source).rows, "drawings"))
+        looking = stack.enter_context(progress("predict", index.rows, "drawings"))
         pieces: Iterable[Seen] = _look(models, source, result, looking, unread)
         offsets = np.zeros(len(models.label_map))
         if balanced:

@@ -9,6 +9,7 @@ from numba import int64, uint64
 
 from quickdraw_core.compiled import compiled
 from quickdraw_core.drawing import Int64Array, UInt8Array
+from quickdraw_core.formats.rows import CUT_SHORT
 from quickdraw_core.formats.scan import FAILED, Columns
 
 HEAD_BYTES = 17
@@ -34,7 +35,7 @@ put the reader out of step.
 
 REASONS = (
     "",
-    "record is cut short",
+    CUT_SHORT,
     "records are out of step from here on",
     "recognized is neither 0 nor 1",
     "countrycode is not two capital letters",

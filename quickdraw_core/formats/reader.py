@@ -11,7 +11,7 @@ from typing import Protocol
 import numpy as np
 
 from quickdraw_core.drawing import Int64Array, UInt8Array
-from quickdraw_core.formats.rows import ParsedRows, Rejected, Rows
+from quickdraw_core.formats.rows import CUT_SHORT, ParsedRows, Rejected, Rows
 from quickdraw_core.formats.scan import Columns, count_lines, skip_lines
 
 LINE_FEED = 10
@@ -40,11 +40,21 @@ class RowReader(Protocol):
     def read(self, block: UInt8Array, first_line: int) -> tuple[Rows, list[Rejected]]:
         """Reads all rows of a block (uint8 [B]); the last one may be cut off.
 
-        Rows in the block = rows + rejected; both in the order of the file.
+        Rows in the block = rows + rejected; both in the order of the file. A last row that lacks
+        its end and cannot be read is rejected as `CUT_SHORT`.
         """
 
     def quote(self, row: bytes) -> str:
         """A row as it stands in the quarantine: its text, or its bytes in hex."""
+
+
+def is_cut(reader: RowReader, row: UInt8Array) -> bool:
+    """Whether the last row of a file (uint8 [B]), which lacks its end, is cut off.
+
+    False where all of it is there but a line's line feed.
+    """
+    _, rejected = reader.read(row, reader.first_line)
+    return bool(rejected) and rejected[-1].reason == CUT_SHORT
 
 
 class LineReader:
@@ -79,7 +89,8 @@ def read_lines(
     scan(block, columns, left) → (rows read, lines left), see `kaggle_scan.scan_lines`;
     tolerate(line, its number) → one row or one rejected line.
     """
-    if len(block) and block[-1] != LINE_FEED:
+    unended = len(block) > 0 and block[-1] != LINE_FEED
+    if unended:
         block = np.append(block, np.uint8(LINE_FEED))
     lines = count_lines(block)
     columns = Columns.for_block(lines, len(block))
@@ -91,6 +102,8 @@ def read_lines(
     parsed, rejected, parsed_lines = ParsedRows(), [], []
     for line, start, end in left[:left_over].tolist():
         row, refused = _tolerated(block[start:end], first_line + line, tolerate)
+        if unended and end == len(block):
+            refused = [replace(rejected, reason=CUT_SHORT) for rejected in refused]
         rejected += refused
         if len(row):
             parsed.extend(row)

@@ -29,6 +29,10 @@ NOT_SAID = 2
 """Stands in `Rows.recognized` where the source says neither true nor false."""
 
 
+CUT_SHORT = "row is cut short"
+"""Refuses the last row of a file that ends in the middle of it."""
+
+
 class RowError(ValueError):
     """A line that holds no readable drawing; the message is the reason, without the text."""
 

@@ -50,6 +50,9 @@ class IngestConfig(Config):
     max_rejected: float = Field(
         0.01, ge=0, le=1, description="share of a file's rows that may be unreadable"
     )
+    allow_cut: bool = Field(
+        False, description="keep what is there of files that end in the middle of a row"
+    )
     dask: str = Field(
         "local",
         description="local (threads), processes, or a scheduler: tcp://host:8786, tls://host:8786",

@@ -4,10 +4,12 @@ from collections.abc import Iterable
 from typing import Any
 
 from quickdraw_core.errors import InputError
+from quickdraw_core.formats.rows import CUT_SHORT
 from quickdraw_core.ingest.config import IngestConfig
 from quickdraw_core.ingest.plan import PlannedSource
 from quickdraw_core.ingest.receipts import Receipt
 from quickdraw_core.labels import LabelMap
+from quickdraw_core.sources.unpacked import explain_cut
 from quickdraw_core.store.holdout import HoldoutRule, choose_test_share
 from quickdraw_core.store.location import Location
 from quickdraw_core.store.manifest import (
@@ -21,6 +23,7 @@ from quickdraw_core.store.place import place_of
 from quickdraw_core.store.reading import on_threads
 from quickdraw_core.store.schema import part_name
 
+ALLOW_CUT_ADVICE = ", or keep the rows before with --allow-cut"
 _SHOWN = 3
 _FOLDERS = ("drawings", "quarantine", "receipts")
 
@@ -61,6 +64,7 @@ def _source_record(planned: PlannedSource, files: list[FileRecord]) -> SourceRec
         rows_read=sum(file.rows_read for file in files),
         rows_kept=sum(file.rows for file in files),
         rejected=count_reasons(file.rejected for file in files),
+        cut=planned.index.cut,
     )
 
 
@@ -78,11 +82,16 @@ def _choose_holdout(config: IngestConfig, receipts: list[Receipt]) -> HoldoutRul
     )
 
 
-def require_readable(sources: list[SourceRecord], max_rejected: float, store: Location) -> None:
-    """Raises `InputError` naming the sources of whose rows too many were refused."""
+def require_readable(sources: list[SourceRecord], config: IngestConfig) -> None:
+    """Raises `InputError` naming the sources of whose rows too many were refused, and one that
+    was cut short unless that is allowed.
+    """
+    max_rejected, store = config.max_rejected, config.store
     faulty = []
     for source in sources:
-        refused = source.rows_read - source.rows_kept
+        if source.cut and not config.allow_cut:
+            raise InputError(explain_cut(source.location, source.cut) + ALLOW_CUT_ADVICE)
+        refused = source.rows_read - source.rows_kept - source.rejected.get(CUT_SHORT, 0)
         if not source.rows_kept:
             reasons = ", ".join(f"{reason} ({n})" for reason, n in source.rejected.items())
             raise InputError(

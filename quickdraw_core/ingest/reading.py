@@ -83,14 +83,15 @@ def read_windows(
     """The windows of a group, one after the other, in memory one at a time.
 
     duplicates: numbers of rows, from 0, that are refused because an earlier drawing has their
-    key_id. Raises `InputError` where the file cannot be read or is no longer what it was.
+    key_id. Whether the file was cut short, its index says. Raises `InputError` where the file
+    cannot be read or is no longer what it was.
     """
     source, first, last = group.source, group.windows[0], group.windows[-1]
     reader = reader_for(source.shape, source.word)
     span = Window(first.skiprows, last.skiprows + last.nrows - first.skiprows)
     with input_errors(source):
         require_unchanged(source)
-        with source.open() as file:
+        with source.open(cut_short=True) as file:
             go_to(file, group.offset, source.sequential)
             blocks = window_blocks(file, reader, group.offset_row, span, group.size_bytes)
             for window, pieces in _cut(blocks, reader, group.windows):

@@ -21,7 +21,12 @@ from quickdraw_core.formats.readers import reader_for
 from quickdraw_core.ingest.cluster import Failure, Job, check_certificates, cluster, run_jobs
 from quickdraw_core.ingest.config import IngestConfig
 from quickdraw_core.ingest.expectation import Expectation
-from quickdraw_core.ingest.finish import build_manifest, remove_strangers, require_readable
+from quickdraw_core.ingest.finish import (
+    ALLOW_CUT_ADVICE,
+    build_manifest,
+    remove_strangers,
+    require_readable,
+)
 from quickdraw_core.ingest.first_read import unread
 from quickdraw_core.ingest.plan import (
     IndexTask,
@@ -31,6 +36,7 @@ from quickdraw_core.ingest.plan import (
     window_tasks,
 )
 from quickdraw_core.ingest.receipts import INGEST_VERSION, Receipt
+from quickdraw_core.ingest.row_index import require_whole
 from quickdraw_core.ingest.window_task import (
     FirstRead,
     WindowTask,
@@ -42,6 +48,7 @@ from quickdraw_core.ingest.windows import WINDOW_BYTES, Window
 from quickdraw_core.progress import Bar, progress
 from quickdraw_core.sources.files import SourceFile, Stamp
 from quickdraw_core.sources.find import find_sources
+from quickdraw_core.sources.stored import name_of
 from quickdraw_core.store.duplicates import DuplicateSearch, find_duplicates
 from quickdraw_core.store.holdout import HoldoutRule
 from quickdraw_core.store.location import Location
@@ -62,7 +69,7 @@ class IngestResult:
     """What a finished ingest says of itself. `skipped`: everything was there already.
 
     windows_reused: windows of the store that an earlier run had finished; rejected_by_source:
-    rejected rows by the name of their file.
+    rejected rows by the name of their file; cut: names of files that end in the middle of a row.
     """
 
     store: Location
@@ -72,6 +79,7 @@ class IngestResult:
     rows_kept: int
     rejected: dict[str, int]
     rejected_by_source: dict[str, int]
+    cut: tuple[str, ...]
     windows: int
     windows_reused: int
     test_share: float
@@ -91,12 +99,12 @@ def ingest(config: IngestConfig) -> IngestResult:
         _check_rule(config, previous.holdout)
     options = _options(config)
     if previous is not None and _is_current(previous, options, sources) and _is_intact(config):
-        require_readable(previous.sources, config.max_rejected, config.store)
+        require_readable(previous.sources, config)
         return _result(config.store, previous, len(previous.files), skipped=True)
 
     planned, receipts, reused = _run(config, sources)
     manifest = build_manifest(config, options, planned, receipts, previous)
-    require_readable(manifest.sources, config.max_rejected, config.store)
+    require_readable(manifest.sources, config)
     remove_strangers(config.store, manifest)
     manifest.write(config.store)
     return _result(config.store, manifest, reused, skipped=False)
@@ -257,6 +265,13 @@ class _WindowRun:
     def _plan(self, found: PlannedSource, jobs: deque[Job], expected: Expectation) -> None:
         """Puts what is to be done next for a source in front of all other jobs."""
         index, size_bytes = found.index, found.source.stamp.size_bytes
+        if not self.config.allow_cut:
+            try:
+                require_whole(found.source, index, ALLOW_CUT_ADVICE)
+            except InputError as error:
+                expected.of(found.source, index.rows, size_bytes)
+                self._fail(found.source, error)
+                return
         if self.config.selection.kind == "all" and not index.complete:
             jobs.appendleft(self._read_on(found))
             expected.of(found.source, index.rows, min(index.end, size_bytes))
@@ -331,10 +346,11 @@ def _result(store: Location, manifest: Manifest, reused: int, skipped: bool) -> 
         rows_kept=manifest.rows_kept,
         rejected=manifest.rejected,
         rejected_by_source={
-            source.location.rsplit("/", 1)[-1]: sum(source.rejected.values())
+            name_of(source.location): sum(source.rejected.values())
             for source in manifest.sources
             if source.rejected
         },
+        cut=tuple(name_of(source.location) for source in manifest.sources if source.cut),
         windows=len(manifest.files),
         windows_reused=reused,
         test_share=manifest.holdout.test_share,

@@ -18,6 +18,7 @@ from quickdraw_core.errors import ConfigError, nearest
 from quickdraw_core.ingest.config import IngestConfig
 from quickdraw_core.ingest.plan import IndexTask, PlannedSource, plan_source
 from quickdraw_core.ingest.reading import WindowGroup, read_windows, window_groups
+from quickdraw_core.ingest.row_index import require_whole
 from quickdraw_core.progress import progress
 from quickdraw_core.sources.find import find_sources
 from quickdraw_core.store.schema import SCHEMA, table_of
@@ -39,12 +40,13 @@ def scan(
     classes: Iterable[str] | None = None,
     seed: int = 0,
     columns: Sequence[str] | None = None,
+    allow_cut: bool = False,
 ) -> "DataFrame":
     """The drawings of `source` as a lazy frame, one partition a window, in the file's order.
 
-    source, rows, classes, seed: as in `IngestConfig`. columns: those wanted, of `COLUMNS`; what
-    is not wanted is dropped window by window. Columns that are chosen later, `frame[["word"]]`,
-    are dropped as early.
+    source, rows, classes, seed, allow_cut: as in `IngestConfig`. columns: those wanted, of
+    `COLUMNS`; what is not wanted is dropped window by window. Columns that are chosen later,
+    `frame[["word"]]`, are dropped as early.
 
     The columns: word, category of all words read, missing where the source names none; key_id,
     uint64; countrycode, string; recognized, boolean; timestamp, datetime64[us, UTC]; x, y and
@@ -60,7 +62,9 @@ def scan(
     """
     dataframe = _dask_dataframe()
     names = _known_columns(COLUMNS if columns is None else columns)
-    config = IngestConfig.parse({"source": source, "rows": rows, "classes": classes, "seed": seed})
+    config = IngestConfig.parse(
+        {"source": source, "rows": rows, "classes": classes, "seed": seed, "allow_cut": allow_cut}
+    )
     planned = _plan(config)
     words = tuple(sorted({p.source.word for p in planned if p.source.word is not None}))
     groups = [
@@ -118,6 +122,8 @@ def _plan(config: IngestConfig) -> list[PlannedSource]:
     planned = []
     with progress("scan", len(tasks), "files") as bar, ThreadPoolExecutor(usable_cores()) as pool:
         for found in pool.map(plan_source, tasks):
+            if not config.allow_cut:
+                require_whole(found.source, found.index, ", or give allow_cut=True")
             planned.append(found)
             bar.advance(1)
     return planned

@@ -20,6 +20,8 @@ def ingest_markdown(result: IngestResult) -> str:
         f"| held out as test | {result.test_share:.1%} |",
         f"| windows, done before | {result.windows:,}, {result.windows_reused:,} |",
     ]
+    if result.cut:
+        lines += ["", f"Cut short, kept as far as they go: {', '.join(result.cut)}"]
     if result.rejected:
         lines += ["", "| rejected because | rows |", "| --- | --- |"]
         lines += [f"| {reason} | {rows:,} |" for reason, rows in _most(result.rejected)]

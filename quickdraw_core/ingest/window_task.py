@@ -102,6 +102,8 @@ def ingest_first_read(task: FirstReadTask) -> FirstRead:
             smallest=task.smallest,
         )
         known = found
+        if not window.nrows:
+            break
         receipt = _find(place, window)
         if receipt is None:
             rows = parse_window(source, window, pieces)

@@ -3,18 +3,14 @@
 A `SourceFile` is a small value that travels to workers; what is open stays where it was opened.
 """
 
-import gzip
 import hashlib
 import io
 import os
-import zlib
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, BinaryIO, cast
-
-from isal import igzip, isal_zlib
+from typing import BinaryIO, cast
 
 from quickdraw_core.errors import InputError
 from quickdraw_core.formats.detect import Shape, detect_shape
@@ -28,17 +24,8 @@ from quickdraw_core.sources.stored import (
     scheme_of,
     tail_start,
 )
+from quickdraw_core.sources.unpacked import GZIP_MAGIC, Unpacked, broken_off_error, unpacked_head
 from quickdraw_core.sources.web import WebFile, look_web
-
-if TYPE_CHECKING:
-    from _typeshed import WriteableBuffer
-
-_GZIP_MAGIC = b"\x1f\x8b\x08"
-"""With the method, so that no packed drawing is taken for gzip by its key_id."""
-_GZIP_WBITS = 31
-_HEAD_BYTES = 1 << 20
-_PIECE_BYTES = 1 << 20
-_DAMAGE = (EOFError, gzip.BadGzipFile, cast(type[Exception], isal_zlib.error))
 
 
 @dataclass(frozen=True)
@@ -89,8 +76,11 @@ class SourceFile:
         """The location without a URL's query, which may hold a signature: for records."""
         return address_of(self.location)
 
-    def open(self) -> BinaryIO:
+    def open(self, cut_short: bool = False) -> BinaryIO:
         """The decompressed bytes, from the first one on; to be closed by the caller.
+
+        cut_short: a compressed file that breaks off gives what it has and then ends, and the
+        caller asks `broken_off`; without, it raises `InputError` there.
 
         The file reads, reads into, and seeks when it is not `sequential`. A local one that is
         not compressed is the bare file of the system, whose reads raise `OSError`; all others
@@ -99,7 +89,7 @@ class SourceFile:
         stored = _open_stored(self.location, buffered=self.compressed)
         if not self.compressed:
             return stored
-        return cast(BinaryIO, _Unzipped(stored, self.address))
+        return cast(BinaryIO, Unpacked(stored, self.address, cut_short))
 
     def current_stamp(self) -> Stamp:
         """The stamp as it is now. Raises `InputError` where the file cannot be read."""
@@ -112,9 +102,14 @@ def inspect(location: str, word: str | None) -> SourceFile:
     Raises `InputError` where it cannot be read, is empty, or is not what its ending promises.
     """
     look, address = _look(location), address_of(location)
-    compressed = look.head.startswith(_GZIP_MAGIC)
-    head = _unzipped_head(look, address) if compressed else look.head
-    shape = detect_shape(head, address)
+    compressed = look.head.startswith(GZIP_MAGIC)
+    head, breaks_off = unpacked_head(look, address) if compressed else (look.head, False)
+    try:
+        shape = detect_shape(head, address)
+    except InputError as error:
+        if breaks_off:
+            raise broken_off_error(address) from error
+        raise
     return SourceFile(
         location=location,
         word=word if shape.has_word else None,
@@ -159,61 +154,3 @@ def _local_errors(path: str) -> Iterator[None]:
         yield
     except OSError as error:
         raise InputError(f"cannot read {path}: {error.strerror}; check its permissions") from error
-
-
-def _unzipped_head(look: Look, address: str) -> bytes:
-    """The first bytes of what a file's head unpacks to, over all members that it shows.
-
-    Raises `InputError` where it is damaged, or is the whole file and breaks off.
-    """
-    data, unpacked = look.head, b""
-    while data.startswith(_GZIP_MAGIC) and len(unpacked) < _HEAD_BYTES:
-        unzip = zlib.decompressobj(_GZIP_WBITS)
-        try:
-            unpacked += unzip.decompress(data, _HEAD_BYTES)
-        except zlib.error as error:
-            raise _damaged(address, error) from error
-        if not unzip.eof and len(unpacked) < _HEAD_BYTES and len(look.head) < EDGE_BYTES:
-            raise _damaged(address, EOFError())
-        data = unzip.unused_data
-    return unpacked
-
-
-class _Unzipped(io.RawIOBase):
-    """What a gzip file unpacks to, from all its members one after the other."""
-
-    def __init__(self, stored: BinaryIO, address: str) -> None:
-        self._stored, self._address = stored, address
-        self._file = igzip.IGzipFile(fileobj=stored)  # type: ignore[no-untyped-call]
-
-    def readable(self) -> bool:
-        """True."""
-        return True
-
-    def readinto(self, buffer: "WriteableBuffer") -> int:
-        """Fills `buffer` unless the file ends; raises `InputError` where it is damaged."""
-        filled = 0
-        with memoryview(buffer) as view, view.cast("B") as target:
-            try:
-                # In pieces: a large buffer in one go takes twice as long.
-                while count := self._file.readinto(target[filled : filled + _PIECE_BYTES]):
-                    filled += count
-            except _DAMAGE as error:
-                raise _damaged(self._address, error) from error
-        return filled
-
-    def close(self) -> None:
-        """Closes both files."""
-        if not self.closed:
-            self._file.close()
-            self._stored.close()
-        super().close()
-
-
-def _damaged(address: str, error: Exception) -> InputError:
-    if isinstance(error, EOFError):
-        return InputError(
-            f"{address} ends in the middle of its compressed data: it was cut short; "
-            "fetch it again"
-        )
-    return InputError(f"{address} is damaged, its gzip data say: {error}; fetch it again")

@@ -47,6 +47,7 @@ class SourceRecord(Config):
     rows_read: int
     rows_kept: int
     rejected: dict[str, int] = Field(description="rejected rows by reason")
+    cut: str = Field("", description="in the middle of what the file ends; empty: it is whole")
 
 
 class FileRecord(Config):
