@@ -26,12 +26,13 @@ from prefect.events.schemas.automations import AutomationCore, EventTrigger, Pos
 from prefect.exceptions import ObjectNotFound, PrefectException
 from prefect.settings import get_current_settings
 from prefect.utilities.importtools import import_object
-from pydantic import Field, ValidationError
+from pydantic import Field, ValidationError, field_validator
 
 from flows.gpus import LIMIT
 from quickdraw_core.child_environment import child_environment
 from quickdraw_core.config import Config
 from quickdraw_core.errors import ConfigError, UnreachableError
+from quickdraw_core.redaction import HIDDEN
 
 DEPLOYMENTS = Path(__file__).parents[1] / "infra" / "prefect.yaml"
 AUTOMATION = "quickdraw: end runs whose worker died"
@@ -56,6 +57,18 @@ class DeployConfig(Config):
     )
     dask: str | None = Field(None, description="Dask's address for every ingest; none: local")
     dry_run: bool = Field(False, description="check and say what would be made, make nothing")
+
+    @field_validator("source")
+    @classmethod
+    def _needs_no_secret(cls, value: tuple[str, ...] | None) -> tuple[str, ...] | None:
+        for source in value or ():
+            if HIDDEN in source:
+                raise ValueError(
+                    f"{source} needs a secret, and a deployment's parameters are "
+                    "for all to read on Prefect's server; download the files first, or use an "
+                    "object store with credentials in the worker's environment"
+                )
+        return value
 
 
 @dataclass(frozen=True)

@@ -6,16 +6,28 @@ One model validates the command line, `--set a.b=c` and the parameters of a Pref
 from collections.abc import Mapping
 from typing import Any, Self
 
-from pydantic import BaseModel, ConfigDict, ValidationError
+from pydantic import BaseModel, ConfigDict, ValidationError, model_validator
 
 from quickdraw_core.assignments import merged
+from quickdraw_core.credentials import set_apart_within
 from quickdraw_core.errors import ConfigError, nearest
 
 
 class Config(BaseModel):
-    """A frozen model without unknown keys; `Field(description=…)` gives each value's unit."""
+    """A frozen model without unknown keys; `Field(description=…)` gives each value's unit.
 
-    model_config = ConfigDict(frozen=True, extra="forbid", validate_default=True)
+    Addresses in it are without their secrets (`credentials.whole_address` gives them back).
+    """
+
+    model_config = ConfigDict(
+        frozen=True, extra="forbid", validate_default=True, hide_input_in_errors=True
+    )
+
+    @model_validator(mode="before")
+    @classmethod
+    def _has_no_secret(cls, values: Any) -> Any:
+        """Run folders, checkpoints, MLflow and Prefect keep configurations, for all to read."""
+        return set_apart_within(values)
 
     @classmethod
     def parse(cls, values: Mapping[str, Any]) -> Self:

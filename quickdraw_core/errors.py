@@ -23,11 +23,19 @@ and keeps its traceback.
 from collections.abc import Iterable
 from difflib import get_close_matches
 
+from quickdraw_core.redaction import without_secrets
+
 
 class QuickdrawError(Exception):
-    """Root of the tree. `exit_code` is what the command line exits with."""
+    """Root of the tree. `exit_code` is what the command line exits with.
+
+    A message is without secrets, whatever it is made of (`redaction.without_secrets`).
+    """
 
     exit_code = 2
+
+    def __init__(self, *values: object) -> None:
+        super().__init__(*(without_secrets(v) if isinstance(v, str) else v for v in values))
 
 
 class ConfigError(QuickdrawError):

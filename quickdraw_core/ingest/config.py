@@ -8,6 +8,7 @@ from pydantic import Field, ValidationInfo, field_validator
 from quickdraw_core.config import Config
 from quickdraw_core.errors import ConfigError
 from quickdraw_core.ingest.windows import RowSelection
+from quickdraw_core.redaction import HIDDEN
 from quickdraw_core.store.holdout import DEFAULT_SALT
 from quickdraw_core.store.location import Location
 
@@ -87,6 +88,10 @@ class IngestConfig(Config):
     def _dask_has_a_form(cls, value: str) -> str:
         if value not in ("local", "processes") and "://" not in value:
             raise ValueError("must be local, processes or an address such as tcp://scheduler:8786")
+        if HIDDEN in value:
+            raise ValueError(
+                "holds a password, which Dask does not have; use tls://, with --set tls"
+            )
         return value
 
     @field_validator("tls")

@@ -28,12 +28,13 @@ from requests import Session
 
 from quickdraw_core import __version__
 from quickdraw_core.config import Config
+from quickdraw_core.credentials import whole_address, without_login
 from quickdraw_core.errors import ConfigError, InputError, nearest
 from quickdraw_core.labels import challenge_words, spaced
 from quickdraw_core.progress import progress
 from quickdraw_core.sources.fetch_call import Call, MissingError, RefusedError
 from quickdraw_core.sources.fetch_file import ask, download
-from quickdraw_core.sources.fetch_parts import Part, Remote, shown_url
+from quickdraw_core.sources.fetch_parts import Part, Remote
 
 T = TypeVar("T")
 
@@ -98,7 +99,7 @@ class FetchConfig(Config):
 
     def url_of(self, word: str) -> str:
         """Address of a word's file."""
-        return f"{self.base_url}/{self.format}/{quote(self.name_of(word))}"
+        return f"{whole_address(self.base_url)}/{self.format}/{quote(self.name_of(word))}"
 
 
 @dataclass(frozen=True)
@@ -332,8 +333,9 @@ def _explain_refused(config: FetchConfig, refused: Mapping[str, RefusedError], a
         remedy = "check the base URL"
     else:
         remedy = f"all others are in {config.folder}, the same command tries these again"
+    server = without_login(config.base_url)
     return (
-        f"{len(refused)} of {asked} files could not be fetched from {shown_url(config.base_url)}: "
+        f"{len(refused)} of {asked} files could not be fetched from {server}: "
         f"{'; '.join(parts)}; {remedy}"
     )
 

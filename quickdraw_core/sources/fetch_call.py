@@ -13,9 +13,10 @@ from typing import TYPE_CHECKING, TypeVar
 
 from requests import RequestException, Response, Session
 
+from quickdraw_core.credentials import without_login
 from quickdraw_core.errors import InputError
 from quickdraw_core.progress import Bar
-from quickdraw_core.sources.fetch_parts import Part, Remote, shown_url, whole_number
+from quickdraw_core.sources.fetch_parts import Part, Remote, whole_number
 
 if TYPE_CHECKING:
     from quickdraw_core.sources.fetch import FetchConfig
@@ -118,8 +119,8 @@ class Call:
                 text = f"{failure} (attempts: {failures})"
                 if isinstance(failure, UnansweredError) and self._answers == answers:
                     raise InputError(
-                        f"no answer from {shown_url(self.config.base_url)}: {text}; check address "
-                        "and network, then the same command goes on from here"
+                        f"no answer from {without_login(self.config.base_url)}: {text}; check "
+                        "address and network, then the same command goes on from here"
                     ) from failure
                 raise RefusedError(text) from failure
             pause = _pause_seconds(self.config.backoff_seconds, failures, failure.wait_seconds)
@@ -197,7 +198,7 @@ def _require_usable(response: Response, url: str, also: tuple[int, ...]) -> None
     if status != 200 and status not in also:
         raise RefusedError(f"the server answers {status}")
     if url.startswith("https:") and not response.url.startswith("https:"):
-        raise RefusedError(f"the server leads away from https to {shown_url(response.url)}")
+        raise RefusedError(f"the server leads away from https to {without_login(response.url)}")
     encoding = response.headers.get("Content-Encoding", "identity")
     if encoding != "identity":
         raise RefusedError(f"the server sends it as {encoding}, unasked: no size can be checked")
@@ -208,8 +209,8 @@ def _unanswered(error: RequestException, url: str) -> Exception:
     cause = _root(error)
     if isinstance(cause, ssl.SSLCertVerificationError):
         return InputError(
-            f"cannot trust {shown_url(url)}: {cause.verify_message}; check the address, or name "
-            "the authority's certificates in REQUESTS_CA_BUNDLE"
+            f"cannot trust {without_login(url)}: {cause.verify_message}; check the address, or "
+            "name the authority's certificates in REQUESTS_CA_BUNDLE"
         )
     return UnansweredError(reason_of(cause))
 

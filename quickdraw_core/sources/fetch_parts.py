@@ -8,9 +8,10 @@ from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from typing import BinaryIO
-from urllib.parse import urlsplit
 
 from requests import Response
+
+from quickdraw_core.credentials import without_login
 
 
 @dataclass(frozen=True)
@@ -52,7 +53,11 @@ class Remote:
     @property
     def note(self) -> dict[str, object]:
         """What two answers have in common when their bytes may be put together."""
-        return {"url": shown_url(self.url), "size": self.size_bytes, "validator": self.validator}
+        return {
+            "url": without_login(self.url),
+            "size": self.size_bytes,
+            "validator": self.validator,
+        }
 
 
 class Part:
@@ -107,9 +112,3 @@ class Part:
 def whole_number(text: str | None) -> int | None:
     """The number of a header's value; None where it is none."""
     return int(text) if text is not None and re.fullmatch(r"[0-9]{1,18}", text) else None
-
-
-def shown_url(url: str) -> str:
-    """An address as it may stand in a message or a note: without user and password."""
-    parts = urlsplit(url)
-    return parts._replace(netloc=parts.netloc.rpartition("@")[2]).geturl()

@@ -8,7 +8,7 @@ import io
 import os
 from collections.abc import Iterator
 from contextlib import contextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import BinaryIO, cast
 
@@ -59,7 +59,7 @@ class SourceFile:
     be read from its beginning only.
     """
 
-    location: str
+    location: str = field(repr=False)  # Dask logs the arguments of what fails
     word: str | None
     shape: Shape
     compressed: bool

@@ -17,6 +17,7 @@ from itertools import islice
 from pathlib import Path
 from urllib.parse import quote, unquote, urlsplit
 
+from quickdraw_core.credentials import whole_address
 from quickdraw_core.errors import InputError, nearest
 from quickdraw_core.formats.detect import EXPECTED_NAMES, split_name
 from quickdraw_core.formats.kaggle import require_known_words
@@ -55,7 +56,8 @@ def find_sources(
     what its ending promises, and test files do not mix with training files. Raises `InputError`
     otherwise.
     """
-    given = [str(s) for s in ([sources] if isinstance(sources, str | Path) else sources)]
+    listed = [sources] if isinstance(sources, str | Path) else sources
+    given = [whole_address(str(source)) for source in listed]
     if not given:
         raise InputError("no source was given; give a folder, a glob, a file or an address")
     wanted = None if words is None else sorted({clean_word(word) for word in words})
@@ -89,6 +91,8 @@ def _expand(source: str, wanted: Sequence[str] | None) -> list[_Candidate]:
     scheme = scheme_of(source)
     if scheme == "file":
         scheme, source = "", unquote(urlsplit(source).path)
+    if scheme in WEB_SCHEMES:
+        _require_no_login(source)
     if scheme and _TEMPLATE.search(source):
         return _fill(source, wanted)
     if not scheme:
@@ -121,6 +125,15 @@ def _require_no_companion(location: str) -> None:
         raise InputError(
             f"{address_of(location)} is what macOS keeps beside a file on other disks, and holds "
             f"no drawings; did you mean {name.removeprefix('._')}?"
+        )
+
+
+def _require_no_login(source: str) -> None:
+    parts = urlsplit(source)
+    if parts.username or parts.password:
+        raise InputError(
+            f"{parts.scheme}://…@{parts.hostname} holds a password in the address, which would "
+            "get into logs; serve the files without one, or download them first"
         )
 
 
@@ -180,12 +193,6 @@ def _objects(source: str) -> list[str]:
 
 
 def _web(source: str) -> list[str]:
-    parts = urlsplit(source)
-    if parts.username or parts.password:
-        raise InputError(
-            f"{parts.scheme}://…@{parts.hostname} holds a password in the address, which would "
-            "get into logs; serve the files without one, or download them first"
-        )
     base, pattern = _split_pattern(source)
     if len(pattern) > 1:
         raise InputError(

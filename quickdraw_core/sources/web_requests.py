@@ -66,7 +66,7 @@ class Patience:
             raise InputError(
                 f"cannot read {address_of(self._url)}: {_reason(error)}, after "
                 f"{self._failures} tries; check the address and the network, then try again"
-            ) from error
+            ) from None  # whose text holds the query
         sleep(_PAUSE_SECONDS * 2 ** (self._failures - 1))
 
 

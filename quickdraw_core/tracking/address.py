@@ -7,6 +7,7 @@ import sys
 from pathlib import Path
 from urllib.parse import unquote, urlsplit
 
+from quickdraw_core.credentials import set_apart, without_login
 from quickdraw_core.errors import TrackingError
 
 DATABASE_NAME = "mlflow.db"
@@ -19,13 +20,14 @@ _SCHEMES = ("http", "https", "sqlite", "postgresql", "mysql", "mssql", "databric
 def resolve_tracking_uri(uri: str | None) -> str:
     """`uri`, else `MLFLOW_TRACKING_URI`, else an SQLite file `mlflow.db` in this folder.
 
-    `none` turns tracking off. The result is absolute, so that it means the same everywhere.
+    `none` turns tracking off. The result is absolute, so that it means the same everywhere, and
+    without its secrets, which `runs.client` puts back.
     A file in a folder that is there only when its name is percent-decoded, as in MLflow's own
     default, is the decoded one.
     """
     uri = uri or os.environ.get("MLFLOW_TRACKING_URI") or f"sqlite:///{DATABASE_NAME}"
     if not uri.startswith("sqlite:///"):
-        return uri
+        return set_apart(uri)
     path = Path(uri.removeprefix("sqlite:///")).absolute()
     decoded = Path(unquote(str(path)))
     if decoded.parent.is_dir() and not path.parent.is_dir():
@@ -75,7 +77,7 @@ def artifact_location(uri: str) -> str | None:
 def ui_command(uri: str) -> str:
     """The shell command that shows the runs, or the server's own address."""
     if not uri.startswith("sqlite:///"):
-        return uri
+        return without_login(uri)
     program = "mlflow"
     if shutil.which(program) is None:  # the environment is not activated
         program = os.path.relpath(Path(sys.executable).with_name(program))

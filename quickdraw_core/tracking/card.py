@@ -15,6 +15,7 @@ from dataclasses import asdict, dataclass, field, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Final
 
+from quickdraw_core.credentials import set_apart
 from quickdraw_core.errors import TrackingError
 from quickdraw_core.files import write_aside
 from quickdraw_core.tracking.address import EXPERIMENT, artifact_location
@@ -52,6 +53,7 @@ class RunCard:
         path = run_dir / CARD_NAME
         try:
             value = json.loads(path.read_text(encoding="utf-8"))
+            value["uri"] = set_apart(value["uri"])  # of before that was recorded without secrets
             return cls(**{name: value[name] for name in cls.__dataclass_fields__})
         except FileNotFoundError:
             return None

@@ -18,6 +18,7 @@ from typing import Any, Self
 
 from quickdraw_core.errors import TrackingError
 from quickdraw_core.files import write_aside
+from quickdraw_core.redaction import without_secrets
 from quickdraw_core.tracking.address import (
     NO_TRACKING,
     asked_tracking_uri,
@@ -336,4 +337,4 @@ def _moved(card: RunCard, uri: str) -> tuple[RunCard, str | None]:
 def _told(error: Exception) -> str:
     """An error in one line, without the chain of MLflow's and urllib3's own retries."""
     first = (str(error).splitlines() or [""])[0].split(" with exception ")[0]
-    return first or type(error).__name__
+    return without_secrets(first) or type(error).__name__

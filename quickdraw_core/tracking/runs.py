@@ -8,6 +8,7 @@ import os
 from pathlib import Path, PurePosixPath
 from typing import TYPE_CHECKING
 
+from quickdraw_core.credentials import tracking_address, without_login
 from quickdraw_core.errors import CheckpointError, TrackingError, UnreachableError
 from quickdraw_core.tracking.address import quiet_environment
 from quickdraw_core.tracking.journal import CURVES
@@ -30,7 +31,7 @@ def client(uri: str) -> "MlflowClient":
     logging.getLogger("alembic").setLevel(logging.WARNING)
     logging.getLogger("mlflow").setLevel(logging.WARNING)
     logging.getLogger("urllib3").setLevel(logging.ERROR)  # a line for each try
-    return MlflowClient(tracking_uri=uri)
+    return MlflowClient(tracking_uri=tracking_address(uri))
 
 
 def run_page(uri: str, run_id: str) -> str | None:
@@ -49,7 +50,7 @@ def run_page(uri: str, run_id: str) -> str | None:
             experiment_id = client(uri).get_run(run_id).info.experiment_id
     except MlflowException:
         return None
-    seen_at = os.environ.get("QUICKDRAW_MLFLOW_UI") or uri
+    seen_at = without_login(os.environ.get("QUICKDRAW_MLFLOW_UI") or uri)
     return f"{seen_at.rstrip('/')}/#/experiments/{experiment_id}/runs/{run_id}"
 
 

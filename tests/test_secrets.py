@@ -1,0 +1,208 @@
+"""Secrets: one is planted in each way in, and all that was written is searched for it."""
+
+import json
+import os
+import threading
+import urllib.request
+from collections.abc import Iterator
+from contextlib import contextmanager
+from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
+from pathlib import Path
+
+import numpy as np
+import pytest
+from session import prefect_api
+from test_cli import quickdraw
+from writers import csv_line, random_rows
+
+from flows.deploy import DeployConfig
+from quickdraw_core import credentials
+from quickdraw_core.credentials import set_apart, tracking_address, whole_address
+from quickdraw_core.errors import ConfigError, QuickdrawError
+from quickdraw_core.evaluation.config import EvaluateConfig
+from quickdraw_core.ingest.config import IngestConfig
+from quickdraw_core.redaction import shown_address, without_secrets
+from quickdraw_core.store.store import Store
+from quickdraw_core.sweep.config import SweepConfig
+from quickdraw_core.tracking.address import check_address, resolve_tracking_uri, ui_command
+from quickdraw_core.tracking.card import RunCard
+from quickdraw_core.training.checkpoint import find_checkpoint, load_checkpoint
+from quickdraw_core.training.config import TrainConfig
+from quickdraw_core.training.launch import train
+
+SECRET = "hunter2-Tr0ub4dor"
+LOGIN = f"http://me:{SECRET}@127.0.0.1:1"
+
+
+@pytest.fixture(autouse=True)
+def nothing_remembered(monkeypatch: pytest.MonkeyPatch) -> None:
+    for name in ("QUICKDRAW_ADDRESSES", "MLFLOW_TRACKING_URI"):
+        monkeypatch.delenv(name, raising=False)
+    for name in ("MLFLOW_TRACKING_USERNAME", "MLFLOW_TRACKING_PASSWORD"):
+        monkeypatch.setenv(name, "")
+
+
+def files_with_the_secret(folder: Path) -> list[Path]:
+    files = [path for path in folder.rglob("*") if path.is_file()]
+    assert files
+    return [path for path in files if SECRET.encode() in path.read_bytes()]
+
+
+@pytest.mark.parametrize(
+    ("address", "shown"),
+    [
+        (LOGIN, "http://me:…@127.0.0.1:1"),
+        (f"postgresql://me:{SECRET}@db/mlflow", "postgresql://me:…@db/mlflow"),
+        (f"postgresql+psycopg2://me:p@ss/{SECRET}@db:5432/x", "postgresql+psycopg2://me:…@db:5432/x"),
+        (f"https://{SECRET}@host/x", "https://…@host/x"),
+        (f"https://host/a.csv?X-Amz-Signature={SECRET}&x=1", "https://host/a.csv?X-Amz-Signature=…&x=1"),
+        (f"https://host/a.csv?sig={SECRET}&sv=2", "https://host/a.csv?sig=…&sv=2"),
+        (f"mysql://host/x?user=me&password={SECRET}", "mysql://host/x?user=me&password=…"),
+        ("http://127.0.0.1:5000/a@b", "http://127.0.0.1:5000/a@b"),
+        ("http://[::1]:5000", "http://[::1]:5000"),
+        ("https://host/o/cat.bin?alt=media", "https://host/o/cat.bin?alt=media"),
+        ("gs://anonymous@bucket/x", "gs://anonymous@bucket/x"),
+        ("s3://b/x?endpoint_override=localhost:9000", "s3://b/x?endpoint_override=localhost:9000"),
+        ("sqlite:////home/a:b@c/mlflow.db", "sqlite:////home/a:b@c/mlflow.db"),
+    ],
+)  # fmt: skip
+def test_what_is_shown_of_an_address(address: str, shown: str) -> None:
+    assert shown_address(address) == shown
+    assert shown_address(shown) == shown
+    assert set_apart(address) == shown
+    assert whole_address(shown) == address
+    assert without_secrets(f"cannot read '{address}': no") == f"cannot read '{shown}': no"
+
+
+def test_a_path_is_no_secret_whatever_it_looks_like() -> None:
+    for path in ("data?key=1/cat.csv", "sqlite:///a?key=b/mlflow.db", "none"):
+        assert set_apart(path) == path
+
+
+def test_secrets_of_the_environment_are_in_no_error(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("MLFLOW_TRACKING_TOKEN", SECRET)
+    assert str(QuickdrawError(f"refused: Bearer {SECRET}")) == "refused: Bearer …"
+
+
+def test_the_secret_comes_from_where_a_later_command_has_it(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    shown = shown_address(LOGIN)
+    assert tracking_address(shown) == "http://127.0.0.1:1"  # MLflow's own login, where it has one
+    assert os.environ["MLFLOW_TRACKING_PASSWORD"] == ""
+    monkeypatch.setenv("MLFLOW_TRACKING_URI", LOGIN)
+    assert resolve_tracking_uri(None) == shown
+    assert tracking_address(shown) == "http://127.0.0.1:1"
+    assert os.environ["MLFLOW_TRACKING_USERNAME"] == "me"
+    assert os.environ["MLFLOW_TRACKING_PASSWORD"] == SECRET
+    database = "postgresql://me:…@db/mlflow"
+    with pytest.raises(ConfigError, match=r"not recorded anywhere; .* set MLFLOW_TRACKING_URI"):
+        tracking_address(database)
+    monkeypatch.setenv("MLFLOW_TRACKING_URI", f"postgresql://me:{SECRET}@db/mlflow")
+    assert tracking_address(database) == f"postgresql://me:{SECRET}@db/mlflow"
+
+
+def test_no_configuration_holds_a_secret(tmp_path: Path) -> None:
+    signed = f"https://host/cat.csv?X-Amz-Signature={SECRET}"
+    configs = [
+        TrainConfig(tracking_uri=LOGIN),
+        EvaluateConfig(tracking_uri=LOGIN),
+        SweepConfig(table="x", tracking_uri=LOGIN, changes={"tracking_uri": LOGIN, "x": [LOGIN]}),
+        TrainConfig(pretrained=f"https://host/x?token={SECRET}", model="resnet18"),
+        IngestConfig(source=signed),
+        TrainConfig().updated({"tracking_uri": LOGIN}),
+    ]
+    for config in configs:
+        assert SECRET not in config.model_dump_json() + repr(config)
+    refused = [
+        lambda: DeployConfig.parse({"source": (signed,)}),
+        lambda: IngestConfig.parse({"source": "x", "store": f"s3://key:{SECRET}@bucket/x"}),
+        lambda: IngestConfig.parse({"source": "x", "dask": f"tcp://me:{SECRET}@host:8786"}),
+        lambda: TrainConfig.parse({"tracking_url": LOGIN, "epochs": LOGIN}),
+        lambda: TrainConfig.parse({"epochs": LOGIN}),
+        lambda: check_address(f"htp://me:{SECRET}@host"),
+    ]
+    for refuse in refused:
+        with pytest.raises(QuickdrawError) as caught:
+            refuse()
+        assert SECRET not in str(caught.value)
+    assert ui_command(set_apart(LOGIN)) == "http://127.0.0.1:1"
+
+
+def test_a_training_writes_no_password(
+    store: Store, tmp_path: Path, capfd: pytest.CaptureFixture[str]
+) -> None:
+    values = {"store": store.path, "run_dir": tmp_path / "run", "ranks": 1, "epochs": 0.5}
+    values |= {"global_batch_size": 64, "micro_batch_size": 64, "model": "net", "side_px": 24}
+    result = train(TrainConfig.parse(values | {"tracking_uri": LOGIN}))
+    assert result.tracking_problem
+    assert "127.0.0.1:1" in result.tracking_problem
+    assert SECRET not in repr(result) + "".join(capfd.readouterr())
+    assert not files_with_the_secret(tmp_path)
+    path = find_checkpoint(tmp_path / "run", "best")
+    assert path is not None
+    shown = shown_address(LOGIN)
+    assert load_checkpoint(path).config["tracking_uri"] == shown
+    card = RunCard.read(tmp_path / "run")
+    assert card is not None
+    assert card.uri == shown
+
+
+class _Signed(BaseHTTPRequestHandler):
+    """A file for those that have the signature."""
+
+    data = b"countrycode,drawing,key_id,recognized,timestamp,word\n" + b"".join(
+        map(csv_line, random_rows(np.random.default_rng(1), 9, "cat"))
+    )
+
+    def do_GET(self) -> None:
+        allowed = self.path == f"/cat.csv?X-Amz-Signature={SECRET}"
+        self.send_response(200 if allowed else 403)
+        self.send_header("Content-Length", str(len(self.data) if allowed else 0))
+        self.end_headers()
+        self.wfile.write(self.data if allowed else b"")
+
+    def log_message(self, *_: object) -> None:
+        pass
+
+
+@contextmanager
+def signed_server() -> Iterator[str]:
+    with ThreadingHTTPServer(("127.0.0.1", 0), _Signed) as server:
+        thread = threading.Thread(target=server.serve_forever, daemon=True)
+        thread.start()
+        yield f"http://127.0.0.1:{server.server_port}"
+        server.shutdown()
+        thread.join()
+
+
+def prefect_records_of(flow: str) -> str:
+    """All that the tests' Prefect server holds of the runs of a flow."""
+    body = json.dumps({"flows": {"name": {"any_": [flow]}}}).encode()
+    url = f"{prefect_api()}/flow_runs/filter"
+    asked = urllib.request.Request(url, body, {"Content-Type": "application/json"})
+    with urllib.request.urlopen(asked) as answer:
+        return str(answer.read().decode())
+
+
+def test_a_signature_is_used_and_recorded_nowhere(tmp_path: Path) -> None:
+    with signed_server() as server:
+        source = f"{server}/cat.csv?X-Amz-Signature={SECRET}"
+        done = quickdraw("ingest", source, "--store", "store", cwd=tmp_path)
+        assert done.returncode == 0, done.stderr
+        assert SECRET not in done.stdout + done.stderr
+        wrong = quickdraw("ingest", source + "x", "--store", "other", cwd=tmp_path)
+        assert wrong.returncode == 2
+        assert SECRET not in wrong.stdout + wrong.stderr
+        assert not files_with_the_secret(tmp_path)
+        assert not files_with_the_secret(Path(os.environ["QUICKDRAW_CACHE"]))
+        recorded = prefect_records_of("ingest")
+        assert f"{server}/cat.csv?X-Amz-Signature=…" in json.dumps(
+            json.loads(recorded), ensure_ascii=False
+        )
+        assert SECRET not in recorded
+
+
+def test_the_memory_of_addresses_is_that_of_the_process_and_its_children() -> None:
+    set_apart(LOGIN)
+    assert json.loads(os.environ[credentials._MEMORY]) == {shown_address(LOGIN): LOGIN}
