@@ -20,7 +20,7 @@ from quickdraw_core.evaluation.evaluate import (
 from quickdraw_core.evaluation.promote import PromoteConfig, check_promotable
 from quickdraw_core.evaluation.promotion import PromoteResult
 from quickdraw_core.ingest.config import IngestConfig
-from quickdraw_core.ingest.run import IngestResult
+from quickdraw_core.ingest.result import IngestResult
 from quickdraw_core.training.config import TrainConfig
 from quickdraw_core.training.launch import TrainResult, check_options
 
@@ -53,7 +53,8 @@ def pipeline(
 
     The store of `ingest` serves all stages, whatever the others name; `evaluate` judges the
     model that `train` made, in the same MLflow. Without `promote` nobody becomes champion. A
-    stage whose outputs are there and whole is skipped.
+    stage whose outputs are there and whole is skipped. Where `ingest` leaves a class out, nothing
+    is trained: a model of fewer classes is not what was asked for.
     """
     check_asked(evaluate, train)
     check_options(train)

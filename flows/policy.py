@@ -6,7 +6,7 @@ from prefect.context import FlowRunContext
 from prefect.runtime import flow_run, task_run
 
 from quickdraw_core.config import Config
-from quickdraw_core.errors import DivergedError, QuickdrawError, WriteError
+from quickdraw_core.errors import DivergedError, QuickdrawError, UnreadableError, WriteError
 from quickdraw_core.store.location import Location
 from quickdraw_core.store.place import modified_at
 
@@ -14,8 +14,8 @@ C = TypeVar("C", bound=Config)
 
 
 def worth_retrying(task: Any, task_run: Any, state: Any) -> bool:
-    """Not after a refused option or input (exit code 2), nor a loss that is no longer finite or a
-    full disk: a second try finds the same.
+    """Not after a refused option or input (exit code 2), a source that cannot be read, a full
+    disk, or a loss that is no longer finite: a second try finds the same.
 
     A lost training process or a cluster that went away is worth it, since every stage goes on
     from what it has finished.
@@ -23,7 +23,8 @@ def worth_retrying(task: Any, task_run: Any, state: Any) -> bool:
     try:
         state.result()
     except QuickdrawError as error:
-        return error.exit_code != 2 and not isinstance(error, DivergedError | WriteError)
+        found_again = isinstance(error, DivergedError | UnreadableError | WriteError)
+        return error.exit_code != 2 and not found_again
     except Exception:  # noqa: BLE001 — whatever else it was, the next try may do
         return True
     return False

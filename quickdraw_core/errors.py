@@ -3,6 +3,7 @@
     QuickdrawError
     ├── ConfigError        an option or a configuration value
     ├── InputError         a source: folder, file, header, class list
+    │   └── UnreadableError    … found while its rows were read (exit code 1)
     ├── StoreError         a store or its pack: missing, damaged, of another label map
     │   └── StoreUnreachableError   … its object store does not answer now (exit code 1)
     ├── CheckpointError    a checkpoint or run: missing, damaged, of other classes
@@ -44,6 +45,12 @@ class ConfigError(QuickdrawError):
 
 class InputError(QuickdrawError):
     """A source cannot be read: folder, file, header or class list."""
+
+
+class UnreadableError(InputError):
+    """A source turned out unreadable once work had begun, hence exit code 1."""
+
+    exit_code = 1
 
 
 class StoreError(QuickdrawError):

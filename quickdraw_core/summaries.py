@@ -13,7 +13,7 @@ if TYPE_CHECKING:
     from quickdraw_core.evaluation.evaluate import EvaluateResult
     from quickdraw_core.evaluation.promotion import PromoteResult
     from quickdraw_core.evaluation.submission import SubmissionResult
-    from quickdraw_core.ingest.run import IngestResult
+    from quickdraw_core.ingest.result import IngestResult
     from quickdraw_core.sources.fetch import FetchResult
     from quickdraw_core.store.describe import Description, Distribution
     from quickdraw_core.store.verify import VerifyResult

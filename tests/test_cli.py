@@ -2,6 +2,7 @@
 
 import os
 import resource
+import shutil
 import signal
 import subprocess
 import sys
@@ -138,6 +139,24 @@ def test_bad_input_is_one_line_with_exit_code_2_and_leaves_nothing(
     assert line.startswith("error: ")
     assert message in line
     assert sorted(tmp_path.rglob("*")) == before
+
+
+def test_a_bad_file_is_named_with_exit_code_1_and_nothing_is_trained(
+    csv_folder: Path, tmp_path: Path
+) -> None:
+    shutil.copytree(csv_folder, tmp_path / "csv")
+    (tmp_path / "csv" / "owl.csv").write_text("")
+    done = quickdraw("pipeline", "csv", "--allow-short", cwd=tmp_path)
+    assert done.returncode == 1
+    assert "store        store (written)" in done.stdout
+    (line,) = done.stderr.splitlines()
+    assert line.startswith("error: 1 class is left out of store, which holds the other ")
+    assert "owl.csv is empty" in line
+    assert not (tmp_path / "runs").exists()
+    (tmp_path / "csv" / "owl.csv").unlink()
+    done = quickdraw("ingest", "csv", "--set", "test_per_class=100", cwd=tmp_path)
+    assert "up to date" in done.stdout, done.stderr
+    Store.open(tmp_path / "store").verify()
 
 
 def test_a_class_is_shown_and_the_losses_are_drawn(store: Store, tmp_path: Path) -> None:

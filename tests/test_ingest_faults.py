@@ -22,7 +22,8 @@ import pytest
 from quickdraw_core.errors import ClusterError, InputError
 from quickdraw_core.ingest import cluster, window_task
 from quickdraw_core.ingest.config import IngestConfig
-from quickdraw_core.ingest.run import IngestResult, ingest
+from quickdraw_core.ingest.result import IngestResult
+from quickdraw_core.ingest.run import ingest
 from quickdraw_core.ingest.windows import STRIDE
 from quickdraw_core.store.manifest import MANIFEST_NAME
 from quickdraw_core.store.place import Place, Written

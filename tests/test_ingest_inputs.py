@@ -15,8 +15,10 @@ import pytest
 from quickdraw_core.errors import InputError
 from quickdraw_core.formats.kaggle import TRAIN_COLUMNS
 from quickdraw_core.ingest.config import IngestConfig
-from quickdraw_core.ingest.run import IngestResult, ingest
+from quickdraw_core.ingest.result import IngestResult, LeftOutError
+from quickdraw_core.ingest.run import ingest
 from quickdraw_core.store.manifest import Manifest
+from quickdraw_core.store.store import Store
 
 from writers import Row, binary_record, csv_line, ndjson_line, random_rows  # isort: skip
 
@@ -222,17 +224,6 @@ def test_a_line_of_100_megabytes_costs_that_line(tmp_path: Path) -> None:
     assert path.stat().st_size < 200_000  # its beginning is kept, not all of it
 
 
-@pytest.mark.parametrize("content", [b"", HEADER, b"\n", b"nonsense\n" * 50])
-def test_a_file_without_rows_is_named_before_any_work(
-    content: bytes, rows: list[Row], tmp_path: Path
-) -> None:
-    write(tmp_path / "cat.csv", csv_of(rows))
-    write(tmp_path / "dog.csv", content)
-    with pytest.raises(InputError, match=r"dog\.csv"):
-        run(tmp_path, tmp_path / "out" / "store")
-    assert not (tmp_path / "out").exists()
-
-
 def test_a_gzip_that_was_cut_short_costs_its_file_and_is_named(
     rows: list[Row], tmp_path: Path
 ) -> None:
@@ -242,11 +233,11 @@ def test_a_gzip_that_was_cut_short_costs_its_file_and_is_named(
     whole = dog.read_bytes()
     store = tmp_path / "out" / "store"
     dog.write_bytes(whole[: len(whole) // 2])
-    with pytest.raises(InputError, match=r"dog\.csv\.gz .*all other files are done"):
+    with pytest.raises(LeftOutError, match=r"1 class is left out .*dog\.csv\.gz .*cut short"):
         run(tmp_path, store)
-    assert list(store.glob("receipts/word=cat/*"))
+    assert Store.open(store).label_map.words == ("cat",)
     dog.unlink()
-    assert run(tmp_path, store).windows_reused == 1
+    assert run(tmp_path, store).skipped
 
 
 def test_a_binary_file_that_is_out_of_step_is_named_and_costs_its_file(
@@ -302,18 +293,24 @@ def test_the_first_of_drawings_with_one_key_id_stays(tmp_path: Path) -> None:
     assert after == before
 
 
-def test_too_many_bad_rows_fail_the_run_and_name_the_file(rows: list[Row], tmp_path: Path) -> None:
+def test_too_many_bad_rows_cost_the_class_and_name_the_file(
+    rows: list[Row], tmp_path: Path
+) -> None:
     write(tmp_path / "cat.csv", csv_of(rows) + b"nonsense\n" * 10)
     write(tmp_path / "dog.csv", csv_of(random_rows(np.random.default_rng(6), 50, "dog")))
     store = tmp_path / "out" / "store"
-    with pytest.raises(InputError, match=r"cat\.csv: 10 of 310 rows \(3\.23%; .*--max-rejected"):
+    with pytest.raises(LeftOutError, match=r"cat\.csv: .* 10 of 310 rows \(3\.23%; .*--max-rejec"):
         run(tmp_path, store)
-    with pytest.raises(InputError, match=r"cat\.csv: 10 of 310"):
+    with pytest.raises(LeftOutError, match=r"cat\.csv: .* 10 of 310"):
         run(tmp_path, store, max_rejected=0.03)
+    assert len(list(store.glob("unfinished/quarantine/word=cat/*"))) == 1
     result = run(tmp_path, store, max_rejected=0.04)
     assert result.windows_reused == result.windows == 2
-    with pytest.raises(InputError, match=r"cat\.csv: 10 of 310"):  # also where nothing is to do
+    assert not (store / "unfinished").exists()
+    before = Manifest.read(store)
+    with pytest.raises(InputError, match=r"cat\.csv: .* 10 of 310"):  # also where nothing is to do
         run(tmp_path, store)
+    assert Manifest.read(store) == before
 
 
 def test_only_a_changed_file_is_read_again(rows: list[Row], tmp_path: Path) -> None:

@@ -1,6 +1,8 @@
 """Commands on drawings and stores."""
 
 import json
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Annotated, Any
 
@@ -19,6 +21,7 @@ from quickdraw_core.commands.options import (
     Sources,
     StoreArgument,
     StoreOption,
+    Strict,
     ingest_config_of,
     words_of,
 )
@@ -97,20 +100,36 @@ def ingest(
     max_rejected: MaxRejected = 0.01,
     allow_cut: AllowCut = False,
     dask: Dask = "local",
+    strict: Strict = False,
     fresh: Annotated[bool, typer.Option("--fresh", help="Make the store anew.")] = False,
     changes: Set = None,
 ) -> None:
-    """Read drawings into a store: Parquet per class, with a manifest."""
+    """Read drawings into a store: Parquet per class, with a manifest. A file that cannot be read
+    is left out and named, with exit code 1.
+    """
     words = words_of(classes, classes_file)
     config = ingest_config_of(
-        source, store, words, rows, seed, max_rejected, allow_cut, dask, fresh, changes
+        source, store, words, rows, seed, max_rejected, allow_cut, dask, fresh, strict, changes
     )
     from quickdraw_core.ingest.run import check
 
     check(config)
     from flows.ingest import ingest as flow
 
-    show_facts(ingest_facts(run(lambda: flow(config))))
+    with left_out_shown():
+        show_facts(ingest_facts(run(lambda: flow(config))))
+
+
+@contextmanager
+def left_out_shown() -> Iterator[None]:
+    """A block whose error, that classes were left out, comes with what the store holds now."""
+    from quickdraw_core.ingest.result import LeftOutError
+
+    try:
+        yield
+    except LeftOutError as error:
+        show_facts(ingest_facts(error.result))
+        raise
 
 
 def describe(

@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 
 from quickdraw_core.assignments import parse_assignments
-from quickdraw_core.commands.data import generate_csvs_into
+from quickdraw_core.commands.data import generate_csvs_into, left_out_shown
 from quickdraw_core.commands.models import show_evaluated
 from quickdraw_core.commands.options import (
     AllowCut,
@@ -24,6 +24,7 @@ from quickdraw_core.commands.options import (
     Set,
     Sources,
     StoreOption,
+    Strict,
     Tracking,
     ingest_config_of,
     train_config_of,
@@ -54,6 +55,7 @@ def pipeline(
     run_dir: RunDir = None,
     per_class: PerClass = 100,
     allow_short: AllowShort = False,
+    strict: Strict = False,
     promote: Annotated[
         bool,
         typer.Option("--promote", help="Make the model the champion in MLflow if it is better."),
@@ -77,7 +79,7 @@ def pipeline(
         raise ConfigError("--set promote.… takes --promote as well")
     words = words_of(classes, classes_file)
     ingest_config = ingest_config_of(
-        source, store, words, rows, seed, max_rejected, allow_cut, dask, fresh, None
+        source, store, words, rows, seed, max_rejected, allow_cut, dask, fresh, strict, None
     )
     train_config = train_config_of(store, recipe, nproc, run_dir, fresh, tracking_uri, None)
     _pipeline(
@@ -103,7 +105,7 @@ def demo(
     with show_progress():
         generate_csvs_into(source, classes, rows, seed)
     ingest_config = ingest_config_of(
-        [str(source)], store, None, "all", seed, 0.0, False, "local", False, None
+        [str(source)], store, None, "all", seed, 0.0, False, "local", False, False, None
     )
     train_config = train_config_of(store, "demo", nproc, None, False, tracking_uri, None)
     _pipeline(ingest_config, train_config.updated({"seed": seed}), {"allow_short": True})
@@ -132,7 +134,8 @@ def _pipeline(
     check(ingest_config)
     from flows.pipeline import pipeline as flow
 
-    result = run(lambda: flow(ingest_config, train_config, evaluate_config, promote_config))
+    with left_out_shown():
+        result = run(lambda: flow(ingest_config, train_config, evaluate_config, promote_config))
     show_facts(ingest_facts(result.ingest))
     show_facts(train_facts(result.train))
     show_evaluated(result.evaluate)

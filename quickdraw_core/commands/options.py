@@ -49,6 +49,12 @@ AllowCut = Annotated[
     bool,
     typer.Option("--allow-cut", help="Keep what is there of files that end in mid-row."),
 ]
+Strict = Annotated[
+    bool,
+    typer.Option(
+        "--strict", help="Stop at the first file that cannot be read, instead of leaving it out."
+    ),
+]
 RecipeOption = Annotated[
     str, typer.Option("--recipe", help="demo, laptop, laptop340, report or full.")
 ]
@@ -120,6 +126,7 @@ def ingest_config_of(
     allow_cut: bool,
     dask: str,
     fresh: bool,
+    strict: bool,
     changes: Iterable[str] | None,
 ) -> "IngestConfig":
     """The configuration that the options of `ingest` and `pipeline` make; `changes` come last."""
@@ -133,6 +140,7 @@ def ingest_config_of(
         "seed": seed,
     }
     values |= {"max_rejected": max_rejected, "allow_cut": allow_cut, "dask": dask, "fresh": fresh}
+    values |= {"strict": strict}
     config = IngestConfig.parse(values)
     return config.updated(parse_assignments(changes or ()))
 

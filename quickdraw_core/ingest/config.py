@@ -65,6 +65,9 @@ class IngestConfig(Config):
         None, ge=1, description="local threads or processes; none: one a core"
     )
     fresh: bool = Field(False, description="make the store anew, with new holdout shares")
+    strict: bool = Field(
+        False, description="stop at the first file that cannot be read, instead of leaving it out"
+    )
 
     @field_validator("source", mode="before")
     @classmethod

@@ -5,6 +5,7 @@ from dataclasses import dataclass
 from quickdraw_core.ingest.config import IngestConfig
 from quickdraw_core.ingest.reading import window_groups
 from quickdraw_core.ingest.row_index import RowIndex, index_rows, require_rows
+from quickdraw_core.ingest.target import Target
 from quickdraw_core.ingest.window_task import FirstReadTask, WindowTask
 from quickdraw_core.ingest.windows import RowSelection
 from quickdraw_core.sources.files import SourceFile
@@ -38,22 +39,21 @@ def plan_source(task: IndexTask) -> PlannedSource:
     return PlannedSource(source, index)
 
 
-def window_tasks(config: IngestConfig, planned: PlannedSource) -> list[WindowTask]:
+def window_tasks(config: IngestConfig, target: Target, planned: PlannedSource) -> list[WindowTask]:
     """One task a window; one for all windows of a file that is read from its beginning only."""
     groups = window_groups(planned.source, planned.index, config.selection, config.seed)
-    store = config.store.absolute()
+    salt, smallest = config.salt, config.test_per_class
     return [
-        WindowTask(**vars(group), store=store, salt=config.salt, smallest=config.test_per_class)
-        for group in groups
+        WindowTask(**vars(group), target=target, salt=salt, smallest=smallest) for group in groups
     ]
 
 
-def first_read_task(config: IngestConfig, planned: PlannedSource) -> FirstReadTask:
+def first_read_task(config: IngestConfig, target: Target, planned: PlannedSource) -> FirstReadTask:
     """The task of what comes next in a source whose index is not complete."""
     return FirstReadTask(
         planned.source,
         planned.index,
-        store=config.store.absolute(),
+        target=target,
         salt=config.salt,
         smallest=config.test_per_class,
     )

@@ -30,6 +30,7 @@ class Receipt(Config):
     file: FileRecord
     smallest_hashes: tuple[int, ...] = Field(description="its smallest holdout hashes, sorted")
     reused: bool = Field(False, exclude=True, description="it was there before this run")
+    staged: bool = Field(False, exclude=True, description="its files are in STORE/unfinished")
 
 
 def receipt_key(

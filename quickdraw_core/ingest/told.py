@@ -1,6 +1,6 @@
 """What an ingest tells in few lines, for the UI of whoever ran it. Pure."""
 
-from quickdraw_core.ingest.run import IngestResult
+from quickdraw_core.ingest.result import IngestResult
 
 _FILES = 20
 """Files with rejected rows that are named; the rest is counted."""
@@ -20,6 +20,9 @@ def ingest_markdown(result: IngestResult) -> str:
         f"| held out as test | {result.test_share:.1%} |",
         f"| windows, done before | {result.windows:,}, {result.windows_reused:,} |",
     ]
+    if result.left_out:
+        lines += ["", "| left out, since it cannot be read | |", "| --- | --- |"]
+        lines += [f"| {name} | {reason} |" for name, reason in result.left_out.items()]
     if result.cut:
         lines += ["", f"Cut short, kept as far as they go: {', '.join(result.cut)}"]
     if result.rejected:

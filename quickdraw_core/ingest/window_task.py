@@ -20,15 +20,15 @@ from quickdraw_core.ingest.reading import (
     read_windows,
     require_unchanged,
 )
-from quickdraw_core.ingest.receipts import Receipt, find_receipt, receipt_key, write_receipt
+from quickdraw_core.ingest.receipts import Receipt, receipt_key, write_receipt
 from quickdraw_core.ingest.row_index import RowIndex, cached_index, keep_index, require_rows
+from quickdraw_core.ingest.target import Target
 from quickdraw_core.ingest.windows import Window
 from quickdraw_core.sources.files import SourceFile
 from quickdraw_core.store.holdout import mix64
-from quickdraw_core.store.location import Location
 from quickdraw_core.store.manifest import FileRecord, count_reasons
-from quickdraw_core.store.place import Place, place_of
-from quickdraw_core.store.schema import part_name, part_path, quarantine_path, table_of, write_part
+from quickdraw_core.store.place import Place
+from quickdraw_core.store.schema import part_path, quarantine_path, table_of, write_part
 
 
 @dataclass(frozen=True)
@@ -39,7 +39,7 @@ class WindowTask(WindowGroup):
     key_id an earlier drawing has.
     """
 
-    store: Location
+    target: Target
     salt: int
     smallest: int
     duplicates: frozenset[int] = field(default=frozenset())
@@ -66,7 +66,7 @@ class FirstReadTask:
 
     source: SourceFile
     known: RowIndex
-    store: Location
+    target: Target
     salt: int
     smallest: int
 
@@ -97,7 +97,7 @@ def ingest_first_read(task: FirstReadTask) -> FirstRead:
             offset=known.end,
             offset_row=known.rows,
             size_bytes=found.end - known.end,
-            store=task.store,
+            target=task.target,
             salt=task.salt,
             smallest=task.smallest,
         )
@@ -120,8 +120,7 @@ def ingest_first_read(task: FirstReadTask) -> FirstRead:
 
 
 def _find(task: WindowTask, window: Window) -> Receipt | None:
-    name = part_name(task.source.word, window.skiprows)
-    return find_receipt(place_of(task.store), name, _key(task, window))
+    return task.target.find(task.source.word, window.skiprows, _key(task, window))
 
 
 def _key(task: WindowTask, window: Window) -> str:
@@ -135,14 +134,14 @@ def _store(task: WindowTask, window: Window, rows: Rows, rejected: list[Rejected
         return _write(task, window, rows, rejected)
     except OSError as error:
         raise StoreError(
-            f"cannot write to {task.store}: {error.strerror or error}; "
+            f"cannot write to {task.target.store}: {error.strerror or error}; "
             "mend that and run again, finished windows are kept"
         ) from error
 
 
 def _write(task: WindowTask, window: Window, rows: Rows, rejected: list[Rejected]) -> Receipt:
     word = task.source.word
-    place, relative = place_of(task.store), part_path(word, window.skiprows)
+    place, relative = task.target.storage(task.target.staged), part_path(word, window.skiprows)
     written = write_part(table_of(rows), place, relative)
     quarantine_sha256 = _write_quarantine(place, task, window, rejected)
     record = FileRecord(
@@ -162,6 +161,7 @@ def _write(task: WindowTask, window: Window, rows: Rows, rejected: list[Rejected
         key=_key(task, window),
         file=record,
         smallest_hashes=_smallest_hashes(rows, task),
+        staged=task.target.staged,
     )
     write_receipt(place, receipt)
     return receipt
@@ -181,11 +181,11 @@ def _write_quarantine(
     return sha256(data).hexdigest()
 
 
-def rejected_rows(store: Location, file: FileRecord) -> list[int]:
+def rejected_rows(storage: Place, file: FileRecord) -> list[int]:
     """The line numbers of a file's refused lines, from the quarantine."""
     if file.quarantine_sha256 is None:
         return []
-    lines = place_of(store).read(quarantine_path(file.word, file.first_row)).split(b"\n")
+    lines = storage.read(quarantine_path(file.word, file.first_row)).split(b"\n")
     return [json.loads(line)["line"] for line in lines if line]
 
 

@@ -47,6 +47,15 @@ class _Candidate:
     from_template: bool = False
 
 
+@dataclass(frozen=True)
+class BadFile:
+    """A file that was found and cannot be read. word: what its name says; address: for records."""
+
+    word: str
+    address: str
+    error: InputError
+
+
 def find_sources(
     sources: str | Path | Sequence[str | Path], words: Iterable[str] | None = None
 ) -> list[SourceFile]:
@@ -55,6 +64,19 @@ def find_sources(
     Checks before any work: all is there, every word has one file and one alone, every file is
     what its ending promises, and test files do not mix with training files. Raises `InputError`
     otherwise.
+    """
+    files, bad = find_readable(sources, words)
+    if bad:
+        raise bad[0].error
+    return files
+
+
+def find_readable(
+    sources: str | Path | Sequence[str | Path], words: Iterable[str] | None = None
+) -> tuple[list[SourceFile], list[BadFile]]:
+    """What `find_sources` finds, and apart from it the files that cannot be read.
+
+    Raises what `find_sources` raises, but for a file only where no file can be read.
     """
     listed = [sources] if isinstance(sources, str | Path) else sources
     given = [whole_address(str(source)) for source in listed]
@@ -71,9 +93,9 @@ def find_sources(
     for candidate in candidates:
         if wanted is None or candidate.word in wanted:
             _require_same(by_word.setdefault(candidate.word, candidate), candidate)
-    files = _inspect_all(by_word.values())
+    files, bad = _inspect_all(by_word.values())
     _require_one_kind(files)
-    return sorted(files, key=lambda file: file.word or "")
+    return sorted(files, key=lambda file: file.word or ""), sorted(bad, key=lambda b: b.word)
 
 
 def word_of(name: str) -> str:
@@ -276,15 +298,28 @@ def _require_one_kind(files: Sequence[SourceFile]) -> None:
         )
 
 
-def _inspect_all(candidates: Iterable[_Candidate]) -> list[SourceFile]:
-    """Looks at files side by side; at the first error the files not begun are left alone."""
+def _inspect_all(
+    candidates: Iterable[_Candidate],
+) -> tuple[list[SourceFile], list[BadFile]]:
+    """Looks at files side by side. Raises the first error where no file can be read; where none
+    of so many as are looked at side by side can, the others are left alone.
+    """
+    files: list[SourceFile] = []
+    bad: list[BadFile] = []
     with ThreadPoolExecutor(_PARALLEL) as pool:
-        looks = [pool.submit(_inspect, candidate) for candidate in candidates]
+        looks = [(candidate, pool.submit(_inspect, candidate)) for candidate in candidates]
         try:
-            return [look.result() for look in looks]
+            for candidate, look in looks:
+                try:
+                    files.append(look.result())
+                except InputError as error:
+                    bad.append(BadFile(candidate.word, address_of(candidate.location), error))
+                    if not files and len(bad) == min(_PARALLEL, len(looks)):
+                        raise bad[0].error from None
         except BaseException:
             pool.shutdown(wait=False, cancel_futures=True)
             raise
+    return files, bad
 
 
 def _inspect(candidate: _Candidate) -> SourceFile:

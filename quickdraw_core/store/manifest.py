@@ -22,7 +22,11 @@ from quickdraw_core.store.place import Place, place_of
 FORMAT_VERSION = 2
 MANIFEST_NAME = "manifest.json"
 PREVIOUS_NAME = "manifest.previous.json"
-"""The manifest of before, while an ingest is at work or was killed at it."""
+"""The manifest of before, while the windows of a new one are moved to their names."""
+UNFINISHED = "unfinished"
+"""The folder of a store that holds what is no part of it: windows of an ingest that has not
+finished, and of classes that were left out.
+"""
 
 
 def count_reasons(counts: Iterable[Mapping[str, int]]) -> dict[str, int]:
@@ -124,12 +128,10 @@ class Manifest(Config):
         }
         return hashlib.sha256(json.dumps(content, sort_keys=True).encode()).hexdigest()
 
-    def write(self, store: Location) -> None:
+    def write(self, store: Location, name: str = MANIFEST_NAME) -> None:
         """Writes the manifest, whole or not at all."""
-        place = place_of(store)
         text = json.dumps(self.model_dump(mode="json"), indent=1, ensure_ascii=False) + "\n"
-        place.write(MANIFEST_NAME, text.encode())
-        place.remove(PREVIOUS_NAME)
+        place_of(store).write(name, text.encode())
 
     @staticmethod
     def set_aside(store: Location, keep: bool) -> None:

@@ -41,8 +41,8 @@ _PAUSES_S = (0.5, 1.0, 2.0, 4.0, 8.0, 15.0)
 _THREADS = 8
 """Requests at once: they wait for the network, not for a core."""
 
-_ANSWERED: set[str] = set()
-"""The object stores that answered this process before. An address that never did may be wrong:
+_ANSWERED: set[Address] = set()
+"""The buckets that answered this process before. An address that never did may be wrong:
 that is told at once, and not after all pauses.
 """
 
@@ -245,8 +245,10 @@ class Folder(Place):
             return None
 
     def replace(self, name: str, new_name: str) -> None:
-        """Renames a file."""
-        self._path(name).replace(self._path(new_name))
+        """Renames a file, into a folder that is made where it is missing."""
+        path = self._path(new_name)
+        path.parent.mkdir(parents=True, exist_ok=True)
+        self._path(name).replace(path)
 
     def remove(self, name: str) -> None:
         """Deletes a file, if there is one."""
@@ -270,6 +272,7 @@ class Bucket(Place):
 
     def __init__(self, address: Address) -> None:
         self.address = address
+        self._bucket = Address("/".join(address.url.split("/")[:3]), address.query)
 
     @property
     def location(self) -> Address:
@@ -366,6 +369,8 @@ class Bucket(Place):
 
     def prune(self, folder: str) -> None:
         """Deletes the empty objects that Arrow leaves to stand for folders without files."""
+        if folder not in self.top():
+            return
         listed = self._listed(folder)
         files = [name for name, size in listed if size is not None]
         folders = {name for name, size in listed if size is None} | {folder}
@@ -416,10 +421,10 @@ class Bucket(Place):
             try:
                 store, root = open_object_store(str(self.address))
                 found = call(store, f"{root}/{name}" if name else root)
-                _ANSWERED.add(str(self.address))
+                _ANSWERED.add(self._bucket)
                 return found
             except FileNotFoundError:
-                _ANSWERED.add(str(self.address))
+                _ANSWERED.add(self._bucket)
                 raise
             except InputError as error:
                 raise StoreError(str(error)) from error
@@ -427,7 +432,7 @@ class Bucket(Place):
                 words, passing = reason_of(error)
                 kind = StoreUnreachableError if passing else StoreError
                 fault = kind(f"cannot {verb} {self.at(name)}: {words}")
-                waits = passing and str(self.address) in _ANSWERED
+                waits = passing and self._bucket in _ANSWERED
                 pause = next(pauses, None) if waits else None
                 if pause is None:
                     raise fault from error

@@ -18,7 +18,7 @@ from quickdraw_core.progress import Bar, progress
 from quickdraw_core.store.duplicates import DuplicateSearch, find_duplicates
 from quickdraw_core.store.holdout import Split
 from quickdraw_core.store.location import Location
-from quickdraw_core.store.manifest import MANIFEST_NAME, PREVIOUS_NAME, Manifest
+from quickdraw_core.store.manifest import MANIFEST_NAME, PREVIOUS_NAME, UNFINISHED, Manifest
 from quickdraw_core.store.place import place_of
 from quickdraw_core.store.reading import on_threads
 from quickdraw_core.store.schema import part_name, quarantine_path
@@ -118,8 +118,16 @@ class _Verification:
         receipts = {
             f"receipts/{part_name(file.word, file.first_row)}.json" for file in self.manifest.files
         }
-        for relative in sorted(self.place.names()):
+        names = sorted(self.place.names())
+        if any(name.startswith(f"{UNFINISHED}/") for name in names):
+            self.notes.append(
+                f"{self.place.at(UNFINISHED)} holds windows of an ingest that did not finish, or "
+                "of classes that were left out; the next ingest uses or deletes them"
+            )
+        for relative in names:
             path, top = self.place.at(relative), relative.split("/")[0]
+            if top == UNFINISHED:
+                continue
             name = relative.rsplit("/", 1)[-1]
             if name.startswith(".") and name.endswith(".tmp"):
                 self.problems.append(

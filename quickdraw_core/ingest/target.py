@@ -1,0 +1,156 @@
+"""Where an ingest writes its windows, and how they become the store.
+
+In: windows of Parquet, quarantine and receipts, one after the other. Out: a store that is, at any
+moment but that of the last renames, the one of before or the new one. A new store is written in
+place. Where a store can be read already, windows go to `STORE/unfinished` and are moved once all
+are done, so that an ingest that fails leaves the store of before as it was. What stays there
+is of classes that were left out: a later ingest finds their windows, and people their quarantine.
+"""
+
+from collections.abc import Callable, Iterable
+from dataclasses import dataclass
+
+from quickdraw_core.ingest.receipts import Receipt, find_receipt, receipt_path
+from quickdraw_core.store.location import Location
+from quickdraw_core.store.manifest import (
+    MANIFEST_NAME,
+    PREVIOUS_NAME,
+    UNFINISHED,
+    FileRecord,
+    Manifest,
+)
+from quickdraw_core.store.place import Place, place_of
+from quickdraw_core.store.reading import on_threads
+from quickdraw_core.store.schema import part_name, quarantine_path
+
+FRESH_NAME = f"{UNFINISHED}/fresh"
+"""Written when an ingest with --fresh begins beside a store that can be read: until it has
+finished, with --fresh again or without, what the store of before holds does not count.
+"""
+
+_FOLDERS = ("drawings", "quarantine", "receipts")
+
+
+@dataclass(frozen=True)
+class Target:
+    """Where windows are written and looked for; a small value that goes to workers.
+
+    staged: new windows go to `STORE/unfinished`; searched: where windows of before are looked
+    for, True meaning there and False the store itself.
+    """
+
+    store: Location
+    staged: bool = False
+    searched: tuple[bool, ...] = (False,)
+
+    def storage(self, staged: bool) -> Place:
+        """What windows are written to and read from: the store, or its `unfinished`."""
+        return place_of(self.store / UNFINISHED if staged else self.store)
+
+    def path_of(self, receipt: Receipt) -> str:
+        """Where the drawings of a window lie now, relative to the store."""
+        return f"{UNFINISHED}/{receipt.file.path}" if receipt.staged else receipt.file.path
+
+    def find(self, word: str | None, first_row: int, key: str) -> Receipt | None:
+        """The receipt of a window that is done, wherever it lies, if it has this key."""
+        for staged in self.searched:
+            name = part_name(word, first_row)
+            receipt = find_receipt(self.storage(staged), name, key)
+            if receipt is not None:
+                return receipt.model_copy(update={"staged": staged})
+        return None
+
+
+def open_target(store: Location, fresh: bool) -> Target:
+    """Prepares a store for an ingest; what can be read there stays so. fresh: begin anew."""
+    storage = place_of(store)
+    readable = storage.is_file(MANIFEST_NAME)
+    if fresh:
+        storage.remove_tree(UNFINISHED)
+        if readable:
+            storage.write(FRESH_NAME, b"an ingest with --fresh is at work\n")
+        else:
+            storage.remove_tree("receipts")
+            storage.remove(PREVIOUS_NAME)
+    in_store = not (readable and (fresh or is_begun_anew(store)))
+    in_unfinished = readable or UNFINISHED in (storage.top() or ())
+    searched = (False,) * in_store + (True,) * in_unfinished
+    return Target(store.absolute(), readable, searched)
+
+
+def is_begun_anew(store: Location) -> bool:
+    """Whether an ingest with --fresh was begun there and has not finished."""
+    return place_of(store).is_file(FRESH_NAME)
+
+
+def publish(
+    target: Target, manifest: Manifest, receipts: Iterable[Receipt], left_out: Iterable[str | None]
+) -> None:
+    """Makes the windows of `receipts` the store, and nothing else; `manifest` is its record.
+
+    left_out: words whose windows are kept in `unfinished`. Whoever is killed in here leaves a
+    store that counts as unfinished, with all that the next ingest needs.
+    """
+    storage, anew = place_of(target.store), is_begun_anew(target.store)
+    # Written while the old one still counts: from there on nothing needs room on the disk.
+    manifest.write(target.store, f"{UNFINISHED}/{MANIFEST_NAME}")
+    Manifest.set_aside(target.store, keep=not anew)
+    staged = [name for r in receipts if r.staged for name in _names(r.file)]
+    _each(lambda name: storage.replace(f"{UNFINISHED}/{name}", name), staged, storage)
+    kept = {part_name(word, 0).partition("/")[0] for word in left_out}
+    _set_apart(storage, manifest, kept, overwrite=not target.staged)
+    storage.replace(f"{UNFINISHED}/{MANIFEST_NAME}", MANIFEST_NAME)
+    storage.remove(PREVIOUS_NAME)
+    storage.prune(UNFINISHED)
+
+
+def _set_apart(storage: Place, manifest: Manifest, kept: set[str], overwrite: bool) -> None:
+    """Deletes the windows that the manifest does not name, be they an earlier ingest's, a killed
+    one's, or in `unfinished`; but those of the `kept` folders are in `unfinished` after it.
+
+    overwrite: of a window that is in both, the one in the store is the newer.
+    """
+    present = set(storage.names())
+    named = {name for file in manifest.files for name in _names(file)}
+    moved: list[str] = []
+    deleted = [FRESH_NAME]
+    for name in present - named:
+        in_store = name.removeprefix(f"{UNFINISHED}/")
+        is_staged = in_store != name
+        if not _is_window(in_store):
+            continue
+        if name.endswith(".tmp") or _folder_of(in_store) not in kept:
+            deleted.append(name)
+        elif not is_staged:
+            is_newest = overwrite or f"{UNFINISHED}/{name}" not in present
+            (moved if is_newest else deleted).append(name)
+    _each(lambda name: storage.replace(name, f"{UNFINISHED}/{name}"), moved, storage)
+    _each(storage.remove, deleted, storage)
+    for folder in _FOLDERS if moved or len(deleted) > 1 else ():
+        storage.prune(folder)
+
+
+def _each(act: Callable[[str], None], names: list[str], storage: Place) -> None:
+    for _ in on_threads(act, names, storage.threads):
+        pass
+
+
+def _is_window(name: str) -> bool:
+    """Whether a file of a store is such as an ingest writes, of any of its windows."""
+    top, *below = name.split("/")
+    if not below:
+        return name.startswith(".") and name.endswith(".tmp")
+    return top in _FOLDERS and len(below) == 2 and below[0].startswith("word=")
+
+
+def _folder_of(name: str) -> str:
+    """The folder of a window's class: `word=cat` of `drawings/word=cat/part-000000000.parquet`."""
+    return name.split("/")[-2] if "/" in name else ""
+
+
+def _names(file: FileRecord) -> list[str]:
+    """The files of a window, as they are named in the store."""
+    names = [file.path, receipt_path(part_name(file.word, file.first_row))]
+    if file.quarantine_sha256 is not None:
+        names.append(quarantine_path(file.word, file.first_row))
+    return names

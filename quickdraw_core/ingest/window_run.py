@@ -1,0 +1,222 @@
+"""All windows of all sources, read on Dask: what is planned, what is done, which files failed.
+
+In: the files to read. Out: the receipts of those that can be used, no two of their drawings with
+the same key_id, and why the others cannot be.
+"""
+
+from collections import deque
+from collections.abc import Iterable, Iterator
+from dataclasses import replace
+from typing import Any
+
+from quickdraw_core.errors import (
+    InputError,
+    QuickdrawError,
+    StoreError,
+    UnreadableError,
+    WriteError,
+)
+from quickdraw_core.formats.readers import reader_for
+from quickdraw_core.ingest.cluster import Failure, Job, run_jobs
+from quickdraw_core.ingest.config import IngestConfig
+from quickdraw_core.ingest.expectation import Expectation
+from quickdraw_core.ingest.finish import ALLOW_CUT_ADVICE, fault_of, source_record
+from quickdraw_core.ingest.first_read import unread
+from quickdraw_core.ingest.plan import (
+    IndexTask,
+    PlannedSource,
+    first_read_task,
+    plan_source,
+    window_tasks,
+)
+from quickdraw_core.ingest.receipts import Receipt
+from quickdraw_core.ingest.result import explain
+from quickdraw_core.ingest.row_index import require_whole
+from quickdraw_core.ingest.target import Target
+from quickdraw_core.ingest.window_task import (
+    FirstRead,
+    WindowTask,
+    ingest_first_read,
+    ingest_windows,
+    rejected_rows,
+)
+from quickdraw_core.ingest.windows import WINDOW_BYTES, Window
+from quickdraw_core.progress import Bar
+from quickdraw_core.sources.files import SourceFile
+from quickdraw_core.store.duplicates import DuplicateSearch, find_duplicates
+from quickdraw_core.store.manifest import UNFINISHED
+from quickdraw_core.store.schema import part_path
+
+_FILES_A_THREAD = 2
+"""So many files behind one keep the threads at work while it is read by one of them."""
+
+
+class WindowRun:
+    """The state of one run over the windows.
+
+    planned, receipts: of the files that can be used, receipts by the path of their part;
+    failures: why others cannot, by their address; reused: parts that were there before.
+    """
+
+    def __init__(self, config: IngestConfig, target: Target, sources: list[SourceFile]) -> None:
+        self.config, self.target, self.sources = config, target, sources
+        self.planned: list[PlannedSource] = []
+        self.receipts: dict[str, Receipt] = {}
+        self.failures: dict[str, str] = {}
+        self.reused: set[str] = set()
+
+    def run(self, client: Any, bar: Bar) -> None:
+        """Reads everything. A file that cannot be read, or of whose rows too many are refused,
+        costs that file.
+
+        Raises `UnreadableError` where no file is left, or at the first one if the ingest is
+        strict; `StoreError` and `ClusterError` at once.
+        """
+        self._read_all(client, bar)
+        self._leave_out_faulty()
+        bar.note("looking for duplicates")
+        refusing = self._refuse_duplicates(client)
+        while self._leave_out_faulty():
+            # What they had repeated, or what had repeated them, counts anew.
+            self._read_again(client, self._tasks_of(dict.fromkeys(refusing & {*self.receipts})))
+            refusing = self._refuse_duplicates(client)
+        self.reused &= {*self.receipts}
+        bar.note("")
+
+    def _read_all(self, client: Any, bar: Bar) -> None:
+        """Plans each source and reads its windows right after, while its pages are warm."""
+        jobs = self._first_jobs(client)
+        expected = Expectation(self.sources)
+        for job, result in run_jobs(client, jobs):
+            source = job.argument.source
+            if isinstance(result, Failure):
+                self._fail(source, result.error)
+            elif isinstance(result, PlannedSource):
+                self._plan(result, jobs, expected)
+            elif isinstance(result, FirstRead):
+                self._done(result.receipts, bar)
+                self._plan(PlannedSource(source, result.known), jobs, expected)
+            else:
+                self._done(result, bar)
+            bar.expect(expected.rows)
+            if self.config.strict:
+                self._judge(found for found in self.planned if found.source == source)
+        self.planned.sort(key=lambda p: p.source.word or "")
+
+    def _first_jobs(self, client: Any) -> deque[Job]:
+        """One a source. Rows are counted while they are read, window after window, where all are
+        wanted; but not of large files that too few others follow to keep all threads at work.
+        """
+        wanted = self.config.selection
+        spread_out = len(self.sources) - _FILES_A_THREAD * max(1, sum(client.nthreads().values()))
+        jobs: deque[Job] = deque()
+        for place, source in enumerate(self.sources):
+            count_first = source.stamp.size_bytes > WINDOW_BYTES and place >= spread_out
+            if wanted.kind == "all" and not count_first:
+                jobs.append(self._read_on(PlannedSource(source, unread(source))))
+            else:
+                jobs.append(Job(plan_source, IndexTask(source, wanted)))
+        return jobs
+
+    def _read_on(self, found: PlannedSource) -> Job:
+        return Job(ingest_first_read, first_read_task(self.config, self.target, found))
+
+    def _plan(self, found: PlannedSource, jobs: deque[Job], expected: Expectation) -> None:
+        """Puts what is to be done next for a source in front of all other jobs."""
+        index, size_bytes = found.index, found.source.stamp.size_bytes
+        if not self.config.allow_cut:
+            try:
+                require_whole(found.source, index, ALLOW_CUT_ADVICE)
+            except InputError as error:
+                expected.of(found.source, index.rows, size_bytes)
+                self._fail(found.source, error)
+                return
+        if self.config.selection.kind == "all" and not index.complete:
+            jobs.appendleft(self._read_on(found))
+            expected.of(found.source, index.rows, min(index.end, size_bytes))
+            return
+        self.planned.append(found)
+        tasks = window_tasks(self.config, self.target, found)
+        windows = [window for task in tasks for window in task.windows]
+        if part_path(found.source.word, windows[-1].skiprows) not in self.receipts:
+            jobs.extendleft(Job(ingest_windows, task) for task in reversed(tasks))
+        expected.of(found.source, sum(window.nrows for window in windows), size_bytes)
+
+    def _done(self, receipts: list[Receipt], bar: Bar) -> None:
+        for receipt in receipts:
+            self.receipts[receipt.file.path] = receipt
+            self.reused |= {receipt.file.path} if receipt.reused else set()
+            bar.advance(receipt.file.rows_read)
+
+    def _fail(self, source: SourceFile, error: QuickdrawError) -> None:
+        if isinstance(error, StoreError | WriteError):
+            raise error  # the disk is full, say: no other window fares better
+        if self.config.strict:
+            raise UnreadableError(f"{error}; what was there before is unchanged") from error
+        self.failures.setdefault(source.address, str(error))
+
+    def _judge(self, planned: Iterable[PlannedSource]) -> None:
+        """Finds those of some files of whose rows too many were refused, if they are done."""
+        for found in planned:
+            source = found.source
+            tasks = window_tasks(self.config, self.target, found)
+            paths = [part_path(source.word, w.skiprows) for task in tasks for w in task.windows]
+            if self.receipts.keys() >= {*paths}:
+                files = [self.receipts[path].file for path in paths]
+                quarantine = str(self.config.store / UNFINISHED / "quarantine")
+                fault = fault_of(source_record(found, files), self.config, quarantine)
+                if fault is not None:
+                    self._fail(source, UnreadableError(fault))
+
+    def _leave_out_faulty(self) -> bool:
+        """Drops the files that cannot be used; whether there were any."""
+        self._judge(self.planned)
+        failed = {s.word for s in self.sources if s.address in self.failures}
+        dropped = [path for path, r in self.receipts.items() if r.file.word in failed]
+        for path in dropped:
+            del self.receipts[path]
+        self.planned = [found for found in self.planned if found.source.word not in failed]
+        if not self.planned:
+            raise UnreadableError(f"no file can be used: {explain(self.failures)}")
+        return bool(dropped)
+
+    def _refuse_duplicates(self, client: Any) -> set[str]:
+        """Reads the windows again in which a key_id stands that an earlier drawing has."""
+        receipts = [self.receipts[path] for path in sorted(self.receipts)]
+        paths = {self.target.path_of(receipt): receipt.file.path for receipt in receipts}
+        kept = sum(receipt.file.rows for receipt in receipts)
+        search = DuplicateSearch(self.target.store, tuple(paths), kept)
+        ((_, found),) = run_jobs(client, deque([Job(find_duplicates, search)]))
+        rows = {paths[path]: positions for path, positions in found.items()}
+        self._read_again(client, self._tasks_of(rows))
+        return {*rows}
+
+    def _read_again(self, client: Any, tasks: Iterable[WindowTask]) -> None:
+        for job, result in run_jobs(client, deque(Job(ingest_windows, task) for task in tasks)):
+            if isinstance(result, Failure):
+                self._fail(job.argument.source, result.error)
+            else:
+                self.receipts |= {receipt.file.path: receipt for receipt in result}
+
+    def _tasks_of(self, rows: dict[str, list[int] | None]) -> Iterator[WindowTask]:
+        """The tasks of some windows again, with those of their rows (positions in the file of
+        the store) that are to be refused; None: refuse none.
+        """
+        for planned in self.planned if rows else ():
+            for task in window_tasks(self.config, self.target, planned):
+                for window in task.windows:
+                    path = part_path(task.source.word, window.skiprows)
+                    if path in rows:
+                        refused = self._rows_of_source(task, window, rows[path] or [])
+                        yield replace(task, windows=(window,), duplicates=refused)
+
+    def _rows_of_source(
+        self, task: WindowTask, window: Window, positions: list[int]
+    ) -> frozenset[int]:
+        """Which rows of the source stand at some positions in a file of the store."""
+        receipt = self.receipts[part_path(task.source.word, window.skiprows)]
+        first_line = reader_for(task.source.shape, task.source.word).first_line
+        lines = rejected_rows(self.target.storage(receipt.staged), receipt.file)
+        refused = {line - first_line for line in lines}
+        kept = [n for n in range(window.skiprows, sum(window)) if n not in refused]
+        return frozenset(kept[position] for position in positions)
