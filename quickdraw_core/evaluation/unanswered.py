@@ -77,7 +77,7 @@ def open_test_file(test: str) -> SourceFile:
 
 
 def drawn_pieces(source: SourceFile, models: Ensemble) -> Generator[Piece]:
-    """All rows of a test file in its order, but for blank lines.
+    """All rows of a test file in its order.
 
     Raises `InputError` where the file is damaged, or a row has no readable `key_id`.
     """
@@ -127,15 +127,11 @@ def _parsed(source: SourceFile) -> Iterator[tuple[DrawingBatch, Piece]]:
 def _piece(parsed: Rows, rejected: list[Rejected], first_line: int, header: Header) -> Piece:
     lines = len(parsed) + len(rejected)
     key_ids, readable = np.empty(lines, np.uint64), np.ones(lines, np.bool_)
-    blank = np.zeros(lines, np.bool_)
     for row in rejected:
-        place = row.line - first_line
-        readable[place], blank[place] = False, not row.text.strip()
-        if not blank[place]:
-            key_ids[place] = _key_id(row, header)
+        readable[row.line - first_line] = False
+        key_ids[row.line - first_line] = _key_id(row, header)
     key_ids[readable] = parsed.key_ids
-    listed = sorted((row for row in rejected if row.text.strip()), key=lambda row: row.line)
-    return Piece(key_ids[~blank], readable[~blank], listed, [])
+    return Piece(key_ids, readable, rejected, [])
 
 
 def _key_id(row: Rejected, header: Header) -> int:

@@ -45,6 +45,10 @@ class BinaryReader:
         end, passed = skip_records(block, start, rows)
         return int(end), int(passed)
 
+    def holds_row(self, rest: UInt8Array) -> bool:
+        """See `RowReader.holds_row`."""
+        return len(rest) > 0
+
     def read(self, block: UInt8Array, first_line: int) -> tuple[Rows, list[Rejected]]:
         """See `RowReader.read`."""
         columns = columns_for(len(block))

@@ -12,6 +12,7 @@ from itertools import islice
 
 from quickdraw_core.errors import InputError
 from quickdraw_core.formats.kaggle import TEST_COLUMNS, TRAIN_COLUMNS, Header
+from quickdraw_core.formats.reader import BLANK
 
 
 class Layout(StrEnum):
@@ -93,7 +94,7 @@ def detect_shape(head: bytes, name: str) -> Shape:
 
 
 def _detect_csv(head: bytes, name: str) -> Shape:
-    line, _, rows = head.partition(b"\n")
+    line, _, rows = _without_blank_lines(head).partition(b"\n")
     columns = Header.parse(line, (), name).columns
     unlabelled = not {"word", "recognized", "timestamp"}.intersection(columns)
     is_test = unlabelled and set(TEST_COLUMNS).issubset(columns)
@@ -123,6 +124,13 @@ def _detect_binary(head: bytes, name: str) -> Shape:
             "packed records of a key_id, a country and strokes"
         )
     return Shape(Layout.BINARY, False, None, 0)
+
+
+def _without_blank_lines(head: bytes) -> bytes:
+    """`head` from its first line on that is not blank, without a byte order mark."""
+    head = head.removeprefix(_BOM)
+    rows = head.lstrip(BLANK)
+    return head[head.rfind(b"\n", 0, len(head) - len(rows)) + 1 :]
 
 
 def _require_rows(rows: bytes, name: str, found: str) -> None:

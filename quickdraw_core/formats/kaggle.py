@@ -24,7 +24,7 @@ from quickdraw_core.formats.fields import parse_key_id, parse_timestamp
 from quickdraw_core.formats.kaggle_scan import COLUMN_CODES, PASSED_OVER, scan_lines
 from quickdraw_core.formats.raw import pack_raw_strokes
 from quickdraw_core.formats.raw_scan import make_raw_room
-from quickdraw_core.formats.reader import LineReader, quoted, read_lines
+from quickdraw_core.formats.reader import LineReader, not_blank, quoted, read_lines
 from quickdraw_core.formats.rows import ParsedRows, Rejected, RowError, Rows
 from quickdraw_core.formats.scan import Columns
 from quickdraw_core.formats.strokes import pack_strokes
@@ -111,8 +111,6 @@ def _split(line: bytes, header: Header) -> dict[str, str]:
         text = line.decode().rstrip("\r\n")
     except UnicodeDecodeError as error:
         raise RowError("line is not UTF-8") from error
-    if not text:
-        raise RowError("line is empty")
     for character, name in _UNFIT_CHARACTERS.items():
         if character in text:
             raise RowError(f"line holds {name}")
@@ -152,7 +150,7 @@ def parse_lines(
     """
     csv.field_size_limit(1 << 30)
     rows, rejected = ParsedRows(), []
-    for number, line in enumerate(lines, first_line):
+    for number, line in enumerate(not_blank(lines), first_line):
         try:
             rows.extend(_parse_line(line, header, word, raw))
         except RowError as error:

@@ -18,11 +18,12 @@ from quickdraw_core.formats.scan import (
     FAILED,
     MAX_COUNTRY_BYTES,
     Columns,
+    is_blank,
+    line_end,
     scan_drawing,
     scan_text,
     scan_timestamp,
     scan_unsigned,
-    skip_lines,
 )
 
 COLUMN_CODES = {
@@ -147,8 +148,8 @@ def scan_lines(
     block: uint8 [B], complete lines, the last byte a line feed; codes: int8 [fields of a line],
     of `COLUMN_CODES`; spaced, underscored: both spellings of the file's word, UTF-8, without line
     breaks; raw: room for raw drawings, None where they are simplified; left: int64 [lines, 3],
-    filled with (line, start, end) of each line that is not strictly shaped. Returns the numbers
-    of rows read and of lines left.
+    filled with (line, start, end) of each line that is not strictly shaped. Blank lines are
+    passed over and not counted. Returns the numbers of rows read and of lines left.
     """
     i = line = row = left_over = _START
     while i < len(block):
@@ -157,7 +158,10 @@ def scan_lines(
             columns.lines[row] = line
             row += 1
         else:
-            end, _ = skip_lines(block, i, 1)
+            end = line_end(block, i)
+            if is_blank(block, i, end):
+                i = end
+                continue
             left[left_over, 0], left[left_over, 1], left[left_over, 2] = line, i, end
             left_over += 1
         i = end

@@ -23,7 +23,7 @@ from quickdraw_core.formats.fields import parse_key_id, parse_timestamp
 from quickdraw_core.formats.ndjson_scan import scan_lines
 from quickdraw_core.formats.raw import pack_raw_strokes
 from quickdraw_core.formats.raw_scan import make_raw_room
-from quickdraw_core.formats.reader import LineReader, quoted, read_lines
+from quickdraw_core.formats.reader import LineReader, not_blank, quoted, read_lines
 from quickdraw_core.formats.rows import ParsedRows, Rejected, RowError, Rows
 from quickdraw_core.formats.scan import Columns
 from quickdraw_core.formats.strokes import pack_strokes
@@ -55,8 +55,6 @@ def _decode(line: bytes) -> Fields:
         text = line.decode()
     except UnicodeDecodeError as error:
         raise RowError("line is not UTF-8") from error
-    if not text.strip():
-        raise RowError("line is empty")
     try:
         fields = _DECODER.decode(text)
     except RowError:
@@ -71,7 +69,7 @@ def _decode(line: bytes) -> Fields:
 def _why_not_json(text: str, error: Exception) -> str:
     if not isinstance(error, json.JSONDecodeError):
         return "line has a number of too many digits or is nested too deeply"
-    if text[0] == "{" and text[-1] != "}":
+    if text.startswith("{") and not text.endswith("}"):
         return "line ends inside its object"
     if text.count("[") != text.count("]"):
         return "brackets of the line do not balance"
@@ -152,7 +150,7 @@ def parse_lines(
     null comes out as a null. Lines = rows + rejected, always.
     """
     rows, rejected = ParsedRows(), []
-    for number, line in enumerate(lines, first_line):
+    for number, line in enumerate(not_blank(lines), first_line):
         try:
             rows.extend(_parse_line(line, word, raw))
         except RowError as error:

@@ -4,7 +4,7 @@ A reader is small and picklable, so it can travel to a worker; it holds no open 
 on blocks of bytes, and whoever feeds it decides how large they are.
 """
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterable, Iterator
 from dataclasses import replace
 from typing import Protocol
 
@@ -12,9 +12,11 @@ import numpy as np
 
 from quickdraw_core.drawing import Int64Array, UInt8Array
 from quickdraw_core.formats.rows import CUT_SHORT, ParsedRows, Rejected, Rows
-from quickdraw_core.formats.scan import Columns, count_lines, skip_lines
+from quickdraw_core.formats.scan import Columns, count_lines, is_blank, skip_rows
 
 LINE_FEED = 10
+BLANK = b" \t\r\n"
+"""All that a blank line may hold."""
 
 MAX_LINE_BYTES = 16 << 20
 """A longer line is refused unread: the longest real ones have some tens of thousands."""
@@ -33,9 +35,12 @@ class RowReader(Protocol):
     def skip(self, block: UInt8Array, start: int, rows: int) -> tuple[int, int]:
         """Passes over up to `rows` complete rows of a block (uint8 [B]) from byte `start` on.
 
-        Returns (where it stops, rows passed). It stops where a row begins, before one that the
-        block holds only in part.
+        Returns (where it stops, rows passed). It stops where the last of them ends, or at `start`;
+        blank lines may follow, then a row, which may be there only in part.
         """
+
+    def holds_row(self, rest: UInt8Array) -> bool:
+        """Whether what stands behind the last complete row of a file is a row that is cut off."""
 
     def read(self, block: UInt8Array, first_line: int) -> tuple[Rows, list[Rejected]]:
         """Reads all rows of a block (uint8 [B]); the last one may be cut off.
@@ -58,16 +63,29 @@ def is_cut(reader: RowReader, row: UInt8Array) -> bool:
 
 
 class LineReader:
-    """The half of a `RowReader` that all formats of one row a line share."""
+    """The half of a `RowReader` that all formats of one row a line share.
+
+    A line of spaces and tabs alone is no row, as in `pandas.read_csv`, and no line is counted for
+    it: the number of a row's line is that without blank ones.
+    """
 
     def skip(self, block: UInt8Array, start: int, rows: int) -> tuple[int, int]:
         """See `RowReader.skip`."""
-        end, passed = skip_lines(block, start, rows)
+        end, passed = skip_rows(block, start, rows)
         return int(end), int(passed)
+
+    def holds_row(self, rest: UInt8Array) -> bool:
+        """See `RowReader.holds_row`."""
+        return not is_blank(rest, 0, len(rest))
 
     def quote(self, row: bytes) -> str:
         """See `RowReader.quote`."""
-        return quoted(row)
+        return quoted(row.rstrip(b"\r\n").rpartition(b"\n")[2])  # without blank lines before it
+
+
+def not_blank(lines: Iterable[bytes]) -> Iterator[bytes]:
+    """The lines that hold more than spaces and tabs."""
+    return (line for line in lines if line.strip(BLANK))
 
 
 def quoted(line: bytes) -> str:
@@ -84,7 +102,8 @@ def read_lines(
     scan: Callable[[UInt8Array, Columns, Int64Array], tuple[int, int]],
     tolerate: Tolerate,
 ) -> tuple[Rows, list[Rejected]]:
-    """Reads a block of lines with the compiled `scan`, and what it leaves with `tolerate`.
+    """Reads a block of lines with the compiled `scan`, and what it leaves with `tolerate`. Blank
+    lines are passed over, and not counted in `first_line` or on the way.
 
     scan(block, columns, left) → (rows read, lines left), see `kaggle_scan.scan_lines`;
     tolerate(line, its number) → one row or one rejected line.

@@ -15,7 +15,14 @@ from numba import int64, uint64
 from quickdraw_core.compiled import compiled
 from quickdraw_core.drawing import DrawingBatch, Int64Array, UInt8Array, UInt16Array
 from quickdraw_core.formats.rows import Rows, UInt64Array
-from quickdraw_core.formats.wide import WIDTH, count_bits, high_zeros, lowest_bit, scan_numbers
+from quickdraw_core.formats.wide import (
+    WIDTH,
+    count_bits,
+    find_lines,
+    high_zeros,
+    lowest_bit,
+    scan_numbers,
+)
 
 FAILED = -1
 
@@ -34,7 +41,6 @@ _SPACE = ord(" ")
 _OPEN = ord("[")
 _CLOSE = ord("]")
 _MAX_STROKE_POINTS = 65_535
-_STRETCH_BYTES = 1024
 _MAX_SAFE_DIGITS = 19  # of a uint64: with 20 it may overflow
 
 # The shortest texts there are, which bound what a block can hold.
@@ -120,24 +126,60 @@ def count_lines(block: UInt8Array) -> int:
 
 
 @compiled()
-def skip_lines(block: UInt8Array, start: int, lines: int) -> tuple[int, int]:
-    """Passes over up to `lines` complete lines from `start` on: (where it stops, lines passed).
-
-    Counts whole stretches first, since the compiler makes vector code of a plain count only.
-    """
-    i, passed = start, 0
-    while i + _STRETCH_BYTES <= len(block):
-        found = count_lines(block[i : i + _STRETCH_BYTES])
-        if passed + found >= lines:
-            break
-        passed += found
-        i += _STRETCH_BYTES
-    while i < len(block) and passed < lines:
-        passed += block[i] == 10
+def line_end(block: UInt8Array, i: int) -> int:
+    """Where the line ends that byte `i` stands in, behind its line feed; a block ends in one."""
+    while block[i] != 10:
         i += 1
-    while i > start and block[i - 1] != 10:
-        i -= 1
-    return i, passed
+    return i + 1
+
+
+@compiled()
+def is_blank(block: UInt8Array, start: int, end: int) -> bool:
+    """Whether bytes [start, end) are spaces, tabs and line ends alone."""
+    for i in range(start, end):
+        byte = block[i]
+        if byte != 10 and byte != 13 and byte != 32 and byte != 9:
+            return False
+    return True
+
+
+@compiled()
+def skip_rows(block: UInt8Array, start: int, rows: int) -> tuple[int, int]:
+    """Passes over up to `rows` complete rows, lines that are not blank, from `start` on, which
+    is where a line begins: (where the last of them ends, how many).
+
+    A line feed ends a row if any byte of its line is not blank. For 64 bytes at a time that is
+    one addition: a carry goes from each such byte upward and stops in the next line feed, and
+    one that gets out at the top belongs to a line that goes on.
+    """
+    at, stop, wanted = _unsigned(start), _unsigned(len(block)), _unsigned(max(0, rows))
+    end, passed, carry = at, _0, _0
+    while at + _WIDTH <= stop and passed < wanted:
+        feeds, texts = find_lines(block, at)
+        partial = ~feeds + texts
+        total = partial + carry
+        carry = _unsigned(partial < texts) | _unsigned(total < partial)
+        ends = total & feeds
+        found = count_bits(ends)
+        if passed + found >= wanted:
+            for _ in range(_signed(wanted - passed) - 1):
+                ends &= ends - _1
+            return _signed(at + lowest_bit(ends) + _1), _signed(wanted)
+        if found:
+            end = at + _WIDTH - high_zeros(ends)
+        passed += found
+        at += _WIDTH
+    while at < stop and passed < wanted:
+        byte = block[at]
+        at += _1
+        if byte == 10:
+            if carry:
+                end = at
+            passed += carry
+            carry = _0
+        elif byte != 13 and byte != 32 and byte != 9:
+            carry = _1
+    return _signed(end), _signed(passed)
 
 
 @compiled()

@@ -75,6 +75,29 @@ def count_bits(typing: Any, mask: Any) -> Any:
 
 
 @_intrinsic
+def find_lines(typing: Any, block: Any, i: Any) -> Any:
+    """Looks for lines in the bytes `i` to `i + 63` of a block.
+
+    Returns two masks, uint64, bit k for byte `i + k`: it is a line feed; it is neither that nor a
+    carriage return, a space or a tab.
+    """
+    if not _is_bytes(block):
+        return None
+
+    def generate(context: Any, builder: Any, signature: Any, args: Any) -> Any:
+        b = builder
+        data = b.load(_place(context, b, signature.args[0], *args), align=1)
+        feed, *others = (b.icmp_unsigned("==", data, _all(byte)) for byte in b"\n\r \t")
+        blank = feed
+        for other in others:
+            blank = b.or_(blank, other)
+        masks = [b.bitcast(mask, _MASK) for mask in (feed, b.not_(blank))]
+        return cgutils.pack_array(b, masks)
+
+    return types.UniTuple(types.uint64, 2)(block, types.uint64), generate
+
+
+@_intrinsic
 def scan_numbers(typing: Any, block: Any, i: Any, out: Any, n: Any) -> Any:
     """Looks at the bytes `i` to `i + 63` of a block as numbers of up to three digits.
 

@@ -21,8 +21,8 @@ class RowTooLongError(ValueError):
 
 
 class Block(NamedTuple):
-    """data: uint8 [B], whole rows but for the last one of a file, which may be cut off;
-    row: the number of the first one in the file, from 0; rows: how many.
+    """data: uint8 [B], whole rows but for the last one of a file, which may be cut off, and blank
+    lines before each; row: the number of the first one in the file, from 0; rows: how many.
     """
 
     data: UInt8Array
@@ -71,7 +71,7 @@ def window_blocks(
         row += passed
         if row >= window.skiprows:
             end, rows = reader.skip(data, start, end_row - row)
-            if at_end and row + rows < end_row and end < len(data):
+            if at_end and row + rows < end_row and reader.holds_row(data[end:]):
                 end, rows = len(data), rows + 1  # what is left is a row that is cut off
             if rows:
                 yield Block(data[start:end], row, rows)
