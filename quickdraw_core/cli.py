@@ -12,7 +12,8 @@ import typer
 from quickdraw_core.child_environment import set_safe_path
 from quickdraw_core.commands import data, jobs, judging, models, operations, sweeps
 from quickdraw_core.console import errors
-from quickdraw_core.errors import QuickdrawError
+from quickdraw_core.errors import QuickdrawError, WriteError
+from quickdraw_core.files import cause_of, is_cause
 from quickdraw_core.threads import set_waiting
 
 app = typer.Typer(
@@ -81,8 +82,32 @@ def main() -> None:
     try:
         app()
     except QuickdrawError as error:
-        errors.print(f"[bold red]error:[/] {_escaped(str(error))}", soft_wrap=True)
+        _show_error(error)
         sys.exit(error.exit_code)
+    except Exception as error:
+        fault = _machine_fault(error)
+        if fault is None:
+            raise
+        _show_error(fault)
+        sys.exit(fault.exit_code)
+
+
+def _machine_fault(error: BaseException | None) -> QuickdrawError | None:
+    """What a defect of the machine (space, limits, permissions) is to a user, wherever it came
+    up and whatever a library made of it; None for all else.
+    """
+    while error is not None:
+        if isinstance(error, QuickdrawError):
+            return error
+        if isinstance(error, OSError) and is_cause(error):
+            named = f"cannot use {error.filename}" if error.filename else "cannot go on"
+            return WriteError(f"{named}: {cause_of(error)}")
+        error = error.__cause__
+    return None
+
+
+def _show_error(error: QuickdrawError) -> None:
+    errors.print(f"[bold red]error:[/] {_escaped(str(error))}", soft_wrap=True)
 
 
 def _escaped(text: str) -> str:

@@ -18,8 +18,8 @@ CAUSES = {
     errno.EMFILE: "too many open files; raise the limit (ulimit -n)",
     errno.ENFILE: "too many open files on this machine; end some programs",
     errno.EROFS: "the file system is read-only; write to another place",
-    errno.EACCES: "permission denied; write to a folder that you may change",
-    errno.EPERM: "not permitted; write to a folder that you may change",
+    errno.EACCES: "permission denied; give a place that this user may use",
+    errno.EPERM: "not permitted; give a place that this user may use",
     errno.EIO: "the device fails (input/output error); check the disk",
     errno.ENAMETOOLONG: "the name is too long; give a shorter one",
     errno.ENOTDIR: "a part of its path is a file, not a folder; give another place",
@@ -140,10 +140,15 @@ def require_writable(folder: Path) -> None:
         raise ConfigError(f"cannot write to the folder {folder}: {cause_of(error)}") from error
     if not there.is_dir():
         raise ConfigError(f"cannot make the folder {folder}: {there} is a file")
-    if not os.access(there, os.W_OK | os.X_OK):
+    if not may_write(there, os.W_OK | os.X_OK):
         read_only = os.statvfs(there).f_flag & os.ST_RDONLY
         cause = CAUSES[errno.EROFS if read_only else errno.EACCES]
         raise ConfigError(f"cannot write to the folder {folder}: {cause}")
+
+
+def may_write(path: Path, mode: int = os.W_OK) -> bool:
+    """Whether this process may write to what is at a path."""
+    return os.access(path, mode, effective_ids=os.access in os.supports_effective_ids)
 
 
 def make_folder(path: Path) -> None:

@@ -13,7 +13,14 @@ from pathlib import Path
 from typing import Any, BinaryIO, cast
 
 from quickdraw_core.errors import ConfigError, WriteError
-from quickdraw_core.files import CAUSES, cause_of, naming, opened_aside, require_writable
+from quickdraw_core.files import (
+    CAUSES,
+    cause_of,
+    may_write,
+    naming,
+    opened_aside,
+    require_writable,
+)
 
 STDOUT = Path("-")
 """What such an option takes for standard output."""
@@ -124,7 +131,7 @@ def require_output(path: Path, folder_is_made: bool = False) -> None:
     folder_is_made: its folder need not be there yet.
     """
     if is_stream(path):
-        if standard_stream(path) is None and not os.access(path, os.W_OK):
+        if standard_stream(path) is None and not may_write(path):
             raise ConfigError(f"cannot write to {path}: {CAUSES[errno.EACCES]}")
         return
     try:

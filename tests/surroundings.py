@@ -1,5 +1,6 @@
 """What a machine, a shell or CI sets around the tests, and what of it a test may know: nothing."""
 
+import ctypes
 import os
 import shutil
 import tempfile
@@ -64,3 +65,23 @@ def as_nobody() -> Iterator[Path]:
         if user == 0:
             os.seteuid(user)
         shutil.rmtree(folder)
+
+
+@contextmanager
+def bound_by_permissions() -> Iterator[None]:
+    """A block in which root, whom permissions do not hold, is held by them as people are."""
+    if os.geteuid() != 0:
+        yield
+        return
+    libc = ctypes.CDLL(None, use_errno=True)
+    header = (ctypes.c_uint32 * 2)(0x20080522, 0)  # version 3, of this thread
+    before = (ctypes.c_uint32 * 6)()
+    if libc.capget(header, before):
+        pytest.skip("this system tells no capabilities")
+    held = (ctypes.c_uint32 * 6)(*before)
+    held[0] &= ~(1 << 1 | 1 << 2)  # CAP_DAC_OVERRIDE, CAP_DAC_READ_SEARCH: effective ones
+    assert libc.capset(header, held) == 0
+    try:
+        yield
+    finally:
+        assert libc.capset(header, before) == 0

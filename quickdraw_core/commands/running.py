@@ -1,12 +1,16 @@
 """Running a flow from the command line."""
 
+import resource
 import sys
 from collections.abc import Callable, Sequence
 from typing import TypeVar
 
 from quickdraw_core.console import errors, show_progress
+from quickdraw_core.errors import ConfigError
 
 T = TypeVar("T")
+
+_OPEN_FILES = 64
 
 STOPPED = "stopped; the same command goes on from here"
 STOPPED_FRESH = "stopped; the same command (without --fresh) goes on from here"
@@ -14,6 +18,7 @@ STOPPED_FRESH = "stopped; the same command (without --fresh) goes on from here"
 
 def run(work: Callable[[], T]) -> T:
     """Runs a flow under a progress display, on Prefect's temporary server where none is set."""
+    _require_open_files()
     from flows.local import start_local_server
 
     try:
@@ -23,6 +28,16 @@ def run(work: Callable[[], T]) -> T:
     except KeyboardInterrupt:
         errors.print(how_to_go_on(sys.argv), soft_wrap=True)
         raise
+
+
+def _require_open_files() -> None:
+    """Prefect waits without end where it cannot open its files. Raises `ConfigError`."""
+    limit, _ = resource.getrlimit(resource.RLIMIT_NOFILE)
+    if 0 <= limit < _OPEN_FILES:
+        raise ConfigError(
+            f"{limit} files may be open at once, and a flow takes {_OPEN_FILES}; raise the limit "
+            "(ulimit -n 1024)"
+        )
 
 
 def how_to_go_on(arguments: Sequence[str]) -> str:

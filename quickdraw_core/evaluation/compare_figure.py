@@ -3,7 +3,6 @@
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from quickdraw_core.errors import ConfigError
 from quickdraw_core.evaluation.differences import ClassChange, Comparison, Difference
 from quickdraw_core.evaluation.shown import METRICS
 from quickdraw_core.evaluation.verdicts import plus_minus
@@ -114,8 +113,5 @@ def _short(name: str) -> str:
 
 
 def _save(figure: "Figure", path: Path) -> None:
-    try:
-        with opened_aside(path, sync=False) as file:
-            figure.savefig(file, format="png", dpi=120, metadata={"Software": None})
-    except OSError as error:
-        raise ConfigError(f"the figure cannot be written to {path}: {error}") from error
+    with opened_aside(path, sync=False) as file:
+        figure.savefig(file, format="png", dpi=120, metadata={"Software": None})

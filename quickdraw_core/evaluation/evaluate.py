@@ -36,7 +36,7 @@ from quickdraw_core.evaluation.metrics import Estimate
 from quickdraw_core.evaluation.predictions import PREDICTIONS_NAME, Predictions
 from quickdraw_core.evaluation.publish import publish, require_own_folder, tracking_uri_of
 from quickdraw_core.evaluation.report import Report, evaluate_command, write_report
-from quickdraw_core.files import make_folder, write_aside
+from quickdraw_core.files import make_folder, require_writable, write_aside
 from quickdraw_core.output_files import is_stream, require_output, write_output
 from quickdraw_core.outputs import OUTPUTS_NAME, note_outputs, outputs_hold
 from quickdraw_core.store.pack import Pack, open_pack
@@ -214,7 +214,9 @@ def check(config: EvaluateConfig) -> tuple[Store, tuple[str, ...], Ensemble]:
     references = pinned_references(config.models, config.tracking_uri)
     models = _loaded(config, references)
     require_same_store(config, models, store)
-    return store, references, judged_on(models, store.manifest.fingerprint)
+    models = judged_on(models, store.manifest.fingerprint)
+    require_writable(_report_path(config, models))
+    return store, references, models
 
 
 def _loaded(config: EvaluateConfig, references: Sequence[str]) -> Ensemble:
@@ -262,6 +264,15 @@ def _facts(config: EvaluateConfig, models: Ensemble, pack: Pack) -> dict[str, st
 
 
 def _report_dir(config: EvaluateConfig, models: Ensemble) -> Path:
+    """The folder of the report, which is made where it is missing."""
+    folder = _report_path(config, models)
+    if len(models.members) > 1:
+        require_own_folder(folder, models)
+    make_folder(folder)
+    return folder.absolute()
+
+
+def _report_path(config: EvaluateConfig, models: Ensemble) -> Path:
     """Where the report goes: as asked for; in the run's folder; an ensemble's is its own."""
     member = models.members[0]
     name = member.report_name
@@ -272,10 +283,7 @@ def _report_dir(config: EvaluateConfig, models: Ensemble) -> Path:
         folder = Path("runs") / f"ensemble-{len(models.members)}models-{digest}" / name
     else:
         folder = member.report_dir or Path("runs") / member.checkpoint.mlflow_run_id / name
-    if len(models.members) > 1:
-        require_own_folder(folder, models)
-    make_folder(folder)
-    return folder.absolute()
+    return folder
 
 
 def _curves(models: Ensemble, uri: str) -> tuple[Curves, str | None]:

@@ -6,6 +6,7 @@ manifest is written last; until then a new store counts as unfinished, and one t
 before is as it was.
 """
 
+from pathlib import Path
 from typing import Any
 
 from quickdraw_core.errors import (
@@ -15,6 +16,7 @@ from quickdraw_core.errors import (
     StoreError,
     StoreUnreachableError,
 )
+from quickdraw_core.files import require_writable
 from quickdraw_core.ingest.cluster import check_certificates, cluster
 from quickdraw_core.ingest.config import IngestConfig
 from quickdraw_core.ingest.finish import build_manifest, fault_of
@@ -57,6 +59,8 @@ def ingest(config: IngestConfig) -> IngestResult:
         reused = len(previous.files)
         return _finished(result_of(config.store, previous, reused, True, _reasons(bad)))
 
+    if isinstance(config.store, Path):
+        require_writable(config.store)
     with cluster(config) as client:
         target = open_target(config.store, config.fresh)
         run = WindowRun(config, target, sources)

@@ -13,6 +13,7 @@ from pydantic import Field, ValidationError, ValidationInfo, field_serializer, f
 
 from quickdraw_core.config import Config
 from quickdraw_core.errors import InputError, StoreError
+from quickdraw_core.files import cause_of, is_cause
 from quickdraw_core.labels import LabelMap
 from quickdraw_core.names import check_relative, check_word
 from quickdraw_core.store.holdout import HoldoutRule
@@ -153,6 +154,8 @@ class Manifest(Config):
         except FileNotFoundError as error:
             raise StoreError(_explain_missing(opened)) from error
         except (OSError, ValueError) as error:
+            if isinstance(error, OSError) and is_cause(error):  # nothing is wrong with the file
+                raise StoreError(f"cannot read {path}: {cause_of(error)}") from error
             raise StoreError(f"cannot read {path}: {error}; ingest again with --fresh") from error
         version = value.get("format_version") if isinstance(value, dict) else None
         if version != FORMAT_VERSION:

@@ -26,7 +26,7 @@ import pyarrow as pa
 
 from quickdraw_core.drawing import DrawingBatch, Int64Array, UInt16Array
 from quickdraw_core.errors import StoreError
-from quickdraw_core.files import cache_folder
+from quickdraw_core.files import cache_folder, cause_of, is_cause
 from quickdraw_core.labels import LabelMap
 from quickdraw_core.progress import Bar, progress
 from quickdraw_core.store.holdout import HoldoutRule, Split, UInt64Array
@@ -122,6 +122,8 @@ def open_pack(store: Store) -> Pack:
         }
         recorded = json.loads((folder / _FACTS_NAME).read_text("utf-8"))
     except (OSError, ValueError) as error:
+        if isinstance(error, OSError) and is_cause(error):
+            raise StoreError(f"cannot open the pack {folder}: {cause_of(error)}") from error
         raise StoreError(f"cannot open the pack {folder}: {error}; delete that folder") from error
     if recorded != {"version": PACK_VERSION, "fingerprint": fingerprint}:
         raise StoreError(f"the pack {folder} was made by another version; delete that folder")
@@ -239,18 +241,21 @@ class _Place(NamedTuple):
 
 
 def _create(folder: Path, store: Store) -> dict[str, np.memmap[Any, Any]]:
-    """Empty arrays on disk, as long as the manifest says."""
+    """Empty arrays on disk, as long as the manifest says, with all their room. Raises `OSError`
+    where there is too little.
+    """
     files = store.manifest.files
     drawings = store.manifest.rows_kept
     points, strokes = sum(file.points for file in files), sum(file.strokes for file in files)
     lengths = {"x": points, "y": points, "stroke_lengths": strokes}
     lengths |= {"point_offsets": drawings + 1, "stroke_offsets": drawings + 1}
-    return {
-        name: np.lib.format.open_memmap(
-            folder / f"{name}.npy", "w+", dtype, (lengths.get(name, drawings),)
-        )
-        for name, dtype in _ARRAYS.items()
-    }
+    arrays = {}
+    for name, dtype in _ARRAYS.items():
+        path, shape = folder / f"{name}.npy", (lengths.get(name, drawings),)
+        arrays[name] = np.lib.format.open_memmap(path, "w+", dtype, shape)
+        with path.open("r+b") as file:  # a page without room on the disk would kill the process
+            os.posix_fallocate(file.fileno(), 0, path.stat().st_size)
+    return arrays
 
 
 def _copy(

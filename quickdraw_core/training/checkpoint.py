@@ -20,7 +20,7 @@ import torch
 from torch import Tensor
 
 from quickdraw_core.errors import CheckpointError
-from quickdraw_core.files import opened_aside, write_aside
+from quickdraw_core.files import is_cause, opened_aside, write_aside
 from quickdraw_core.labels import LabelMap
 
 CHECKPOINT_VERSION = 2
@@ -143,7 +143,9 @@ def latest_checkpoint(
 
 
 def load_checkpoint(path: Path, device: str = "cpu") -> Checkpoint:
-    """Reads a checkpoint. Raises `CheckpointError`: missing, torn, foreign, of another version."""
+    """Reads a checkpoint. Raises `CheckpointError`: missing, torn, foreign, of another version;
+    `OSError` where this process may or can not read it now.
+    """
     if not path.is_file():
         raise CheckpointError(f"no checkpoint {path}; give a .pt file or a run folder")
     try:
@@ -154,6 +156,8 @@ def load_checkpoint(path: Path, device: str = "cpu") -> Checkpoint:
                 raise ValueError(f"{torn} is damaged")
         values = torch.load(path, map_location=device, weights_only=True)
     except Exception as error:
+        if isinstance(error, MemoryError) or (isinstance(error, OSError) and is_cause(error)):
+            raise  # nothing is wrong with the file, which is not to be passed over
         raise CheckpointError(
             f"{path} is no checkpoint that can be read ({type(error).__name__}): torn, or not "
             "made by this program; give another one"

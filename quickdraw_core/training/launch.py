@@ -24,6 +24,7 @@ from quickdraw_core.errors import (
     TrackingError,
     TrainingError,
 )
+from quickdraw_core.files import require_writable
 from quickdraw_core.loading.loader import Feed, make_batch
 from quickdraw_core.loading.select import find_label
 from quickdraw_core.modeling.pretrained import check_weights
@@ -72,6 +73,8 @@ from quickdraw_core.training.run_folder import RunFolder
 from quickdraw_core.training.samples import SAMPLES_NAME
 from quickdraw_core.training.state import OfBytes, network_of, new_network
 
+RUNS = Path("runs")
+"""Where runs are that are given no folder."""
 _EXPORTING = threading.Lock()
 """Networks are written as models one at a time: what silences torch's exporter meanwhile is the
 whole process's, and two that end in the wrong order would leave it silent."""
@@ -254,6 +257,8 @@ def check_options(config: TrainConfig) -> None:
         raise ConfigError(
             "--fresh is host 0's: it begins the run that the others join; leave it out here"
         )
+    if config.run_dir is None or not RunFolder.is_there(config.run_dir):
+        require_writable(config.run_dir or RUNS)
     check_hardware(config)
 
 
@@ -314,7 +319,7 @@ def _run(
 def run_path(config: TrainConfig, store: Store) -> Path:
     """The run's folder: as configured, else named by what is trained on what."""
     name = f"{config.model}-{len(store.label_map)}classes"
-    named = Path("runs") / f"{name}-{config.identity(store.manifest.fingerprint)}"
+    named = RUNS / f"{name}-{config.identity(store.manifest.fingerprint)}"
     return (config.run_dir or named).absolute()
 
 

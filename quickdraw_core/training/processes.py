@@ -19,7 +19,7 @@ from pathlib import Path
 from typing import BinaryIO
 
 from quickdraw_core.child_environment import child_environment
-from quickdraw_core.errors import DivergedError, OutOfMemoryError, TrainingError
+from quickdraw_core.errors import DivergedError, OutOfMemoryError, TrainingError, WriteError
 from quickdraw_core.parent_death import die_with_parent
 from quickdraw_core.progress import Bar, progress
 from quickdraw_core.threads import share_cores
@@ -42,6 +42,7 @@ _TIMED_OUT = "Timed out waiting"
 _MEETING_SECONDS = 60
 """The least time-out of the launchers' meeting: they import torch first."""
 _ERROR_LINE = re.compile(r"\w+(\.\w+)*(Error|Exception)\b.*")
+_WRITE_FAILED = f"{WriteError.__name__}: "
 _OUT_OF_MEMORY = ("out of memory", "can't allocate memory", "not enough memory")
 """What torch's CUDA and CPU allocators say."""
 
@@ -85,7 +86,8 @@ def run_ranks(
 
     meeting: with other hosts; none: this one trains alone.
     Raises `OutOfMemoryError` where a rank's memory did not suffice, `DivergedError` where the
-    loss was no longer finite, `TrainingError` for the rest.
+    loss was no longer finite, `WriteError` where a rank could not write, `TrainingError` for the
+    rest.
     """
     journal, log_path = run.path / JOURNAL_NAME, run.path / "log.txt"
     seen = journal.stat().st_size if journal.exists() else 0
@@ -126,6 +128,8 @@ def run_ranks(
                 f": another host did not answer for {run.config.timeout_seconds} s "
                 "(timeout_seconds); start all hosts again to go on from the last checkpoint"
             )
+        if _WRITE_FAILED in found:
+            raise WriteError(found.partition(_WRITE_FAILED)[2])
         memory = any(words in found.lower() for words in _OUT_OF_MEMORY)
         kind = DivergedError if DIVERGED in found else TrainingError
         kind = OutOfMemoryError if memory else kind

@@ -18,6 +18,7 @@ from pathlib import Path
 import numpy as np
 
 from quickdraw_core.errors import ConfigError, InputError
+from quickdraw_core.files import cause_of
 from quickdraw_core.formats.kaggle import TRAIN_COLUMNS, format_drawing
 from quickdraw_core.formats.simplification import nested, simplify_points
 from quickdraw_core.labels import challenge_words, spaced
@@ -104,10 +105,7 @@ def generate_csvs(
             for word in words
         ]
     except OSError as error:
-        raise InputError(
-            f"cannot write the doodles to {folder}: {error.strerror}; "
-            f"give a folder that can be written, on a disk with room"
-        ) from error
+        raise InputError(f"cannot write the doodles to {folder}: {cause_of(error)}") from error
 
 
 def csv_lines(word: str, seed: int, unrecognized_share: float) -> Iterator[str]:
