@@ -29,7 +29,7 @@ def free_port() -> int:
 
 
 def until(
-    found: Callable[[], Any], seconds: float = 60, what: str = "it", every: float = 0.25
+    found: Callable[[], Any], seconds: float = 300, what: str = "it", every: float = 0.25
 ) -> Any:
     """The first true value of `found`; fails where there is none for so long."""
     deadline = time.monotonic() + seconds
@@ -95,7 +95,7 @@ class Service:
         options = ["--host", "127.0.0.1", "--port", str(self.port), "--no-ui"]
         words = ["-m", "prefect", "server", "start", *options]
         self.server = self._started(words, "server.log")
-        until(lambda: self._answers("/ready"), 120, "the Prefect server")
+        until(lambda: self._answers("/ready"), 300, "the Prefect server")
 
     def stop_server(self) -> None:
         """Kills the server, as a machine that fails would."""
@@ -218,7 +218,7 @@ class Service:
     def says(self, run_id: str, words: str) -> bool:
         """Whether a run's log comes to hold some words; its lines are sent with a delay."""
         return bool(
-            until(lambda: any(words in line for line in self.logs(run_id)), 30, repr(words))
+            until(lambda: any(words in line for line in self.logs(run_id)), 300, repr(words))
         )
 
     def logs(self, run_id: str) -> list[str]:
@@ -241,7 +241,7 @@ class Service:
                     return int(folder.name)
             return None
 
-        found: int = until(find, 60, f"the process of {run_id}")
+        found: int = until(find, 300, f"the process of {run_id}")
         return found
 
 

@@ -120,7 +120,7 @@ def kill_at(
     goal = steps_of(run_dir) + step
     command = [python, "-c", TRAIN, config.model_dump_json()]
     with subprocess.Popen(command, stderr=subprocess.DEVNULL) as process:
-        deadline = time.monotonic() + 120
+        deadline = time.monotonic() + 300
         while steps_of(run_dir) < goal and process.poll() is None:
             assert time.monotonic() < deadline
             time.sleep(0.002)
@@ -136,8 +136,8 @@ def kill_at(
                 os.kill(pid, signal.SIGKILL)
             except ProcessLookupError:
                 continue
-        code = process.wait(120)
-    deadline = time.monotonic() + 30
+        code = process.wait(300)
+    deadline = time.monotonic() + 60
     while rank_processes(run_dir):  # none outlives launcher or command
         assert time.monotonic() < deadline
         time.sleep(0.02)

@@ -181,7 +181,7 @@ class Handler(BaseHTTPRequestHandler):
 
     def _get(self, served: Served, seen: Seen) -> None:
         if served.pause_at == -1:
-            self.server.go_on.wait(timeout=60)
+            self.server.go_on.wait(timeout=300)
         start = self._start(served)
         if start > 0 and start >= len(served.body):
             self._head(None, 416, {"Content-Range": f"bytes */{len(served.body)}"})
@@ -215,7 +215,7 @@ class Handler(BaseHTTPRequestHandler):
         for number, piece in enumerate(pieces):
             if number:
                 self.wfile.flush()
-                self.server.go_on.wait(timeout=60)
+                self.server.go_on.wait(timeout=300)
             seen.sent_bytes += len(piece)  # before the client can know
             if chunked and piece:
                 self.wfile.write(f"{len(piece):x}\r\n".encode() + piece + b"\r\n")
@@ -809,7 +809,7 @@ def start(config: FetchConfig, largest_file: int = 0) -> subprocess.Popen[str]:
 
 
 def wait_until(happened: Callable[[], bool], process: subprocess.Popen[str]) -> None:
-    deadline = time.monotonic() + 60
+    deadline = time.monotonic() + 300
     while not happened():
         assert process.poll() is None, process.communicate()[1]
         assert time.monotonic() < deadline
@@ -862,7 +862,7 @@ def test_ctrl_c_stops_at_once_and_keeps_what_is_there(
         process = start(config_of(server, tmp_path, timeout_seconds=3_600))
         wait_until(lambda: bool(server.of("cat")) and part_sizes(tmp_path) == expected, process)
         process.send_signal(signal.SIGINT)
-        _, errors = process.communicate(timeout=60)
+        _, errors = process.communicate(timeout=300)
         assert errors.rstrip().endswith("KeyboardInterrupt")
         assert part_sizes(tmp_path) == expected
         server.go_on.set()
@@ -889,7 +889,7 @@ def test_only_one_call_at_a_time_writes_to_a_folder(server: Server, tmp_path: Pa
     with pytest.raises(InputError, match="another fetch is at work"):
         run(server, tmp_path)
     server.go_on.set()
-    assert process.wait(timeout=60) == 0
+    assert process.wait(timeout=300) == 0
     process.communicate()
     require_whole(server, tmp_path)
 
@@ -899,7 +899,7 @@ def test_a_write_that_fails_is_a_clear_error_and_leaves_no_half_file(
 ) -> None:
     server.files = {"cat": Served(drawings(300_000)), "dog": Served(drawings(50_000))}
     process = start(config_of(server, tmp_path, parallel=1), largest_file=1 << 17)
-    _, errors = process.communicate(timeout=60)
+    _, errors = process.communicate(timeout=300)
     assert f"InputError: cannot write to {tmp_path}: File too large; make room" in errors
     assert not list(tmp_path.glob("*.ndjson"))
     assert part_sizes(tmp_path) == 1 << 17
@@ -953,7 +953,7 @@ def test_a_disk_that_fills_up_is_a_clear_error_and_leaves_no_half_file(
     assert process.stdout is not None
     assert process.stdout.readline() == "full\n"
     server.go_on.set()
-    told, _ = process.communicate(timeout=60)
+    told, _ = process.communicate(timeout=300)
     error, half, digest = told.splitlines()
     assert error.startswith(f"cannot write to {tmp_path}: No space left on device; make room")
     assert half == "[]"

@@ -65,7 +65,7 @@ def test_who_needs_more_than_are_free_takes_none_until_the_holder_dies(
     with devices_locked(("0", "1"), 1):  # the one that is free was not kept meanwhile
         pass
     holder.kill()
-    until(lambda: got, 10, "both GPUs")
+    until(lambda: got, 300, "both GPUs")
     waiting.join()
     assert got == [("0", "1")]
 

@@ -74,7 +74,7 @@ def dask_on(host: Host, *words: str) -> Iterator[None]:
             process.wait(20)
         except subprocess.TimeoutExpired:
             process.kill()
-            process.wait(20)
+            process.wait(300)
 
 
 def worker_on(host: Host, address: str, folder: Path, *more: str) -> AbstractContextManager[None]:
@@ -95,7 +95,7 @@ def cluster_on(hosts: Hosts, folder: Path, *tls: str, nanny: bool = False) -> It
             hosts.second, address, folder / "worker", "--nanny" if nanny else "--no-nanny", *tls
         ),
     ):
-        deadline = time.monotonic() + 120
+        deadline = time.monotonic() + 300
         while not file.exists():
             assert time.monotonic() < deadline
             time.sleep(0.05)
@@ -145,7 +145,7 @@ def test_a_cut_between_client_and_worker_costs_time_alone(
     with cluster_on(hosts, tmp_path, nanny=nanny) as address:
         config = {"source": [source], "store": store, "dask": address}
         working = ingesting(hosts.first, config)
-        deadline = time.monotonic() + 120
+        deadline = time.monotonic() + 300
         while receipts(store) < 2:
             assert time.monotonic() < deadline
             assert working.poll() is None

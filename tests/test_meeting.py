@@ -36,7 +36,7 @@ def comes(pool: ThreadPoolExecutor, run_dir: Path, number: int, nodes: int) -> M
 
 
 def until(condition: Callable[[], bool]) -> None:
-    deadline = time.monotonic() + 60
+    deadline = time.monotonic() + 300
     while not condition():
         assert time.monotonic() < deadline
         time.sleep(0.01)

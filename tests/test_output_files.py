@@ -121,7 +121,7 @@ def test_pipes_are_written_to_and_symlinks_followed(
     reader = threading.Thread(target=lambda: read.append(pipe.read_bytes()), daemon=True)
     reader.start()
     writers[option](pipe)
-    reader.join(60)
+    reader.join(300)
     assert read[0].startswith(STARTS[option])
     assert pipe.is_fifo()
     real.mkdir()

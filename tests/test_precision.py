@@ -229,7 +229,7 @@ def by_isa(trained: Path, tmp_path_factory: pytest.TempPathFactory) -> dict[str,
         processes[name] = subprocess.Popen(
             [sys.executable, "-c", _PREDICT, *map(str, words)], stdout=subprocess.PIPE, text=True
         )
-    outputs = [process.communicate(timeout=120)[0] for process in processes.values()]
+    outputs = [process.communicate(timeout=300)[0] for process in processes.values()]
     assert {name: process.returncode for name, process in processes.items()} == dict.fromkeys(
         processes, 0
     )

@@ -267,7 +267,7 @@ for _ in range(40):
     for process in processes:
         process.stdin.write("go\n")  # type: ignore[union-attr]
         process.stdin.flush()  # type: ignore[union-attr]
-    outputs = [process.communicate(timeout=60)[0] for process in processes]
+    outputs = [process.communicate(timeout=300)[0] for process in processes]
     assert [process.returncode for process in processes] == [0, 0]
     expected = f"{index_rows(source_of(csv_path))}\n"
     assert outputs == [expected * 40] * 2
@@ -279,14 +279,14 @@ def test_many_threads_at_once_find_the_same(csv_path: Path, cache: Path) -> None
     barrier, found = threading.Barrier(8), []
 
     def look() -> None:
-        barrier.wait(60)
+        barrier.wait(300)
         found.append(index_rows(source))
 
     threads = [threading.Thread(target=look) for _ in range(8)]
     for thread in threads:
         thread.start()
     for thread in threads:
-        thread.join(60)
+        thread.join(300)
     assert len(found) == 8
     assert len(set(found)) == 1
     assert len([path for path in cache.rglob("*") if path.is_file()]) == 1

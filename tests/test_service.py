@@ -93,7 +93,7 @@ def scheduled(running: Service) -> str:
     nightly = running.deployment("pipeline/nightly")
     where = {"deployments": {"id": {"any_": [nightly]}}, "sort": "START_TIME_ASC"}
     where |= {"flow_runs": {"state": {"type": {"any_": ["RUNNING", "COMPLETED", "FAILED"]}}}}
-    first = until(lambda: running.call("/flow_runs/filter", where), 150, "a scheduled run")[0]
+    first = until(lambda: running.call("/flow_runs/filter", where), 300, "a scheduled run")[0]
     pause(running)
     running.ended(first["id"])
     return str(first["id"])
@@ -144,7 +144,7 @@ def in_training(running: Service, run_dir: str, step: int = 20) -> Path:
         found = read_curves(folder).get("train/loss")
         return found is not None and len(found.steps) >= step
 
-    until(far_enough, 120, f"step {step} of {run_dir}", every=0.02)
+    until(far_enough, 300, f"step {step} of {run_dir}", every=0.02)
     return folder
 
 
@@ -232,7 +232,7 @@ def test_what_failed_is_rerun_and_nothing_else(
     (running.home / "blocked").unlink()
     done = running.quickdraw("rerun", run)
     assert done.returncode == 0, done.stderr
-    until(lambda: running.run(run)["run_count"] == 2, 60, "the second attempt")
+    until(lambda: running.run(run)["run_count"] == 2, 300, "the second attempt")
     assert running.ended(run) == "Completed"
     assert running.tasks(run) == {
         "ingest": ["Cached", "Cached"],
@@ -287,7 +287,7 @@ def test_a_killed_flow_is_rerun_from_its_checkpoint(running: Service, undisturbe
     assert running.ended(run) == "Crashed"
     done = running.quickdraw("rerun", "--last-failed")
     assert done.returncode == 0, done.stderr
-    until(lambda: running.run(run)["run_count"] == 2, 60, "the second attempt")
+    until(lambda: running.run(run)["run_count"] == 2, 300, "the second attempt")
     assert running.ended(run) == "Completed"
     assert running.tasks(run)["ingest"] == ["Cached", "Cached"]
     require_as_undisturbed(running, "killed", undisturbed)
@@ -315,7 +315,7 @@ def test_cancelling_ends_all_of_it_and_leaves_a_checkpoint(
     running.call(f"/flow_runs/{run}/set_state", {"state": {"type": "CANCELLING"}})
     no_ranks(folder, seconds=15)
     assert running.ended(run) == "Cancelled"
-    until(lambda: mlflow_run(running, folder)[1].info.status == "KILLED", 30, "KILLED in MLflow")
+    until(lambda: mlflow_run(running, folder)[1].info.status == "KILLED", 300, "KILLED in MLflow")
     last = find_checkpoint(folder, "last")
     assert last is not None
     assert load_checkpoint(last).step > 0
@@ -332,7 +332,7 @@ def test_a_worker_that_is_told_to_stop_lets_its_runs_end_first(
     assert worker is not None
     worker.terminate()
     try:
-        worker.wait(60)
+        worker.wait(300)
     finally:
         running.start_worker()
     assert not rank_processes(folder)
@@ -348,7 +348,7 @@ def test_prefect_away_for_half_a_minute_costs_nothing(
     run = running.create_run("pipeline/demo", pipeline(name))
     folder = in_training(running, name)
     if moment == "end":
-        until(lambda: (folder / "evaluation" / "outputs.json").is_file(), 60, "evaluation")
+        until(lambda: (folder / "evaluation" / "outputs.json").is_file(), 300, "evaluation")
     running.stop_server()
     time.sleep(30)
     running.start_server()

@@ -465,7 +465,7 @@ def test_memory_does_not_grow_with_the_rows(trained: Path, test_csv: Path, tmp_p
         capture_output=True,
         text=True,
         check=False,
-        timeout=120,
+        timeout=300,
     )
     assert done.returncode == 0, done.stderr
     _, few, many = map(int, done.stdout.split())  # the first one warms up

@@ -675,7 +675,7 @@ def test_a_killed_sweep_goes_on_from_the_rows_checkpoint(
         try:
             assert _wait_for(lambda: any(tmp_path.glob("swept/*/checkpoints/last")), process)
             process.send_signal(ending)
-            assert process.wait(60) == (130 if ending == signal.SIGINT else -ending)
+            assert process.wait(300) == (130 if ending == signal.SIGINT else -ending)
         finally:
             process.kill()
             process.wait()
@@ -683,7 +683,7 @@ def test_a_killed_sweep_goes_on_from_the_rows_checkpoint(
     if ending == signal.SIGINT:
         assert "stopped; the same command goes on from here" in log.read_text()
         assert b'"KILLED"' in (run_dir / "journal.jsonl").read_bytes()
-    deadline = time.monotonic() + 10  # who is killed takes its children along
+    deadline = time.monotonic() + 60  # who is killed takes its children along
     while rank_processes(run_dir) and time.monotonic() < deadline:
         time.sleep(0.1)
     assert not rank_processes(run_dir)
@@ -697,7 +697,7 @@ def test_a_killed_sweep_goes_on_from_the_rows_checkpoint(
 
 
 def _wait_for(there: Callable[[], bool], process: subprocess.Popen[bytes]) -> bool:
-    deadline = time.monotonic() + 120
+    deadline = time.monotonic() + 300
     while process.poll() is None and time.monotonic() < deadline:
         if there():
             return True

@@ -79,7 +79,7 @@ class Server:
                 start_new_session=True,
                 cwd=self.folder,
             )
-        deadline = time.monotonic() + 120
+        deadline = time.monotonic() + 300
         while True:
             try:
                 urllib.request.urlopen(f"{self.uri}/health", timeout=2).close()
@@ -130,7 +130,7 @@ def runs_in(uri: str) -> int:
     return len(mlflow.search_runs([experiment.experiment_id]))
 
 
-def until(done: object, seconds: float = 60) -> None:
+def until(done: object, seconds: float = 300) -> None:
     deadline = time.monotonic() + seconds
     while not done():  # type: ignore[operator]
         assert time.monotonic() < deadline, "it did not come"
@@ -249,7 +249,7 @@ def write_and_be_killed(run_dir: Path, kills: int, steps: int, seed: int) -> Non
         command = [sys.executable, "-c", WRITER, str(run_dir), str(start), str(steps)]
         writer = subprocess.Popen(command)
         if attempt == kills:
-            assert writer.wait(120) == 0
+            assert writer.wait(300) == 0
         else:
             until(lambda w=writer: (run_dir / "delivered").is_file() or w.poll() is not None)
             time.sleep(rng.uniform(0, 0.3))
@@ -440,11 +440,11 @@ def test_two_processes_never_deliver_at_once(uri: str, tmp_path: Path) -> None:
 
     def held(records: list[dict[str, object]]) -> None:
         arrived.set()
-        assert go_on.wait(30)
+        assert go_on.wait(300)
         send(records)
 
     with Courier(tmp_path, held, every_seconds=0.01):
-        assert arrived.wait(30)
+        assert arrived.wait(300)
         second = deliver_rest(tmp_path)
         go_on.set()
     assert (second.sent, second.waiting) == (0, 1)

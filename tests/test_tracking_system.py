@@ -28,7 +28,7 @@ def test_samples_go_to_the_journal_and_their_steps_go_on(tmp_path: Path) -> None
         with Journal(tmp_path) as journal:
             journal.write(1_000 + samples, {"train/loss": 1.0})
             with system_metrics(journal, every_seconds=0.01):
-                deadline = time.monotonic() + 20
+                deadline = time.monotonic() + 300
                 while journal.next_step(PREFIX) < samples:
                     assert time.monotonic() < deadline
                     time.sleep(0.005)

@@ -113,7 +113,7 @@ def test_a_killed_rank_ends_the_run_and_the_same_command_completes_it_bit_for_bi
 
 
 def _kill_a_rank_after_validation(run_dir: Path) -> None:
-    deadline = time.monotonic() + 120
+    deadline = time.monotonic() + 300
     while not (run_dir / "checkpoints" / "last").exists():
         if time.monotonic() > deadline:
             return
@@ -129,14 +129,14 @@ def test_no_rank_outlives_a_killed_command(store: Store, tmp_path: Path) -> None
     config = config_of(store, run_dir, epochs=1000)
     command = [real_python(), "-c", TRAIN, config.model_dump_json()]
     with subprocess.Popen(command) as process:
-        deadline = time.monotonic() + 120
+        deadline = time.monotonic() + 300
         while not (run_dir / "checkpoints" / "last").exists():
             assert time.monotonic() < deadline
             assert process.poll() is None
             time.sleep(0.1)
         assert len(rank_processes(run_dir)) == 2
         process.kill()
-    deadline = time.monotonic() + 10
+    deadline = time.monotonic() + 60
     while rank_processes(run_dir):
         assert time.monotonic() < deadline
         time.sleep(0.05)
@@ -238,7 +238,7 @@ def test_two_hosts_train_as_one_with_as_many_ranks(
     joining = subprocess.Popen([sys.executable, "-c", TRAIN, host(1).model_dump_json()])
     try:
         train(host(0))
-        assert joining.wait(60) == 0
+        assert joining.wait(300) == 0
     finally:
         joining.kill()
         joining.wait()
