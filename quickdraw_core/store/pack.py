@@ -253,8 +253,10 @@ def _create(folder: Path, store: Store) -> dict[str, np.memmap[Any, Any]]:
     for name, dtype in _ARRAYS.items():
         path, shape = folder / f"{name}.npy", (lengths.get(name, drawings),)
         arrays[name] = np.lib.format.open_memmap(path, "w+", dtype, shape)
-        with path.open("r+b") as file:  # a page without room on the disk would kill the process
-            os.posix_fallocate(file.fileno(), 0, path.stat().st_size)
+        if hasattr(os, "posix_fallocate"):  # macOS has none
+            # A page without room on the disk would kill the process.
+            with path.open("r+b") as file:
+                os.posix_fallocate(file.fileno(), 0, path.stat().st_size)
     return arrays
 
 
