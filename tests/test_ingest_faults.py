@@ -274,7 +274,7 @@ def test_a_full_disk_is_said_and_more_room_is_all_it_takes(
     if "unshare failed" in done.stderr:
         pytest.skip("this machine lets nobody mount in a namespace of their own")
     assert done.returncode == 0, done.stderr
-    assert "No space left on device; mend that and run again" in done.stderr
+    assert "no space left on the device; make room" in done.stderr
     assert tree(tmp_path / "copy") == undisturbed
 
 

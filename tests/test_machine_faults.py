@@ -148,7 +148,7 @@ def test_a_pack_takes_its_room_before_it_is_filled(store: Store, tmp_path: Path)
     shutil.copytree(store.path, tmp_path / "store", ignore=shutil.ignore_patterns("pack"))
     copy = Store.open(tmp_path / "store")
     before = files_of(tmp_path)
-    with limited(resource.RLIMIT_FSIZE, 10_000), pytest.raises(StoreError, match="too large"):
+    with limited(resource.RLIMIT_FSIZE, 10_000), pytest.raises(WriteError, match="ulimit -f"):
         open_pack(copy)
     assert files_of(tmp_path) == before
     assert len(open_pack(copy)) == len(np.concatenate([t for _, t in copy.tables(["key_id"])]))

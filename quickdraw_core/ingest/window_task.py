@@ -11,7 +11,8 @@ from typing import NamedTuple
 
 import numpy as np
 
-from quickdraw_core.errors import StoreError
+from quickdraw_core.errors import WriteError
+from quickdraw_core.files import cause_of
 from quickdraw_core.formats.rows import Rejected, Rows
 from quickdraw_core.ingest.first_read import found_windows
 from quickdraw_core.ingest.reading import (
@@ -48,7 +49,7 @@ class WindowTask(WindowGroup):
 def ingest_windows(task: WindowTask) -> list[Receipt]:
     """Reads, checks and stores the windows of a task; refused lines go to the quarantine.
 
-    Raises `InputError` where the file changed since it was planned, `StoreError` where the
+    Raises `InputError` where the file changed since it was planned, `WriteError` where the
     store cannot be written.
     """
     receipts = {window: _find(task, window) for window in task.windows}
@@ -133,10 +134,9 @@ def _store(task: WindowTask, window: Window, rows: Rows, rejected: list[Rejected
     try:
         return _write(task, window, rows, rejected)
     except OSError as error:
-        raise StoreError(
-            f"cannot write to {task.target.store}: {error.strerror or error}; "
-            "mend that and run again, finished windows are kept"
-        ) from error
+        said = f"cannot write to {task.target.store}: {cause_of(error)}"
+        said = str(error) if isinstance(error, WriteError) else said
+        raise WriteError(f"{said}; finished windows are kept") from error
 
 
 def _write(task: WindowTask, window: Window, rows: Rows, rejected: list[Rejected]) -> Receipt:

@@ -25,7 +25,7 @@ import numpy.typing as npt
 import pyarrow as pa
 
 from quickdraw_core.drawing import DrawingBatch, Int64Array, UInt16Array
-from quickdraw_core.errors import StoreError
+from quickdraw_core.errors import StoreError, WriteError
 from quickdraw_core.files import cache_folder, cause_of, is_cause
 from quickdraw_core.labels import LabelMap
 from quickdraw_core.progress import Bar, progress
@@ -99,7 +99,7 @@ class Pack:
 def open_pack(store: Store) -> Pack:
     """Opens the store's pack, building it first where it is not there.
 
-    Raises `StoreError` where it cannot be built or opened.
+    Raises `WriteError` where it cannot be built, `StoreError` where it cannot be opened.
     """
     fingerprint = store.manifest.fingerprint
     folder = pack_folder(store)
@@ -107,10 +107,7 @@ def open_pack(store: Store) -> Pack:
         try:
             _build_once(store, folder)
         except OSError as error:
-            raise StoreError(
-                f"cannot write the pack {folder}: {error.strerror or error}; mend that and run "
-                "again"
-            ) from error
+            raise WriteError(f"cannot write the pack {folder}: {cause_of(error)}") from error
     if not isinstance(store.path, Path):
         with suppress(OSError):
             os.utime(folder)  # tells how long ago a pack of the cache was of use
