@@ -54,6 +54,8 @@ def ingest_facts(result: "IngestResult") -> dict[str, str]:
         facts["reused"] = (
             f"{result.windows_reused:,} of {result.windows:,} windows were done before"
         )
+    if result.unread:
+        facts["not read"] = _some(list(result.unread))
     if result.cut:
         facts["cut short"] = f"{_some(list(result.cut))}; what is there was kept"
     if result.rejected:

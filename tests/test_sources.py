@@ -13,6 +13,7 @@ import socket
 import subprocess
 import sys
 import threading
+import zipfile
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, field
@@ -66,6 +67,10 @@ def write_files(folder: Path) -> Path:
     ignored = {".moon.csv": b"", "moon.csv.part": b"", "README.md": b"", "more/star.csv": LARGE}
     for name, content in (FILES | ignored).items():
         (raw / name).write_bytes(content)
+    with zipfile.ZipFile(raw / "more" / "all.zip", "w") as archive:
+        for name, content in FILES.items():
+            archive.writestr(f"stored/{name}", content)
+            archive.writestr(f"deflated/{name}", content, zipfile.ZIP_DEFLATED)
     return folder
 
 
@@ -334,6 +339,34 @@ def test_what_is_not_there_is_named(place: Place) -> None:
             find_sources(place.url(path))
         assert "endpoint_override" not in str(caught.value)
         assert re.search("not there|no folder or file", str(caught.value))
+
+
+@pytest.mark.parametrize("packed", ["stored", "deflated"])
+def test_a_zip_file_is_read_member_by_member(place: Place, packed: str) -> None:
+    url = place.url(f"raw/more/all.zip/{packed}")
+    if not place.ranges:
+        with pytest.raises(InputError, match=r"all\.zip: a zip file is read from its end"):
+            find_sources(url)
+        return
+    found = by_name(find_sources(url))
+    assert set(found) == set(FILES)
+    for name, source in found.items():
+        assert source.address.endswith(f"raw/more/all.zip/{packed}/{name}")
+        assert source.sequential == (source.compressed or packed == "deflated")
+        assert source.current_stamp() == source.stamp
+        with pickle.loads(pickle.dumps(source)).open() as file:
+            assert file.read() == content(name)
+    large = found["ice cream.csv"]
+    if not large.sequential:
+        with large.open() as file:
+            for start in (len(LARGE) - 70_000, 5):
+                assert file.seek(start) == start
+                assert file.read(80_000) == LARGE[start : start + 80_000]
+    (cat,) = find_sources(place.url(f"raw/more/all.zip/{packed}/c*"))
+    assert cat == found["cat.ndjson"]
+    assert find_sources(place.url(f"raw/more/all.zip/{packed}/cat.ndjson")) == [cat]
+    with pytest.raises(InputError, match=r"two files hold .*all.zip/stored/ice cream.csv and"):
+        find_sources(place.url("raw/more/all.zip"))
 
 
 # --- local files -------------------------------------------------------------------------------

@@ -16,8 +16,8 @@ if TYPE_CHECKING:
 Sources = Annotated[
     list[str],
     typer.Argument(
-        help="Folders, globs, files or addresses (s3://, gs://, https://) of Kaggle's CSVs or "
-        "Google's ndjson or bin, one file a class."
+        help="Folders, globs, files, zip files or addresses (s3://, gs://, https://) of Kaggle's "
+        "CSVs or Google's ndjson or bin, one file a class."
     ),
 ]
 StoreOption = Annotated[

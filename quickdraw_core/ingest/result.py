@@ -17,7 +17,8 @@ class IngestResult:
 
     windows_reused: windows of the store that an earlier run had finished; rejected_by_source:
     rejected rows by the name of their file; cut: names of files that end in the middle of a row;
-    left_out: why a file could not be read, by its address: its class is not in the store.
+    left_out: why a file could not be read, by its address: its class is not in the store; unread:
+    what looks like a file of drawings and was not read, each with the reason.
     """
 
     store: Location
@@ -33,6 +34,7 @@ class IngestResult:
     test_share: float
     skipped: bool
     left_out: dict[str, str] = field(default_factory=dict)
+    unread: tuple[str, ...] = ()
 
 
 class LeftOutError(UnreadableError):
@@ -59,7 +61,12 @@ def explain(faults: dict[str, str]) -> str:
 
 
 def result_of(
-    store: Location, manifest: Manifest, reused: int, skipped: bool, left_out: dict[str, str]
+    store: Location,
+    manifest: Manifest,
+    reused: int,
+    skipped: bool,
+    left_out: dict[str, str],
+    unread: tuple[str, ...],
 ) -> IngestResult:
     """What the manifest of a store says of the ingest that made it."""
     return IngestResult(
@@ -80,4 +87,5 @@ def result_of(
         test_share=manifest.holdout.test_share,
         skipped=skipped,
         left_out=left_out,
+        unread=unread,
     )

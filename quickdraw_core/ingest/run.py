@@ -26,7 +26,7 @@ from quickdraw_core.ingest.target import is_begun_anew, open_target, publish
 from quickdraw_core.ingest.window_run import WindowRun
 from quickdraw_core.progress import progress
 from quickdraw_core.sources.files import SourceFile, Stamp
-from quickdraw_core.sources.find import BadFile, find_readable, find_sources
+from quickdraw_core.sources.find import BadFile, FoundFiles, find_readable, find_sources
 from quickdraw_core.store.holdout import HoldoutRule
 from quickdraw_core.store.location import Location
 from quickdraw_core.store.manifest import (
@@ -49,7 +49,7 @@ def ingest(config: IngestConfig) -> IngestResult:
     Raises `InputError` (source), `StoreError` (target) or `ConfigError` before work starts;
     later `UnreadableError` (strict, or no file is left), and `ClusterError` where Dask is lost.
     """
-    sources, bad = check(config)
+    sources, bad, unread = check(config)
     previous = _previous(config)
     if previous is not None:
         _check_rule(config, previous.holdout)
@@ -57,7 +57,9 @@ def ingest(config: IngestConfig) -> IngestResult:
     if previous is not None and _is_current(previous, options, sources) and _is_intact(config):
         _require_readable(config, previous)
         reused = len(previous.files)
-        return _finished(result_of(config.store, previous, reused, True, _reasons(bad)))
+        return _finished(
+            result_of(config.store, previous, reused, True, _reasons(bad), tuple(unread))
+        )
 
     if isinstance(config.store, Path):
         require_writable(config.store)
@@ -71,7 +73,8 @@ def ingest(config: IngestConfig) -> IngestResult:
     failed = [source.word for source in sources if source.address in run.failures]
     publish(target, manifest, receipts, left_out=[*failed, *(file.word for file in bad)])
     failures = _reasons(bad) | run.failures
-    return _finished(result_of(config.store, manifest, len(run.reused), False, failures))
+    reused = len(run.reused)
+    return _finished(result_of(config.store, manifest, reused, False, failures, tuple(unread)))
 
 
 def _reasons(bad: list[BadFile]) -> dict[str, str]:
@@ -89,7 +92,7 @@ def is_finished(config: IngestConfig) -> bool:
     manifest and the checksums of all its files.
     """
     try:
-        sources, bad = check(config)
+        sources, bad, _ = check(config)
         previous = _previous(config)
         current = previous is not None and _is_current(previous, _options(config), sources)
         return current and not bad and _is_intact(config)
@@ -102,16 +105,16 @@ def source_stamps(config: IngestConfig) -> list[tuple[str, str | None, Stamp]]:
     return [(s.address, s.word, s.stamp) for s in find_sources(config.source, config.classes)]
 
 
-def check(config: IngestConfig) -> tuple[list[SourceFile], list[BadFile]]:
-    """Finds all that is wrong with the request, without work; returns the files to read, and
-    those that cannot be read.
+def check(config: IngestConfig) -> FoundFiles:
+    """Finds all that is wrong with the request, without work; returns the files to read, those
+    that cannot be read, and what looks like one.
     """
     check_certificates(config)
-    sources, bad = find_readable(config.source, config.classes)
-    if bad and (config.strict or not sources):
-        raise bad[0].error
+    found = find_readable(config.source, config.classes)
+    if found.bad and (config.strict or not found.files):
+        raise found.bad[0].error
     _check_target(config.store)
-    return sources, bad
+    return found
 
 
 def _options(config: IngestConfig) -> dict[str, Any]:

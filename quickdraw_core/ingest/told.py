@@ -23,6 +23,8 @@ def ingest_markdown(result: IngestResult) -> str:
     if result.left_out:
         lines += ["", "| left out, since it cannot be read | |", "| --- | --- |"]
         lines += [f"| {name} | {reason} |" for name, reason in result.left_out.items()]
+    if result.unread:
+        lines += ["", f"Not read: {', '.join(result.unread)}"]
     if result.cut:
         lines += ["", f"Cut short, kept as far as they go: {', '.join(result.cut)}"]
     if result.rejected:

@@ -4,28 +4,15 @@ A `SourceFile` is a small value that travels to workers; what is open stays wher
 """
 
 import hashlib
-import io
-import os
-from collections.abc import Iterator
-from contextlib import contextmanager
 from dataclasses import dataclass, field
-from pathlib import Path
 from typing import BinaryIO, cast
 
 from quickdraw_core.errors import InputError
 from quickdraw_core.formats.detect import Shape, detect_shape
-from quickdraw_core.sources.objects import OBJECT_SCHEMES, ObjectFile, look_object
-from quickdraw_core.sources.stored import (
-    EDGE_BYTES,
-    REQUEST_BYTES,
-    Look,
-    address_of,
-    name_of,
-    scheme_of,
-    tail_start,
-)
+from quickdraw_core.sources.storage import look, open_stored
+from quickdraw_core.sources.stored import Look, address_of, name_of
 from quickdraw_core.sources.unpacked import GZIP_MAGIC, Unpacked, broken_off_error, unpacked_head
-from quickdraw_core.sources.web import WebFile, look_web
+from quickdraw_core.sources.zipped import ZipMember, look_at_member, mark_of_member, open_member
 
 
 @dataclass(frozen=True)
@@ -56,7 +43,7 @@ class SourceFile:
 
     location: absolute local path or URL; word: what all its drawings show, spelled with spaces,
     None for Kaggle's test files; compressed: with gzip, by its first bytes; sequential: it can
-    be read from its beginning only.
+    be read from its beginning only; member: which file it is inside of the zip file there.
     """
 
     location: str = field(repr=False)  # Dask logs the arguments of what fails
@@ -65,16 +52,19 @@ class SourceFile:
     compressed: bool
     stamp: Stamp
     sequential: bool
+    member: ZipMember | None = None
 
     @property
     def name(self) -> str:
-        """The last part of the location."""
-        return name_of(self.location)
+        """Its name without the folders before it."""
+        return name_of(self.location if self.member is None else self.member.name)
 
     @property
     def address(self) -> str:
-        """The location without a URL's query, which may hold a signature: for records."""
-        return address_of(self.location)
+        """The location without a URL's query, which may hold a signature: for records. That of
+        a member is its path in the zip file behind that of the zip file.
+        """
+        return _address(self.location, self.member)
 
     def open(self, cut_short: bool = False) -> BinaryIO:
         """The decompressed bytes, from the first one on; to be closed by the caller.
@@ -83,27 +73,34 @@ class SourceFile:
         caller asks `broken_off`; without, it raises `InputError` there.
 
         The file reads, reads into, and seeks when it is not `sequential`. A local one that is
-        not compressed is the bare file of the system, whose reads raise `OSError`; all others
-        raise `InputError`, and fill what they are asked to fill unless the file ends.
+        not packed in any way is the bare file of the system, whose reads raise `OSError`; all
+        others raise `InputError`, and fill what they are asked to fill unless the file ends.
         """
-        stored = _open_stored(self.location, buffered=self.compressed)
+        if self.member is not None:
+            stored = open_member(self.location, self.member, self.address)
+        else:
+            stored = open_stored(self.location, buffered=self.compressed)
         if not self.compressed:
             return stored
         return cast(BinaryIO, Unpacked(stored, self.address, cut_short))
 
     def current_stamp(self) -> Stamp:
         """The stamp as it is now. Raises `InputError` where the file cannot be read."""
-        return Stamp.of(_look(self.location))
+        return _stamp(look(self.location), self.member)
 
 
-def inspect(location: str, word: str | None) -> SourceFile:
-    """Looks at a file; `word` is what its name says, and is dropped for a test file.
+def inspect(location: str, word: str | None, member: ZipMember | None = None) -> SourceFile:
+    """Looks at a file, or at a member of the zip file there; `word` is what its name says, and is
+    dropped for a test file.
 
     Raises `InputError` where it cannot be read, is empty, or is not what its ending promises.
     """
-    look, address = _look(location), address_of(location)
-    compressed = look.head.startswith(GZIP_MAGIC)
-    head, breaks_off = unpacked_head(look, address) if compressed else (look.head, False)
+    seen, address = look(location), _address(location, member)
+    stamp = _stamp(seen, member)
+    if member is not None:
+        seen = look_at_member(seen, location, member, address)
+    compressed = seen.head.startswith(GZIP_MAGIC)
+    head, breaks_off = unpacked_head(seen, address) if compressed else (seen.head, False)
     try:
         shape = detect_shape(head, address)
     except InputError as error:
@@ -115,42 +112,16 @@ def inspect(location: str, word: str | None) -> SourceFile:
         word=word if shape.has_word else None,
         shape=shape,
         compressed=compressed,
-        stamp=Stamp.of(look),
-        sequential=compressed or not look.ranges,
+        stamp=stamp,
+        sequential=compressed or not seen.ranges or (member is not None and member.deflated),
+        member=member,
     )
 
 
-def _look(location: str) -> Look:
-    scheme = scheme_of(location)
-    if not scheme:
-        return _look_local(location)
-    return look_object(location) if scheme in OBJECT_SCHEMES else look_web(location)
+def _stamp(seen: Look, member: ZipMember | None) -> Stamp:
+    return Stamp.of(seen if member is None else mark_of_member(seen, member))
 
 
-def _open_stored(location: str, buffered: bool) -> BinaryIO:
-    """The bytes as they are stored; buffered: for many small reads."""
-    scheme = scheme_of(location)
-    if not scheme:
-        with _local_errors(location):
-            return cast(BinaryIO, Path(location).open("rb", buffering=0))
-    if scheme not in OBJECT_SCHEMES:
-        return cast(BinaryIO, WebFile(location))
-    file = ObjectFile(location)
-    return cast(BinaryIO, io.BufferedReader(file, REQUEST_BYTES) if buffered else file)
-
-
-def _look_local(path: str) -> Look:
-    with _local_errors(path), Path(path).open("rb", buffering=0) as file:
-        status = os.fstat(file.fileno())
-        head = file.read(EDGE_BYTES)
-        file.seek(tail_start(status.st_size))
-        tail = file.read(EDGE_BYTES)
-    return Look(status.st_size, status.st_mtime_ns, "", True, head, tail)
-
-
-@contextmanager
-def _local_errors(path: str) -> Iterator[None]:
-    try:
-        yield
-    except OSError as error:
-        raise InputError(f"cannot read {path}: {error.strerror}; check its permissions") from error
+def _address(location: str, member: ZipMember | None) -> str:
+    address = address_of(location)
+    return address if member is None else f"{address}/{member.name}"

@@ -3,6 +3,7 @@
 data/train_simplified                   a folder: its files that end in a known way
 data/*.ndjson.gz   s3://bucket/**/*.csv a glob
 data/sun.csv       gs://bucket/sun.bin  one file
+train_simplified.zip   all.zip/train_raw    a zip file, or a folder, a file or a glob inside of it
 https://host/raw/                       a page of links, such as `python -m http.server` makes
 https://host/raw/{word}.ndjson          a template, filled with the wanted classes
 """
@@ -15,6 +16,7 @@ from dataclasses import dataclass
 from fnmatch import fnmatchcase
 from itertools import islice
 from pathlib import Path
+from typing import NamedTuple
 from urllib.parse import quote, unquote, urlsplit
 
 from quickdraw_core.credentials import whole_address
@@ -24,9 +26,11 @@ from quickdraw_core.formats.kaggle import require_known_words
 from quickdraw_core.labels import challenge_words
 from quickdraw_core.names import check_word, clean_word
 from quickdraw_core.sources.files import SourceFile, inspect
+from quickdraw_core.sources.lookalikes import why_unread
 from quickdraw_core.sources.objects import OBJECT_SCHEMES, list_objects, normal_location
 from quickdraw_core.sources.stored import Listed, address_of, name_of, scheme_of
 from quickdraw_core.sources.web import list_web
+from quickdraw_core.sources.zipped import ZipMember, is_zip_name, list_zip
 
 WEB_SCHEMES = ("http", "https")
 
@@ -45,6 +49,21 @@ class _Candidate:
     location: str
     word: str
     from_template: bool = False
+    member: ZipMember | None = None
+    error: InputError | None = None
+
+    @property
+    def address(self) -> str:
+        """Where it is, for messages."""
+        address = address_of(self.location)
+        return address if self.member is None else f"{address}/{self.member.name}"
+
+
+class _Listing(NamedTuple):
+    """The files of a folder, and what looks like one and is not read: name and why."""
+
+    files: list[str]
+    unread: list[str]
 
 
 @dataclass(frozen=True)
@@ -56,6 +75,16 @@ class BadFile:
     error: InputError
 
 
+class FoundFiles(NamedTuple):
+    """The files to read, those that cannot be read, and what looks like drawings and is not read:
+    name and why.
+    """
+
+    files: list[SourceFile]
+    bad: list[BadFile]
+    unread: list[str]
+
+
 def find_sources(
     sources: str | Path | Sequence[str | Path], words: Iterable[str] | None = None
 ) -> list[SourceFile]:
@@ -65,16 +94,17 @@ def find_sources(
     what its ending promises, and test files do not mix with training files. Raises `InputError`
     otherwise.
     """
-    files, bad = find_readable(sources, words)
-    if bad:
-        raise bad[0].error
-    return files
+    found = find_readable(sources, words)
+    if found.bad:
+        raise found.bad[0].error
+    return found.files
 
 
 def find_readable(
     sources: str | Path | Sequence[str | Path], words: Iterable[str] | None = None
-) -> tuple[list[SourceFile], list[BadFile]]:
-    """What `find_sources` finds, and apart from it the files that cannot be read.
+) -> FoundFiles:
+    """What `find_sources` finds, and apart from it the files that cannot be read and what looks
+    like one.
 
     Raises what `find_sources` raises, but for a file only where no file can be read.
     """
@@ -85,17 +115,35 @@ def find_readable(
     wanted = None if words is None else sorted({clean_word(word) for word in words})
     for word in wanted or ():
         check_word(word)
-    candidates = [found for source in given for found in _expand(source, wanted)]
+    candidates: list[_Candidate] = []
+    unread: list[str] = []
+    for source in given:
+        expanded, passed_over = _expand(source, wanted)
+        candidates += expanded
+        unread += passed_over
     if wanted is not None:
+        unread = [text for text in unread if clean_word(text.partition(".")[0]) in wanted]
         where = ", ".join(address_of(source) for source in given)
-        require_known_words(wanted, [found.word for found in candidates], where)
+        _require_words(wanted, candidates, where, unread)
     by_word: dict[str, _Candidate] = {}
     for candidate in candidates:
         if wanted is None or candidate.word in wanted:
             _require_same(by_word.setdefault(candidate.word, candidate), candidate)
     files, bad = _inspect_all(by_word.values())
     _require_one_kind(files)
-    return sorted(files, key=lambda file: file.word or ""), sorted(bad, key=lambda b: b.word)
+    files.sort(key=lambda file: file.word or "")
+    return FoundFiles(files, sorted(bad, key=lambda b: b.word), unread)
+
+
+def _require_words(
+    wanted: Sequence[str], candidates: Sequence[_Candidate], where: str, unread: Sequence[str]
+) -> None:
+    try:
+        require_known_words(wanted, [found.word for found in candidates], where)
+    except InputError as error:
+        if not unread:
+            raise
+        raise InputError(f"{error}; not read there: {', '.join(unread[:_SHOWN])}") from error
 
 
 def word_of(name: str) -> str:
@@ -109,14 +157,18 @@ def word_of(name: str) -> str:
     return clean_word(_GOOGLE_PREFIX.sub("", _COPY.sub("", stem)))
 
 
-def _expand(source: str, wanted: Sequence[str] | None) -> list[_Candidate]:
+def _expand(source: str, wanted: Sequence[str] | None) -> tuple[list[_Candidate], Sequence[str]]:
+    """The files of a source, and what looks like one and is not read."""
     scheme = scheme_of(source)
     if scheme == "file":
         scheme, source = "", unquote(urlsplit(source).path)
     if scheme in WEB_SCHEMES:
         _require_no_login(source)
     if scheme and _TEMPLATE.search(source):
-        return _fill(source, wanted)
+        return _fill(source, wanted), ()
+    zipped = _split_zip(source)
+    if zipped is not None:
+        return _inside_zip(*zipped)
     if not scheme:
         found = _local(source)
     elif scheme in OBJECT_SCHEMES:
@@ -126,9 +178,68 @@ def _expand(source: str, wanted: Sequence[str] | None) -> list[_Candidate]:
     else:
         known = ", ".join(f"{name}://" for name in (*OBJECT_SCHEMES, *WEB_SCHEMES))
         raise InputError(f"cannot read from {scheme}://; give a local path or one of {known}")
-    for location in found:
-        _require_no_companion(location)
-    return [_Candidate(location, word_of(name_of(location))) for location in found]
+    return [file for location in found.files for file in _candidates(location)], found.unread
+
+
+def _candidates(location: str) -> list[_Candidate]:
+    """The file at a location, or the files inside, where it is a zip file."""
+    _require_no_companion(location)
+    name = name_of(location)
+    if not is_zip_name(name):
+        return [_Candidate(location, word_of(name))]
+    try:
+        return _inside_zip(location, "")[0]
+    except InputError as error:
+        return [_Candidate(location, word_of(_unzipped_name(name)), error=error)]
+
+
+def _split_zip(source: str) -> tuple[str, str] | None:
+    """The location of the zip file that a source names, and the path inside of it, if any."""
+    if scheme_of(source):
+        address, mark, query = source.partition("?")
+        parts = re.fullmatch(r"(.*?\.zip)(?:/(.*))?", address, re.IGNORECASE)
+        if parts is None or glob.has_magic(parts[1]):
+            return None
+        location = parts[1] + mark + query
+        if scheme_of(source) in OBJECT_SCHEMES:
+            location = normal_location(location)
+        return location, unquote(parts[2] or "")
+    path = Path(source).expanduser().absolute() if ".zip" in source.lower() else Path()
+    for folder in [*reversed(path.parents), path]:
+        if is_zip_name(folder.name) and folder.is_file():
+            return str(folder), "" if folder == path else path.relative_to(folder).as_posix()
+    return None
+
+
+def _inside_zip(location: str, inside: str) -> tuple[list[_Candidate], list[str]]:
+    """The files of drawings in a zip file, all or those that a path or glob in it names; and what
+    looks like one and is not read.
+    """
+    listed = list_zip(location)
+    pattern = inside.strip("/").split("/") if inside.strip("/") else ["**"]
+    matching = [
+        member
+        for member in listed
+        if _matches(member.name.split("/"), pattern)
+        or _matches(member.name.split("/"), [*pattern, "*"])
+    ]
+    names = {member: member.name.rpartition("/")[2] for member in matching}
+    found = [
+        _Candidate(location, word_of(name), member=member)
+        for member, name in names.items()
+        if _is_file_name(name)
+    ]
+    if not found:
+        address = f"{address_of(location)}/{inside}".rstrip("/")
+        names_there = _found(member.name for member in listed)
+        raise InputError(f"no file of drawings in {address}: {names_there}; {EXPECTED_NAMES}")
+    return found, _unread((name, False) for name in names.values() if not _is_file_name(name))
+
+
+def _unread(names: Iterable[tuple[str, bool]]) -> list[str]:
+    """Of names that are not read, and whether each is a folder's: those of drawings, and why."""
+    reasons = ((name, why_unread(name, is_folder)) for name, is_folder in names)
+    return [f"{name} ({why})" for name, why in reasons if why is not None]
 
 
 def _fill(template: str, wanted: Sequence[str] | None) -> list[_Candidate]:
@@ -159,7 +270,7 @@ def _require_no_login(source: str) -> None:
         )
 
 
-def _local(source: str) -> list[str]:
+def _local(source: str) -> _Listing:
     try:
         path = Path(source).expanduser().absolute()
     except RuntimeError as error:
@@ -175,66 +286,89 @@ def _local(source: str) -> list[str]:
                 f"{path} is a file without a known ending: {EXPECTED_NAMES}; "
                 "give such a file, or the folder that holds them"
             )
-        return [str(path)]
+        return _Listing([str(path)], [])
+    if path.is_symlink():
+        return _Listing([str(path)], [])  # to nowhere, as the first look at it says
     if not glob.has_magic(source):
         raise InputError(_explain_missing(path))
     # Not Path.glob, which finds hidden files too.
-    matches = glob.glob(str(path), recursive=True)  # noqa: PTH207
-    files = sorted(match for match in matches if _is_wanted(Path(match).name))
-    files = [match for match in files if Path(match).is_file()]
-    if not files:
-        raise InputError(f"no file matches {path}: {_found(matches)}; {EXPECTED_NAMES}")
-    return files
+    matches = sorted(map(Path, glob.glob(str(path), recursive=True)))  # noqa: PTH207
+    found = _of_entries(matches, zips=True)
+    if not found.files:
+        raise InputError(f"no file matches {path}: {_found(map(str, matches))}; {EXPECTED_NAMES}")
+    return found
 
 
-def _inside(folder: Path) -> list[str]:
+def _of_entries(entries: Sequence[Path], zips: bool) -> _Listing:
+    """Those of files and folders that are read: by their name files of drawings; zips: also all
+    zip files. A link to nowhere is among them, so that reading it fails.
+    """
+    files, others = [], []
+    for entry in entries:
+        wanted = _is_wanted(entry.name) or (zips and is_zip_name(entry.name))
+        if wanted and (entry.is_file() or (entry.is_symlink() and not entry.exists())):
+            files.append(str(entry))
+        else:
+            others.append((entry.name, entry.is_dir()))
+    return _Listing(files, _unread(others))
+
+
+def _inside(folder: Path) -> _Listing:
     entries = sorted(folder.iterdir())
-    files = [str(entry) for entry in entries if _is_wanted(entry.name) and entry.is_file()]
-    if not files:
+    found = _of_entries(entries, zips=False)
+    if not found.files:
         hint = next((entry for entry in entries if _holds_drawings(entry)), None)
         advice = f"did you mean {hint}?" if hint else f"{EXPECTED_NAMES}"
         raise InputError(
             f"no file of drawings in {folder}: {_found(entry.name for entry in entries)}; {advice}"
         )
-    return files
+    return found
 
 
 def _holds_drawings(path: Path) -> bool:
     try:
+        if is_zip_name(path.name):
+            return path.is_file()
         return path.is_dir() and any(_is_wanted(entry.name) for entry in path.iterdir())
     except OSError:
         return False  # only a hint: what cannot be read is not suggested
 
 
-def _objects(source: str) -> list[str]:
+def _objects(source: str) -> _Listing:
     base, pattern = _split_pattern(source)
     if not pattern and split_name(name_of(source))[1] is not None:
-        return [normal_location(source)]
+        return _Listing([normal_location(source)], [])
     listed = list_objects(base, recursive=len(pattern) > 1 or "**" in pattern)
     return _of_listing(source, listed, pattern)
 
 
-def _web(source: str) -> list[str]:
+def _web(source: str) -> _Listing:
     base, pattern = _split_pattern(source)
     if len(pattern) > 1:
         raise InputError(
             f"{address_of(source)} has a * above its last part; a web page lists one folder"
         )
     if not pattern and split_name(name_of(source))[1] is not None:
-        return [source]
+        return _Listing([source], [])
     return _of_listing(source, list_web(base), pattern)
 
 
-def _of_listing(source: str, listed: Sequence[Listed], pattern: Sequence[str]) -> list[str]:
+def _of_listing(source: str, listed: Sequence[Listed], pattern: Sequence[str]) -> _Listing:
     """The files of a listing that a pattern matches, or all, where there is none."""
     parts = [(file, file.path.split("/")) for file in listed]
     matching = [file for file, path in parts if not pattern or _matches(path, pattern)]
-    files = [file.location for file in matching if _is_wanted(name_of(file.location))]
+    names = {file.location: name_of(file.location) for file in matching}
+    files = [
+        location
+        for location, name in names.items()
+        if _is_wanted(name) or (pattern and is_zip_name(name))
+    ]
     if not files:
         what = "no file matches" if pattern else "no file of drawings in"
         found = _found(file.path for file in listed)
         raise InputError(f"{what} {address_of(source)}: {found}; {EXPECTED_NAMES}")
-    return sorted(files)
+    others = ((name, False) for location, name in names.items() if location not in files)
+    return _Listing(sorted(files), _unread(others))
 
 
 def _split_pattern(url: str) -> tuple[str, list[str]]:
@@ -259,8 +393,18 @@ def _matches(path: Sequence[str], pattern: Sequence[str]) -> bool:
 
 
 def _is_wanted(name: str) -> bool:
-    """Whether a file that nobody named by itself is one of drawings, and complete."""
+    """Whether a file that nobody named by itself is one of drawings, and complete; also where it
+    stands alone in a zip file that is named after it, as Kaggle serves it: `cat.csv.zip`.
+    """
+    return _is_file_name(_unzipped_name(name))
+
+
+def _is_file_name(name: str) -> bool:
     return not name.startswith(".") and split_name(name)[1] is not None
+
+
+def _unzipped_name(name: str) -> str:
+    return name[: -len(".zip")] if is_zip_name(name) else name
 
 
 def _found(names: Iterable[str]) -> str:
@@ -279,10 +423,10 @@ def _explain_missing(path: Path) -> str:
 
 
 def _require_same(first: _Candidate, second: _Candidate) -> None:
-    if first.location != second.location:
+    if (first.location, first.member) != (second.location, second.member):
         raise InputError(
-            f"two files hold {first.word!r}: {address_of(first.location)} and "
-            f"{address_of(second.location)}; give one of them"
+            f"two files hold {first.word!r}: {first.address} and {second.address}; give one of "
+            "them"
         )
 
 
@@ -313,7 +457,7 @@ def _inspect_all(
                 try:
                     files.append(look.result())
                 except InputError as error:
-                    bad.append(BadFile(candidate.word, address_of(candidate.location), error))
+                    bad.append(BadFile(candidate.word, candidate.address, error))
                     if not files and len(bad) == min(_PARALLEL, len(looks)):
                         raise bad[0].error from None
         except BaseException:
@@ -324,7 +468,9 @@ def _inspect_all(
 
 def _inspect(candidate: _Candidate) -> SourceFile:
     try:
-        file = inspect(candidate.location, candidate.word)
+        if candidate.error is not None:
+            raise candidate.error
+        file = inspect(candidate.location, candidate.word, candidate.member)
         _require_word(file)
         return file
     except InputError as error:

@@ -20,23 +20,22 @@ GZIP_MAGIC = b"\x1f\x8b\x08"
 """With the method, so that no packed drawing is taken for gzip by its key_id."""
 
 HEAD_BYTES = 1 << 20
-_GZIP = 31
-"""zlib's number for a stream in gzip's head and tail."""
+_GZIP, _DEFLATE = 31, -15
+"""zlib's numbers for a stream in gzip's head and tail, and for a bare one."""
 _IN_BYTES = 256 << 10
 _OUT_BYTES = 1 << 20
 _ISAL_ERROR = cast(type[Exception], isal_zlib.error)
 _BROKEN_OFF = "its compressed data"
 
 
-class Unpacked(io.RawIOBase):
-    """What a gzip file unpacks to, from all its members one after the other.
+class _Packed(io.RawIOBase):
+    """What a stream unpacks to; a subclass says what comes after its end."""
 
-    cut_short: data that break off are no error; what is there comes, and `broken_off` is set.
-    """
+    form = ""
 
-    def __init__(self, stored: BinaryIO, address: str, cut_short: bool) -> None:
+    def __init__(self, stored: BinaryIO, address: str, wbits: int, cut_short: bool) -> None:
         self._stored, self._address, self._cut_short = stored, address, cut_short
-        self._stream: Any = isal_zlib.decompressobj(_GZIP)
+        self._stream: Any = isal_zlib.decompressobj(wbits)
         self._packed = b""
         self.broken_off = False
 
@@ -62,14 +61,18 @@ class Unpacked(io.RawIOBase):
             self._stored.close()
         super().close()
 
+    def _goes_on(self) -> bool:
+        """Whether another stream follows the one that ended, and is begun."""
+        raise NotImplementedError
+
     def _next(self, size_bytes: int) -> bytes:
         """Up to so many further bytes; none at the end."""
-        while not self._stream.eof or self._begin_member():
+        while not self._stream.eof or self._goes_on():
             at_end = not self._packed and not self._read()
             try:
                 piece: bytes = self._stream.decompress(self._packed, size_bytes)
             except _ISAL_ERROR as error:
-                raise damaged(self._address, error) from error
+                raise damaged(self._address, self.form, error) from error
             ended = self._stream.eof
             self._packed = self._stream.unused_data if ended else self._stream.unconsumed_tail
             if piece:
@@ -87,8 +90,20 @@ class Unpacked(io.RawIOBase):
         self._packed += more
         return bool(more)
 
-    def _begin_member(self) -> bool:
-        """Goes on with the next gzip member, where one follows; zeros between them are passed."""
+
+class Unpacked(_Packed):
+    """What a gzip file unpacks to, from all its members one after the other.
+
+    cut_short: data that break off are no error; what is there comes, and `broken_off` is set.
+    """
+
+    form = "gzip"
+
+    def __init__(self, stored: BinaryIO, address: str, cut_short: bool) -> None:
+        super().__init__(stored, address, _GZIP, cut_short)
+
+    def _goes_on(self) -> bool:
+        """Whether another member follows; zeros before it are passed."""
         while True:
             self._packed = self._packed.lstrip(b"\0")
             if len(self._packed) >= len(GZIP_MAGIC) or not self._read():
@@ -96,9 +111,29 @@ class Unpacked(io.RawIOBase):
         if not self._packed:
             return False
         if not GZIP_MAGIC.startswith(self._packed[: len(GZIP_MAGIC)]):
-            raise damaged(self._address, "other bytes follow them")
+            raise damaged(self._address, self.form, "other bytes follow them")
         self._stream = isal_zlib.decompressobj(_GZIP)
         return True
+
+
+class Inflated(_Packed):
+    """What a deflated member of a zip file unpacks to, checked against its `crc` at its end."""
+
+    form = "zip"
+
+    def __init__(self, stored: BinaryIO, address: str, crc: int) -> None:
+        super().__init__(stored, address, _DEFLATE, cut_short=False)
+        self._expected, self._crc = crc, 0
+
+    def _next(self, size_bytes: int) -> bytes:
+        piece = super()._next(size_bytes)
+        self._crc = isal_zlib.crc32(piece, self._crc)
+        if not piece and self._crc != self._expected:
+            raise damaged(self._address, self.form, "another checksum than the directory's")
+        return piece
+
+    def _goes_on(self) -> bool:
+        return False
 
 
 def broken_off(file: BinaryIO) -> str:
@@ -119,7 +154,7 @@ def unpacked_head(look: Look, address: str) -> tuple[bytes, bool]:
         try:
             unpacked += stream.decompress(data, HEAD_BYTES)
         except zlib.error as error:
-            raise damaged(address, error) from error
+            raise damaged(address, Unpacked.form, error) from error
         whole_file = len(look.head) < EDGE_BYTES and len(unpacked) < HEAD_BYTES
         breaks_off = whole_file and not stream.eof
         data = stream.unused_data
@@ -138,6 +173,6 @@ def broken_off_error(address: str) -> InputError:
     return InputError(explain_cut(address, _BROKEN_OFF))
 
 
-def damaged(address: str, why: object) -> InputError:
+def damaged(address: str, form: str, why: object) -> InputError:
     """The error of compressed data that do not unpack."""
-    return InputError(f"{address} is damaged, its gzip data say: {why}; fetch it again")
+    return InputError(f"{address} is damaged, its {form} data say: {why}; fetch it again")

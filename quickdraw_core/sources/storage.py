@@ -1,0 +1,62 @@
+"""The three kinds of places that files lie in: a look at one, and its bytes as they are stored."""
+
+import io
+import os
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import BinaryIO, cast
+
+from quickdraw_core.errors import InputError
+from quickdraw_core.sources.objects import OBJECT_SCHEMES, ObjectFile, look_object
+from quickdraw_core.sources.stored import EDGE_BYTES, REQUEST_BYTES, Look, scheme_of, tail_start
+from quickdraw_core.sources.web import WebFile, look_web
+
+
+def look(location: str) -> Look:
+    """Looks at a file. Raises `InputError` where it is not there or cannot be read."""
+    scheme = scheme_of(location)
+    if not scheme:
+        return _look_local(location)
+    return look_object(location) if scheme in OBJECT_SCHEMES else look_web(location)
+
+
+def open_stored(location: str, buffered: bool) -> BinaryIO:
+    """The bytes as they are stored, to be closed by the caller; buffered: for many small reads.
+
+    Raises `InputError` where it cannot be opened.
+    """
+    scheme = scheme_of(location)
+    if not scheme:
+        with _local_errors(location):
+            return cast(BinaryIO, Path(location).open("rb", buffering=0))
+    if scheme not in OBJECT_SCHEMES:
+        return cast(BinaryIO, WebFile(location))
+    file = ObjectFile(location)
+    return cast(BinaryIO, io.BufferedReader(file, REQUEST_BYTES) if buffered else file)
+
+
+def _look_local(path: str) -> Look:
+    with _local_errors(path), Path(path).open("rb", buffering=0) as file:
+        status = os.fstat(file.fileno())
+        head = file.read(EDGE_BYTES)
+        file.seek(tail_start(status.st_size))
+        tail = file.read(EDGE_BYTES)
+    return Look(status.st_size, status.st_mtime_ns, "", True, head, tail)
+
+
+@contextmanager
+def _local_errors(path: str) -> Iterator[None]:
+    try:
+        yield
+    except FileNotFoundError as error:
+        if not Path(path).is_symlink():
+            raise InputError(
+                f"cannot read {path}: {error.strerror}; is it still there?"
+            ) from error
+        raise InputError(
+            f"{path} is a link to {Path(path).readlink()}, which is not there; mount or restore "
+            "that, or remove the link"
+        ) from error
+    except OSError as error:
+        raise InputError(f"cannot read {path}: {error.strerror}; check its permissions") from error

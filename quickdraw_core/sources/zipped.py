@@ -1,0 +1,178 @@
+"""The members of a zip file, each read as a file of its own, without unpacking the others.
+
+Kaggle serves `train_simplified.zip`, a member a class, and single files as `cat.csv.zip`. The
+directory stands at the end of a zip file, so it takes a place that can be read from any byte on.
+A member that is stored as it is can be read from any byte on too; one that is deflated is read
+from its beginning.
+"""
+
+import io
+import struct
+import zipfile
+from collections.abc import Iterator
+from contextlib import closing, contextmanager
+from dataclasses import dataclass, replace
+from typing import TYPE_CHECKING, BinaryIO, cast
+
+from quickdraw_core.errors import InputError
+from quickdraw_core.sources.storage import look, open_stored
+from quickdraw_core.sources.stored import EDGE_BYTES, Look, address_of
+from quickdraw_core.sources.unpacked import Inflated, explain_cut
+
+if TYPE_CHECKING:
+    from _typeshed import WriteableBuffer
+
+_LOCAL_HEADER = struct.Struct("<4s22xHH")
+_LOCAL_MAGIC = b"PK\x03\x04"
+_ENCRYPTED = 1
+_BUFFER_BYTES = 256 << 10
+_READ_METHODS = (zipfile.ZIP_STORED, zipfile.ZIP_DEFLATED)
+
+
+@dataclass(frozen=True)
+class ZipMember:
+    """A file inside a zip file.
+
+    name: its path there; offset: byte of the zip file where its local header begins; packed_bytes,
+    size_bytes: its size there, and unpacked; method: how it is packed, zip's number; flags: zip's;
+    crc: of its content.
+    """
+
+    name: str
+    offset: int
+    packed_bytes: int
+    size_bytes: int
+    method: int
+    flags: int
+    crc: int
+
+    @property
+    def deflated(self) -> bool:
+        """Whether it can be read from its beginning only."""
+        return self.method != zipfile.ZIP_STORED
+
+
+def is_zip_name(name: str) -> bool:
+    """Whether a file's name is that of a zip file."""
+    return name.lower().endswith(".zip")
+
+
+def list_zip(location: str) -> list[ZipMember]:
+    """The files inside a zip file, in its order.
+
+    Raises `InputError` where it cannot be read, is none, or was cut short.
+    """
+    address = address_of(location)
+    if not look(location).ranges:
+        raise InputError(
+            f"cannot read {address}: a zip file is read from its end, and the server gives no "
+            "ranges; download it first"
+        )
+    with closing(open_stored(location, buffered=False)) as stored, _zip_errors(address):
+        buffered = io.BufferedReader(cast(io.RawIOBase, stored), _BUFFER_BYTES)
+        with zipfile.ZipFile(buffered) as archive:
+            return [_member(info) for info in archive.infolist() if not info.is_dir()]
+
+
+def _member(info: zipfile.ZipInfo) -> ZipMember:
+    return ZipMember(
+        name=info.filename.replace("\\", "/"),
+        offset=info.header_offset,
+        packed_bytes=info.compress_size,
+        size_bytes=info.file_size,
+        method=info.compress_type,
+        flags=info.flag_bits,
+        crc=info.CRC,
+    )
+
+
+@contextmanager
+def _zip_errors(address: str) -> Iterator[None]:
+    try:
+        yield
+    except (zipfile.BadZipFile, NotImplementedError, struct.error) as error:
+        if "not a zip file" in str(error):  # its directory was not found
+            raise InputError(explain_cut(address, "a zip file, without its directory")) from error
+        raise InputError(f"{address} is damaged as a zip file: {error}; fetch it again") from error
+    except OSError as error:
+        raise InputError(f"cannot read {address}: {error.strerror or error}") from error
+
+
+def open_member(location: str, member: ZipMember, address: str) -> BinaryIO:
+    """The content of a member, to be closed by the caller. It seeks where it is not deflated.
+
+    Raises `InputError` where it is packed in a way that is not read, or is not there.
+    """
+    if member.flags & _ENCRYPTED:
+        raise InputError(f"{address} is encrypted; unpack the zip file with its password first")
+    if member.method not in _READ_METHODS:
+        raise InputError(
+            f"{address} is packed by zip's method {member.method}, and only what is stored (0) or "
+            "deflated (8) is read; unpack the zip file first"
+        )
+    stored = open_stored(location, buffered=False)
+    stored.seek(member.offset)
+    header = stored.read(_LOCAL_HEADER.size)
+    if len(header) < _LOCAL_HEADER.size or not header.startswith(_LOCAL_MAGIC):
+        stored.close()
+        raise InputError(f"{address} is not where the zip file's directory says; fetch it again")
+    _, name_bytes, extra_bytes = _LOCAL_HEADER.unpack(header)
+    start = member.offset + _LOCAL_HEADER.size + name_bytes + extra_bytes
+    section = _Section(stored, start, member.packed_bytes)
+    if not member.deflated:
+        return cast(BinaryIO, section)
+    return cast(BinaryIO, Inflated(cast(BinaryIO, section), address, member.crc))
+
+
+def look_at_member(seen: Look, location: str, member: ZipMember, address: str) -> Look:
+    """A look at a member: the head of its content, and all else of its zip file's `seen`."""
+    with closing(open_member(location, member, address)) as file, _zip_errors(address):
+        return replace(mark_of_member(seen, member), head=file.read(EDGE_BYTES))
+
+
+def mark_of_member(seen: Look, member: ZipMember) -> Look:
+    """What tells whether a member changed: the look at its zip file, whose directory stands in
+    the tail, with the member's size and what the directory says of it.
+    """
+    return replace(seen, size_bytes=member.packed_bytes, tag=f"{seen.tag} {member}")
+
+
+class _Section(io.RawIOBase):
+    """`size_bytes` bytes of a file from `start` on, as a file of their own."""
+
+    def __init__(self, file: BinaryIO, start: int, size_bytes: int) -> None:
+        self._file, self._start, self._size_bytes = file, start, size_bytes
+        self.seek(0)
+
+    def readable(self) -> bool:
+        """True."""
+        return True
+
+    def seekable(self) -> bool:
+        """True."""
+        return True
+
+    def tell(self) -> int:
+        """The position in bytes."""
+        return self._position
+
+    def seek(self, offset: int, whence: int = io.SEEK_SET) -> int:
+        """Moves the position."""
+        base = {io.SEEK_SET: 0, io.SEEK_CUR: getattr(self, "_position", 0)}
+        self._position = base.get(whence, self._size_bytes) + offset
+        self._file.seek(self._start + self._position)
+        return self._position
+
+    def readinto(self, buffer: "WriteableBuffer") -> int:
+        """Reads into `buffer` as far as the section goes; 0 is its end."""
+        with memoryview(buffer) as view, view.cast("B") as target:
+            left = max(0, self._size_bytes - self._position)
+            count: int = self._file.readinto(target[:left])  # type: ignore[attr-defined]
+        self._position += count
+        return count
+
+    def close(self) -> None:
+        """Closes the file too."""
+        if not self.closed:
+            self._file.close()
+        super().close()
