@@ -11,12 +11,14 @@ import sys
 import tempfile
 from collections.abc import Sequence
 from dataclasses import dataclass
-from datetime import timedelta
+from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from typing import Any
+from zoneinfo import ZoneInfo
 
 import httpx
 import yaml
+from prefect._vendor.croniter.croniter import CroniterBadDateError, croniter
 from prefect.client.orchestration import SyncPrefectClient, get_client
 from prefect.client.schemas.actions import WorkPoolCreate
 from prefect.client.schemas.objects import StateType
@@ -39,6 +41,8 @@ AUTOMATION = "quickdraw: end runs whose worker died"
 HEARTBEAT_SECONDS = 30
 """What workers are to set PREFECT_FLOWS_HEARTBEAT_FREQUENCY to."""
 _BEATS_MISSED = 3
+_CRON_FIELDS = 5
+_UPCOMING = 3
 _CPU_POOL, _GPU_POOL = "cpu", "gpu"
 
 
@@ -73,12 +77,15 @@ class DeployConfig(Config):
 
 @dataclass(frozen=True)
 class Deployed:
-    """One deployment. schedule: when it runs by itself; None: on demand."""
+    """One deployment. schedule: when it runs by itself; None: on demand. upcoming: the next three
+    times that it will, each with its distance from UTC.
+    """
 
     name: str
     pool: str
     schedule: str | None
     description: str
+    upcoming: tuple[str, ...] = ()
 
 
 def deploy(config: DeployConfig) -> list[Deployed]:
@@ -165,17 +172,39 @@ def _checked(entry: dict[str, Any]) -> Deployed:
     except (ValidationError, PrefectException, TypeError) as error:
         raise ConfigError(f"deployment {name}: {error}") from error
     schedules = [_schedule_of(name, schedule) for schedule in entry.get("schedules", ())]
+    now = datetime.now(UTC)
+    upcoming = sorted(time for one in schedules for time in upcoming_times(name, *one, now))
     return Deployed(
         name,
         entry["work_pool"]["name"],
-        ", ".join(schedules) or None,
+        ", ".join(" ".join(one) for one in schedules) or None,
         str(entry.get("description", "")).strip(),
+        tuple(f"{time:%a %Y-%m-%d %H:%M %z}" for time in upcoming[:_UPCOMING]),
     )
 
 
-def _schedule_of(name: str, schedule: dict[str, Any]) -> str:
-    """A schedule in words. Raises `ConfigError` where cron or time zone is none."""
-    cron, timezone = schedule.get("cron"), schedule.get("timezone", "UTC")
+def upcoming_times(name: str, cron: str, timezone: str, now: datetime) -> list[datetime]:
+    """The next three times of a schedule after a moment, in its time zone. Raises `ConfigError`
+    for one that never comes, such as the 30th of February.
+    """
+    zone = ZoneInfo(timezone)
+    # By the clock on the wall, as Prefect's server counts.
+    times: Any = croniter(cron, now.astimezone(zone).replace(tzinfo=None))  # type: ignore[no-untyped-call]
+    try:
+        return [times.get_next(datetime).replace(tzinfo=zone) for _ in range(_UPCOMING)]
+    except CroniterBadDateError:
+        raise ConfigError(f"deployment {name}: cron {cron!r} is a time that never comes") from None
+
+
+def _schedule_of(name: str, schedule: dict[str, Any]) -> tuple[str, str]:
+    """Cron and time zone of a schedule. Raises `ConfigError` where either is none."""
+    cron, timezone = str(schedule.get("cron")), schedule.get("timezone", "UTC")
+    if not cron.startswith("@") and (count := len(cron.split())) != _CRON_FIELDS:
+        raise ConfigError(
+            f"deployment {name}: cron {cron!r} has {count} fields; give five: minute, hour, day "
+            "of the month, month, day of the week. Prefect reads a sixth as seconds, at the end, "
+            "where others (Quartz, Spring) have them in front; for example: --cron '0 2 * * *'"
+        )
     try:
         CronSchedule(cron=cron, timezone=timezone)
     except ValidationError as error:
@@ -184,7 +213,7 @@ def _schedule_of(name: str, schedule: dict[str, Any]) -> str:
             f"deployment {name}: {'.'.join(map(str, found['loc']))} {found['input']!r} is none: "
             f"{found['msg']}; for example: --cron '0 2 * * *' --timezone Europe/Berlin"
         ) from None
-    return f"{cron} {timezone}"
+    return cron, timezone
 
 
 def _make_pool(client: SyncPrefectClient, name: str) -> None:

@@ -4,7 +4,7 @@ One model validates the command line, `--set a.b=c` and the parameters of a Pref
 """
 
 from collections.abc import Mapping
-from typing import Any, Self
+from typing import Any, ClassVar, Self, get_args
 
 from pydantic import BaseModel, ConfigDict, ValidationError, model_validator
 
@@ -20,14 +20,44 @@ class Config(BaseModel):
     """
 
     model_config = ConfigDict(
-        frozen=True, extra="forbid", validate_default=True, hide_input_in_errors=True
+        frozen=True,
+        extra="forbid",
+        validate_default=True,
+        hide_input_in_errors=True,
+        allow_inf_nan=False,
     )
+
+    none_is: ClassVar[Mapping[str, str]] = {"tracking_uri": "none"}
+    """Options in which `none` is a value, and which."""
 
     @model_validator(mode="before")
     @classmethod
     def _has_no_secret(cls, values: Any) -> Any:
         """Run folders, checkpoints, MLflow and Prefect keep configurations, for all to read."""
         return set_apart_within(values)
+
+    @model_validator(mode="before")
+    @classmethod
+    def _means_what_it_says(cls, values: Any) -> Any:
+        """`none` is no value where there may be none, not a file or a folder of that name; and a
+        number is not `true`, which pydantic takes for 1.
+        """
+        if not isinstance(values, Mapping):
+            return values
+        return {name: cls._meant(name, value) for name, value in values.items()}
+
+    @classmethod
+    def _meant(cls, name: str, value: Any) -> Any:
+        field = cls.model_fields.get(name)
+        if field is None:
+            return value
+        kinds = get_args(field.annotation) or (field.annotation,)
+        if isinstance(value, bool) and {int, float} & {*kinds} and bool not in kinds:
+            raise ConfigError(f"option {name!r}: must be a number, found {str(value).lower()}")
+        is_none = isinstance(value, str) and value.strip().casefold() in ("none", "null")
+        if is_none and type(None) in kinds:
+            return cls.none_is.get(name)
+        return value
 
     @classmethod
     def parse(cls, values: Mapping[str, Any]) -> Self:

@@ -1,12 +1,13 @@
 """The deployments that a team operates: what the file says, and what options lay over it."""
 
+from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
 import pytest
 import yaml
 
-from flows.deploy import DEPLOYMENTS, DeployConfig, deploy, laid_over, read
+from flows.deploy import DEPLOYMENTS, DeployConfig, deploy, laid_over, read, upcoming_times
 from quickdraw_core.errors import ConfigError
 from quickdraw_core.recipes import RECIPES
 
@@ -101,11 +102,35 @@ def test_wrong_parameters_are_refused_before_anything_is_made(
 
 
 @pytest.mark.parametrize(
-    "options", [{"cron": "every night"}, {"timezone": "Mars/Olympus"}, {"file": Path("none.yaml")}]
+    "options",
+    [
+        *({"cron": cron} for cron in ("0 0 2 * * *", "0 2 * * * *", "0 2 * *", "0 2 31 2 *")),
+        {"cron": "every night"},
+        {"timezone": "Mars/Olympus"},
+        {"timezone": "UTC+2"},
+        {"file": Path("none.yaml")},
+    ],
 )
 def test_wrong_options_are_refused_before_anything_is_made(options: dict[str, Any]) -> None:
     with pytest.raises(ConfigError):
         deploy(DeployConfig(**options))
+
+
+@pytest.mark.parametrize(
+    ("cron", "timezone", "times"),
+    [
+        ("0 2 * * *", "Europe/Berlin", ["Sun 10-25 02:00 +0200", "Mon 10-26 02:00 +0100"]),
+        ("0 2 1 * 1", "UTC", ["Mon 10-26 02:00 +0000", "Sun 11-01 02:00 +0000"]),  # either day
+        ("0 2 * * *", "Etc/GMT+2", ["Sun 10-25 02:00 -0200", "Mon 10-26 02:00 -0200"]),
+    ],
+)
+def test_the_next_times_say_what_a_schedule_means(
+    cron: str, timezone: str, times: list[str]
+) -> None:
+    now = datetime(2026, 10, 24, 12, tzinfo=UTC)
+    upcoming = upcoming_times("x", cron, timezone, now)
+    assert [f"{time:%a %m-%d %H:%M %z}" for time in upcoming[:2]] == times
+    assert len(upcoming) == 3
 
 
 def test_without_a_server_it_says_how_to_get_one(monkeypatch: pytest.MonkeyPatch) -> None:

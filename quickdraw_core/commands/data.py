@@ -10,6 +10,7 @@ import typer
 
 from quickdraw_core.assignments import parse_assignments
 from quickdraw_core.commands.options import (
+    MAX_SEED,
     AllowCut,
     Classes,
     ClassesFile,
@@ -174,7 +175,9 @@ def show(
     split: Annotated[
         str, typer.Option(help="Of which side: all, train, validation or test.")
     ] = "all",
-    seed: Annotated[int, typer.Option(min=0, help="Another one shows other drawings.")] = 0,
+    seed: Annotated[
+        int, typer.Option(min=0, max=MAX_SEED, help="Others show other drawings.")
+    ] = 0,
 ) -> None:
     """Write 24 drawings of a class, 3 rows of 8, as a picture."""
     from quickdraw_core.labels import underscored

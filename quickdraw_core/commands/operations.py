@@ -62,6 +62,9 @@ def deploy(
     deployed = make(DeployConfig.parse(values))
     rows = [[entry.name, entry.pool, entry.schedule or "on demand"] for entry in deployed]
     show_table(["deployment", "work pool", "runs"], rows, numbers=False)
+    show_lines(
+        [f"{entry.name} next: {', '.join(entry.upcoming)}" for entry in deployed if entry.upcoming]
+    )
     if dry_run:
         show_lines(["dry run: nothing was made"])
         return

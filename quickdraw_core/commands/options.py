@@ -34,7 +34,11 @@ Classes = Annotated[
 ]
 ClassesFile = Annotated[Path | None, typer.Option(help="Text file with words to use, one a line.")]
 Rows = Annotated[str, typer.Option(help="Rows a class: all, head:N or spread:WxR.")]
-Seed = Annotated[int, typer.Option(min=0, help="Seed of everything that is left to chance.")]
+MAX_SEED = (1 << 63) - 1
+"""The largest that both torch and numpy take."""
+Seed = Annotated[
+    int, typer.Option(min=0, max=MAX_SEED, help="Seed of all that is left to chance.")
+]
 Dask = Annotated[
     str,
     typer.Option(

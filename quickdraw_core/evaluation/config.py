@@ -45,7 +45,9 @@ class JudgedConfig(Config):
         Precision.FP32,
         description="arithmetic of judging, whatever the training's: row of PRECISIONS",
     )
-    seed: int = Field(0, ge=0, description="of the resamples, and of the table of guesses")
+    seed: int = Field(
+        0, ge=0, lt=1 << 63, description="of the resamples, and of the table of guesses"
+    )
     ranks: int | None = Field(
         None, ge=1, description="processes that predict; none: one a GPU, or one"
     )

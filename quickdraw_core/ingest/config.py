@@ -37,7 +37,7 @@ class IngestConfig(Config):
     )
     classes: tuple[str, ...] | None = Field(None, description="words to read; none: all files")
     rows: str = Field("all", description="rows a class: all, head:N or spread:WxR")
-    seed: int = Field(0, ge=0, description="places the windows of spread")
+    seed: int = Field(0, ge=0, lt=1 << 63, description="places the windows of spread")
     test_per_class: int = Field(
         100, ge=1, description="drawings a class to hold out as test, at least"
     )

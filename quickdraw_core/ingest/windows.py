@@ -43,9 +43,9 @@ class RowSelection:
         """Reads the option. Raises `ConfigError` where it has another form."""
         if text == "all":
             return cls("all")
-        if match := re.fullmatch(r"head:(\d+)", text):
+        if match := re.fullmatch(r"head:([0-9]+)", text):
             selection = cls("head", 1, int(match[1]))
-        elif match := re.fullmatch(r"spread:(\d+)x(\d+)", text):
+        elif match := re.fullmatch(r"spread:([0-9]+)x([0-9]+)", text):
             selection = cls("spread", int(match[1]), int(match[2]))
         else:
             raise ConfigError(

@@ -115,7 +115,9 @@ class TrainConfig(Config):
     epochs: float = Field(20, gt=0, description="passes over the train drawings")
     global_batch_size: int = Field(128, ge=1, description="drawings a step, over all ranks")
     micro_batch_size: int = Field(64, ge=1, description="drawings computed at once by a rank")
-    seed: int = Field(0, ge=0, description="of weights, order, augmentation and dropout")
+    seed: int = Field(
+        0, ge=0, lt=1 << 63, description="of weights, order, augmentation and dropout"
+    )
     best_by: Literal["map_at_3", "map_at_3_class_mean"] = Field(
         "map_at_3", description="validation metric whose highest value makes the best checkpoint"
     )
