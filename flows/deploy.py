@@ -31,6 +31,7 @@ from prefect.utilities.importtools import import_object
 from pydantic import Field, ValidationError, field_validator
 
 from flows.gpus import LIMIT
+from flows.server import require_server
 from quickdraw_core.child_environment import child_environment
 from quickdraw_core.config import Config
 from quickdraw_core.errors import ConfigError, UnreachableError
@@ -104,6 +105,7 @@ def deploy(config: DeployConfig) -> list[Deployed]:
             "no Prefect server to deploy to: start one (prefect server start) and set "
             "PREFECT_API_URL, for example to http://127.0.0.1:4200/api"
         )
+    require_server()
     try:
         with get_client(sync_client=True) as client:
             for name in sorted({entry.pool for entry in deployed} | {config.gpu_pool}):

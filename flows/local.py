@@ -2,20 +2,24 @@
 
 import atexit
 import os
+import re
 import signal
 import socket
 import subprocess
 import sys
+import tempfile
 import threading
 import time
 from collections.abc import Iterator
 from contextlib import contextmanager
+from typing import IO
 from urllib.error import URLError
 from urllib.request import urlopen
 
 from prefect.context import refresh_global_settings_context
 from prefect.settings import get_current_settings
 
+from flows.server import REMEDY, require_home, require_server
 from quickdraw_core.child_environment import child_environment
 from quickdraw_core.errors import QuickdrawError
 from quickdraw_core.parent_death import die_with_parent
@@ -24,6 +28,7 @@ _START_SECONDS = 180
 """Some 6 on an idle machine; more than 20 were seen where others compute."""
 _STOP_SECONDS = 5
 _HOST = "127.0.0.1"
+_ERROR = re.compile(r"^[\w.]+\.\w*(?:Error|Exception): (.+)$", re.MULTILINE)
 
 
 def start_local_server() -> None:
@@ -34,6 +39,8 @@ def start_local_server() -> None:
     that Ctrl-C ends together with everything else on the terminal, so that the flow then waits
     minutes for a server to report its own end to.
     """
+    require_home()
+    require_server()
     settings = get_current_settings()
     if settings.api.url is not None or not settings.server.ephemeral.enabled:
         return
@@ -41,10 +48,11 @@ def start_local_server() -> None:
         free.bind((_HOST, 0))
         address = f"http://{_HOST}:{free.getsockname()[1]}/api"
     _reach_without_proxy(_HOST)
-    with _ctrl_c_blocked():
-        server = _start(address)
-    atexit.register(_stop, server)
-    _wait_for(server, address)
+    with tempfile.TemporaryFile() as log:  # open in the server for as long as that lives
+        with _ctrl_c_blocked():
+            server = _start(address, log)
+        atexit.register(_stop, server)
+        _wait_for(server, address, log)
     os.environ["PREFECT_API_URL"] = address
     refresh_global_settings_context()
 
@@ -75,7 +83,7 @@ def _ctrl_c_blocked() -> Iterator[None]:
             signal.pthread_sigmask(signal.SIG_UNBLOCK, {signal.SIGINT})
 
 
-def _start(address: str) -> "subprocess.Popen[bytes]":
+def _start(address: str, log: IO[bytes]) -> "subprocess.Popen[bytes]":
     """As Prefect starts its own temporary server."""
     port = address.removesuffix("/api").rpartition(":")[2]
     kind = {"PREFECT_UI_ENABLED": "0", "PREFECT__SERVER_EPHEMERAL": "1"}
@@ -87,11 +95,13 @@ def _start(address: str) -> "subprocess.Popen[bytes]":
     return subprocess.Popen(
         [sys.executable, "-m", "uvicorn", *app, *where],
         env={**child_environment(), **kind, **ours},
+        stdout=log,
+        stderr=log,
         preexec_fn=die_with_parent,
     )
 
 
-def _wait_for(server: "subprocess.Popen[bytes]", address: str) -> None:
+def _wait_for(server: "subprocess.Popen[bytes]", address: str, log: IO[bytes]) -> None:
     deadline = time.monotonic() + _START_SECONDS
     while True:
         try:
@@ -99,8 +109,11 @@ def _wait_for(server: "subprocess.Popen[bytes]", address: str) -> None:
                 return
         except (URLError, OSError):
             if server.poll() is not None:
+                log.seek(0)
                 raise QuickdrawError(
-                    f"Prefect's temporary server ended with exit code {server.returncode}"
+                    "Prefect's temporary server does not start: "
+                    f"{_last_error(log.read().decode(errors='replace')) or server.returncode}; "
+                    f"{REMEDY}"
                 ) from None
             if time.monotonic() > deadline:
                 raise QuickdrawError(
@@ -108,6 +121,12 @@ def _wait_for(server: "subprocess.Popen[bytes]", address: str) -> None:
                     "one with `prefect server start`, and set PREFECT_API_URL to its address"
                 ) from None
             time.sleep(0.05)
+
+
+def _last_error(output: str) -> str:
+    """What a traceback ends with, in one line; nothing where there is none."""
+    errors = _ERROR.findall(output)
+    return errors[-1].strip() if errors else ""
 
 
 def _stop(server: "subprocess.Popen[bytes]") -> None:

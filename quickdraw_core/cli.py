@@ -6,13 +6,14 @@ Heavy libraries are loaded by the command that needs them, so that `--help` answ
 import io
 import os
 import sys
+import warnings
 
 import typer
 
 from quickdraw_core.child_environment import set_safe_path
 from quickdraw_core.commands import data, jobs, judging, models, operations, sweeps
 from quickdraw_core.console import errors
-from quickdraw_core.errors import QuickdrawError, WriteError
+from quickdraw_core.errors import ConfigError, QuickdrawError, WriteError
 from quickdraw_core.files import cause_of, is_cause
 from quickdraw_core.threads import set_waiting
 
@@ -65,6 +66,8 @@ def _quiet_environment() -> None:
     }.items():
         os.environ.setdefault(name, value)
     set_waiting(os.environ)
+    # At the import of Prefect; `flows/server.py` says it in its place, with what to do.
+    warnings.filterwarnings("ignore", "Failed to create the Prefect home directory")
     set_safe_path(os.environ)
 
 
@@ -85,7 +88,7 @@ def main() -> None:
         _show_error(error)
         sys.exit(error.exit_code)
     except Exception as error:
-        fault = _machine_fault(error)
+        fault = _machine_fault(error) or _settings_fault(error)
         if fault is None:
             raise
         _show_error(fault)
@@ -104,6 +107,20 @@ def _machine_fault(error: BaseException | None) -> QuickdrawError | None:
             return WriteError(f"{named}: {cause_of(error)}")
         error = error.__cause__
     return None
+
+
+def _settings_fault(error: Exception) -> QuickdrawError | None:
+    """What is wrong with Prefect's settings, which it reads when it is imported; None for all
+    else.
+    """
+    if getattr(error, "title", "") != "Settings":
+        return None
+    (fault, *_) = error.errors(include_url=False)  # type: ignore[attr-defined]
+    words = [*map(str, fault["loc"]), fault["msg"].removeprefix("Value error, ")]
+    return ConfigError(
+        f"Prefect's settings are wrong: {' '.join(words)}; correct the variables that begin with "
+        "PREFECT_ (prefect config view)"
+    )
 
 
 def _show_error(error: QuickdrawError) -> None:

@@ -338,14 +338,14 @@ def test_an_empty_registry_no_tracking_and_a_server_away_are_told(
         free.bind(("127.0.0.1", 0))
         away = f"http://127.0.0.1:{free.getsockname()[1]}"
     monkeypatch.setenv("MLFLOW_HTTP_REQUEST_MAX_RETRIES", "0")
-    with pytest.raises(TrackingError, match="see that MLflow is there"):
+    with pytest.raises(TrackingError, match="nothing listens there; start it"):
         load_model("models:/quickdraw@champion", away)
-    with pytest.raises(UnreachableError, match="see that MLflow is there"):
+    with pytest.raises(UnreachableError, match="nothing listens there; start it"):
         load_model("0" * 32, away)
     with pytest.raises(CheckpointError, match="no run 0000"):
         load_model("0" * 32, trained.uri)
     (tmp_path / "torn.db").write_text("no database " * 100)
-    with pytest.raises(TrackingError, match="file is not a database; see that MLflow is there"):
+    with pytest.raises(TrackingError, match="is no SQLite database"):
         load_model("models:/quickdraw@champion", f"sqlite:///{tmp_path}/torn.db")
     with pytest.raises(ConfigError, match="are to be averaged"):
         load_model("models:/quickdraw@champion", trained.uri, average=2)
@@ -509,7 +509,7 @@ def test_a_server_registers_promotes_and_gives_back_the_same(store: Store, tmp_p
         assert theirs.shape == (3, 4)
     finally:
         server.kill()
-    with pytest.raises(TrackingError, match="see that MLflow is there"):
+    with pytest.raises(TrackingError, match="nothing listens there; start it"):
         load_model("models:/served@champion", server.uri)
 
 

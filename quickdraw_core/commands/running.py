@@ -20,9 +20,10 @@ def run(work: Callable[[], T]) -> T:
     """Runs a flow under a progress display, on Prefect's temporary server where none is set."""
     _require_open_files()
     from flows.local import start_local_server
+    from flows.server import answering
 
     try:
-        with show_progress(starting="Prefect"):
+        with show_progress(starting="Prefect"), answering():
             start_local_server()
             return work()
     except KeyboardInterrupt:

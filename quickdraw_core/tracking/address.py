@@ -57,6 +57,11 @@ def check_address(uri: str) -> None:
             f"the tracking address {uri} is malformed: {error}; {what_to_do}"
         ) from error
     scheme = parts.scheme.partition("+")[0]
+    if scheme == "sqlite" and not uri.startswith("sqlite:///"):
+        raise TrackingError(
+            f"the tracking address {uri} names no database file; write sqlite:///FILE, or "
+            "sqlite:////FOLDER/FILE"
+        )
     if scheme not in _SCHEMES:
         raise TrackingError(f"the tracking address {uri} is none that MLflow knows; {what_to_do}")
     if scheme in ("http", "https") and not host:

@@ -106,7 +106,7 @@ class _BriefRequests:
     last one to end restores what was.
     """
 
-    SETTINGS: Final = {"MLFLOW_HTTP_REQUEST_MAX_RETRIES": "0", "MLFLOW_HTTP_REQUEST_TIMEOUT": "10"}
+    SETTINGS: Final = {"MLFLOW_HTTP_REQUEST_MAX_RETRIES": "0", "MLFLOW_HTTP_REQUEST_TIMEOUT": "8"}
 
     def __init__(self) -> None:
         self._lock, self._inside = threading.Lock(), 0

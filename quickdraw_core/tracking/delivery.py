@@ -18,7 +18,6 @@ from typing import Any, Self
 
 from quickdraw_core.errors import TrackingError
 from quickdraw_core.files import write_aside
-from quickdraw_core.redaction import without_secrets
 from quickdraw_core.tracking.address import (
     NO_TRACKING,
     asked_tracking_uri,
@@ -27,6 +26,7 @@ from quickdraw_core.tracking.address import (
 )
 from quickdraw_core.tracking.card import RunCard, brief_requests, ensure_run, find_run, make_card
 from quickdraw_core.tracking.journal import JOURNAL_NAME, Record, Send, read_batches
+from quickdraw_core.tracking.problems import explain, problem_at
 
 _LANES = ("numbers", "files")
 _RETRY_SECONDS = (1, 2, 4, 8)
@@ -93,7 +93,7 @@ def deliver_rest(run_dir: Path, patience_seconds: float = 0.0) -> Delivery:
             return Delivery(0, 0, None)
         send = sender_of(run_dir)
     except Exception as error:  # noqa: BLE001 — tracking never costs a trained model
-        return Delivery(0, spool.waiting(), _told(error))
+        return Delivery(0, spool.waiting(), explain(error))
     with Courier(run_dir, send, patience_seconds=patience_seconds, tell=_to_nobody) as sending:
         pass
     return sending.delivery
@@ -113,7 +113,7 @@ def send_records(uri: str, run_id: str, records: list[Record]) -> None:
         Sender(uri, lambda _: run_id)(records)
     except Exception as error:
         raise TrackingError(
-            f"run {run_id} at {uri} was not written to: {_told(error)}; see that MLflow is there"
+            f"run {run_id} at {uri} was not written to: {explain(error)}; see that MLflow is there"
         ) from error
 
 
@@ -202,7 +202,7 @@ class Courier:
             if error is not None and not failures:
                 self._tell(
                     f"MLflow does not take the numbers; they wait in {self._spool.journal}: "
-                    f"{_told(error)}"
+                    f"{explain(error)}"
                 )
             if error is None and failures:
                 self._tell("MLflow takes the numbers again; those that waited were sent")
@@ -210,7 +210,9 @@ class Courier:
             if deadline is not None and (error is None or time.monotonic() >= deadline):
                 return (
                     sent,
-                    None if error is None else f"MLflow does not take the numbers: {_told(error)}",
+                    None
+                    if error is None
+                    else f"MLflow does not take the numbers: {explain(error)}",
                 )
 
 
@@ -305,12 +307,10 @@ def _try_run(run_dir: Path, card: RunCard) -> tuple[str, str | None]:
             return card.run_id, None
         try:
             return ensure_run(client(card.uri), run_dir), None
-        except ImportError as error:
-            raise TrackingError(
-                f"the tracking address {card.uri} needs a database driver: {error}; install it"
-            ) from error
-        except Exception as error:  # noqa: BLE001 — tracking never stops training
-            return card.run_id, f"MLflow at {card.uri}: {_told(error)}"
+        except Exception as error:
+            if isinstance(error.__cause__, ImportError):
+                raise  # of a missing driver: no later try helps. All else never stops training
+            return card.run_id, problem_at(card.uri, error)
 
 
 def _moved(card: RunCard, uri: str) -> tuple[RunCard, str | None]:
@@ -325,16 +325,10 @@ def _moved(card: RunCard, uri: str) -> tuple[RunCard, str | None]:
         with brief_requests():
             found = find_run(client(uri), card.key)
     except Exception as error:  # noqa: BLE001 — tracking never stops training
-        return card, f"MLflow at {uri}: {_told(error)}; the numbers go to {card.uri} as before"
+        return card, f"{problem_at(uri, error)}; the numbers go to {card.uri} as before"
     if found is None:
         return card, (
             f"the run is not in MLflow at {uri}; its numbers go to {card.uri} as before "
             "(--fresh starts a new one)"
         )
     return replace(card, uri=uri, run_id=found.info.run_id), None
-
-
-def _told(error: Exception) -> str:
-    """An error in one line, without the chain of MLflow's and urllib3's own retries."""
-    first = (str(error).splitlines() or [""])[0].split(" with exception ")[0]
-    return without_secrets(first) or type(error).__name__

@@ -17,13 +17,13 @@ from typing import TYPE_CHECKING, Any
 from quickdraw_core.errors import (
     CheckpointError,
     ConfigError,
-    QuickdrawError,
     TrackingError,
-    UnreachableError,
     nearest,
 )
-from quickdraw_core.tracking.address import NO_TRACKING, check_address
+from quickdraw_core.tracking.address import NO_TRACKING
+from quickdraw_core.tracking.card import brief_requests
 from quickdraw_core.tracking.logged_model import find_logged_model
+from quickdraw_core.tracking.problems import answering
 from quickdraw_core.tracking.runs import MISSING, client
 
 if TYPE_CHECKING:
@@ -190,30 +190,14 @@ def _client(uri: str, what: str) -> "MlflowClient":
         raise TrackingError(
             f"tracking is off, but {what} in MLflow's registry; give --tracking-uri"
         )
-    check_address(uri)
-    with _answering(uri):
-        return client(uri)
+    return client(uri)
 
 
 @contextmanager
 def _answering(uri: str) -> Iterator[None]:
-    """A block in which whatever MLflow or its database raises is an `UnreachableError`, and a
-    missing driver a `TrackingError`.
-    """
-    try:
+    """A block whose requests give up soon, and whose errors are those of `answering`."""
+    with answering(uri), brief_requests():
         yield
-    except QuickdrawError:
-        raise
-    except ImportError as error:
-        raise TrackingError(
-            f"the tracking address {uri} needs a database driver: {error}; install it"
-        ) from error
-    except Exception as error:
-        first = (str(error).splitlines() or [""])[0].split(" with exception ")[0]
-        raise UnreachableError(
-            f"MLflow's model registry at {uri} failed: {first or type(error).__name__}; see that "
-            "MLflow is there"
-        ) from error
 
 
 def _or_none(ask: Any) -> "ModelVersion | None":

@@ -9,19 +9,26 @@ from pathlib import Path, PurePosixPath
 from typing import TYPE_CHECKING
 
 from quickdraw_core.credentials import tracking_address, without_login
-from quickdraw_core.errors import CheckpointError, TrackingError, UnreachableError
+from quickdraw_core.errors import CheckpointError, TrackingError
 from quickdraw_core.tracking.address import quiet_environment
 from quickdraw_core.tracking.journal import CURVES
+from quickdraw_core.tracking.problems import answering, problem_at, require_usable
 
 if TYPE_CHECKING:
     from mlflow import MlflowClient
+    from mlflow.entities import Run
 
 MISSING = ("RESOURCE_DOES_NOT_EXIST", "INVALID_PARAMETER_VALUE")
 """Codes of MLflow's answer where it has not what it was asked for."""
 
 
 def client(uri: str) -> "MlflowClient":
-    """A client of the tracking address; the environment is made quiet first."""
+    """A client of the tracking address; the environment is made quiet first.
+
+    Raises `TrackingError` for an address at which MLflow can never be, and `UnreachableError`
+    for one where it cannot be used now, as far as that is known without asking a server.
+    """
+    require_usable(uri)
     for name, value in quiet_environment().items():
         os.environ.setdefault(name, value)
     from mlflow import MlflowClient
@@ -31,7 +38,13 @@ def client(uri: str) -> "MlflowClient":
     logging.getLogger("alembic").setLevel(logging.WARNING)
     logging.getLogger("mlflow").setLevel(logging.WARNING)
     logging.getLogger("urllib3").setLevel(logging.ERROR)  # a line for each try
-    return MlflowClient(tracking_uri=tracking_address(uri))
+    logging.getLogger("mlflow.store.db.utils").setLevel(logging.ERROR)
+    from mlflow.store.db import utils
+
+    # Ten tries take 100 seconds, whatever is wrong; MLflow has no setting for their number.
+    utils.MAX_RETRY_COUNT = 3
+    with answering(uri):
+        return MlflowClient(tracking_uri=tracking_address(uri))
 
 
 def run_page(uri: str, run_id: str) -> str | None:
@@ -41,14 +54,12 @@ def run_page(uri: str, run_id: str) -> str | None:
     """
     if not uri.startswith(("http://", "https://")) or not run_id:
         return None
-    from mlflow.exceptions import MlflowException
-
     from quickdraw_core.tracking.card import brief_requests
 
     try:
-        with brief_requests():
+        with answering(uri), brief_requests():
             experiment_id = client(uri).get_run(run_id).info.experiment_id
-    except MlflowException:
+    except TrackingError:
         return None
     seen_at = without_login(os.environ.get("QUICKDRAW_MLFLOW_UI") or uri)
     return f"{seen_at.rstrip('/')}/#/experiments/{experiment_id}/runs/{run_id}"
@@ -60,34 +71,33 @@ def fetch_file(uri: str, run_id: str, artifact: str, folder: Path) -> Path:
     Raises `CheckpointError`: no run, no file; `UnreachableError` where MLflow does not answer, or
     does not give what it has.
     """
-    from mlflow.exceptions import MlflowException
-
     mlflow = client(uri)
-    try:
-        run = mlflow.get_run(run_id)
-    except MlflowException as error:
-        if error.error_code not in MISSING:
-            raise _unreachable(uri, run_id, error) from error
-        raise CheckpointError(
-            f"no run {run_id} in MLflow at {uri}; see the runs there, or give a checkpoint file"
-        ) from error
-    try:
-        beside = mlflow.list_artifacts(run.info.run_id, str(PurePosixPath(artifact).parent))
+    with answering(uri):
+        run = _run(mlflow, uri, run_id)
+        beside = mlflow.list_artifacts(run_id, str(PurePosixPath(artifact).parent))
         if artifact in {found.path for found in beside}:
-            return Path(mlflow.download_artifacts(run.info.run_id, artifact, str(folder)))
-    except (MlflowException, OSError) as error:
-        raise _unreachable(uri, run_id, error) from error
+            return Path(mlflow.download_artifacts(run_id, artifact, str(folder)))
     raise CheckpointError(
         f"run {run_id} ({run.info.status}) has no {artifact}: it was not trained to the first "
         "validation; give another run or a checkpoint file"
     )
 
 
-def _unreachable(uri: str, run_id: str, error: Exception) -> UnreachableError:
-    first = (str(error).splitlines() or [type(error).__name__])[0]
-    return UnreachableError(
-        f"MLflow at {uri} did not give what run {run_id} holds: {first}; see that MLflow is there"
-    )
+def _run(mlflow: "MlflowClient", uri: str, run_id: str) -> "Run":
+    """A run, soon or never. Raises `CheckpointError` where there is none."""
+    from mlflow.exceptions import MlflowException
+
+    from quickdraw_core.tracking.card import brief_requests
+
+    try:
+        with brief_requests():
+            return mlflow.get_run(run_id)
+    except MlflowException as error:
+        if error.error_code not in MISSING:
+            raise
+        raise CheckpointError(
+            f"no run {run_id} in MLflow at {uri}; see the runs there, or give a checkpoint file"
+        ) from error
 
 
 def fetch_curves(uri: str, run_id: str) -> dict[str, tuple[list[int], list[float]]]:
@@ -98,13 +108,12 @@ def fetch_curves(uri: str, run_id: str) -> dict[str, tuple[list[int], list[float
     """
     try:
         mlflow = client(uri)
-        run = mlflow.get_run(run_id)
+        run = _run(mlflow, uri, run_id)
         names = sorted(name for name in run.data.metrics if name.startswith(CURVES))
         histories = {name: mlflow.get_metric_history(run.info.run_id, name) for name in names}
     except Exception as error:
-        first = (str(error).splitlines() or [type(error).__name__])[0]
         raise TrackingError(
-            f"the curves of run {run_id} were not to be had from MLflow at {uri}: {first}"
+            f"the curves of run {run_id} were not to be had: {problem_at(uri, error)}"
         ) from error
     curves = {}
     for name, history in histories.items():

@@ -27,15 +27,24 @@ _Identity = tuple[str, int] | tuple[str, int, int]
 
 
 class Sender:
-    """Sends records to the run that `find_run` names; raises what MLflow raises.
+    """Sends records to the run that `find_run` names; raises what MLflow raises, and
+    `TrackingError` where it cannot be used.
 
     find_run: called before the first delivery and after each that failed; it may make the run.
     """
 
     def __init__(self, uri: str, find_run: Callable[["MlflowClient"], str]) -> None:
-        self._mlflow, self._find_run = client(uri), find_run
+        self._uri, self._find_run = uri, find_run
+        self._client: MlflowClient | None = None
         self._run_id = ""
         self._unsure, self._known = True, _Known()
+
+    @property
+    def _mlflow(self) -> "MlflowClient":
+        """The client, made when it is first needed: it may not be to be had before."""
+        if self._client is None:
+            self._client = client(self._uri)
+        return self._client
 
     def __call__(self, records: list[Record]) -> None:
         """Points, then tags and status, then files and models."""

@@ -1,0 +1,141 @@
+"""Whether Prefect can be used, found out in seconds, and in one line why not."""
+
+import base64
+import os
+import tempfile
+from collections.abc import Iterator
+from contextlib import contextmanager, suppress
+from pathlib import Path
+
+import httpx
+from prefect.exceptions import PrefectHTTPStatusError
+from prefect.settings import Settings, get_current_settings
+
+from quickdraw_core.errors import ConfigError, UnreachableError
+
+_PATIENCE_SECONDS = 5
+_SQLITE_MAGIC = b"SQLite format 3\0"
+_DO = (
+    "start it (prefect server start), or unset PREFECT_API_URL (prefect config unset "
+    "PREFECT_API_URL) for a server of the command's own"
+)
+
+
+REMEDY = (
+    "name another folder (PREFECT_HOME=FOLDER), or make the database anew: "
+    "prefect server database reset"
+)
+"""What to do about a database that the temporary server cannot use."""
+
+
+def require_server() -> None:
+    """Raises `UnreachableError` where the server that Prefect's settings name does not answer as
+    one, and `ConfigError` where they name none and allow no temporary one.
+    """
+    settings = get_current_settings()
+    url = settings.api.url
+    if url is None:
+        if settings.server.ephemeral.enabled:
+            return
+        raise ConfigError(
+            "no Prefect server: start one (prefect server start) and set PREFECT_API_URL, for "
+            "example to http://127.0.0.1:4200/api; or set PREFECT_SERVER_EPHEMERAL_ENABLED=true"
+        )
+    try:
+        answer = httpx.get(
+            _asked(settings, url), headers=_login(settings), timeout=_PATIENCE_SECONDS
+        )
+    except httpx.TimeoutException as error:
+        raise UnreachableError(f"Prefect at {url} does not answer; {_DO}") from error
+    except (httpx.HTTPError, httpx.InvalidURL) as error:
+        why = "nothing listens there" if "refused" in str(error) else str(error)
+        raise UnreachableError(f"Prefect at {url} does not answer: {why}; {_DO}") from error
+    if answer.status_code in (401, 403):
+        raise UnreachableError(
+            f"Prefect at {url} asks for a login; set PREFECT_API_AUTH_STRING (a server's "
+            "user:password) or PREFECT_API_KEY (Prefect Cloud's)"
+        )
+    if answer.is_redirect:
+        raise UnreachableError(
+            f"Prefect at {url} leads to {answer.headers.get('Location', 'another address')}; set "
+            "PREFECT_API_URL to the address that answers itself"
+        )
+    if answer.status_code >= 500:
+        raise UnreachableError(
+            f"Prefect at {url} answers {answer.status_code} {answer.reason_phrase}; see to it"
+        )
+    if not answer.is_success or "json" not in answer.headers.get("Content-Type", ""):
+        raise UnreachableError(
+            f"what answers at {url} is no Prefect; correct PREFECT_API_URL, which ends in /api"
+        )
+
+
+def _asked(settings: Settings, url: str) -> str:
+    """An address that needs the login, where there is one."""
+    is_cloud = url.startswith(str(settings.cloud.api_url))
+    return f"{url.rstrip('/')}/{'health' if is_cloud else 'admin/version'}"
+
+
+def _login(settings: Settings) -> dict[str, str]:
+    """As Prefect's own client logs in."""
+    if settings.api.key is not None:
+        return {"Authorization": f"Bearer {settings.api.key.get_secret_value()}"}
+    if settings.api.auth_string is not None:
+        login = settings.api.auth_string.get_secret_value().encode()
+        return {"Authorization": f"Basic {base64.b64encode(login).decode()}"}
+    return {}
+
+
+def require_home() -> None:
+    """Raises `ConfigError` where Prefect's folder cannot be used: it keeps results there, and the
+    database of a temporary server.
+    """
+    settings = get_current_settings()
+    with suppress(RuntimeError):  # a user without a home at all
+        if settings.home.is_relative_to(Path.home()) and not Path.home().is_dir():
+            raise ConfigError(
+                f"this user has no home folder ({Path.home()}) for Prefect to keep results in; "
+                "name a folder: PREFECT_HOME=FOLDER"
+            )
+    for folder in {settings.home, settings.results.local_storage_path or settings.home}:
+        try:
+            folder.mkdir(parents=True, exist_ok=True)
+            with tempfile.TemporaryFile(dir=folder):
+                pass
+        except OSError as error:
+            raise ConfigError(
+                f"Prefect's folder {folder} cannot be used: {error.strerror}; name another one: "
+                "PREFECT_HOME=FOLDER"
+            ) from error
+    if settings.api.url is None:
+        _require_database(settings.home)
+
+
+def _require_database(home: Path) -> None:
+    """Of the temporary server, where its address is the default one."""
+    path = home / "prefect.db"
+    if "PREFECT_SERVER_DATABASE_CONNECTION_URL" in os.environ or not path.exists():
+        return
+    try:
+        with path.open("r+b") as file:
+            head = file.read(len(_SQLITE_MAGIC))
+    except OSError as error:
+        raise ConfigError(
+            f"Prefect's database {path} cannot be used: {error.strerror}; {REMEDY}"
+        ) from error
+    if head not in (b"", _SQLITE_MAGIC):
+        raise ConfigError(f"Prefect's database {path} is no SQLite database; {REMEDY}")
+
+
+@contextmanager
+def answering() -> Iterator[None]:
+    """A block in which a server that goes away is an `UnreachableError`, not a traceback."""
+    try:
+        yield
+    except (httpx.TransportError, PrefectHTTPStatusError) as error:
+        url = get_current_settings().api.url
+        why = (str(error).splitlines() or [""])[0] or type(error).__name__
+        raise UnreachableError(
+            f"Prefect at {url} went away or refuses: {why}; see that it is well, then give the "
+            "command again"
+        ) from error
