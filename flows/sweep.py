@@ -16,10 +16,11 @@ from prefect.task_runners import ThreadPoolTaskRunner
 from flows.gpus import devices_locked, slots_taken
 from flows.policy import worth_retrying
 from flows.telling import show, told
+from quickdraw_core.locks import held_folder
 from quickdraw_core.sweep.config import SweepConfig
 from quickdraw_core.sweep.finish import finish_sweep, stop_sweep
 from quickdraw_core.sweep.results import SweepError, SweepResult, markdown_of, table_of
-from quickdraw_core.sweep.run import Sweep, open_sweep, run_row
+from quickdraw_core.sweep.run import Sweep, check, open_sweep, run_row
 from quickdraw_core.sweep.slots import Slots
 
 
@@ -60,6 +61,11 @@ def sweep(config: SweepConfig) -> SweepResult:
     """
     if flow_run.run_count > 1:
         config = config.updated({"fresh": False})
+    with held_folder(check(config).path, "sweep"):
+        return _sweep(config)
+
+
+def _sweep(config: SweepConfig) -> SweepResult:
     opened = open_sweep(config)
     # Any: a runner's own type is not the one that Prefect declares for the option.
     workers: Any = ThreadPoolTaskRunner(max_workers=len(opened.slots))

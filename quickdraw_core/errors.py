@@ -2,6 +2,7 @@
 
     QuickdrawError
     ├── ConfigError        an option or a configuration value
+    ├── BusyError          another command is at work on the same place
     ├── InputError         a source: folder, file, header, class list
     │   └── UnreadableError    … found while its rows were read (exit code 1)
     ├── StoreError         a store or its pack: missing, damaged, of another label map
@@ -41,6 +42,10 @@ class QuickdrawError(Exception):
 
 class ConfigError(QuickdrawError):
     """An option or a configuration value is unknown, of the wrong type or out of range."""
+
+
+class BusyError(QuickdrawError):
+    """Another command is at work on what this one was to write to."""
 
 
 class InputError(QuickdrawError):

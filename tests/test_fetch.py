@@ -25,7 +25,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from quickdraw_core.errors import ConfigError, InputError
+from quickdraw_core.errors import BusyError, ConfigError, InputError
 from quickdraw_core.labels import challenge_words
 from quickdraw_core.progress import report_to
 from quickdraw_core.sources.fetch import (
@@ -886,7 +886,7 @@ def test_only_one_call_at_a_time_writes_to_a_folder(server: Server, tmp_path: Pa
     server.files = {"cat": Served(drawings(200_000), pause_at=100_000)}
     process = start(config_of(server, tmp_path))
     wait_until(lambda: bool(server.of("cat")), process)
-    with pytest.raises(InputError, match="another fetch is at work"):
+    with pytest.raises(BusyError, match=r"another command is at work on .*: fetch, process"):
         run(server, tmp_path)
     server.go_on.set()
     assert process.wait(timeout=300) == 0

@@ -11,7 +11,7 @@ from typing import Any
 
 import pytest
 
-from quickdraw_core.errors import InputError, StoreError, UnreadableError
+from quickdraw_core.errors import InputError, UnreadableError, WriteError
 from quickdraw_core.formats.kaggle import TRAIN_COLUMNS
 from quickdraw_core.ingest import window_task
 from quickdraw_core.ingest.config import IngestConfig
@@ -184,7 +184,7 @@ def test_a_stage_that_fails_leaves_the_last_good_store_to_be_read(
         return write_part(table, storage, name)
 
     monkeypatch.setattr(window_task, "write_part", full)
-    with pytest.raises(StoreError, match="No space left on device"):
+    with pytest.raises(WriteError, match="no space left on the device"):
         run(source, fresh=fresh)
     monkeypatch.undo()
     assert {path: tree(store)[path] for path in before} == before

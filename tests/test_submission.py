@@ -18,7 +18,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from quickdraw_core.drawing import DrawingBatch
-from quickdraw_core.errors import CheckpointError, ConfigError, InputError
+from quickdraw_core.errors import BusyError, CheckpointError, ConfigError, InputError
 from quickdraw_core.evaluation.aside import written_aside
 from quickdraw_core.evaluation.balance import balance
 from quickdraw_core.evaluation.ensemble import Ensemble, load_models
@@ -244,7 +244,7 @@ def test_two_runs_do_not_write_one_file(models: Ensemble, test_csv: Path, tmp_pa
     out = tmp_path / "out.csv"
     with written_aside(out) as file:
         file.write(b"half of the other's")
-        with pytest.raises(ConfigError, match="another process is writing"):
+        with pytest.raises(BusyError, match=r"another command is at work on .*out\.csv: writing"):
             write_submission(models, test_csv, out)
         file.seek(0)
         assert file.read() == b"half of the other's"

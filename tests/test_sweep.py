@@ -421,7 +421,7 @@ def test_numbers_are_written_down_where_a_figure_cannot_be(
 
 @pytest.mark.parametrize(("attempt", "fresh"), [(1, True), (2, False)])
 def test_a_flow_that_prefect_tries_again_starts_nothing_over(
-    attempt: int, fresh: bool, monkeypatch: pytest.MonkeyPatch
+    attempt: int, fresh: bool, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     seen = []
 
@@ -430,6 +430,7 @@ def test_a_flow_that_prefect_tries_again_starts_nothing_over(
         raise OSError("gone")
 
     monkeypatch.setattr(flows.sweep, "open_sweep", opened)
+    monkeypatch.setattr(flows.sweep, "check", lambda _: SimpleNamespace(path=tmp_path / "s"))
     # Prefect's own way to stand in for the facts of a run.
     monkeypatch.setenv("PREFECT__RUNTIME__FLOW_RUN__RUN_COUNT", str(attempt))
     with pytest.raises(OSError, match="gone"):

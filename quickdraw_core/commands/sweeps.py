@@ -51,6 +51,7 @@ def sweep(
         return
     if table is None:
         raise ConfigError("no table to sweep: give a name (quickdraw sweep --list) or a TOML file")
+    from quickdraw_core.locks import require_free_folder
     from quickdraw_core.sweep.config import SweepConfig
     from quickdraw_core.sweep.run import check
 
@@ -73,7 +74,7 @@ def sweep(
             "changes": merged({"ranks": nproc} if nproc else {}, parse_assignments(changes or ())),
         }
     )
-    check(config)
+    require_free_folder(check(config).path)
     from flows.sweep import sweep as flow
     from quickdraw_core.sweep.results import SweepError
 

@@ -6,6 +6,7 @@ figures. Nothing is written to MLflow: a comparison belongs to no single run.
 
 import json
 from collections.abc import Sequence
+from contextlib import nullcontext
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -21,6 +22,7 @@ from quickdraw_core.evaluation.model import TrainedModel
 from quickdraw_core.evaluation.reuse import is_evaluation, predictions_left, predictions_of
 from quickdraw_core.evaluation.verdicts import comparison_markdown
 from quickdraw_core.files import make_folder, write_aside
+from quickdraw_core.locks import held_folder
 from quickdraw_core.output_files import require_output, write_output
 from quickdraw_core.store.pack import open_pack
 from quickdraw_core.store.store import Store
@@ -81,7 +83,8 @@ def compare_models(config: CompareConfig) -> CompareResult:
         judged.append(Named(name, predictions))
         reused += was_there
     comparisons = tuple(compare(judged[0], other, config.seed) for other in judged[1:])
-    files = _write(config, comparisons, precisions, pack.fingerprint)
+    with held_folder(config.out_dir, "comparison") if config.out_dir else nullcontext():
+        files = _write(config, comparisons, precisions, pack.fingerprint)
     return CompareResult(comparisons, names, precisions, reused, files)
 
 

@@ -37,6 +37,7 @@ from quickdraw_core.evaluation.predictions import PREDICTIONS_NAME, Predictions
 from quickdraw_core.evaluation.publish import publish, require_own_folder, tracking_uri_of
 from quickdraw_core.evaluation.report import Report, evaluate_command, write_report
 from quickdraw_core.files import make_folder, require_writable, write_aside
+from quickdraw_core.locks import held_folder
 from quickdraw_core.output_files import is_stream, require_output, write_output
 from quickdraw_core.outputs import OUTPUTS_NAME, note_outputs, outputs_hold
 from quickdraw_core.store.pack import Pack, open_pack
@@ -81,9 +82,22 @@ def evaluate(config: EvaluateConfig, stopping: threading.Event | None = None) ->
     `EvaluationError` where a process that predicts is lost or a model gives no numbers.
     """
     store, references, models = check(config)
+    folder = _report_dir(config, models)
+    with held_folder(folder, "evaluation"):
+        return _evaluate(config, store, references, models, folder, stopping)
+
+
+def _evaluate(
+    config: EvaluateConfig,
+    store: Store,
+    references: Sequence[str],
+    models: Ensemble,
+    folder: Path,
+    stopping: threading.Event | None,
+) -> EvaluateResult:
+    """Judges models into the folder of their report."""
     pack = open_pack(store)
     rows = held_out_rows(config, pack)
-    folder = _report_dir(config, models)
     (folder / OUTPUTS_NAME).unlink(missing_ok=True)
 
     predicted = predict_held_out(config, references, config.average, models, pack, stopping)

@@ -6,6 +6,8 @@ manifest is written last; until then a new store counts as unfinished, and one t
 before is as it was.
 """
 
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
@@ -24,6 +26,7 @@ from quickdraw_core.ingest.receipts import INGEST_VERSION
 from quickdraw_core.ingest.result import IngestResult, LeftOutError, result_of
 from quickdraw_core.ingest.target import is_begun_anew, open_target, publish
 from quickdraw_core.ingest.window_run import WindowRun
+from quickdraw_core.locks import held, require_free
 from quickdraw_core.progress import progress
 from quickdraw_core.sources.files import SourceFile, Stamp
 from quickdraw_core.sources.find import BadFile, FoundFiles, find_readable, find_sources
@@ -46,10 +49,32 @@ def ingest(config: IngestConfig) -> IngestResult:
     are ingested, and `LeftOutError` then says which are not. With `config.strict` the first one
     ends the ingest. Whatever is raised but that error leaves the store of before to be read.
 
-    Raises `InputError` (source), `StoreError` (target) or `ConfigError` before work starts;
+    Raises `InputError` (source), `StoreError` (target), `BusyError` (another ingest is at work
+    there) or `ConfigError` before work starts;
     later `UnreadableError` (strict, or no file is left), and `ClusterError` where Dask is lost.
     """
-    sources, bad, unread = check(config)
+    found = check(config)
+    with _alone(config.store):
+        return _ingest(config, found)
+
+
+@contextmanager
+def _alone(store: Location) -> Iterator[None]:
+    """A block in which no other ingest works on a store. One that cannot be written to is only
+    looked at, without a lock.
+    """
+    try:
+        if isinstance(store, Path):
+            require_writable(store)
+    except ConfigError:
+        yield
+        return
+    with held(place_of(store).lock, str(store), "ingest"):
+        yield
+
+
+def _ingest(config: IngestConfig, found: FoundFiles) -> IngestResult:
+    sources, bad, unread = found
     previous = _previous(config)
     if previous is not None:
         _check_rule(config, previous.holdout)
@@ -114,6 +139,7 @@ def check(config: IngestConfig) -> FoundFiles:
     if found.bad and (config.strict or not found.files):
         raise found.bad[0].error
     _check_target(config.store)
+    require_free(place_of(config.store).lock, str(config.store))
     return found
 
 

@@ -9,8 +9,6 @@ Layout of the bucket: `<base>/simplified/<word>.ndjson`, `<base>/raw/<word>.ndjs
 (https://github.com/googlecreativelab/quickdraw-dataset).
 """
 
-import errno
-import fcntl
 import json
 import shutil
 from collections.abc import Callable, Iterator, Mapping, Sequence
@@ -31,6 +29,7 @@ from quickdraw_core.config import Config
 from quickdraw_core.credentials import whole_address, without_login
 from quickdraw_core.errors import ConfigError, InputError, nearest
 from quickdraw_core.labels import challenge_words, spaced
+from quickdraw_core.locks import held_folder
 from quickdraw_core.progress import progress
 from quickdraw_core.sources.fetch_call import Call, MissingError, RefusedError
 from quickdraw_core.sources.fetch_file import ask, download
@@ -173,9 +172,10 @@ def _claimed(config: FetchConfig) -> Iterator[None]:
     Simplified and raw files have the same names, so the one would overwrite the other.
     """
     try:
-        config.folder.mkdir(parents=True, exist_ok=True)
-        with (config.folder / _CLAIM_NAME).open("a+", encoding="utf-8") as file:
-            _lock(file.fileno(), config.folder)
+        with (
+            held_folder(config.folder, "fetch"),
+            (config.folder / _CLAIM_NAME).open("a+", encoding="utf-8") as file,
+        ):
             file.seek(0)
             held = _held_format(file.read())
             if held != config.format:
@@ -202,19 +202,6 @@ def _held_format(text: str) -> str | None:
     except (ValueError, KeyError, TypeError):
         return None
     return held if held in FILE_FORMATS else None
-
-
-def _lock(descriptor: int, folder: Path) -> None:
-    try:
-        fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
-    except BlockingIOError as error:
-        raise InputError(
-            f"another fetch is at work in {folder}; wait for its end or give another folder"
-        ) from error
-    except OSError as error:
-        # Some network file systems have no locks: there, it is up to the user.
-        if error.errno not in (errno.ENOLCK, errno.ENOSYS, errno.EOPNOTSUPP):
-            raise InputError(f"cannot lock {folder}: {error.strerror}") from error
 
 
 def _survey(run: Call, words: list[str]) -> dict[str, Remote]:

@@ -22,7 +22,8 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 
 from quickdraw_core.errors import InputError, StoreError, StoreUnreachableError
-from quickdraw_core.files import opened_aside
+from quickdraw_core.files import cache_folder, opened_aside
+from quickdraw_core.locks import FOLDER_LOCK
 from quickdraw_core.names import check_relative
 from quickdraw_core.sources.objects import REFUSED, open_object_store, reason_of
 from quickdraw_core.store.location import Address
@@ -126,6 +127,11 @@ class Place(ABC):
     def prune(self, folder: str) -> None:
         """Deletes those folders below `folder` that hold nothing, and it too if it does not."""
 
+    @property
+    @abstractmethod
+    def lock(self) -> Path:
+        """The file whose lock whoever writes there holds (`locks.py`)."""
+
     def __str__(self) -> str:
         return str(self.location)
 
@@ -168,6 +174,11 @@ class Folder(Place):
 
     def _path(self, name: str) -> Path:
         return self.path / _inside(name)
+
+    @property
+    def lock(self) -> Path:
+        """In the folder, so that all hosts that see it see the lock."""
+        return self.path / FOLDER_LOCK
 
     def at(self, name: str) -> str:
         """The path."""
@@ -278,6 +289,12 @@ class Bucket(Place):
     def location(self) -> Address:
         """The address."""
         return self.address
+
+    @property
+    def lock(self) -> Path:
+        """In the cache folder: an object store has no locks, so it is seen on this host alone."""
+        digest = hashlib.sha256(self.address.url.encode()).hexdigest()[:32]
+        return cache_folder("locks") / digest
 
     def at(self, name: str) -> str:
         """The address without its options."""

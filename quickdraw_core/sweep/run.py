@@ -24,6 +24,7 @@ from quickdraw_core.evaluation.config import EvaluateConfig
 from quickdraw_core.evaluation.evaluate import evaluate
 from quickdraw_core.evaluation.held_out import require_enough_drawings
 from quickdraw_core.evaluation.precision import Precision
+from quickdraw_core.locks import require_free_folder
 from quickdraw_core.progress import progress
 from quickdraw_core.store.location import Location
 from quickdraw_core.store.pack import open_pack
@@ -313,6 +314,7 @@ def _clear(sweep: Sweep) -> None:
     for name in sweep.chosen:
         run_dir = sweep.row(name).run_dir
         if RunFolder.is_there(run_dir):
+            require_free_folder(run_dir)
             shutil.rmtree(run_dir)
     if len(sweep.chosen) == len(sweep.rows):
         for pattern in (CARD_NAME, f"{JOURNAL_NAME}*"):

@@ -5,11 +5,20 @@ What is written to a run goes through `journal.py` and `delivery.py`, which make
 
 import logging
 import os
+from collections.abc import Iterator
+from contextlib import ExitStack, contextmanager
 from pathlib import Path, PurePosixPath
 from typing import TYPE_CHECKING
 
 from quickdraw_core.credentials import tracking_address, without_login
-from quickdraw_core.errors import CheckpointError, TrackingError
+from quickdraw_core.errors import (
+    BusyError,
+    CheckpointError,
+    TrackingError,
+    UnreachableError,
+    WriteError,
+)
+from quickdraw_core.locks import held, lock_of_file
 from quickdraw_core.tracking.address import quiet_environment
 from quickdraw_core.tracking.journal import CURVES
 from quickdraw_core.tracking.problems import answering, problem_at, require_usable
@@ -17,6 +26,9 @@ from quickdraw_core.tracking.problems import answering, problem_at, require_usab
 if TYPE_CHECKING:
     from mlflow import MlflowClient
     from mlflow.entities import Run
+
+_SET_UP_SECONDS = 120.0
+"""MLflow makes a new database in some 5 on an idle machine."""
 
 MISSING = ("RESOURCE_DOES_NOT_EXIST", "INVALID_PARAMETER_VALUE")
 """Codes of MLflow's answer where it has not what it was asked for."""
@@ -43,8 +55,28 @@ def client(uri: str) -> "MlflowClient":
 
     # Ten tries take 100 seconds, whatever is wrong; MLflow has no setting for their number.
     utils.MAX_RETRY_COUNT = 3
-    with answering(uri):
+    with _set_up_alone(uri), answering(uri):
         return MlflowClient(tracking_uri=tracking_address(uri))
+
+
+@contextmanager
+def _set_up_alone(uri: str) -> Iterator[None]:
+    """A block in which no other process sets up or upgrades the same SQLite file, as MLflow does
+    when it first opens one: two at once break it. Raises `UnreachableError`.
+    """
+    if not uri.startswith("sqlite:///"):
+        yield
+        return
+    path = Path(uri.removeprefix("sqlite:///"))
+    with ExitStack() as stack:
+        try:
+            lock = held(lock_of_file(path), str(path), "setting up", _SET_UP_SECONDS)
+            stack.enter_context(lock)
+        except BusyError as error:
+            raise UnreachableError(str(error)) from error
+        except WriteError:
+            pass  # nothing is set up where nothing can be written
+        yield
 
 
 def run_page(uri: str, run_id: str) -> str | None:

@@ -27,6 +27,12 @@ from quickdraw_core.errors import (
 from quickdraw_core.files import require_writable
 from quickdraw_core.loading.loader import Feed, make_batch
 from quickdraw_core.loading.select import find_label
+from quickdraw_core.locks import (
+    FOLDER_LOCK,
+    held_folder,
+    require_free,
+    require_free_folder,
+)
 from quickdraw_core.modeling.pretrained import check_weights
 from quickdraw_core.progress import progress
 from quickdraw_core.store.pack import Pack, open_pack
@@ -108,10 +114,22 @@ def train(config: TrainConfig, around: Surroundings = ALONE) -> TrainResult:
     """Trains to the end of the plan, from the run folder's latest checkpoint where it has one.
 
     around: where the training is one of several, such as the rows of a sweep.
-    Raises `StoreError`, `ConfigError` or `CheckpointError` before anything is started, and
+    Raises `StoreError`, `ConfigError`, `CheckpointError` or `BusyError` (another training is at
+    work in the run folder) before anything is started, and
     `TrainingError` where a rank fails.
     """
     store = check(config)
+    with held_folder(run_path(config, store), "training", _lock_name(config)):
+        return _train(config, store, around)
+
+
+def _lock_name(config: TrainConfig) -> str:
+    """Of the lock of the run folder, which several hosts share: each host has its own."""
+    rank = config.hosts.node_rank
+    return f"{FOLDER_LOCK}-host{rank}" if rank else FOLDER_LOCK
+
+
+def _train(config: TrainConfig, store: Store, around: Surroundings) -> TrainResult:
     pack = open_pack(store)
     plan = Plan.of(config, pack)
     first, meeting = config.hosts.node_rank == 0, None
@@ -268,7 +286,9 @@ def check(config: TrainConfig) -> Store:
     store = Store.open(config.store)
     for word in config.select.classes or ():
         find_label(store.label_map, word)
-    goes_on = not config.fresh and find_checkpoint(run_path(config, store), "last") is not None
+    path = run_path(config, store)
+    require_free(path / _lock_name(config), str(path))
+    goes_on = not config.fresh and find_checkpoint(path, "last") is not None
     if config.pretrained is not None and not goes_on:
         check_weights(config.pretrained)
     return store
@@ -432,7 +452,10 @@ def _clear(path: Path) -> None:
         for old in path.glob(pattern):
             old.unlink()
     folders = [path / name for name in (ERRORS_NAME, ROWS_NAME, SAMPLES_NAME, MODEL_FOLDER)]
-    for folder in (*folders, path / "evaluation", *path.glob("evaluation-*")):
+    evaluations = [path / "evaluation", *path.glob("evaluation-*")]
+    for folder in evaluations:
+        require_free_folder(folder)
+    for folder in (*folders, *evaluations):
         shutil.rmtree(folder, ignore_errors=True)
 
 

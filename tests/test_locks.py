@@ -1,0 +1,164 @@
+"""Two commands on one place: the second is refused with who holds it; a crash frees it."""
+
+import os
+import re
+import signal
+import socket
+import subprocess
+import sys
+from collections.abc import Callable
+from pathlib import Path
+
+import pytest
+from typer.testing import CliRunner
+
+from quickdraw_core.cli import app
+from quickdraw_core.errors import BusyError, UnreachableError
+from quickdraw_core.evaluation.aside import written_aside
+from quickdraw_core.evaluation.config import EvaluateConfig
+from quickdraw_core.evaluation.evaluate import evaluate
+from quickdraw_core.ingest.config import IngestConfig
+from quickdraw_core.ingest.run import ingest
+from quickdraw_core.locks import FOLDER_LOCK, held, held_folder, lock_of_file, require_free_folder
+from quickdraw_core.sources.fetch import FetchConfig, fetch
+from quickdraw_core.store.location import location_of
+from quickdraw_core.store.place import place_of
+from quickdraw_core.store.store import Store
+from quickdraw_core.tracking import runs
+from quickdraw_core.training.config import TrainConfig
+from quickdraw_core.training.launch import train
+
+HOLD = (
+    "import sys, time; from pathlib import Path; from quickdraw_core.locks import held_folder\n"
+    "with held_folder(Path(sys.argv[1]), 'ingest'):\n"
+    "    print('held', flush=True); time.sleep(600)\n"
+)
+
+
+def test_the_second_is_told_who_is_at_work_and_nothing_is_left(tmp_path: Path) -> None:
+    folder = tmp_path / "store"
+    with held_folder(folder, "ingest"):
+        here = re.escape(socket.gethostname())
+        who = rf"ingest, process {os.getpid()} on {here} since \d{{4}}-"
+        with pytest.raises(BusyError, match=who) as caught, held_folder(folder, "ingest"):
+            pass
+        assert caught.value.exit_code == 2
+        with pytest.raises(BusyError, match=who):
+            require_free_folder(folder)
+        with held_folder(folder, "training", f"{FOLDER_LOCK}-host1"):
+            pass  # of another host that works in the same folder
+    require_free_folder(folder)
+    assert not folder.exists()
+
+
+def test_a_killed_holder_and_what_it_left_hinder_nobody(tmp_path: Path) -> None:
+    command = [sys.executable, "-c", HOLD, str(tmp_path)]
+    with subprocess.Popen(command, stdout=subprocess.PIPE, text=True) as holder:
+        try:
+            assert holder.stdout is not None
+            assert holder.stdout.readline() == "held\n"
+            with (
+                pytest.raises(BusyError, match=r"ingest, process \d+ on"),
+                held_folder(tmp_path, "ingest"),
+            ):
+                pass
+        finally:
+            holder.send_signal(signal.SIGKILL)
+    assert (tmp_path / FOLDER_LOCK).exists()
+    with held(tmp_path / FOLDER_LOCK, "it", "ingest", wait_seconds=60):  # for its last moment
+        pass
+    assert not list(tmp_path.iterdir())
+
+
+def test_a_lock_that_is_deleted_while_it_is_waited_for_is_taken_anew(tmp_path: Path) -> None:
+    lock = tmp_path / FOLDER_LOCK
+    with held(lock, "it", "one"):
+        lock.unlink()  # by hand: the other's is another file then
+        with held(lock, "it", "two", wait_seconds=60), pytest.raises(BusyError, match="two"):
+            require_free_folder(tmp_path)
+
+
+def test_an_object_store_is_held_on_this_host(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("QUICKDRAW_CACHE", str(tmp_path))
+    lock = place_of(location_of("s3://bucket/store?region=here")).lock
+    assert lock == place_of(location_of("s3://bucket/store")).lock
+    assert lock.parent == tmp_path / "locks"
+
+
+def _ingest(folder: Path, csv: Path, store: Store, model: Path) -> None:
+    ingest(IngestConfig.parse({"source": csv, "store": folder}))
+
+
+def _fetch(folder: Path, csv: Path, store: Store, model: Path) -> None:
+    fetch(FetchConfig.parse({"folder": folder, "base_url": "http://127.0.0.1:9"}))
+
+
+def _train(folder: Path, csv: Path, store: Store, model: Path) -> None:
+    train(TrainConfig.parse({"store": store.path, "run_dir": folder, "tracking_uri": "none"}))
+
+
+def _evaluate(folder: Path, csv: Path, store: Store, model: Path) -> None:
+    values = {"model": str(model), "store": store.path, "report_dir": folder}
+    evaluate(EvaluateConfig.parse(values | {"tracking_uri": "none", "allow_short": True}))
+
+
+def _sweep(folder: Path, csv: Path, store: Store, model: Path) -> None:
+    words = ["sweep", "report-small", "--store", str(store.path), "--run-dir", str(folder)]
+    done = CliRunner().invoke(app, [*words, "--tracking-uri", "none", "--allow-short"])
+    if done.exception is not None:
+        raise done.exception
+
+
+@pytest.mark.parametrize("command", [_ingest, _fetch, _train, _evaluate, _sweep])
+def test_what_a_command_writes_to_is_its_own(
+    command: Callable[[Path, Path, Store, Path], None],
+    csv_folder: Path,
+    store: Store,
+    trained: Path,
+    tmp_path: Path,
+) -> None:
+    folder = tmp_path / "place"
+    with held_folder(folder, "work"):
+        before = [*tmp_path.rglob("*")]
+        with pytest.raises(BusyError, match=r"at work on \S*place: work, process"):
+            command(folder, csv_folder, store, trained)
+        assert [*tmp_path.rglob("*")] == before
+
+
+def test_a_file_is_written_by_one_alone(tmp_path: Path) -> None:
+    with (
+        written_aside(tmp_path / "out.csv"),
+        pytest.raises(BusyError, match=r"at work on \S*out\.csv: writing, process"),
+        written_aside(tmp_path / "out.csv"),
+    ):
+        pass
+    assert not list(tmp_path.iterdir())
+
+
+def test_a_run_whose_report_is_being_written_is_not_begun_anew(
+    store: Store, tmp_path: Path
+) -> None:
+    config = TrainConfig.parse({"store": store.path, "run_dir": tmp_path, "tracking_uri": "none"})
+    with (
+        held_folder(tmp_path / "evaluation", "evaluation"),
+        pytest.raises(BusyError, match="evaluation, process"),
+    ):
+        train(config.updated({"fresh": True}))
+    assert not list(tmp_path.iterdir())
+
+
+def test_one_process_sets_up_a_tracking_database(
+    empty_database: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    database = tmp_path / "mlflow.db"
+    database.write_bytes(empty_database.read_bytes())
+    monkeypatch.setattr(runs, "_SET_UP_SECONDS", 0.0)
+    with (
+        held(lock_of_file(database), str(database), "setting up"),
+        pytest.raises(UnreachableError, match="setting up, process"),
+    ):
+        runs.client(f"sqlite:///{database}")
+    runs.client(f"sqlite:///{database}").search_experiments()
+    assert [*tmp_path.iterdir()] == [database]
