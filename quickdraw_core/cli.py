@@ -39,6 +39,7 @@ for command in (
     judging.compare,
     judging.promote,
     models.predict,
+    models.check_submission,
     sweeps.sweep,
     jobs.pipeline,
     jobs.demo,

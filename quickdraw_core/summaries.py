@@ -273,6 +273,8 @@ def submission_facts(result: "SubmissionResult") -> dict[str, str]:
         )
     if result.balance is not None:
         facts |= _balance_facts(result.balance)
+    if result.notes:
+        facts["for Kaggle"] = "; ".join(result.notes)
     if result.probabilities is not None:
         facts["probabilities"] = str(result.probabilities)
     if result.unreadable:

@@ -97,7 +97,7 @@ REFUSED = [
     ("5666841479348224", "", "key_id is missing"),
     ("5666841479348224", "-5", "key_id is negative"),
     ("5666841479348224", "+5", "key_id is not a number"),
-    ("5666841479348224", "5.0", "key_id is not a number"),
+    ("5666841479348224", "5.0", "key_id went through a float, which loses its last digits"),
     ("5666841479348224", " 5", "key_id is not a number"),
     ("5666841479348224", "٥", "key_id is not a number"),
     ("5666841479348224", "18446744073709551616", "key_id is over 64 bits"),

@@ -33,7 +33,7 @@ INPUTS_AND_FOLDERS = {
     *((command, "run_dir") for command in ("train", "sweep", "pipeline")),
     *(("generate", "folder"), ("fetch", "folder"), ("demo", "folder")),
     *(("evaluate", "report_dir"), ("compare", "out_dir")),
-    *(("deploy", "home"), ("deploy", "file")),
+    *(("deploy", "home"), ("deploy", "file"), ("check_submission", "file")),
 }
 Write = Callable[[Path], str]
 """Runs a command with its output there; what it prints on standard output."""

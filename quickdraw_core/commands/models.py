@@ -200,6 +200,24 @@ def predict(
     show_facts(submission_facts(result))
 
 
+def check_submission(
+    file: Annotated[Path, typer.Argument(help="Submission to check.")],
+    test_csv: Annotated[
+        str | None,
+        typer.Argument(help="Test file that it answers; default: the challenge's, by its length."),
+    ] = None,
+) -> None:
+    """Say whether Kaggle would take a submission; exit code 1 and a list where not."""
+    from quickdraw_core.evaluation.check_submission import check_submission as check
+
+    found = check(file, test_csv)
+    state = f"{len(found.problems):,} problems" if found.problems else "all is right"
+    show_facts({"submission": f"{found.path} ({found.rows:,} rows, {state})"})
+    show_lines([f"problem: {problem}" for problem in found.problems])
+    if found.problems:
+        raise typer.Exit(1)
+
+
 def show_evaluated(result: "EvaluateResult") -> None:
     """Prints the table of guesses and the scores."""
     show_lines(result.guess_lines)

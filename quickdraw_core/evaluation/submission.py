@@ -23,6 +23,7 @@ from quickdraw_core.drawing import Int64Array
 from quickdraw_core.errors import CheckpointError, ConfigError
 from quickdraw_core.evaluation.aside import put_in_place, written_aside
 from quickdraw_core.evaluation.balance import Balance, Floats, balance
+from quickdraw_core.evaluation.check_submission import key_id_problems
 from quickdraw_core.evaluation.ensemble import Ensemble
 from quickdraw_core.evaluation.model import most_common_labels
 from quickdraw_core.evaluation.precision import Precision
@@ -56,7 +57,7 @@ class SubmissionResult:
     unreadable: how many rows were answered without being seen; first_unreadable: some of them;
     unreadable_file: CSV of all, None where there are none. seconds: spent on reading, drawing and
     guessing; waited_seconds: those of them in which the model waited for drawings. balance:
-    what was done to the scores, None where nothing was.
+    what was done to the scores, None where nothing was. notes: what Kaggle would not take.
     """
 
     path: Path
@@ -69,6 +70,7 @@ class SubmissionResult:
     waited_seconds: float = 0.0
     balance: Balance | None = None
     probabilities: Path | None = None
+    notes: list[str] = field(default_factory=list)
 
 
 def write_submission(
@@ -164,6 +166,7 @@ def _look(
     file `unread` the rows that nobody can read.
     """
     unread.write(_lines(["line", "key_id", "reason"]))
+    key_ids = [np.empty(0, np.uint64)]
     with closing(drawn_pieces(source, models)) as pieces:
         while True:
             asked = time.perf_counter()
@@ -171,7 +174,9 @@ def _look(
             got = time.perf_counter()
             result.waited_seconds += got - asked
             if piece is None:
+                result.notes = key_id_problems(np.concatenate(key_ids), result.rows)
                 return
+            key_ids.append(piece.key_ids)
             result.rows += len(piece.key_ids)
             _note_unreadable(piece, result, unread)
             seen = np.empty((0, len(models.label_map)), np.float32)

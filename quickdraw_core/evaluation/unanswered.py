@@ -88,6 +88,12 @@ def drawn_pieces(source: SourceFile, models: Ensemble) -> Generator[Piece]:
         yield from drawn
 
 
+def asked_key_ids(source: SourceFile) -> Iterator[UInt64Array]:
+    """The key_ids of a test file's rows in their order, uint64 [n] at a time."""
+    for _, piece in _parsed(source):
+        yield piece.key_ids
+
+
 def _ahead(items: Iterator[T]) -> "closing[Generator[T]]":
     """The items, made ahead by a thread that ends with the block."""
     return closing(prefetched(items, _PIECES_AHEAD))

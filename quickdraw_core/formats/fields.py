@@ -1,10 +1,13 @@
 """The small fields of a row as text → their values: what the tolerant readers share."""
 
+import re
 from datetime import UTC, datetime, timedelta
 
 from quickdraw_core.formats.rows import RowError
 
 _EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
+_FLOAT = re.compile(r"\d+\.\d*([eE]\+?\d+)?|\d+[eE]\+?\d+")
+"""As `5.04787e+15`: what spreadsheets, and pandas beside missing values, make of it."""
 _MICROSECOND = timedelta(microseconds=1)
 
 
@@ -14,6 +17,8 @@ def parse_key_id(text: str) -> int:
         raise RowError("key_id is missing")
     if text[0] == "-" and text[1:].isdigit():
         raise RowError("key_id is negative")
+    if _FLOAT.fullmatch(text):
+        raise RowError("key_id went through a float, which loses its last digits")
     if not (text.isascii() and text.isdigit()):
         raise RowError("key_id is not a number")
     value = int(text) if len(text) <= 20 else 1 << 64
