@@ -13,6 +13,7 @@ from typer.testing import CliRunner
 
 from quickdraw_core import output_files
 from quickdraw_core.cli import app
+from quickdraw_core.console import console
 from quickdraw_core.errors import ConfigError, WriteError
 from quickdraw_core.evaluation.compare import CompareConfig, compare_models
 from quickdraw_core.evaluation.config import EvaluateConfig
@@ -49,6 +50,12 @@ def test_every_option_that_names_a_file_is_known_here() -> None:
         if kind in (Path, Path | None)
     }
     assert found == OUTPUTS | INPUTS_AND_FOLDERS
+
+
+@pytest.fixture(autouse=True)
+def stdout_again(monkeypatch: pytest.MonkeyPatch) -> None:
+    """A process of its own forgets with its end where it printed; the tests share one."""
+    monkeypatch.setattr(console, "stderr", False)
 
 
 @pytest.fixture
