@@ -21,7 +21,7 @@ from quickdraw_core.evaluation.held_out import held_out_rows, judged_on, require
 from quickdraw_core.evaluation.model import TrainedModel
 from quickdraw_core.evaluation.reuse import is_evaluation, predictions_left, predictions_of
 from quickdraw_core.evaluation.verdicts import comparison_markdown
-from quickdraw_core.files import make_folder, write_aside
+from quickdraw_core.files import require_writable, write_aside
 from quickdraw_core.locks import held_folder
 from quickdraw_core.output_files import require_output, write_output
 from quickdraw_core.store.pack import open_pack
@@ -97,7 +97,7 @@ def check(config: CompareConfig) -> tuple[Store, dict[str, tuple[str, TrainedMod
     if config.json_file is not None:
         require_output(config.json_file)
     if config.out_dir is not None:
-        make_folder(config.out_dir)
+        require_writable(config.out_dir)
     store = Store.open(config.store)
     asked = [reference for reference in config.models if not is_evaluation(reference)]
     references = pinned_references(asked, config.tracking_uri)

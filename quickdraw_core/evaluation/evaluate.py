@@ -162,7 +162,7 @@ def is_finished(config: EvaluateConfig) -> bool:
         store, _, models = check(config)
         if config.json_file is not None and is_stream(config.json_file):
             return False  # whoever reads there waits for the numbers
-        return outputs_hold(_report_dir(config, models), _asked(config, models, store))
+        return outputs_hold(_report_path(config, models), _asked(config, models, store))
     except (QuickdrawError, OSError):
         return False
 

@@ -319,11 +319,11 @@ def _moved(card: RunCard, uri: str) -> tuple[RunCard, str | None]:
         return card, None  # for this attempt only
     if not card.run_id:
         return replace(card, uri=uri), None
-    from quickdraw_core.tracking.runs import client
+    from quickdraw_core.tracking.runs import reader
 
     try:
         with brief_requests():
-            found = find_run(client(uri), card.key)
+            found = find_run(reader(uri), card.key)
     except Exception as error:  # noqa: BLE001 — tracking never stops training
         return card, f"{problem_at(uri, error)}; the numbers go to {card.uri} as before"
     if found is None:

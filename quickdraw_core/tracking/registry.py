@@ -9,7 +9,7 @@ the time of one request.
 """
 
 import re
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
@@ -24,7 +24,7 @@ from quickdraw_core.tracking.address import NO_TRACKING
 from quickdraw_core.tracking.card import brief_requests
 from quickdraw_core.tracking.logged_model import find_logged_model
 from quickdraw_core.tracking.problems import answering
-from quickdraw_core.tracking.runs import MISSING, client
+from quickdraw_core.tracking.runs import MISSING, client, is_missing, reader
 
 if TYPE_CHECKING:
     from mlflow import MlflowClient
@@ -91,7 +91,7 @@ def find_version(uri: str, reference: str) -> Version:
         raise ConfigError(
             f"{reference} names no registered model; give models:/NAME@ALIAS or models:/NAME/3"
         )
-    mlflow = _client(uri, f"{reference} is looked up")
+    mlflow = _client(uri, f"{reference} is looked up", reader)
     with _answering(uri):
         if by_alias is not None:
             name, alias = by_alias.groups()
@@ -114,6 +114,8 @@ def pinned(uri: str, reference: str) -> str:
 
 def alias_holder(uri: str, name: str, alias: str) -> Version | None:
     """The version that holds an alias; None where nobody does. Raises as `find_version`."""
+    if is_missing(uri):
+        return None
     mlflow = _client(uri, f"the {alias} is looked up")
     with _answering(uri):
         found = _or_none(lambda: mlflow.get_model_version_by_alias(name, alias))
@@ -185,12 +187,14 @@ def _number(version: Version | None) -> int | None:
     return None if version is None else version.number
 
 
-def _client(uri: str, what: str) -> "MlflowClient":
+def _client(
+    uri: str, what: str, opened: "Callable[[str], MlflowClient]" = client
+) -> "MlflowClient":
     if uri == NO_TRACKING:
         raise TrackingError(
             f"tracking is off, but {what} in MLflow's registry; give --tracking-uri"
         )
-    return client(uri)
+    return opened(uri)
 
 
 @contextmanager

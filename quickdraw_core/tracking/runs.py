@@ -59,6 +59,21 @@ def client(uri: str) -> "MlflowClient":
         return MlflowClient(tracking_uri=tracking_address(uri))
 
 
+def is_missing(uri: str) -> bool:
+    """Whether an address is of an SQLite file that is not there: nothing was tracked in it yet."""
+    return uri.startswith("sqlite:///") and not Path(uri.removeprefix("sqlite:///")).exists()
+
+
+def reader(uri: str) -> "MlflowClient":
+    """A `client` for who only asks: it makes no database. Raises `TrackingError` where none is."""
+    if is_missing(uri):
+        raise TrackingError(
+            f"there is no MLflow database {uri.removeprefix('sqlite:///')}; give its address with "
+            "--tracking-uri, or go to the folder that holds it"
+        )
+    return client(uri)
+
+
 @contextmanager
 def _set_up_alone(uri: str) -> Iterator[None]:
     """A block in which no other process sets up or upgrades the same SQLite file, as MLflow does
@@ -103,7 +118,7 @@ def fetch_file(uri: str, run_id: str, artifact: str, folder: Path) -> Path:
     Raises `CheckpointError`: no run, no file; `UnreachableError` where MLflow does not answer, or
     does not give what it has.
     """
-    mlflow = client(uri)
+    mlflow = reader(uri)
     with answering(uri):
         run = _run(mlflow, uri, run_id)
         beside = mlflow.list_artifacts(run_id, str(PurePosixPath(artifact).parent))
@@ -139,7 +154,7 @@ def fetch_curves(uri: str, run_id: str) -> dict[str, tuple[list[int], list[float
     whatever else kept MLflow from answering.
     """
     try:
-        mlflow = client(uri)
+        mlflow = reader(uri)
         run = _run(mlflow, uri, run_id)
         names = sorted(name for name in run.data.metrics if name.startswith(CURVES))
         histories = {name: mlflow.get_metric_history(run.info.run_id, name) for name in names}
