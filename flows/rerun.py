@@ -1,10 +1,13 @@
 """A run that did not come to its end, again: what is finished is skipped, the rest goes on."""
 
 import time
+from contextlib import AbstractContextManager, chdir
 from datetime import UTC, datetime
+from pathlib import Path
 from typing import Any
 from uuid import UUID
 
+from prefect import tags
 from prefect.client.orchestration import SyncPrefectClient, get_client
 from prefect.client.schemas.filters import (
     FlowRunFilter,
@@ -26,6 +29,7 @@ from quickdraw_core.progress import progress
 _ENDED = (StateType.COMPLETED, StateType.FAILED, StateType.CRASHED, StateType.CANCELLED)
 _UNFINISHED = [StateType.FAILED, StateType.CRASHED, StateType.CANCELLED]
 _LAST_WORD_SECONDS = 30
+_FOLDER_TAG = "folder:"
 FLOWS = ("compare", "evaluate", "ingest", "pipeline", "promote", "sweep", "train")
 """Flows that a run without a deployment may be of: each is a function of its own module."""
 
@@ -80,8 +84,37 @@ def _hear_out(run: FlowRun) -> None:
             bar.note("")
 
 
+def started_here() -> AbstractContextManager[set[str]]:
+    """A block whose flow runs record the folder that this process works in, which the relative
+    paths of their parameters are meant from.
+    """
+    return tags(f"{_FOLDER_TAG}{Path.cwd()}")
+
+
+def folder_of(run: FlowRun) -> Path:
+    """The folder that a run without a deployment is to be taken up in: the one it was started in.
+
+    Raises `ConfigError` where that is not here; of a run that recorded none, it is this one.
+    """
+    recorded = [tag.removeprefix(_FOLDER_TAG) for tag in run.tags if tag.startswith(_FOLDER_TAG)]
+    folder = Path(recorded[0]) if recorded else Path.cwd()
+    if not folder.is_dir():
+        raise ConfigError(
+            f"run {run.name} was started in {folder}, which is not here (moved, or on another "
+            "machine?); give its command again in the folder where its files are now"
+        )
+    return folder
+
+
 def run_again(run: FlowRun) -> Any:
-    """Takes up a run without a deployment, in this process; returns what its flow returns."""
+    """Takes up a run without a deployment, in this process and in the folder that it was started
+    in; returns what its flow returns.
+    """
+    with chdir(folder_of(run)):
+        return _run_again(run)
+
+
+def _run_again(run: FlowRun) -> Any:
     with get_client(sync_client=True) as client:
         name = client.read_flow(run.flow_id).name
         if name not in FLOWS:

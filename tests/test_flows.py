@@ -10,6 +10,7 @@ from prefect.testing.utilities import prefect_test_harness
 
 from flows.ingest import ingest, ingest_stage
 from flows.policy import fresh_once, worth_retrying
+from flows.rerun import find_run, folder_of, run_again, started_here
 from flows.train import train, train_stage
 from quickdraw_core.errors import (
     CheckpointError,
@@ -110,3 +111,25 @@ def test_fresh_holds_until_an_attempt_has_begun_anew(attempts: Attempts) -> None
 def test_outside_of_prefect_fresh_is_as_given(tmp_path: Path) -> None:
     config = TrainConfig(fresh=True)
     assert fresh_once(config, tmp_path / "run.json") is config
+
+
+def test_a_run_is_taken_up_in_the_folder_that_it_was_started_in(
+    server: None, csv_folder: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    for name in ("here", "there"):
+        (tmp_path / name).mkdir()
+    monkeypatch.chdir(tmp_path / "here")
+    config = IngestConfig.parse({"source": "csv", "store": "store", "workers": 1})
+    with pytest.raises(InputError, match="no folder or file"), started_here():
+        ingest(config)
+    (tmp_path / "here" / "csv").symlink_to(csv_folder)
+    monkeypatch.chdir(tmp_path / "there")
+    run = find_run("ingest csv")
+    assert folder_of(run) == tmp_path / "here"
+    run_again(run)
+    assert len(Store.open(tmp_path / "here" / "store").label_map) == 4
+    assert Path.cwd() == tmp_path / "there"
+    assert not list(Path.cwd().iterdir())
+    (tmp_path / "here").rename(tmp_path / "moved")
+    with pytest.raises(ConfigError, match=r"was started in \S*here, which is not here"):
+        run_again(run)

@@ -95,11 +95,11 @@ def rerun(
 
 
 def _rerun(reference: str | None, watch: bool) -> None:
-    from flows.rerun import find_run, follow, run_again, schedule_again
+    from flows.rerun import find_run, folder_of, follow, run_again, schedule_again
 
     found = find_run(reference)
     if found.deployment_id is None:
-        show_facts({"run": f"{found.name} ({found.id}), in this process, from {Path.cwd()}"})
+        show_facts({"run": f"{found.name} ({found.id}), in this process, in {folder_of(found)}"})
         run_again(found)
         show_facts({"done": "completed"})
         return

@@ -20,12 +20,14 @@ def run(work: Callable[[], T]) -> T:
     """Runs a flow under a progress display, on Prefect's temporary server where none is set."""
     _require_open_files()
     from flows.local import start_local_server
+    from flows.rerun import started_here
     from flows.server import answering
 
     try:
         with show_progress(starting="Prefect"), answering():
             start_local_server()
-            return work()
+            with started_here():
+                return work()
     except KeyboardInterrupt:
         errors.print(how_to_go_on(sys.argv), soft_wrap=True)
         raise
