@@ -89,7 +89,7 @@ def problem_at(uri: str, error: BaseException) -> str:
     """`explain`, with where it was."""
     if isinstance(error, QuickdrawError):
         return str(error)
-    return f"MLflow at {uri} cannot be used: {explain(error)}"
+    return f"MLflow at {uri}: {explain(error)}"
 
 
 @contextmanager
@@ -130,7 +130,7 @@ def require_usable(uri: str) -> None:
 def _look_into(uri: str, path: Path) -> None:
     """Raises what SQLite raises, or `UnreachableError`, for a file that is none of MLflow's."""
     if path.is_dir():
-        raise UnreachableError(f"MLflow at {uri} cannot be used: {path} is a folder; give a file")
+        raise UnreachableError(f"MLflow at {uri}: {path} is a folder; give a file")
     if not path.is_file() or not path.stat().st_size:
         return  # MLflow makes it
     with path.open("rb") as file:
@@ -142,6 +142,5 @@ def _look_into(uri: str, path: Path) -> None:
         tables = {name for (name,) in database.execute("SELECT name FROM sqlite_master")}
     if tables and "experiments" not in tables:
         raise UnreachableError(
-            f"MLflow at {uri} cannot be used: {path} is another program's database; give a file "
-            "of its own"
+            f"MLflow at {uri}: {path} is another program's database; give a file of its own"
         )

@@ -14,6 +14,7 @@ from typing import TYPE_CHECKING
 
 from quickdraw_core.tracking.journal import Record
 from quickdraw_core.tracking.logged_model import deliver_model
+from quickdraw_core.tracking.problems import answering
 from quickdraw_core.tracking.runs import client
 
 if TYPE_CHECKING:
@@ -27,8 +28,7 @@ _Identity = tuple[str, int] | tuple[str, int, int]
 
 
 class Sender:
-    """Sends records to the run that `find_run` names; raises what MLflow raises, and
-    `TrackingError` where it cannot be used.
+    """Sends records to the run that `find_run` names; raises `TrackingError`.
 
     find_run: called before the first delivery and after each that failed; it may make the run.
     """
@@ -49,11 +49,12 @@ class Sender:
     def __call__(self, records: list[Record]) -> None:
         """Points, then tags and status, then files and models."""
         try:
-            if not self._run_id:
-                self._run_id = self._find_run(self._mlflow)
-            self._send_points(records)
-            self._send_facts(records)
-            self._send_files(records)
+            with answering(self._uri):
+                if not self._run_id:
+                    self._run_id = self._find_run(self._mlflow)
+                self._send_points(records)
+                self._send_facts(records)
+                self._send_files(records)
         except BaseException:
             self._run_id, self._unsure = "", True
             self._known = _Known()
