@@ -59,7 +59,11 @@ def ingest_facts(result: "IngestResult") -> dict[str, str]:
     if result.cut:
         facts["cut short"] = f"{_some(list(result.cut))}; what is there was kept"
     if result.rejected:
-        reasons = ", ".join(f"{reason}: {count:,}" for reason, count in result.rejected.items())
+        reasons = ", ".join(
+            f"{reason}: {count:,}"
+            + (f" ({result.examples[reason]})" if reason in result.examples else "")
+            for reason, count in result.rejected.items()
+        )
         files = sorted(result.rejected_by_source.items(), key=lambda item: (-item[1], item[0]))
         facts["rejected"] = f"{reasons}; in {result.store / 'quarantine'}"
         facts["of files"] = _some([f"{name} ({count:,})" for name, count in files])
@@ -278,7 +282,9 @@ def submission_facts(result: "SubmissionResult") -> dict[str, str]:
     if result.probabilities is not None:
         facts["probabilities"] = str(result.probabilities)
     if result.unreadable:
-        lines = ", ".join(f"line {row.line} ({row.reason})" for row in result.first_unreadable)
+        lines = ", ".join(
+            f"line {row.line} ({row.reason}, {row.found})" for row in result.first_unreadable
+        )
         more = result.unreadable - len(result.first_unreadable)
         facts["unreadable"] = (
             f"{result.unreadable:,} rows answered with the most common words: {lines}"

@@ -82,7 +82,7 @@ def write_submission(
 ) -> SubmissionResult:
     """Answers every row of the CSV `test`, one model or several together.
 
-    out, its `.unreadable.csv` where rows could not be read (line, key_id, reason), and
+    out, its `.unreadable.csv` where rows could not be read (line, key_id, reason, found), and
     probabilities (see `ProbabilitiesFile`) appear only when all is done, and replace what was
     there; until then there are temporary files beside them. A stream (`output_files.is_stream`)
     gets all at the end, and has no list of unreadable rows. balanced: as `balance.balance` says,
@@ -165,7 +165,7 @@ def _look(
     """What the models say of each piece; counts rows and seconds on the way, and lists in the
     file `unread` the rows that nobody can read.
     """
-    unread.write(_lines(["line", "key_id", "reason"]))
+    unread.write(_lines(["line", "key_id", "reason", "found"]))
     key_ids = [np.empty(0, np.uint64)]
     with closing(drawn_pieces(source, models)) as pieces:
         while True:
@@ -190,7 +190,7 @@ def _look(
 def _note_unreadable(piece: Piece, result: SubmissionResult, file: BinaryIO) -> None:
     key_ids = piece.key_ids[~piece.readable].tolist()
     for row, key_id in zip(piece.rejected, key_ids, strict=True):
-        file.write(_lines([row.line, key_id, row.reason]))
+        file.write(_lines([row.line, key_id, row.reason, row.found]))
     result.unreadable += len(key_ids)
     room = FIRST_UNREADABLE - len(result.first_unreadable)
     result.first_unreadable += [replace(row, text="") for row in piece.rejected[:room]]

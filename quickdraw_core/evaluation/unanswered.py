@@ -149,6 +149,7 @@ def _key_id(row: Rejected, header: Header) -> int:
         return read_key_id(row.text, header)
     except (RowError, IndexError) as error:
         raise InputError(
-            f"line {row.line} of the test file has no readable key_id ({row.reason}); "
+            f"line {row.line} of the test file has no readable key_id ({row.reason}, "
+            f"{row.found}); "
             "a submission must answer every row: repair that line"
         ) from error

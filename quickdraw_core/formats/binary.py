@@ -21,6 +21,7 @@ from quickdraw_core.drawing import UInt8Array
 from quickdraw_core.formats.binary_scan import (
     REASONS,
     columns_for,
+    found_in,
     records_at_most,
     scan_records,
     skip_records,
@@ -59,6 +60,7 @@ class BinaryReader:
                 first_line + record,
                 REASONS[fault],
                 self.quote(block[start : min(end, start + MAX_QUOTED_BYTES)].tobytes()),
+                found_in(block[start:end].tobytes(), fault),
             )
             for record, start, end, fault in refused[:refusals].tolist()
         ]

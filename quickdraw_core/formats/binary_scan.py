@@ -55,6 +55,17 @@ def records_at_most(size_bytes: int) -> int:
     return size_bytes // _BYTES_PER_ROW + 1
 
 
+def found_in(record: bytes, fault: int) -> str:
+    """What a refused record has instead of what it should; fault: an index of `REASONS`."""
+    if fault == _NOT_A_BOOL:
+        return f"found {record[_RECOGNIZED]}"
+    if fault == _NOT_A_COUNTRY:
+        return f"found {record[_COUNTRY : _COUNTRY + COUNTRY_BYTES]!r}"
+    if fault in (_CUT_SHORT, _OUT_OF_STEP):
+        return f"found {len(record):,} bytes to the file's end"
+    return "found none" if fault == _NO_STROKE else "found one without points"
+
+
 def columns_for(size_bytes: int) -> Columns:
     """Room for whatever records a block of `size_bytes` bytes can hold."""
     rows = records_at_most(size_bytes)

@@ -20,15 +20,15 @@ import numpy.typing as npt
 
 from quickdraw_core.drawing import Int64Array, Stroke, UInt8Array
 from quickdraw_core.errors import InputError, nearest
-from quickdraw_core.formats.fields import parse_key_id, parse_timestamp
+from quickdraw_core.formats.fields import parse_key_id, parse_timestamp, require_word
 from quickdraw_core.formats.kaggle_scan import COLUMN_CODES, PASSED_OVER, scan_lines
 from quickdraw_core.formats.raw import pack_raw_strokes
 from quickdraw_core.formats.raw_scan import make_raw_room
 from quickdraw_core.formats.reader import LineReader, not_blank, quoted, read_lines
-from quickdraw_core.formats.rows import ParsedRows, Rejected, RowError, Rows
+from quickdraw_core.formats.rows import ParsedRows, Rejected, RowError, Rows, shown
 from quickdraw_core.formats.scan import Columns
 from quickdraw_core.formats.strokes import pack_strokes
-from quickdraw_core.labels import is_same_word, spaced, underscored
+from quickdraw_core.labels import spaced, underscored
 
 TRAIN_COLUMNS = ("countrycode", "drawing", "key_id", "recognized", "timestamp", "word")
 TEST_COLUMNS = ("key_id", "countrycode", "drawing")
@@ -65,13 +65,20 @@ class Header:
             found = ", ".join(columns)[:120] or "an empty line"
             found = "".join(c if c.isprintable() and c != "\ufffd" else "?" for c in found)
             raise InputError(
-                f"{path} lacks the column {missing[0]!r}: its header is {found}; "
-                f"Kaggle's CSV needs {', '.join(required)}"
+                f"{path} lacks the column {missing[0]!r}: its header is {found}"
+                f"{_other_separator(columns)}; Kaggle's CSV needs {', '.join(TRAIN_COLUMNS)}, a "
+                f"test file {', '.join(TEST_COLUMNS)}"
             )
         for name in required:
             if columns.count(name) > 1:
                 raise InputError(f"{path} has the column {name!r} twice; remove or rename one")
         return cls(columns)
+
+
+def _other_separator(columns: Sequence[str]) -> str:
+    """What separates the columns of a header instead of commas, for a message."""
+    found = [mark for mark in (";", "\t", "|") if len(columns) == 1 and mark in columns[0]]
+    return f", with {found[0]!r} between columns and not a comma" if found else ""
 
 
 def parse_drawing(text: str, raw: bool = False) -> tuple[bytes, bytes, bytes]:
@@ -82,7 +89,7 @@ def parse_drawing(text: str, raw: bool = False) -> tuple[bytes, bytes, bytes]:
     try:
         strokes = json.loads(text)
     except (ValueError, RecursionError) as error:
-        raise RowError(_why_not_json(text, error)) from error
+        raise RowError(_why_not_json(text, error), shown(text)) from error
     return pack_raw_strokes(strokes) if raw else pack_strokes(strokes)
 
 
@@ -102,7 +109,7 @@ def _parse_recognized(text: str) -> bool | None:
     try:
         return _RECOGNIZED[text]
     except KeyError as error:
-        raise RowError("recognized is neither True nor False") from error
+        raise RowError("recognized is neither True nor False", shown(text)) from error
 
 
 def _split(line: bytes, header: Header) -> dict[str, str]:
@@ -110,18 +117,20 @@ def _split(line: bytes, header: Header) -> dict[str, str]:
     try:
         text = line.decode().rstrip("\r\n")
     except UnicodeDecodeError as error:
-        raise RowError("line is not UTF-8") from error
+        raise RowError("line is not UTF-8", shown(line[error.start :])) from error
     for character, name in _UNFIT_CHARACTERS.items():
         if character in text:
-            raise RowError(f"line holds {name}")
+            raise RowError(f"line holds {name}", f"as character {text.index(character) + 1}")
     try:
         fields = next(csv.reader([text], strict=True))
     except csv.Error as error:
         unended = "unexpected end of data" in str(error)
-        raise RowError("line ends inside quotes" if unended else "quotes are misplaced") from error
+        reason = "line ends inside quotes" if unended else "quotes are misplaced"
+        raise RowError(reason, shown(text)) from error
     if len(fields) != len(header.columns):
         which = "fewer" if len(fields) < len(header.columns) else "more"
-        raise RowError(f"line has {which} fields than the header")
+        found = f"found {len(fields)}, the header has {len(header.columns)}"
+        raise RowError(f"line has {which} fields than the header", found)
     return dict(zip(header.columns, fields, strict=True))
 
 
@@ -131,8 +140,8 @@ def _parse_line(line: bytes, header: Header, word: str | None, raw: bool) -> Par
     key_id = parse_key_id(fields["key_id"])
     recognized = _parse_recognized(fields.get("recognized", ""))
     timestamp_us = parse_timestamp(fields.get("timestamp", ""))
-    if word is not None and not is_same_word(fields.get("word", word), word):
-        raise RowError("word is not that of the file")
+    if word is not None:
+        require_word(fields.get("word", word), word)
     x, y, stroke_lengths = parse_drawing(fields["drawing"], raw)
     countrycode = fields.get("countrycode") or None
     return ParsedRows(
@@ -154,7 +163,7 @@ def parse_lines(
         try:
             rows.extend(_parse_line(line, header, word, raw))
         except RowError as error:
-            rejected.append(Rejected(number, str(error), quoted(line)))
+            rejected.append(Rejected(number, str(error), quoted(line), error.found))
     return rows, rejected
 
 

@@ -19,15 +19,15 @@ from dataclasses import dataclass
 import numpy as np
 
 from quickdraw_core.drawing import Int64Array, UInt8Array
-from quickdraw_core.formats.fields import parse_key_id, parse_timestamp
+from quickdraw_core.formats.fields import parse_key_id, parse_timestamp, require_word
 from quickdraw_core.formats.ndjson_scan import scan_lines
 from quickdraw_core.formats.raw import pack_raw_strokes
 from quickdraw_core.formats.raw_scan import make_raw_room
 from quickdraw_core.formats.reader import LineReader, not_blank, quoted, read_lines
-from quickdraw_core.formats.rows import ParsedRows, Rejected, RowError, Rows
+from quickdraw_core.formats.rows import ParsedRows, Rejected, RowError, Rows, shown
 from quickdraw_core.formats.scan import Columns
 from quickdraw_core.formats.strokes import pack_strokes
-from quickdraw_core.labels import is_same_word, spaced, underscored
+from quickdraw_core.labels import spaced, underscored
 
 Fields = dict[str, object]
 
@@ -36,13 +36,15 @@ def _unique(pairs: list[tuple[str, object]]) -> Fields:
     """An object as a dict. A key that stands twice has no one value, so it is refused."""
     fields = dict(pairs)
     if len(fields) != len(pairs):
-        raise RowError("a key stands twice in one object")
+        keys = [key for key, _ in pairs]
+        twice = next(key for key in keys if keys.count(key) > 1)
+        raise RowError("a key stands twice in one object", shown(twice))
     return fields
 
 
 def _refuse_constant(name: str) -> None:
     """Python's decoder takes NaN and the infinities, which JSON does not know."""
-    raise RowError("line is not JSON")
+    raise RowError("line is not JSON", shown(name))
 
 
 _ANY_WORD = np.frombuffer(b"", np.uint8)
@@ -54,15 +56,15 @@ def _decode(line: bytes) -> Fields:
     try:
         text = line.decode()
     except UnicodeDecodeError as error:
-        raise RowError("line is not UTF-8") from error
+        raise RowError("line is not UTF-8", shown(line[error.start :])) from error
     try:
         fields = _DECODER.decode(text)
     except RowError:
         raise
     except (ValueError, RecursionError) as error:
-        raise RowError(_why_not_json(text.strip(), error)) from error
+        raise RowError(_why_not_json(text.strip(), error), shown(text)) from error
     if not isinstance(fields, dict):
-        raise RowError("line is not a JSON object")
+        raise RowError("line is not a JSON object", shown(fields))
     return fields
 
 
@@ -88,7 +90,7 @@ def _parse_key_id(value: object) -> int:
     if type(value) is int:
         return parse_key_id(str(value))
     if not isinstance(value, str):
-        raise RowError("key_id is not a number")
+        raise RowError("key_id is not a number", shown(value))
     return parse_key_id(value)
 
 
@@ -96,17 +98,17 @@ def _parse_countrycode(value: object) -> str | None:
     if value is None:
         return None
     if not isinstance(value, str):
-        raise RowError("countrycode is not text")
+        raise RowError("countrycode is not text", shown(value))
     try:
         value.encode()
     except UnicodeEncodeError as error:  # half of an escaped pair: "\ud800"
-        raise RowError("countrycode is not text") from error
+        raise RowError("countrycode is not text", shown(value)) from error
     return value or None
 
 
 def _parse_recognized(value: object) -> bool | None:
     if value is not None and not isinstance(value, bool):
-        raise RowError("recognized is neither true nor false")
+        raise RowError("recognized is neither true nor false", shown(value))
     return value
 
 
@@ -114,13 +116,8 @@ def _parse_timestamp(value: object) -> int | None:
     if value is None:
         return None
     if not isinstance(value, str):
-        raise RowError("timestamp is not a date and time")
+        raise RowError("timestamp is not a date and time", shown(value))
     return parse_timestamp(value)
-
-
-def _require_word(value: object, word: str) -> None:
-    if not isinstance(value, str) or not is_same_word(value, word):
-        raise RowError("word is not that of the file")
 
 
 def _parse_line(line: bytes, word: str | None, raw: bool) -> ParsedRows:
@@ -130,7 +127,7 @@ def _parse_line(line: bytes, word: str | None, raw: bool) -> ParsedRows:
     recognized = _parse_recognized(fields.get("recognized"))
     timestamp_us = _parse_timestamp(fields.get("timestamp"))
     if word is not None:
-        _require_word(_required(fields, "word"), word)
+        require_word(_required(fields, "word"), word)
     countrycode = _parse_countrycode(fields.get("countrycode"))
     strokes = _required(fields, "drawing")
     x, y, stroke_lengths = pack_raw_strokes(strokes) if raw else pack_strokes(strokes)
@@ -154,7 +151,7 @@ def parse_lines(
         try:
             rows.extend(_parse_line(line, word, raw))
         except RowError as error:
-            rejected.append(Rejected(number, str(error), quoted(line)))
+            rejected.append(Rejected(number, str(error), quoted(line), error.found))
     return rows, rejected
 
 

@@ -122,7 +122,10 @@ def read_lines(
     for line, start, end in left[:left_over].tolist():
         row, refused = _tolerated(block[start:end], first_line + line, tolerate)
         if unended and end == len(block):
-            refused = [replace(rejected, reason=CUT_SHORT) for rejected in refused]
+            refused = [
+                replace(rejected, reason=CUT_SHORT, found=f"{rejected.reason}, {rejected.found}")
+                for rejected in refused
+            ]
         rejected += refused
         if len(row):
             parsed.extend(row)
@@ -139,7 +142,8 @@ def _tolerated(
     """What `tolerate` gives for a line that is not too long to be read."""
     if len(line) > MAX_LINE_BYTES:
         text = quoted(line[:MAX_QUOTED_BYTES].tobytes())
-        return ParsedRows(), [Rejected(number, "line is longer than 16 MiB", text)]
+        found = f"found {len(line):,} bytes"
+        return ParsedRows(), [Rejected(number, "line is longer than 16 MiB", text, found)]
     row, refused = tolerate(line.tobytes(), number)
     if len(line) > MAX_QUOTED_BYTES:
         text = quoted(line[:MAX_QUOTED_BYTES].tobytes())

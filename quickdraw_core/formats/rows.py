@@ -7,6 +7,7 @@ one. Lines in = rows out + rejected, always.
 
 from collections.abc import Sequence
 from dataclasses import dataclass, field, fields
+from reprlib import Repr
 
 import numpy as np
 import numpy.typing as npt
@@ -33,17 +34,37 @@ CUT_SHORT = "row is cut short"
 """Refuses the last row of a file that ends in the middle of it."""
 
 
+_SHORT = Repr()
+_SHORT.maxstring = _SHORT.maxother = 60
+
+
+def shown(value: object) -> str:
+    """A value as it was found, shortened: for `RowError`."""
+    return f"found {_SHORT.repr(value)}"
+
+
 class RowError(ValueError):
-    """A line that holds no readable drawing; the message is the reason, without the text."""
+    """A line that holds no readable drawing.
+
+    The message is the reason, of which there are few, so that rows can be counted by it; found:
+    what this row has instead, in words.
+    """
+
+    def __init__(self, reason: str, found: str = "found nothing") -> None:
+        super().__init__(reason)
+        self.found = found
 
 
 @dataclass(frozen=True)
 class Rejected:
-    """A refused line: its number in the file (a CSV's header is line 1), why, and its text."""
+    """A refused line: its number in the file (a CSV's header is line 1), why, its text, and what
+    it has instead of what it should.
+    """
 
     line: int
     reason: str
     text: str
+    found: str = field(default="", compare=False)
 
 
 @dataclass

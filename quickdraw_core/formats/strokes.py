@@ -1,6 +1,6 @@
 """A drawing as nested lists → the store's packed bytes: what the tolerant JSON readers share."""
 
-from quickdraw_core.formats.rows import RowError
+from quickdraw_core.formats.rows import RowError, shown
 
 _MAX_STROKE_POINTS = 65_535
 
@@ -13,7 +13,7 @@ def pack_strokes(strokes: object) -> tuple[bytes, bytes, bytes]:
     of them integers 0..255.
     """
     if not isinstance(strokes, list) or not strokes:
-        raise RowError("drawing has no stroke")
+        raise RowError("drawing has no stroke", shown(strokes))
     xs, ys, lengths = bytearray(), bytearray(), bytearray()
     for stroke in strokes:
         x, y = _pack_stroke(stroke)
@@ -25,16 +25,16 @@ def pack_strokes(strokes: object) -> tuple[bytes, bytes, bytes]:
 
 def _pack_stroke(stroke: object) -> tuple[bytes, bytes]:
     if not isinstance(stroke, list) or len(stroke) != 2:
-        raise RowError("stroke is not a pair of x and y")
+        raise RowError("stroke is not a pair of x and y", shown(stroke))
     x, y = stroke
     if not isinstance(x, list) or not isinstance(y, list):
-        raise RowError("stroke is not a pair of x and y")
+        raise RowError("stroke is not a pair of x and y", shown(stroke))
     if len(x) != len(y):
-        raise RowError("x and y differ in length")
+        raise RowError("x and y differ in length", f"found {len(x)} and {len(y)}")
     if not x:
-        raise RowError("stroke is empty")
+        raise RowError("stroke is empty", shown(stroke))
     if len(x) > _MAX_STROKE_POINTS:
-        raise RowError("stroke has more than 65535 points")
+        raise RowError("stroke has more than 65535 points", f"found {len(x):,}")
     return _pack_axis(x), _pack_axis(y)
 
 
@@ -42,8 +42,10 @@ def _pack_axis(values: list[object]) -> bytes:
     types = set(map(type, values))  # not isinstance: true and false count as int in Python
     if types != {int}:
         what = "an integer" if types <= {int, float} else "a number"
-        raise RowError(f"coordinate is not {what}")
+        wrong = next(value for value in values if type(value) is not int)
+        raise RowError(f"coordinate is not {what}", shown(wrong))
     try:
         return bytes(values)  # type: ignore[arg-type]
     except ValueError as error:
-        raise RowError("coordinate is outside 0..255") from error
+        wrong = next(v for v in values if isinstance(v, int) and not 0 <= v <= 255)
+        raise RowError("coordinate is outside 0..255", shown(wrong)) from error

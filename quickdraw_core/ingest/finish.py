@@ -15,6 +15,7 @@ from quickdraw_core.store.manifest import (
     Manifest,
     SourceRecord,
     count_reasons,
+    first_examples,
 )
 
 ALLOW_CUT_ADVICE = ", or keep the rows before with --allow-cut"
@@ -57,6 +58,7 @@ def source_record(planned: PlannedSource, files: list[FileRecord]) -> SourceReco
         rows_read=sum(file.rows_read for file in files),
         rows_kept=sum(file.rows for file in files),
         rejected=count_reasons(file.rejected for file in files),
+        examples=first_examples(file.examples for file in files),
         cut=planned.index.cut,
     )
 
@@ -82,15 +84,24 @@ def fault_of(source: SourceRecord, config: IngestConfig, quarantine: str) -> str
     if source.cut and not config.allow_cut:
         return explain_cut(source.location, source.cut) + ALLOW_CUT_ADVICE
     if not source.rows_kept:
-        reasons = ", ".join(f"{reason} ({n})" for reason, n in source.rejected.items())
+        reasons = ", ".join(
+            f"{reason} ({_first(source, reason, n)})" for reason, n in source.rejected.items()
+        )
         read = f"{source.rows_read} rows, {reasons}"
         return f"{source.location} gave no drawing: {read}; see {quarantine}"
     refused = source.rows_read - source.rows_kept - source.rejected.get(CUT_SHORT, 0)
     if refused > config.max_rejected * source.rows_read:
+        reason, count = next(iter(source.rejected.items()))
         return (
             f"{source.location}: more than {config.max_rejected:.2%} of a file's rows cannot be "
             f"read: {refused:,} of {source.rows_read:,} rows ({refused / source.rows_read:.2%}; "
-            f"most often: {next(iter(source.rejected))}); see {quarantine}, or allow more with "
-            "--max-rejected"
+            f"most often: {reason}, {_first(source, reason, count)}); see {quarantine}, or allow "
+            "more with --max-rejected"
         )
     return None
+
+
+def _first(source: SourceRecord, reason: str, count: int) -> str:
+    """How many rows were refused for a reason, and what the first of them has."""
+    example = source.examples.get(reason)
+    return f"{count:,}" if example is None else f"{count:,}, the first in {example}"

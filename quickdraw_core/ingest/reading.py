@@ -205,10 +205,12 @@ def _without_duplicates(
     """Moves the rows that were found to be duplicates over to the rejected ones."""
     refused = {row.line - reader.first_line for row in rejected}
     numbers = [n for n in range(piece.row, piece.row + piece.rows) if n not in refused]
+    key_ids = dict(zip(numbers, rows.key_ids.tolist(), strict=True))
     keep = np.array([n not in duplicates for n in numbers], bool)
     moved = []
     for number in sorted(duplicates.intersection(numbers)):
         row = _until(_from(piece, reader, number), reader, number + 1)
         text = reader.quote(row.data.tobytes())
-        moved.append(Rejected(number + reader.first_line, DUPLICATE, text))
+        found = f"found {key_ids[number]} again"
+        moved.append(Rejected(number + reader.first_line, DUPLICATE, text, found))
     return rows.take(np.flatnonzero(keep)), sorted(rejected + moved, key=lambda r: r.line)

@@ -5,7 +5,7 @@ from dataclasses import dataclass, field
 from quickdraw_core.errors import UnreadableError
 from quickdraw_core.sources.stored import name_of
 from quickdraw_core.store.location import Location
-from quickdraw_core.store.manifest import Manifest
+from quickdraw_core.store.manifest import Manifest, first_examples
 
 _SHOWN = 3
 """Faulty files that an error message names; the rest is counted."""
@@ -18,7 +18,8 @@ class IngestResult:
     windows_reused: windows of the store that an earlier run had finished; rejected_by_source:
     rejected rows by the name of their file; cut: names of files that end in the middle of a row;
     left_out: why a file could not be read, by its address: its class is not in the store; unread:
-    what looks like a file of drawings and was not read, each with the reason.
+    what looks like a file of drawings and was not read, each with the reason; examples: of each
+    reason of `rejected` a row, by file and line, and what it has.
     """
 
     store: Location
@@ -35,6 +36,7 @@ class IngestResult:
     skipped: bool
     left_out: dict[str, str] = field(default_factory=dict)
     unread: tuple[str, ...] = ()
+    examples: dict[str, str] = field(default_factory=dict)
 
 
 class LeftOutError(UnreadableError):
@@ -88,4 +90,11 @@ def result_of(
         skipped=skipped,
         left_out=left_out,
         unread=unread,
+        examples=first_examples(
+            {
+                reason: f"{name_of(source.location)} {text}"
+                for reason, text in source.examples.items()
+            }
+            for source in manifest.sources
+        ),
     )

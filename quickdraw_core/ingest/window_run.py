@@ -163,10 +163,19 @@ class WindowRun:
             paths = [part_path(source.word, w.skiprows) for task in tasks for w in task.windows]
             if self.receipts.keys() >= {*paths}:
                 files = [self.receipts[path].file for path in paths]
-                quarantine = str(self.config.store / UNFINISHED / "quarantine")
+                quarantine = self._quarantine(published=not self.config.strict)
                 fault = fault_of(source_record(found, files), self.config, quarantine)
                 if fault is not None:
                     self._fail(source, UnreadableError(fault))
+
+    def _quarantine(self, published: bool) -> str:
+        """Where the refused rows of a file that is left out are, once the others are published or
+        if nothing is.
+        """
+        staged = published or self.target.staged
+        return str(
+            (self.config.store / UNFINISHED if staged else self.config.store) / "quarantine"
+        )
 
     def _leave_out_faulty(self) -> bool:
         """Drops the files that cannot be used; whether there were any."""
@@ -177,7 +186,13 @@ class WindowRun:
             del self.receipts[path]
         self.planned = [found for found in self.planned if found.source.word not in failed]
         if not self.planned:
-            raise UnreadableError(f"no file can be used: {explain(self.failures)}")
+            # Nothing is published, so refused rows stay where they were written.
+            published, written = (
+                self._quarantine(published=True),
+                self._quarantine(published=False),
+            )
+            told = explain(self.failures).replace(published, written)
+            raise UnreadableError(f"no file can be used: {told}")
         return bool(dropped)
 
     def _refuse_duplicates(self, client: Any) -> set[str]:

@@ -155,6 +155,7 @@ def _write(task: WindowTask, window: Window, rows: Rows, rejected: list[Rejected
         size_bytes=written.size_bytes,
         sha256=written.sha256,
         rejected=count_reasons({row.reason: 1} for row in rejected),
+        examples=_examples(rejected),
         quarantine_sha256=quarantine_sha256,
     )
     receipt = Receipt(
@@ -165,6 +166,11 @@ def _write(task: WindowTask, window: Window, rows: Rows, rejected: list[Rejected
     )
     write_receipt(place, receipt)
     return receipt
+
+
+def _examples(rejected: list[Rejected]) -> dict[str, str]:
+    """Of each reason, the line that was refused first and what it has."""
+    return {row.reason: f"line {row.line:,}: {row.found}" for row in reversed(rejected)}
 
 
 def _write_quarantine(

@@ -39,6 +39,14 @@ def count_reasons(counts: Iterable[Mapping[str, int]]) -> dict[str, int]:
     return dict(sorted(total.items(), key=lambda item: (-item[1], item[0])))
 
 
+def first_examples(examples: Iterable[Mapping[str, str]]) -> dict[str, str]:
+    """Of each reason the first example."""
+    first: dict[str, str] = {}
+    for some in examples:
+        first = {**some, **first}
+    return first
+
+
 class SourceRecord(Config):
     """One source file, as it was when it was read. `rows_read = rows_kept + rejected`."""
 
@@ -52,6 +60,9 @@ class SourceRecord(Config):
     rows_read: int
     rows_kept: int
     rejected: dict[str, int] = Field(description="rejected rows by reason")
+    examples: dict[str, str] = Field(
+        default_factory=dict, description="of each reason, a rejected row's line and what it has"
+    )
     cut: str = Field("", description="in the middle of what the file ends; empty: it is whole")
 
 
@@ -68,6 +79,9 @@ class FileRecord(Config):
     size_bytes: int
     sha256: str
     rejected: dict[str, int] = Field(description="rejected rows by reason")
+    examples: dict[str, str] = Field(
+        default_factory=dict, description="of each reason, a rejected row's line and what it has"
+    )
     quarantine_sha256: str | None = Field(description="of the file of its rejected rows, if any")
 
     @field_validator("path", "word")
