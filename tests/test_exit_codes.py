@@ -1,0 +1,109 @@
+"""The table of exit codes in docs/pipeline.md is that of the commands."""
+
+import os
+import re
+import subprocess
+from pathlib import Path
+
+import pytest
+from test_cli import command, environment_of
+from typer.testing import CliRunner
+
+from quickdraw_core.cli import app
+from quickdraw_core.errors import QuickdrawError
+from quickdraw_core.store.store import Store
+
+PAGE = Path(__file__).resolve().parents[1] / "docs" / "pipeline.md"
+TABLE = re.findall(r"^\| `([a-z-]+)` \| (.+) \| (.+) \|$", PAGE.read_text("utf-8"), re.MULTILINE)
+
+REFUSED = {
+    "generate": "generate csv --classes 99",
+    "fetch": "fetch csv --classes nosuchword",
+    "ingest": "ingest nowhere",
+    "describe": "describe nowhere",
+    "verify": "verify nowhere",
+    "show": "show {store} --class nosuchword",
+    "train": "train --store nowhere",
+    "losses": "losses --plot x.pdf",
+    "inspect": "inspect nowhere",
+    "evaluate": "evaluate nowhere --store {store}",
+    "compare": "compare nowhere nowhere2 --store {store}",
+    "promote": "promote nowhere --store {store}",
+    "predict": "predict nowhere test.csv",
+    "check-submission": "check-submission nowhere.csv",
+    "sweep": "sweep nosuchtable --store {store}",
+    "pipeline": "pipeline nowhere",
+    "demo": "demo --rows 5",
+    "deploy": "deploy --dry-run --cron 1",
+    "rerun": "rerun",
+}
+"""Of each command, one that is refused."""
+
+
+def test_the_table_has_a_row_for_each_command() -> None:
+    names = [
+        made.name or made.callback.__name__.replace("_", "-")
+        for made in app.registered_commands
+        if made.callback is not None
+    ]
+    assert [name for name, *_ in TABLE] == names
+    assert list(REFUSED) == names
+
+
+@pytest.mark.parametrize("name", REFUSED)
+def test_what_is_refused_is_exit_code_2_and_leaves_nothing(
+    name: str, store: Store, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    done = CliRunner().invoke(app, REFUSED[name].format(store=store.path).split())
+    error = done.exception
+    assert isinstance(error, QuickdrawError | SystemExit), repr(error)
+    code = error.exit_code if isinstance(error, QuickdrawError) else error.code
+    assert code == 2
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_the_answer_no_is_exit_code_1(tmp_path: Path) -> None:
+    (tmp_path / "s.csv").write_text("key_id,word\n1,cat\n")
+    assert CliRunner().invoke(app, ["check-submission", str(tmp_path / "s.csv")]).exit_code == 1
+
+
+@pytest.mark.parametrize("words", ["--help", "losses", "sweep --list", "describe {store} --json"])
+def test_output_that_nobody_reads_ends_a_command_quietly(
+    words: str, store: Store, tmp_path: Path
+) -> None:
+    read, write = os.pipe()
+    os.close(read)
+    try:
+        done = subprocess.run(
+            [*command(), *words.format(store=store.path).split()],
+            stdout=write,
+            stderr=subprocess.PIPE,
+            cwd=tmp_path,
+            env=environment_of(tmp_path),
+            check=False,
+        )
+    finally:
+        os.close(write)
+    assert (done.returncode, done.stderr) == (1, b"")
+
+
+@pytest.mark.parametrize(
+    "variables",
+    [
+        {"PYTHONIOENCODING": "ascii", "LC_ALL": "C"},
+        {"COLUMNS": "20", "TERM": "dumb"},
+        {"TERM": "none-such"},
+    ],
+    ids=["ascii", "narrow", "unknown terminal"],
+)
+def test_every_terminal_shows_it(variables: dict[str, str], store: Store, tmp_path: Path) -> None:
+    done = subprocess.run(
+        [*command(), "describe", str(store.path)],
+        capture_output=True,
+        cwd=tmp_path,
+        env=environment_of(tmp_path) | variables,
+        check=False,
+    )
+    assert done.returncode == 0, done.stderr
+    assert b"ice" in done.stdout
