@@ -68,6 +68,11 @@ def check_address(uri: str) -> None:
         raise TrackingError(f"the tracking address {uri} names no host; {what_to_do}")
     if uri.startswith("sqlite:///"):
         folder = Path(uri.removeprefix("sqlite:///")).parent
+        if "?" in str(folder):  # whatever reads the address takes the rest for its options
+            raise TrackingError(
+                f"the tracking database cannot be in {folder}: its address cannot hold '?'; give "
+                f"another place (--tracking-uri sqlite:////FOLDER/FILE), or {NO_TRACKING}"
+            )
         if not folder.is_dir():
             raise TrackingError(f"no folder {folder} for the tracking database; make it first")
 
