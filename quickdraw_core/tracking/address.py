@@ -8,7 +8,7 @@ from pathlib import Path
 from urllib.parse import unquote, urlsplit
 
 from quickdraw_core.credentials import set_apart, without_login
-from quickdraw_core.errors import TrackingError
+from quickdraw_core.errors import TrackingError, UnreachableError
 
 DATABASE_NAME = "mlflow.db"
 ARTIFACTS_NAME = "mlartifacts"
@@ -82,6 +82,41 @@ def artifact_location(uri: str) -> str | None:
     if uri.startswith("sqlite:///"):
         return (Path(uri.removeprefix("sqlite:///")).parent / ARTIFACTS_NAME).as_uri()
     return None
+
+
+def found_again(uri: str, run_dir: Path) -> str:
+    """The address of a run's MLflow. Where its SQLite file is gone, since run and file were moved
+    or copied together, it is the file of that name in a folder above the run, if one is there.
+    """
+    if not uri.startswith("sqlite:///"):
+        return uri
+    database = Path(uri.removeprefix("sqlite:///"))
+    if database.exists():
+        return uri
+    above = (folder / database.name for folder in run_dir.absolute().parents)
+    return next((f"sqlite:///{path}" for path in above if path.is_file()), uri)
+
+
+def files_of(uri: str, artifact_uri: str) -> Path | None:
+    """The folder of a run's files beside an SQLite file, wherever that is now; None of others.
+
+    Raises `UnreachableError` where the run's files are neither where MLflow has them nor there:
+    MLflow itself would make the folder anew, somewhere else than the files are.
+    """
+    recorded = Path(unquote(urlsplit(artifact_uri).path))
+    if not uri.startswith("sqlite:///") or ARTIFACTS_NAME not in recorded.parts:
+        return None
+    cut = recorded.parts.index(ARTIFACTS_NAME)
+    root = Path(*recorded.parts[: cut + 1])
+    if root.parent.is_dir():
+        return recorded
+    beside = Path(uri.removeprefix("sqlite:///")).parent / ARTIFACTS_NAME
+    if beside.is_dir():
+        return beside.joinpath(*recorded.parts[cut + 1 :])
+    raise UnreachableError(
+        f"the run's files are not at {root} (moved?), nor at {beside}; put them beside the "
+        "database"
+    )
 
 
 def ui_command(uri: str) -> str:

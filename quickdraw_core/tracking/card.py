@@ -18,7 +18,7 @@ from typing import TYPE_CHECKING, Any, Final
 from quickdraw_core.credentials import set_apart
 from quickdraw_core.errors import TrackingError
 from quickdraw_core.files import write_aside
-from quickdraw_core.tracking.address import EXPERIMENT, artifact_location
+from quickdraw_core.tracking.address import EXPERIMENT, artifact_location, found_again
 from quickdraw_core.tracking.journal import now_ms
 
 if TYPE_CHECKING:
@@ -54,6 +54,7 @@ class RunCard:
         try:
             value = json.loads(path.read_text(encoding="utf-8"))
             value["uri"] = set_apart(value["uri"])  # of before that was recorded without secrets
+            value["uri"] = found_again(value["uri"], run_dir)
             return cls(**{name: value[name] for name in cls.__dataclass_fields__})
         except FileNotFoundError:
             return None

@@ -5,6 +5,7 @@ What is written to a run goes through `journal.py` and `delivery.py`, which make
 
 import logging
 import os
+import shutil
 from collections.abc import Iterator
 from contextlib import ExitStack, contextmanager
 from pathlib import Path, PurePosixPath
@@ -19,7 +20,7 @@ from quickdraw_core.errors import (
     WriteError,
 )
 from quickdraw_core.locks import held, lock_of_file
-from quickdraw_core.tracking.address import quiet_environment
+from quickdraw_core.tracking.address import files_of, quiet_environment
 from quickdraw_core.tracking.journal import CURVES
 from quickdraw_core.tracking.problems import answering, problem_at, require_usable
 
@@ -121,6 +122,9 @@ def fetch_file(uri: str, run_id: str, artifact: str, folder: Path) -> Path:
     mlflow = reader(uri)
     with answering(uri):
         run = _run(mlflow, uri, run_id)
+        files = files_of(uri, run.info.artifact_uri)
+        if files is not None and (files / artifact).is_file():
+            return Path(shutil.copy(files / artifact, folder))
         beside = mlflow.list_artifacts(run_id, str(PurePosixPath(artifact).parent))
         if artifact in {found.path for found in beside}:
             return Path(mlflow.download_artifacts(run_id, artifact, str(folder)))

@@ -11,7 +11,10 @@ import tempfile
 from collections.abc import Callable
 from pathlib import Path, PurePosixPath
 from typing import TYPE_CHECKING
+from urllib.parse import unquote, urlsplit
 
+from quickdraw_core.errors import UnreachableError
+from quickdraw_core.tracking.address import files_of
 from quickdraw_core.tracking.journal import Record
 from quickdraw_core.tracking.logged_model import deliver_model
 from quickdraw_core.tracking.problems import answering
@@ -100,12 +103,28 @@ class Sender:
 
     def _send_files(self, records: list[Record]) -> None:
         latest = {r["artifact"]: r for r in records if "artifact" in r}
+        if latest or any("model" in record for record in records):
+            self._require_files_in_place()
         for artifact, record in latest.items():
             self._send_file(Path(record["file"]), PurePosixPath(artifact))
             if record.get("table"):
                 self._show_table(artifact)
         for record in {r["model"]: r for r in records if "model" in r}.values():
             deliver_model(self._mlflow, self._run_id, record)
+
+    def _require_files_in_place(self) -> None:
+        """Raises `UnreachableError` where an SQLite file was moved away from its run's files:
+        MLflow would make their folder anew.
+        """
+        if not self._uri.startswith("sqlite:///"):
+            return
+        recorded = self._mlflow.get_run(self._run_id).info.artifact_uri
+        files = files_of(self._uri, recorded)
+        if files is not None and files != Path(unquote(urlsplit(recorded).path)):
+            raise UnreachableError(
+                f"MLflow has the run's files at {recorded}, and they were moved; new ones stay in "
+                "the run's folder"
+            )
 
     def _send_file(self, path: Path, artifact: PurePosixPath) -> None:
         folder = str(artifact.parent) if len(artifact.parts) > 1 else None
