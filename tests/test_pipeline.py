@@ -248,7 +248,7 @@ def test_a_row_that_cannot_be_read_is_answered_and_listed(
     assert done.returncode == 0, done.stderr
     assert (
         "1 rows answered with the most common words: "
-        "line 6 (brackets of the drawing do not balance: '[[" in done.stdout
+        "line 6 (brackets of the drawing do not balance, found '[[" in done.stdout
     )
     with out.open(newline="") as file:
         assert [row["key_id"] for row in csv.DictReader(file)] == key_ids
