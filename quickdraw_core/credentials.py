@@ -5,7 +5,7 @@ address stays in this process and in the environment of those that it starts. A 
 takes it from where it has it from: `MLFLOW_TRACKING_URI`, or MLflow's own user and password.
 """
 
-import json
+import hashlib
 import os
 from typing import Any
 from urllib.parse import unquote, urlsplit
@@ -13,10 +13,15 @@ from urllib.parse import unquote, urlsplit
 from quickdraw_core.errors import ConfigError
 from quickdraw_core.redaction import HIDDEN, shown_address
 
-_MEMORY = "QUICKDRAW_ADDRESSES"
+_MEMORY = "QUICKDRAW_ADDRESS_"
+"""Begins the names of variables, each of one address: the system limits the length of a variable
+to less than hundreds of signed addresses take.
+"""
 _TRACKING = "MLFLOW_TRACKING_URI"
 _USER, _PASSWORD = "MLFLOW_TRACKING_USERNAME", "MLFLOW_TRACKING_PASSWORD"
 _WEB = ("http", "https")
+_lent: dict[str, tuple[str, str | None]] = {}
+"""Variables that hold the login of an address now: what they hold, and what they held before."""
 
 
 def set_apart(address: str) -> str:
@@ -28,7 +33,7 @@ def set_apart(address: str) -> str:
         return address
     shown = shown_address(address)
     if shown != address:
-        os.environ[_MEMORY] = json.dumps(_remembered() | {shown: address})
+        os.environ[_variable(shown)] = address
     return shown
 
 
@@ -49,9 +54,8 @@ def whole_address(shown: str) -> str:
     """The address with its secrets. Raises `ConfigError` where they are not known here."""
     if HIDDEN not in shown:
         return shown
-    given = os.environ.get(_TRACKING, "")
-    address = given if shown_address(given) == shown else _remembered().get(shown)
-    if address is None:
+    address = os.environ.get(_variable(shown)) or os.environ.get(_TRACKING, "")
+    if shown_address(address) != shown:
         raise ConfigError(
             f"the secret of {shown} is not recorded anywhere; give the whole address again, or "
             f"set {_TRACKING} where it is MLflow's"
@@ -61,8 +65,10 @@ def whole_address(shown: str) -> str:
 
 def tracking_address(shown: str) -> str:
     """The address for MLflow's client; a web server's login goes into the environment, where that
-    client looks for it, since its messages tell addresses as they are.
+    client looks for it, since its messages tell addresses as they are. There it stays until
+    another address is asked for, whose server is not to get it.
     """
+    _take_back()
     if HIDDEN not in shown or urlsplit(shown).scheme not in _WEB:
         return whole_address(shown)
     try:
@@ -72,8 +78,8 @@ def tracking_address(shown: str) -> str:
     else:
         if not parts.password:  # a token as the user, for which MLflow has no variable
             return parts.geturl()
-        os.environ[_USER] = unquote(parts.username or "")
-        os.environ[_PASSWORD] = unquote(parts.password)
+        _lend(_USER, unquote(parts.username or ""))
+        _lend(_PASSWORD, unquote(parts.password))
     return without_login(parts.geturl())
 
 
@@ -83,6 +89,21 @@ def without_login(address: str) -> str:
     return parts._replace(netloc=parts.netloc.rpartition("@")[2]).geturl()
 
 
-def _remembered() -> dict[str, str]:
-    remembered: dict[str, str] = json.loads(os.environ.get(_MEMORY, "{}"))
-    return remembered
+def _variable(shown: str) -> str:
+    return _MEMORY + hashlib.sha256(shown.encode()).hexdigest()[:16]
+
+
+def _lend(name: str, value: str) -> None:
+    _lent[name] = (value, os.environ.get(name))
+    os.environ[name] = value
+
+
+def _take_back() -> None:
+    while _lent:
+        name, (value, before) = _lent.popitem()
+        if os.environ.get(name) != value:
+            continue  # somebody else's by now
+        if before is None:
+            del os.environ[name]
+        else:
+            os.environ[name] = before

@@ -2,6 +2,8 @@
 
 import json
 import os
+import subprocess
+import sys
 import threading
 import urllib.request
 from collections.abc import Iterator
@@ -35,11 +37,19 @@ LOGIN = f"http://me:{SECRET}@127.0.0.1:1"
 
 
 @pytest.fixture(autouse=True)
-def nothing_remembered(monkeypatch: pytest.MonkeyPatch) -> None:
-    for name in ("QUICKDRAW_ADDRESSES", "MLFLOW_TRACKING_URI"):
-        monkeypatch.delenv(name, raising=False)
+def nothing_remembered(monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
+    monkeypatch.setattr(credentials, "_lent", {})
+    monkeypatch.delenv("MLFLOW_TRACKING_URI", raising=False)
     for name in ("MLFLOW_TRACKING_USERNAME", "MLFLOW_TRACKING_PASSWORD"):
         monkeypatch.setenv(name, "")
+    forget()
+    yield
+    forget()
+
+
+def forget() -> None:
+    for name in [name for name in os.environ if name.startswith(credentials._MEMORY)]:
+        del os.environ[name]
 
 
 def files_with_the_secret(folder: Path) -> list[Path]:
@@ -203,6 +213,29 @@ def test_a_signature_is_used_and_recorded_nowhere(tmp_path: Path) -> None:
         assert SECRET not in recorded
 
 
-def test_the_memory_of_addresses_is_that_of_the_process_and_its_children() -> None:
-    set_apart(LOGIN)
-    assert json.loads(os.environ[credentials._MEMORY]) == {shown_address(LOGIN): LOGIN}
+def test_an_address_that_is_given_goes_before_that_of_the_environment(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setenv("MLFLOW_TRACKING_URI", "http://me:of-last-year@127.0.0.1:1")
+    assert whole_address(resolve_tracking_uri(LOGIN)) == LOGIN
+
+
+def test_a_login_is_for_its_own_server() -> None:
+    assert tracking_address(set_apart(LOGIN)) == "http://127.0.0.1:1"
+    assert tracking_address("http://other") == "http://other"
+    assert os.environ["MLFLOW_TRACKING_USERNAME"] == ""
+    assert os.environ["MLFLOW_TRACKING_PASSWORD"] == ""
+
+
+def test_hundreds_of_signed_addresses_are_in_children_too() -> None:
+    signed = [f"https://host/{n}.csv?X-Amz-Signature={SECRET * 40}" for n in range(345)]
+    shown = [set_apart(address) for address in signed]
+    program = (
+        "import sys\n"
+        "from quickdraw_core.credentials import whole_address\n"
+        f"print(whole_address({shown[-1]!r}))"
+    )
+    done = subprocess.run(
+        [sys.executable, "-c", program], capture_output=True, encoding="utf-8", check=True
+    )
+    assert done.stdout.strip() == signed[-1]
