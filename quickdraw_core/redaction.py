@@ -6,19 +6,33 @@ and the values of environment variables whose names say that they are secret.
 
 import os
 import re
+from urllib.parse import quote
 
 HIDDEN = "…"
 """Stands where a secret stood."""
 
 _PORT = r"\d+(?:[/?#\s,;\"']|$)"
-_PASSWORD = re.compile(rf"(://[^\s/:@\"']*):(?!{_PORT})[^\s\"'<>]*@")
-_LOGIN = re.compile(r"(https?://)[^\s/:@\"'<>]+@")
+_IN = r"(?:[^\s\"'<>]|[\"'<>](?![\s,;:)}\]]|$))"
+"""A character of an address: a quote, too, but for the one that a text ends it with."""
+_PASSWORD = re.compile(rf"(://(?:(?![/:@]){_IN})*):(?!{_PORT}){_IN}*@")
+_LOGIN = re.compile(rf"(https?://)(?:(?![/:@]){_IN})+@", re.IGNORECASE)
 """A user alone, which is a token where a server takes one."""
-_NAMES = r"token|secret|passw|pwd|signature|credential|api[-_]?key|access[-_]?key|auth"
-_QUERY = re.compile(
-    rf"([?&](?:[^=&\s\"']*(?:{_NAMES})[^=&\s\"']*|sig|key|code)=)[^&\s\"'<>]+", re.IGNORECASE
+_BARE = re.compile(r"(?<![\w.:/@-])([\w.-]+):[^\s:/@\"']+@(?=[\w.-])")
+"""An address whose scheme was forgotten: `me:password@host`."""
+_NAMES = (
+    r"token|secret|passw|passphrase|pwd|signature|credential|auth|[-_]key|"
+    r"(?:api|access|account|private)key"
 )
-_SECRET_VARIABLE = re.compile(r"PASSWORD|PASSWD|SECRET|TOKEN|API_KEY|ACCESS_KEY|AUTH_STRING")
+_QUERY = re.compile(
+    rf"([?&;#](?:[^=&;#?\s\"']*(?:{_NAMES})[^=&;#?\s\"']*|sig|sas|key|code|pass|jwt|odbc_connect)=)"
+    r"[^&;#\s\"'<>]+",
+    re.IGNORECASE,
+)
+_SECRET_VARIABLE = re.compile(
+    r"PASSWORD|PASSWD|PASSPHRASE|SECRET|TOKEN|API_?KEY|ACCESS_?KEY|CONNECTION_STRING|AUTH_STRING|"
+    r"_(?:KEY|PASS|PWD|AUTH)$",
+    re.IGNORECASE,
+)
 _SHORTEST = 6
 """A value with fewer characters is no secret, and might be a part of any word."""
 
@@ -34,8 +48,22 @@ def shown_address(address: str) -> str:
 
 def without_secrets(text: str) -> str:
     """A text as it may be shown: without secrets of addresses and of the environment."""
-    shown = shown_address(text)
-    for name, value in os.environ.items():
-        if _SECRET_VARIABLE.search(name) and len(value) >= _SHORTEST:
-            shown = shown.replace(value, HIDDEN)
+    shown = _BARE.sub(rf"\1:{HIDDEN}@", shown_address(text))
+    for secret in sorted(_secrets_of_environment(), key=len, reverse=True):
+        shown = shown.replace(secret, HIDDEN)
     return shown
+
+
+def _secrets_of_environment() -> set[str]:
+    """Values that are secret, and what they are in an address."""
+    secrets = {
+        value
+        for name, value in list(os.environ.items())
+        if _SECRET_VARIABLE.search(name) and len(value) >= _SHORTEST and not _is_place(value)
+    }
+    return secrets | {quote(secret, safe="") for secret in secrets}
+
+
+def _is_place(value: str) -> bool:
+    """Whether a value says where a secret is, as that of DASK_…_TLS_CLIENT_KEY does."""
+    return value.startswith("/") and os.path.exists(value)  # noqa: PTH110 — never raises

@@ -10,6 +10,7 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
+from urllib.parse import quote
 
 import numpy as np
 import pytest
@@ -68,6 +69,13 @@ def files_with_the_secret(folder: Path) -> list[Path]:
         (f"https://host/a.csv?X-Amz-Signature={SECRET}&x=1", "https://host/a.csv?X-Amz-Signature=…&x=1"),
         (f"https://host/a.csv?sig={SECRET}&sv=2", "https://host/a.csv?sig=…&sv=2"),
         (f"mysql://host/x?user=me&password={SECRET}", "mysql://host/x?user=me&password=…"),
+        (f"http://me:it's\"{SECRET}@h", "http://me:…@h"),
+        (f"HTTP://{SECRET}@h/x", "HTTP://…@h/x"),
+        (f"https://h/a?subscription-key={SECRET}", "https://h/a?subscription-key=…"),
+        (f"https://h/a?pass={SECRET}&x=1", "https://h/a?pass=…&x=1"),
+        (f"https://h/a#access_token={SECRET}", "https://h/a#access_token=…"),
+        (f"https://h/a?x=1;token={SECRET}", "https://h/a?x=1;token=…"),
+        ("https://h/a?monkey=1&compass=n&x=1#top", "https://h/a?monkey=1&compass=n&x=1#top"),
         ("http://127.0.0.1:5000/a@b", "http://127.0.0.1:5000/a@b"),
         ("http://[::1]:5000", "http://[::1]:5000"),
         ("https://host/o/cat.bin?alt=media", "https://host/o/cat.bin?alt=media"),
@@ -89,9 +97,30 @@ def test_a_path_is_no_secret_whatever_it_looks_like() -> None:
         assert set_apart(path) == path
 
 
-def test_secrets_of_the_environment_are_in_no_error(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setenv("MLFLOW_TRACKING_TOKEN", SECRET)
-    assert str(QuickdrawError(f"refused: Bearer {SECRET}")) == "refused: Bearer …"
+@pytest.mark.parametrize(
+    "name",
+    ["MLFLOW_TRACKING_TOKEN", "KAGGLE_KEY", "MYSQL_PWD", "AZURE_STORAGE_CONNECTION_STRING", "db_pass"],
+)
+def test_secrets_of_the_environment_are_in_no_error(
+    name: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    secret = f"{SECRET}/ü"
+    monkeypatch.setenv(name, secret)
+    monkeypatch.setenv("ANOTHER_TOKEN", secret[:8])
+    told = f"refused: Bearer {secret}, at /login?{quote(secret, safe='')}"
+    assert str(QuickdrawError(told)) == "refused: Bearer …, at /login?…"
+
+
+def test_where_a_secret_is_may_be_said(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    key = tmp_path / "tls.key"
+    key.touch()
+    monkeypatch.setenv("DASK_DISTRIBUTED__COMM__TLS__CLIENT__KEY", str(key))
+    assert without_secrets(f"no key in {key}") == f"no key in {key}"
+
+
+def test_an_address_ends_where_its_quotes_do() -> None:
+    text = """{"a":"http://h:80/x","b":'http://h', "c":"x@y"} <http://h:90>, (http://h:1) @"""
+    assert shown_address(text) == text
 
 
 def test_the_secret_comes_from_where_a_later_command_has_it(
@@ -131,6 +160,7 @@ def test_no_configuration_holds_a_secret(tmp_path: Path) -> None:
         lambda: TrainConfig.parse({"tracking_url": LOGIN, "epochs": LOGIN}),
         lambda: TrainConfig.parse({"epochs": LOGIN}),
         lambda: check_address(f"htp://me:{SECRET}@host"),
+        lambda: check_address(f"me:{SECRET}@host:5000"),
     ]
     for refuse in refused:
         with pytest.raises(QuickdrawError) as caught:
