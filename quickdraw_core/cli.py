@@ -15,6 +15,7 @@ from quickdraw_core.commands import data, jobs, judging, models, operations, swe
 from quickdraw_core.console import errors
 from quickdraw_core.errors import ConfigError, QuickdrawError, WriteError
 from quickdraw_core.files import cause_of, is_cause
+from quickdraw_core.redaction import traceback_without_secrets
 from quickdraw_core.threads import set_waiting
 
 app = typer.Typer(
@@ -91,7 +92,8 @@ def main() -> None:
     except Exception as error:
         fault = _machine_fault(error) or _settings_fault(error)
         if fault is None:
-            raise
+            sys.stderr.write(traceback_without_secrets(error))
+            sys.exit(1)
         _show_error(fault)
         sys.exit(fault.exit_code)
 

@@ -4,8 +4,11 @@ Two kinds are known: what an address holds (`user:password@`, a signature or a k
 and the values of environment variables whose names say that they are secret.
 """
 
+import logging
 import os
 import re
+import traceback
+from typing import Any
 from urllib.parse import quote
 
 HIDDEN = "…"
@@ -52,6 +55,32 @@ def without_secrets(text: str) -> str:
     for secret in sorted(_secrets_of_environment(), key=len, reverse=True):
         shown = shown.replace(secret, HIDDEN)
     return shown
+
+
+def traceback_without_secrets(error: BaseException) -> str:
+    """What Python shows of an error and its causes, without secrets."""
+    return without_secrets("".join(traceback.format_exception(error)))
+
+
+def hide_in_logs() -> None:
+    """Has all log lines of this process made without secrets, tracebacks included: Prefect sends
+    those of a failed flow, with all causes, to its server.
+    """
+    made = logging.getLogRecordFactory()
+
+    def make(*args: Any, **keywords: Any) -> logging.LogRecord:
+        record = made(*args, **keywords)
+        if record.exc_info and record.exc_info[1] is not None:
+            record.exc_text = traceback_without_secrets(record.exc_info[1]).rstrip("\n")
+        try:
+            text = record.getMessage()
+        except (TypeError, ValueError):  # a faulty line, which logging itself tells
+            return record
+        if (shown := without_secrets(text)) != text:
+            record.msg, record.args = shown, None
+        return record
+
+    logging.setLogRecordFactory(make)
 
 
 def _secrets_of_environment() -> set[str]:

@@ -1,6 +1,7 @@
 """Secrets: one is planted in each way in, and all that was written is searched for it."""
 
 import json
+import logging
 import os
 import subprocess
 import sys
@@ -9,6 +10,7 @@ import urllib.request
 from collections.abc import Iterator
 from contextlib import contextmanager
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
+from io import StringIO
 from pathlib import Path
 from urllib.parse import quote
 
@@ -19,12 +21,12 @@ from test_cli import quickdraw
 from writers import csv_line, random_rows
 
 from flows.deploy import DeployConfig
-from quickdraw_core import credentials
+from quickdraw_core import cli, credentials
 from quickdraw_core.credentials import set_apart, tracking_address, whole_address
 from quickdraw_core.errors import ConfigError, QuickdrawError
 from quickdraw_core.evaluation.config import EvaluateConfig
 from quickdraw_core.ingest.config import IngestConfig
-from quickdraw_core.redaction import shown_address, without_secrets
+from quickdraw_core.redaction import hide_in_logs, shown_address, without_secrets
 from quickdraw_core.store.store import Store
 from quickdraw_core.sweep.config import SweepConfig
 from quickdraw_core.tracking.address import check_address, resolve_tracking_uri, ui_command
@@ -269,3 +271,43 @@ def test_hundreds_of_signed_addresses_are_in_children_too() -> None:
         [sys.executable, "-c", program], capture_output=True, encoding="utf-8", check=True
     )
     assert done.stdout.strip() == signed[-1]
+
+
+def test_a_traceback_and_its_causes_are_without_secrets(
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    def defect() -> None:
+        try:
+            raise ValueError(LOGIN)
+        except ValueError as error:
+            raise RuntimeError("no room for ?sig=" + SECRET) from error
+
+    monkeypatch.setattr(cli, "app", defect)
+    monkeypatch.setattr(cli, "_quiet_environment", lambda: None)
+    with pytest.raises(SystemExit) as ended:
+        cli.main()
+    told = capsys.readouterr().err
+    assert ended.value.code == 1
+    assert "ValueError: http://me:…@127.0.0.1:1" in told
+    assert "RuntimeError: no room for ?sig=…" in told
+    assert SECRET not in told
+
+
+def test_log_lines_of_flows_are_without_secrets(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Prefect logs the traceback of a failed task, with what its error was raised from."""
+    monkeypatch.setattr(logging, "_logRecordFactory", logging.LogRecord)
+    hide_in_logs()
+    written = StringIO()
+    logger = logging.Logger("prefect.task_runs")
+    logger.addHandler(logging.StreamHandler(written))
+    try:
+        try:
+            raise ConnectionError(f"{LOGIN}/x?token={SECRET}")
+        except ConnectionError as error:
+            raise QuickdrawError("cannot read it") from error
+    except QuickdrawError:
+        logger.exception("failed at %s", LOGIN)
+    logger.warning("%d of %s", 1, "two")
+    assert SECRET not in written.getvalue()
+    assert "failed at http://me:…@127.0.0.1:1\n" in written.getvalue()
+    assert "1 of two" in written.getvalue()
