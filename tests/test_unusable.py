@@ -31,13 +31,16 @@ from flows.local import _last_error
 from flows.server import answering as prefect_answering
 from flows.server import require_home, require_server
 from quickdraw_core.errors import ConfigError, QuickdrawError, TrackingError, UnreachableError
+from quickdraw_core.store.store import Store
 from quickdraw_core.tracking.address import check_address, resolve_tracking_uri
-from quickdraw_core.tracking.card import brief_requests
+from quickdraw_core.tracking.card import brief_requests, make_card
 from quickdraw_core.tracking.delivery import courier, deliver_rest, open_run
 from quickdraw_core.tracking.journal import append, points_record
 from quickdraw_core.tracking.problems import answering, require_usable
 from quickdraw_core.tracking.registry import find_version
 from quickdraw_core.tracking.runs import client, fetch_curves, fetch_file
+from quickdraw_core.training.config import TrainConfig
+from quickdraw_core.training.launch import train
 
 RUN_ID = "0123456789abcdef" * 2
 
@@ -146,6 +149,45 @@ def test_an_address_at_which_mlflow_can_never_be(uri: str, says: str) -> None:
     if uri != "none":
         with pytest.raises(TrackingError, match=says):
             check_address(uri)
+
+
+@pytest.mark.parametrize(
+    ("uri", "says"),
+    [
+        ("postgresql+pg8000://me@127.0.0.1/x", "needs a database driver: No module"),
+        ("postgresql+nosuch://me@127.0.0.1/x", "is malformed: .*nosuch"),
+        (f"sqlite:////{'a' * 300}/mlflow.db", "the name is too long; give a shorter one"),
+    ],
+)
+def test_a_training_is_refused_before_it_clears_its_folder(
+    uri: str, says: str, store: Store, tmp_path: Path
+) -> None:
+    (tmp_path / "run").mkdir()
+    precious = tmp_path / "run" / "run.json"
+    precious.write_text("{}")
+    values = {"store": store.path, "run_dir": tmp_path / "run", "fresh": True}
+    with pytest.raises(TrackingError, match=says):
+        train(TrainConfig.parse(values | {"tracking_uri": uri}))
+    assert precious.exists()
+
+
+def test_a_run_goes_on_whose_trackers_folder_is_gone(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.delenv("MLFLOW_TRACKING_URI", raising=False)
+    with as_nobody() as folder:
+        for uri in (
+            f"sqlite:///{tmp_path}/gone/mlflow.db",
+            f"sqlite:///{folder}/locked/mlflow.db",
+            "postgresql+pg8000://me@127.0.0.1:1/x",
+        ):
+            run_dir = folder / f"run-{len(uri)}"
+            run_dir.mkdir()
+            (folder / "locked").mkdir(mode=0o000, exist_ok=True)
+            make_card(uri, "run", {}, {}).write(run_dir)
+            opened = open_run(run_dir, None, "run", {}, {})
+            assert opened.problem is not None
+            assert deliver_rest(run_dir).problem is None
 
 
 class _Answer(BaseHTTPRequestHandler):

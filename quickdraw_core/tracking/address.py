@@ -9,12 +9,14 @@ from urllib.parse import unquote, urlsplit
 
 from quickdraw_core.credentials import set_apart, without_login
 from quickdraw_core.errors import TrackingError, UnreachableError
+from quickdraw_core.files import cause_of
 
 DATABASE_NAME = "mlflow.db"
 ARTIFACTS_NAME = "mlartifacts"
 NO_TRACKING = "none"
 EXPERIMENT = "quickdraw"
-_SCHEMES = ("http", "https", "sqlite", "postgresql", "mysql", "mssql", "databricks")
+_DATABASES = ("postgresql", "mysql", "mssql")
+_SCHEMES = ("http", "https", "sqlite", *_DATABASES, "databricks")
 
 
 def resolve_tracking_uri(uri: str | None) -> str:
@@ -30,7 +32,8 @@ def resolve_tracking_uri(uri: str | None) -> str:
         return set_apart(uri)
     path = Path(uri.removeprefix("sqlite:///")).absolute()
     decoded = Path(unquote(str(path)))
-    if decoded.parent.is_dir() and not path.parent.is_dir():
+    # Not `is_dir`, which raises where this user may not look.
+    if os.path.isdir(decoded.parent) and not os.path.isdir(path.parent):  # noqa: PTH112
         path = decoded
     return f"sqlite:///{path}"
 
@@ -73,8 +76,31 @@ def check_address(uri: str) -> None:
                 f"the tracking database cannot be in {folder}: its address cannot hold '?'; give "
                 f"another place (--tracking-uri sqlite:////FOLDER/FILE), or {NO_TRACKING}"
             )
-        if not folder.is_dir():
+        try:
+            is_there = folder.is_dir()
+        except OSError as error:
+            raise TrackingError(
+                f"the tracking database cannot be in {folder}: {cause_of(error)}"
+            ) from error
+        if not is_there:
             raise TrackingError(f"no folder {folder} for the tracking database; make it first")
+    elif scheme in _DATABASES:
+        _require_driver(uri)
+
+
+def _require_driver(uri: str) -> None:
+    """Raises `TrackingError` for a database that this installation cannot speak to."""
+    from sqlalchemy.engine import make_url
+    from sqlalchemy.exc import ArgumentError
+
+    try:
+        make_url(uri).get_dialect().import_dbapi()
+    except ImportError as error:
+        raise TrackingError(
+            f"the tracking address {uri} needs a database driver: {error}; install it"
+        ) from error
+    except ArgumentError as error:
+        raise TrackingError(f"the tracking address {uri} is malformed: {error}") from error
 
 
 def artifact_location(uri: str) -> str | None:
@@ -91,7 +117,7 @@ def found_again(uri: str, run_dir: Path) -> str:
     if not uri.startswith("sqlite:///"):
         return uri
     database = Path(uri.removeprefix("sqlite:///"))
-    if database.exists():
+    if os.path.exists(database):  # noqa: PTH110 — no error where this user may not look
         return uri
     above = (folder / database.name for folder in run_dir.absolute().parents)
     return next((f"sqlite:///{path}" for path in above if path.is_file()), uri)

@@ -57,17 +57,19 @@ def open_run(
 
     A folder that has a run keeps it: its tags become those of this attempt, and a param that
     changed becomes a tag. uri: where asked for, else `MLFLOW_TRACKING_URI`, else where the run
-    is already, else the default. Raises `TrackingError` for an address that can never work; a
-    server that is away is a `problem`, and the run is made when it answers.
+    is already, else the default. Raises `TrackingError` where an address is asked for that can
+    never work; a server that is away is a `problem`, and the run is made when it answers.
     """
     card = RunCard.read(run_dir)
     asked = asked_tracking_uri(uri)
     if card is None:
-        card = make_card(asked or resolve_tracking_uri(None), name, params, tags)
+        asked = asked or resolve_tracking_uri(None)
+        card = make_card(asked, name, params, tags)
     else:
         new = make_card(card.uri, name, params, tags)
         card = replace(card, params=new.params, tags=new.tags)
-    check_address(asked or card.uri)
+    if asked:
+        check_address(asked)
     moved = None
     if asked and asked != card.uri:
         card, moved = _moved(card, asked)
@@ -307,9 +309,7 @@ def _try_run(run_dir: Path, card: RunCard) -> tuple[str, str | None]:
             return card.run_id, None
         try:
             return ensure_run(client(card.uri), run_dir), None
-        except Exception as error:
-            if isinstance(error.__cause__, ImportError):
-                raise  # of a missing driver: no later try helps. All else never stops training
+        except Exception as error:  # noqa: BLE001 — tracking never stops training
             return card.run_id, problem_at(card.uri, error)
 
 
