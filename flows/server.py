@@ -2,6 +2,7 @@
 
 import base64
 import os
+import ssl
 import tempfile
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
@@ -43,12 +44,25 @@ def require_server() -> None:
         )
     try:
         answer = httpx.get(
-            _asked(settings, url), headers=_login(settings), timeout=_PATIENCE_SECONDS
+            _asked(settings, url),
+            headers=settings.client.custom_headers | _login(settings),
+            timeout=_PATIENCE_SECONDS,
+            verify=_trusted(settings),
         )
+    except OSError as error:  # of the file that certificates are in
+        raise ConfigError(
+            f"Prefect's certificates {settings.api.ssl_cert_file} cannot be read: {error}; "
+            "correct PREFECT_API_SSL_CERT_FILE"
+        ) from error
     except httpx.TimeoutException as error:
         raise UnreachableError(f"Prefect at {url} does not answer; {_DO}") from error
     except (httpx.HTTPError, httpx.InvalidURL) as error:
         why = "nothing listens there" if "refused" in str(error) else str(error)
+        if "CERTIFICATE_VERIFY_FAILED" in why:
+            raise UnreachableError(
+                f"Prefect at {url} has a certificate that is not trusted; name the authority's in "
+                "PREFECT_API_SSL_CERT_FILE"
+            ) from error
         raise UnreachableError(f"Prefect at {url} does not answer: {why}; {_DO}") from error
     if answer.status_code in (401, 403):
         raise UnreachableError(
@@ -74,6 +88,17 @@ def _asked(settings: Settings, url: str) -> str:
     """An address that needs the login, where there is one."""
     is_cloud = url.startswith(str(settings.cloud.api_url))
     return f"{url.rstrip('/')}/{'health' if is_cloud else 'admin/version'}"
+
+
+def _trusted(settings: Settings) -> ssl.SSLContext | bool:
+    """Certificates that Prefect's own client trusts; True: those that everybody does."""
+    if settings.api.tls_insecure_skip_verify:
+        context = ssl.create_default_context()
+        context.check_hostname, context.verify_mode = False, ssl.CERT_NONE
+        return context
+    if settings.api.ssl_cert_file is None:
+        return True
+    return ssl.create_default_context(cafile=settings.api.ssl_cert_file)
 
 
 def _login(settings: Settings) -> dict[str, str]:

@@ -5,6 +5,7 @@ import os
 import shutil
 import socket
 import sqlite3
+import ssl
 import subprocess
 import threading
 from collections.abc import Callable, Iterator
@@ -17,7 +18,10 @@ import httpx
 import pytest
 from prefect.settings import (
     PREFECT_API_AUTH_STRING,
+    PREFECT_API_SSL_CERT_FILE,
+    PREFECT_API_TLS_INSECURE_SKIP_VERIFY,
     PREFECT_API_URL,
+    PREFECT_CLIENT_CUSTOM_HEADERS,
     PREFECT_HOME,
     PREFECT_LOCAL_STORAGE_PATH,
     PREFECT_SERVER_EPHEMERAL_ENABLED,
@@ -30,11 +34,17 @@ from test_cli import command, environment_of, quickdraw
 from flows.local import _last_error
 from flows.server import answering as prefect_answering
 from flows.server import require_home, require_server
-from quickdraw_core.errors import ConfigError, QuickdrawError, TrackingError, UnreachableError
+from quickdraw_core.errors import (
+    ConfigError,
+    QuickdrawError,
+    TrackingError,
+    UnreachableError,
+    WriteError,
+)
 from quickdraw_core.store.store import Store
 from quickdraw_core.tracking.address import check_address, resolve_tracking_uri
 from quickdraw_core.tracking.card import brief_requests, make_card
-from quickdraw_core.tracking.delivery import courier, deliver_rest, open_run
+from quickdraw_core.tracking.delivery import Courier, courier, deliver_rest, open_run
 from quickdraw_core.tracking.journal import append, points_record
 from quickdraw_core.tracking.problems import answering, require_usable
 from quickdraw_core.tracking.registry import find_version
@@ -190,6 +200,22 @@ def test_a_run_goes_on_whose_trackers_folder_is_gone(
             assert deliver_rest(run_dir).problem is None
 
 
+def test_what_was_sent_and_could_not_be_noted_waits(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def full(*_: object, **__: object) -> None:
+        raise WriteError("cannot write it: no space left on the device")
+
+    monkeypatch.setattr("quickdraw_core.tracking.delivery.write_aside", full)
+    append(tmp_path, points_record(1, {"train/loss": 0.5}))
+    told: list[str] = []
+    with Courier(tmp_path, lambda _: None, patience_seconds=0, tell=told.append) as sending:
+        pass
+    assert sending.delivery.waiting == 1
+    assert "no space left on the device" in str(sending.delivery.problem)
+    assert len(told) == 1
+
+
 class _Answer(BaseHTTPRequestHandler):
     """Answers everything in one way, which its server names."""
 
@@ -336,6 +362,28 @@ def test_a_prefect_server_that_goes_away_meanwhile() -> None:
     says = "went away or refuses: refused"
     with pytest.raises(UnreachableError, match=says), prefect_answering():
         raise httpx.ConnectError("refused")
+
+
+def test_a_prefect_server_that_is_reached_by_its_settings(monkeypatch: pytest.MonkeyPatch) -> None:
+    """By those of Prefect's own client: an authority's certificate, headers for a gateway."""
+    asked: list[dict[str, Any]] = []
+
+    def get(_url: str, **keywords: Any) -> httpx.Response:
+        asked.append(keywords)
+        return httpx.Response(200, json="3.8")
+
+    monkeypatch.setattr(httpx, "get", get)
+    given = {PREFECT_API_URL: "https://prefect/api", PREFECT_CLIENT_CUSTOM_HEADERS: {"X-Key": "1"}}
+    for more in ({}, {PREFECT_API_TLS_INSECURE_SKIP_VERIFY: True}):
+        with temporary_settings(given | more):
+            require_server()
+    with (
+        temporary_settings(given | {PREFECT_API_SSL_CERT_FILE: "/nowhere.pem"}),
+        pytest.raises(ConfigError, match=r"/nowhere\.pem cannot be read: .*SSL_CERT_FILE"),
+    ):
+        require_server()
+    assert [getattr(one["verify"], "verify_mode", True) for one in asked] == [True, ssl.CERT_NONE]
+    assert all(one["headers"] == {"X-Key": "1"} for one in asked)
 
 
 @pytest.mark.parametrize(

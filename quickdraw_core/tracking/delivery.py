@@ -260,13 +260,13 @@ class _Spool:
                 try:
                     if records:
                         send(records)
+                    # Written aside and renamed: never half a number, whenever it is killed.
+                    write_aside(self._mark, json.dumps(ends | {lane: end}), sync=False)
                 except Exception as error:  # noqa: BLE001 — tracking never stops training
                     problem = problem or error
                     break
                 sent += len(records)
                 ends[lane] = end
-                # Written aside and renamed: never half a number, whenever the process is killed.
-                write_aside(self._mark, json.dumps(ends), sync=False)
         return sent, problem
 
     def _batches(self, lane: str, start: int) -> Iterator[tuple[list[Record], int]]:
