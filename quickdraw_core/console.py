@@ -24,8 +24,10 @@ from rich.text import Text
 from quickdraw_core.output_files import standard_stream
 from quickdraw_core.progress import Bar, report_to
 
-console = Console(highlight=False, width=None if sys.stdout.isatty() else 120)
-errors = Console(stderr=True, highlight=False)
+_is_terminal = sys.stdout is not None and sys.stdout.isatty()  # None: closed, by `>&-`
+# No emoji: in the name of a folder `:cat:` is no picture.
+console = Console(highlight=False, emoji=False, width=None if _is_terminal else 120)
+errors = Console(stderr=True, highlight=False, emoji=False)
 
 
 def leave_stdout_to(*outputs: Path | None) -> None:

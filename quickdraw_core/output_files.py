@@ -130,6 +130,8 @@ def require_output(path: Path, folder_is_made: bool = False) -> None:
 
     folder_is_made: its folder need not be there yet.
     """
+    if path == STDOUT and standard_stream(path) is None:
+        raise ConfigError("cannot write to -: standard output is closed; give the name of a file")
     if is_stream(path):
         if standard_stream(path) is None and not may_write(path):
             raise ConfigError(f"cannot write to {path}: {CAUSES[errno.EACCES]}")

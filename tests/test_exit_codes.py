@@ -1,8 +1,10 @@
 """The table of exit codes in docs/pipeline.md is that of the commands."""
 
+import importlib.util
 import os
 import re
 import subprocess
+import sys
 from pathlib import Path
 
 import pytest
@@ -10,7 +12,9 @@ from test_cli import command, environment_of
 from typer.testing import CliRunner
 
 from quickdraw_core.cli import app
-from quickdraw_core.errors import QuickdrawError
+from quickdraw_core.console import errors, show_facts
+from quickdraw_core.errors import ConfigError, QuickdrawError
+from quickdraw_core.output_files import STDOUT, require_output
 from quickdraw_core.store.store import Store
 
 PAGE = Path(__file__).resolve().parents[1] / "docs" / "pipeline.md"
@@ -86,6 +90,25 @@ def test_output_that_nobody_reads_ends_a_command_quietly(
     finally:
         os.close(write)
     assert (done.returncode, done.stderr) == (1, b"")
+
+
+def test_a_closed_standard_output_is_no_traceback(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Python's `sys.stdout` is then None (`quickdraw … >&-`)."""
+    spec = importlib.util.find_spec("quickdraw_core.console")
+    assert spec is not None
+    assert spec.loader is not None
+    monkeypatch.setattr(sys, "stdout", None)
+    spec.loader.exec_module(importlib.util.module_from_spec(spec))
+    with pytest.raises(ConfigError, match="standard output is closed; give the name of a file"):
+        require_output(STDOUT)
+
+
+def test_colons_in_a_name_are_no_picture(capsys: pytest.CaptureFixture[str]) -> None:
+    show_facts({"run": "a:cat:b"})
+    errors.print("no folder a:cat:b")
+    told = capsys.readouterr()
+    assert "a:cat:b" in told.out
+    assert "a:cat:b" in told.err
 
 
 @pytest.mark.parametrize(
