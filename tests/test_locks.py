@@ -15,6 +15,7 @@ from typer.testing import CliRunner
 from quickdraw_core.cli import app
 from quickdraw_core.errors import BusyError, UnreachableError
 from quickdraw_core.evaluation.aside import written_aside
+from quickdraw_core.evaluation.compare import CompareConfig, compare_models
 from quickdraw_core.evaluation.config import EvaluateConfig
 from quickdraw_core.evaluation.evaluate import evaluate
 from quickdraw_core.ingest.config import IngestConfig
@@ -147,6 +148,18 @@ def test_a_run_whose_report_is_being_written_is_not_begun_anew(
     ):
         train(config.updated({"fresh": True}))
     assert not list(tmp_path.iterdir())
+
+
+def test_a_comparison_is_refused_before_it_judges(
+    store: Store, trained: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("quickdraw_core.evaluation.compare.predictions_of", pytest.fail)
+    values = {"models": (str(trained), str(trained)), "store": store.path, "out_dir": tmp_path}
+    with (
+        held_folder(tmp_path, "comparison"),
+        pytest.raises(BusyError, match="comparison, process"),
+    ):
+        compare_models(CompareConfig.parse(values | {"allow_short": True}))
 
 
 def test_one_process_sets_up_a_tracking_database(

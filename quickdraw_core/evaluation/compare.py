@@ -61,10 +61,18 @@ def compare_models(config: CompareConfig) -> CompareResult:
     """Compares models with the first of them.
 
     Raises `ConfigError`, `CheckpointError` (no such model, or of other words or another store),
-    `InputError` (predictions of other drawings) or `StoreError` before work, `EvaluationError`
-    where a process that predicts is lost.
+    `InputError` (predictions of other drawings), `StoreError` or `BusyError` (another comparison
+    is at work in `out_dir`) before work, `EvaluationError` where a process that predicts is lost.
     """
     store, models = check(config)
+    with held_folder(config.out_dir, "comparison") if config.out_dir else nullcontext():
+        return _compare(config, store, models)
+
+
+def _compare(
+    config: CompareConfig, store: Store, models: dict[str, tuple[str, TrainedModel]]
+) -> CompareResult:
+    """Judges models and compares them with the first of them."""
     pack = open_pack(store)
     held_out_rows(config, pack)
     left = {r: predictions_left(r, config, pack) for r in config.models if is_evaluation(r)}
@@ -83,8 +91,7 @@ def compare_models(config: CompareConfig) -> CompareResult:
         judged.append(Named(name, predictions))
         reused += was_there
     comparisons = tuple(compare(judged[0], other, config.seed) for other in judged[1:])
-    with held_folder(config.out_dir, "comparison") if config.out_dir else nullcontext():
-        files = _write(config, comparisons, precisions, pack.fingerprint)
+    files = _write(config, comparisons, precisions, pack.fingerprint)
     return CompareResult(comparisons, names, precisions, reused, files)
 
 
