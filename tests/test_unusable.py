@@ -1,5 +1,6 @@
 """Trackers, Prefect servers and homes that cannot be used: one line, with cause and remedy."""
 
+import errno
 import json
 import os
 import shutil
@@ -46,7 +47,7 @@ from quickdraw_core.tracking.address import check_address, resolve_tracking_uri
 from quickdraw_core.tracking.card import brief_requests, make_card
 from quickdraw_core.tracking.delivery import Courier, courier, deliver_rest, open_run
 from quickdraw_core.tracking.journal import append, points_record
-from quickdraw_core.tracking.problems import answering, require_usable
+from quickdraw_core.tracking.problems import answering, explain, require_usable
 from quickdraw_core.tracking.registry import find_version
 from quickdraw_core.tracking.runs import client, fetch_curves, fetch_file
 from quickdraw_core.training.config import TrainConfig
@@ -214,6 +215,22 @@ def test_what_was_sent_and_could_not_be_noted_waits(
     assert sending.delivery.waiting == 1
     assert "no space left on the device" in str(sending.delivery.problem)
     assert len(told) == 1
+
+
+@pytest.mark.parametrize(
+    ("error", "says"),
+    [
+        (OSError(errno.ENOSPC, "No space", "/tmp/x"), "cannot use /tmp/x: no space left on the"),
+        (
+            PermissionError(errno.EACCES, "no", "/x/mlflow.db"),
+            "cannot use /x/mlflow.db: permission",
+        ),
+        (sqlite3.DatabaseError("database disk image is malformed"), "the file is no SQLite"),
+        (ValueError("malformed answer"), "malformed answer"),
+    ],
+)
+def test_the_cause_is_of_what_failed(error: Exception, says: str) -> None:
+    assert explain(error).startswith(says)
 
 
 class _Answer(BaseHTTPRequestHandler):

@@ -13,6 +13,7 @@ from pathlib import Path
 from urllib.parse import quote, urlsplit
 
 from quickdraw_core.errors import QuickdrawError, TrackingError, UnreachableError
+from quickdraw_core.files import cause_of, is_cause
 from quickdraw_core.redaction import without_secrets
 from quickdraw_core.tracking.address import NO_TRACKING, check_address
 
@@ -32,7 +33,7 @@ _CAUSES = (
         "its database was made by a newer version of MLflow; use that version, or another file",
     ),
     (
-        r"file is not a database|malformed",
+        r"file is not a database|disk image is malformed",
         "the file is no SQLite database, or is damaged; give another one, or move it away",
     ),
     (r"database is locked", "its database is locked by another process; see which one holds it"),
@@ -77,6 +78,9 @@ def explain(error: BaseException) -> str:
     text = str(error)
     if isinstance(error, QuickdrawError):
         return text
+    if isinstance(error, OSError) and is_cause(error):  # of a file here, not of the database
+        named = f"cannot use {error.filename}: " if error.filename else ""
+        return named + cause_of(error)
     for sign, cause in _CAUSES:
         found = re.search(sign, text)
         if found is not None:
