@@ -172,7 +172,7 @@ def _checked(entry: dict[str, Any]) -> Deployed:
     try:
         flow.validate_parameters(entry["parameters"])
     except (ValidationError, PrefectException, TypeError) as error:
-        raise ConfigError(f"deployment {name}: {error}") from error
+        raise ConfigError(f"deployment {name}: {' '.join(str(error).split())}") from error
     schedules = [_schedule_of(name, schedule) for schedule in entry.get("schedules", ())]
     now = datetime.now(UTC)
     upcoming = sorted(time for one in schedules for time in upcoming_times(name, *one, now))

@@ -17,6 +17,7 @@ from flows.gpus import devices_locked, slots_taken
 from flows.policy import worth_retrying
 from flows.telling import show, told
 from quickdraw_core.locks import held_folder
+from quickdraw_core.redaction import without_secrets
 from quickdraw_core.sweep.config import SweepConfig
 from quickdraw_core.sweep.finish import finish_sweep, stop_sweep
 from quickdraw_core.sweep.results import SweepError, SweepResult, markdown_of, table_of
@@ -103,7 +104,8 @@ def _failures(names: Sequence[str], futures: Sequence[PrefectFuture[None]]) -> d
     for name, future in zip(names, futures, strict=True):
         found = _result_of(future)
         if isinstance(found, BaseException):
-            failures[name] = (str(found).splitlines() or [type(found).__name__])[0]
+            why = (str(found).splitlines() or [type(found).__name__])[0]
+            failures[name] = without_secrets(why)
     return failures
 
 

@@ -89,7 +89,7 @@ def main() -> None:
     except QuickdrawError as error:
         _show_error(error)
         sys.exit(error.exit_code)
-    except Exception as error:
+    except Exception as error:  # noqa: BLE001 — told, as Python would, without secrets
         fault = _machine_fault(error) or _settings_fault(error)
         if fault is None:
             sys.stderr.write(traceback_without_secrets(error))

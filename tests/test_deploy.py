@@ -97,8 +97,9 @@ def test_wrong_parameters_are_refused_before_anything_is_made(
     document["deployments"][0]["parameters"] |= change
     file = tmp_path / "deployments.yaml"
     file.write_text(yaml.safe_dump(document))
-    with pytest.raises(ConfigError, match=message):
+    with pytest.raises(ConfigError, match=message) as caught:
         deploy(DeployConfig(file=file))
+    assert "\n" not in str(caught.value)
 
 
 @pytest.mark.parametrize(

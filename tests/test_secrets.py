@@ -20,6 +20,7 @@ from session import prefect_api
 from test_cli import quickdraw
 from writers import csv_line, random_rows
 
+import flows.sweep
 from flows.deploy import DeployConfig
 from quickdraw_core import cli, credentials
 from quickdraw_core.credentials import set_apart, tracking_address, whole_address
@@ -31,6 +32,7 @@ from quickdraw_core.store.store import Store
 from quickdraw_core.sweep.config import SweepConfig
 from quickdraw_core.tracking.address import check_address, resolve_tracking_uri, ui_command
 from quickdraw_core.tracking.card import RunCard
+from quickdraw_core.tracking.journal import status_record
 from quickdraw_core.training.checkpoint import find_checkpoint, load_checkpoint
 from quickdraw_core.training.config import TrainConfig
 from quickdraw_core.training.launch import train
@@ -101,7 +103,13 @@ def test_a_path_is_no_secret_whatever_it_looks_like() -> None:
 
 @pytest.mark.parametrize(
     "name",
-    ["MLFLOW_TRACKING_TOKEN", "KAGGLE_KEY", "MYSQL_PWD", "AZURE_STORAGE_CONNECTION_STRING", "db_pass"],
+    [
+        "MLFLOW_TRACKING_TOKEN",
+        "KAGGLE_KEY",
+        "MYSQL_PWD",
+        "AZURE_STORAGE_CONNECTION_STRING",
+        "db_pass",
+    ],
 )
 def test_secrets_of_the_environment_are_in_no_error(
     name: str, monkeypatch: pytest.MonkeyPatch
@@ -311,3 +319,18 @@ def test_log_lines_of_flows_are_without_secrets(monkeypatch: pytest.MonkeyPatch)
     assert SECRET not in written.getvalue()
     assert "failed at http://me:…@127.0.0.1:1\n" in written.getvalue()
     assert "1 of two" in written.getvalue()
+
+
+def test_why_a_run_failed_is_recorded_without_secrets() -> None:
+    assert status_record("FAILED", f"no answer from {LOGIN}")["reason"] == (
+        "no answer from http://me:…@127.0.0.1:1"
+    )
+    found = flows.sweep._failures(["a"], [_Failed()])  # type: ignore[list-item]
+    assert found == {"a": "no answer from http://me:…@127.0.0.1:1"}
+
+
+class _Failed:
+    """What Prefect gives of a row whose task failed."""
+
+    def result(self, **_: object) -> ConnectionError:
+        return ConnectionError(f"no answer from {LOGIN}\nsecond line")

@@ -22,6 +22,8 @@ from collections.abc import Callable, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any, Self
 
+from quickdraw_core.redaction import without_secrets
+
 JOURNAL_NAME = "journal.jsonl"
 CURVES = ("train/", "validation/")
 """How the names of a training's curves begin; other numbers are of the machine or of a test."""
@@ -149,9 +151,11 @@ def tags_record(tags: Mapping[str, str]) -> Record:
 
 
 def status_record(status: str, reason: str | None = None) -> Record:
-    """The run's status from now on: RUNNING, FINISHED, FAILED or KILLED. reason: what failed."""
+    """The run's status from now on: RUNNING, FINISHED, FAILED or KILLED. reason: what failed,
+    recorded without secrets.
+    """
     record: Record = {"status": status, "time_ms": now_ms()}
-    return record if reason is None else {**record, "reason": reason}
+    return record if reason is None else {**record, "reason": without_secrets(reason)}
 
 
 def last_status(records: Sequence[Record]) -> str | None:
