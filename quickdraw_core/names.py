@@ -45,6 +45,11 @@ def check_word(word: str) -> None:
         )
 
 
+def is_word(text: str) -> bool:
+    """Whether a text has a word's form: see `check_word`."""
+    return _fault_of(text) is None
+
+
 def check_relative(path: str) -> None:
     """Raises `InputError` unless `path` stays in the folder that it is relative to: parts with
     slashes between, none of them empty, `.` or `..`, and no NUL.

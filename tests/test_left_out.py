@@ -105,6 +105,17 @@ def test_a_bad_file_costs_its_class_and_the_rerun_reads_it_alone(fault: str, sou
     assert not verify_store(store).problems
 
 
+def test_a_file_whose_name_is_no_word_costs_itself_alone(source: Path) -> None:
+    store = source.parent / "store"
+    run(source)
+    (source / "owl.csv").rename(source / "owl#1.csv")
+    for _ in range(2):
+        with pytest.raises(LeftOutError, match=r"'owl#1' cannot be the word of a class"):
+            run(source)
+        assert Store.open(store).label_map.words == ("cat", "dog")
+        assert not verify_store(store).problems
+
+
 @pytest.mark.parametrize("fault", BAD_FILES)
 def test_strict_stops_and_leaves_the_store_of_before_as_it_was(fault: str, source: Path) -> None:
     store = source.parent / "store"

@@ -11,6 +11,7 @@ from collections.abc import Callable, Iterable
 from dataclasses import dataclass
 
 from quickdraw_core.ingest.receipts import Receipt, find_receipt, receipt_path
+from quickdraw_core.names import is_word
 from quickdraw_core.store.location import Location
 from quickdraw_core.store.manifest import (
     MANIFEST_NAME,
@@ -88,16 +89,18 @@ def publish(
 ) -> None:
     """Makes the windows of `receipts` the store, and nothing else; `manifest` is its record.
 
-    left_out: words whose windows are kept in `unfinished`. Whoever is killed in here leaves a
-    store that counts as unfinished, with all that the next ingest needs.
+    left_out: words whose windows are kept in `unfinished`; what cannot be a word has none.
+    Whoever is killed in here leaves a store that counts as unfinished, with all that the next
+    ingest needs.
     """
     storage, anew = place_of(target.store), is_begun_anew(target.store)
+    words = [word for word in left_out if word is None or is_word(word)]
+    kept = {part_name(word, 0).partition("/")[0] for word in words}
     # Written while the old one still counts: from there on nothing needs room on the disk.
     manifest.write(target.store, f"{UNFINISHED}/{MANIFEST_NAME}")
     Manifest.set_aside(target.store, keep=not anew)
     staged = [name for r in receipts if r.staged for name in _names(r.file)]
     _each(lambda name: storage.replace(f"{UNFINISHED}/{name}", name), staged, storage)
-    kept = {part_name(word, 0).partition("/")[0] for word in left_out}
     _set_apart(storage, manifest, kept, overwrite=not target.staged)
     storage.replace(f"{UNFINISHED}/{MANIFEST_NAME}", MANIFEST_NAME)
     storage.remove(PREVIOUS_NAME)
