@@ -42,17 +42,18 @@ def check_submission(path: Path, test: str | None = None) -> SubmissionCheck:
     test: the test file that it answers; none: the challenge's, of which the number of rows is
     known. Raises `InputError` for files that cannot be read.
     """
-    result, key_ids, faults = SubmissionCheck(path), [], []
+    result, key_ids, faulty = SubmissionCheck(path), [], 0
     known = {underscored(word) for word in challenge_words()}
     for line, row in _rows(path):
         result.rows += 1
         try:
             key_ids.append(_checked(row, known))
         except RowError as error:
-            faults.append(f"line {line}: {error}")
-    result.problems = faults[:_PROBLEMS]
-    if len(faults) > _PROBLEMS:
-        result.problems.append(f"… and {len(faults) - _PROBLEMS:,} more lines")
+            faulty += 1
+            if faulty <= _PROBLEMS:
+                result.problems.append(f"line {line}: {error}{_advice(error, known)}")
+    if faulty > _PROBLEMS:
+        result.problems.append(f"… and {faulty - _PROBLEMS:,} more lines")
     answered = np.array(key_ids, np.uint64)
     if test is None:
         result.problems += key_id_problems(answered, result.rows)
@@ -127,5 +128,18 @@ def _checked(row: list[str], known: set[str]) -> int:
         raise RowError(f"the same word twice: {row[1]!r}")
     for word in words:
         if word not in known:
-            raise RowError(f"no class {word!r}: {nearest(word, known, limit=3)}")
+            raise _WordError(word)
     return key_id
+
+
+class _WordError(RowError):
+    """A word that is no class."""
+
+    def __init__(self, word: str) -> None:
+        super().__init__(f"no class {word!r}")
+        self.word = word
+
+
+def _advice(error: RowError, known: set[str]) -> str:
+    """What was meant instead; it takes long to find, so only for lines that are named."""
+    return f": {nearest(error.word, known, limit=3)}" if isinstance(error, _WordError) else ""
