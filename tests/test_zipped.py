@@ -1,9 +1,14 @@
 """Zip files as Kaggle serves them, and what looks like drawings but is not read."""
 
 import gzip
+import io
+import random
 import shutil
 import zipfile
+from contextlib import suppress
+from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
@@ -18,6 +23,7 @@ from quickdraw_core.ingest.result import LeftOutError
 from quickdraw_core.ingest.row_index import index_rows
 from quickdraw_core.ingest.run import IngestResult, ingest
 from quickdraw_core.ingest.windows import STRIDE, RowSelection
+from quickdraw_core.sources import zipped as zipped_module
 from quickdraw_core.sources.find import find_readable, find_sources
 from quickdraw_core.sources.lookalikes import why_unread
 from quickdraw_core.store.manifest import Manifest
@@ -84,6 +90,24 @@ def test_a_window_of_a_stored_member_costs_its_own_bytes(tmp_path: Path) -> None
     assert counted.bytes_read <= 3 * STRIDE * len(lines[0])
 
 
+def test_a_packed_member_in_an_object_store_is_few_requests(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    data = HEADER + b"".join(short_rows(STRIDE)) + np.random.default_rng(0).bytes(3 << 20)
+    (source,) = find_sources(zipped(tmp_path / "all.zip", {"cat.csv": data}))
+    asked: list[int] = []
+
+    class Requests(io.FileIO):
+        def readinto(self, buffer: Any) -> int:
+            asked.append(len(buffer))
+            return super().readinto(buffer) or 0
+
+    monkeypatch.setattr(zipped_module, "open_stored", lambda _, **__: Requests(source.location))
+    with replace(source, location="s3://bucket/all.zip").open() as file:
+        assert file.read() == data
+    assert len(asked) == 1
+
+
 def test_members_of_every_layout_are_found(tmp_path: Path) -> None:
     cat, test = csv_of("cat"), b'key_id,countrycode,drawing\n7,US,"[[[1, 2], [3, 4]]]"\n'
     everything = zipped(
@@ -119,6 +143,22 @@ def with_flag(data: bytes, flag: int) -> bytes:
     """A zip file whose first member has a flag in the directory."""
     at = data.index(b"PK\x01\x02") + 8
     return data[:at] + bytes([data[at] | flag]) + data[at + 1 :]
+
+
+def test_a_damaged_directory_is_no_traceback(tmp_path: Path) -> None:
+    data = csv_of("cat", 5)
+    path = zipped(tmp_path / "all.zip", {"dög.csv": data, "cat.csv": data})
+    whole = path.read_bytes()
+    directory = whole.index(b"PK\x01\x02")
+    chance = random.Random(4)
+    for _ in range(300):
+        damaged = bytearray(whole)
+        damaged[chance.randrange(directory, len(whole))] = chance.randrange(256)
+        path.write_bytes(damaged)
+        with suppress(InputError):
+            for source in find_sources(path):
+                with source.open() as file:
+                    file.read()
 
 
 def test_zip_files_that_cannot_be_read_are_named_with_what_to_do(tmp_path: Path) -> None:

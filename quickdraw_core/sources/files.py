@@ -77,7 +77,7 @@ class SourceFile:
         others raise `InputError`, and fill what they are asked to fill unless the file ends.
         """
         if self.member is not None:
-            stored = open_member(self.location, self.member, self.address)
+            stored = open_member(self.location, self.member, self.address, self.sequential)
         else:
             stored = open_stored(self.location, buffered=self.compressed)
         if not self.compressed:

@@ -15,8 +15,15 @@ from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, BinaryIO, cast
 
 from quickdraw_core.errors import InputError
+from quickdraw_core.sources.objects import OBJECT_SCHEMES
 from quickdraw_core.sources.storage import look, open_stored
-from quickdraw_core.sources.stored import EDGE_BYTES, Look, address_of
+from quickdraw_core.sources.stored import (
+    EDGE_BYTES,
+    REQUEST_BYTES,
+    Look,
+    address_of,
+    scheme_of,
+)
 from quickdraw_core.sources.unpacked import Inflated, explain_cut
 
 if TYPE_CHECKING:
@@ -90,7 +97,7 @@ def _member(info: zipfile.ZipInfo) -> ZipMember:
 def _zip_errors(address: str) -> Iterator[None]:
     try:
         yield
-    except (zipfile.BadZipFile, NotImplementedError, struct.error) as error:
+    except (zipfile.BadZipFile, NotImplementedError, struct.error, UnicodeError) as error:
         if "not a zip file" in str(error):  # its directory was not found
             raise InputError(explain_cut(address, "a zip file, without its directory")) from error
         raise InputError(f"{address} is damaged as a zip file: {error}; fetch it again") from error
@@ -98,10 +105,13 @@ def _zip_errors(address: str) -> Iterator[None]:
         raise InputError(f"cannot read {address}: {error.strerror or error}") from error
 
 
-def open_member(location: str, member: ZipMember, address: str) -> BinaryIO:
+def open_member(
+    location: str, member: ZipMember, address: str, buffered: bool = False
+) -> BinaryIO:
     """The content of a member, to be closed by the caller. It seeks where it is not deflated.
 
-    Raises `InputError` where it is packed in a way that is not read, or is not there.
+    buffered: for many small reads. Raises `InputError` where it is packed in a way that is not
+    read, or is not there.
     """
     if member.flags & _ENCRYPTED:
         raise InputError(f"{address} is encrypted; unpack the zip file with its password first")
@@ -111,17 +121,29 @@ def open_member(location: str, member: ZipMember, address: str) -> BinaryIO:
             "deflated (8) is read; unpack the zip file first"
         )
     stored = open_stored(location, buffered=False)
+    try:
+        with _zip_errors(address):
+            section = _Section(stored, _content_start(stored, member, address), member.packed_bytes)
+    except BaseException:
+        stored.close()
+        raise
+    # A read of an object store is a request.
+    packed: io.IOBase = section
+    if buffered and scheme_of(location) in OBJECT_SCHEMES:
+        packed = io.BufferedReader(section, REQUEST_BYTES)
+    if not member.deflated:
+        return cast(BinaryIO, packed)
+    return cast(BinaryIO, Inflated(cast(BinaryIO, packed), address, member.crc))
+
+
+def _content_start(stored: BinaryIO, member: ZipMember, address: str) -> int:
+    """The byte of the zip file where a member's content begins, behind its local header."""
     stored.seek(member.offset)
     header = stored.read(_LOCAL_HEADER.size)
     if len(header) < _LOCAL_HEADER.size or not header.startswith(_LOCAL_MAGIC):
-        stored.close()
         raise InputError(f"{address} is not where the zip file's directory says; fetch it again")
     _, name_bytes, extra_bytes = _LOCAL_HEADER.unpack(header)
-    start = member.offset + _LOCAL_HEADER.size + name_bytes + extra_bytes
-    section = _Section(stored, start, member.packed_bytes)
-    if not member.deflated:
-        return cast(BinaryIO, section)
-    return cast(BinaryIO, Inflated(cast(BinaryIO, section), address, member.crc))
+    return member.offset + _LOCAL_HEADER.size + int(name_bytes) + int(extra_bytes)
 
 
 def look_at_member(seen: Look, location: str, member: ZipMember, address: str) -> Look:
@@ -166,8 +188,8 @@ class _Section(io.RawIOBase):
     def readinto(self, buffer: "WriteableBuffer") -> int:
         """Reads into `buffer` as far as the section goes; 0 is its end."""
         with memoryview(buffer) as view, view.cast("B") as target:
-            left = max(0, self._size_bytes - self._position)
-            count: int = self._file.readinto(target[:left])  # type: ignore[attr-defined]
+            wanted = target[: max(0, self._size_bytes - self._position)]
+            count: int = self._file.readinto(wanted) if wanted else 0  # type: ignore[attr-defined]
         self._position += count
         return count
 
