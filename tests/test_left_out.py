@@ -116,6 +116,13 @@ def test_a_file_whose_name_is_no_word_costs_itself_alone(source: Path) -> None:
         assert not verify_store(store).problems
 
 
+def test_many_bad_files_before_the_first_good_one_cost_themselves(source: Path) -> None:
+    for number in range(40):
+        (source / f"a{number}.csv").write_text("")
+    with pytest.raises(LeftOutError, match=r"40 classes are left out .* the other 3:"):
+        run(source)
+
+
 @pytest.mark.parametrize("fault", BAD_FILES)
 def test_strict_stops_and_leaves_the_store_of_before_as_it_was(fault: str, source: Path) -> None:
     store = source.parent / "store"

@@ -3,6 +3,7 @@
 import gzip
 import io
 import random
+import re
 import shutil
 import zipfile
 from contextlib import suppress
@@ -211,6 +212,12 @@ def test_a_name_that_looks_like_drawings_says_why_it_is_not_read(name: str) -> N
     assert why_unread(name) == NAMES[name]
 
 
+def test_what_is_not_read_of_zip_files_in_a_folder_is_named(tmp_path: Path) -> None:
+    zipped(tmp_path / "a.csv.zip", {"cat.csv": csv_of("cat"), "hat.csv.bz2": b""})
+    for source in (tmp_path, tmp_path / "*.zip"):
+        assert [text.split()[0] for text in find_readable(source).unread] == ["hat.csv.bz2"]
+
+
 def test_what_looks_like_a_class_and_is_not_read_is_named(tmp_path: Path) -> None:
     folder = tmp_path / "in"
     (folder / "owl.csv").mkdir(parents=True)
@@ -227,6 +234,12 @@ def test_what_looks_like_a_class_and_is_not_read_is_named(tmp_path: Path) -> Non
     assert not find_readable(folder, ["cat"]).unread
     with pytest.raises(InputError, match=r"no class 'hat' .* not read there: hat\.csv\.part"):
         find_readable(folder, ["cat", "hat"])
+    for name in (".owl.ndjson.part", "full_simplified_bat.ndjson.part", "full_numpy_bitmap_bat.npy"):
+        (folder / name).write_bytes(b"")
+        word = "owl" if "owl" in name else "bat"
+        with pytest.raises(InputError, match=rf"not read there: .*{re.escape(name)} \("):
+            find_readable(folder, ["cat", word])
+        (folder / name).unlink()
     # A link to nowhere is a file that cannot be read.
     (folder / "dog.csv").symlink_to("/nowhere/dog.csv")
     with pytest.raises(LeftOutError, match=r"dog\.csv is a link to /nowhere/dog\.csv, which is"):

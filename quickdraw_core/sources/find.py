@@ -35,7 +35,7 @@ from quickdraw_core.sources.zipped import ZipMember, is_zip_name, list_zip
 WEB_SCHEMES = ("http", "https")
 
 _TEMPLATE = re.compile(r"\{word\}|%7[Bb]word%7[Dd]")
-_GOOGLE_PREFIX = re.compile(r"^full_(simplified|raw|binary)_")
+_GOOGLE_PREFIX = re.compile(r"^full_(simplified|raw|binary|numpy_bitmap)_")
 _COPY = re.compile(r"(?: ?\(\d+\)| - Copy(?: \(\d+\))?)$")
 """What browsers and file managers put behind the name of a second copy: `cat (1).bin`."""
 _PARALLEL = 16
@@ -122,7 +122,7 @@ def find_readable(
         candidates += expanded
         unread += passed_over
     if wanted is not None:
-        unread = [text for text in unread if clean_word(text.partition(".")[0]) in wanted]
+        unread = [text for text in unread if word_of(text.lstrip(".").partition(".")[0]) in wanted]
         where = ", ".join(address_of(source) for source in given)
         _require_words(wanted, candidates, where, unread)
     by_word: dict[str, _Candidate] = {}
@@ -178,19 +178,26 @@ def _expand(source: str, wanted: Sequence[str] | None) -> tuple[list[_Candidate]
     else:
         known = ", ".join(f"{name}://" for name in (*OBJECT_SCHEMES, *WEB_SCHEMES))
         raise InputError(f"cannot read from {scheme}://; give a local path or one of {known}")
-    return [file for location in found.files for file in _candidates(location)], found.unread
+    candidates, unread = [], list(found.unread)
+    for location in found.files:
+        files, passed_over = _candidates(location)
+        candidates += files
+        unread += passed_over
+    return candidates, unread
 
 
-def _candidates(location: str) -> list[_Candidate]:
-    """The file at a location, or the files inside, where it is a zip file."""
+def _candidates(location: str) -> tuple[list[_Candidate], Sequence[str]]:
+    """The file at a location, or the files inside, where it is a zip file; and what looks like
+    one there and is not read.
+    """
     _require_no_companion(location)
     name = name_of(location)
     if not is_zip_name(name):
-        return [_Candidate(location, word_of(name))]
+        return [_Candidate(location, word_of(name))], ()
     try:
-        return _inside_zip(location, "")[0]
+        return _inside_zip(location, "")
     except InputError as error:
-        return [_Candidate(location, word_of(_unzipped_name(name)), error=error)]
+        return [_Candidate(location, word_of(_unzipped_name(name)), error=error)], ()
 
 
 def _split_zip(source: str) -> tuple[str, str] | None:
@@ -445,8 +452,8 @@ def _require_one_kind(files: Sequence[SourceFile]) -> None:
 def _inspect_all(
     candidates: Iterable[_Candidate],
 ) -> tuple[list[SourceFile], list[BadFile]]:
-    """Looks at files side by side. Raises the first error where no file can be read; where none
-    of so many as are looked at side by side can, the others are left alone.
+    """Looks at files side by side. Raises the first error where no file can be read; of a server,
+    where none of so many as are looked at side by side can, the others are left alone.
     """
     files: list[SourceFile] = []
     bad: list[BadFile] = []
@@ -458,7 +465,8 @@ def _inspect_all(
                     files.append(look.result())
                 except InputError as error:
                     bad.append(BadFile(candidate.word, candidate.address, error))
-                    if not files and len(bad) == min(_PARALLEL, len(looks)):
+                    is_away = scheme_of(candidate.location) and len(bad) == _PARALLEL
+                    if not files and (is_away or len(bad) == len(looks)):
                         raise bad[0].error from None
         except BaseException:
             pool.shutdown(wait=False, cancel_futures=True)
