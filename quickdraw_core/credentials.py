@@ -29,7 +29,7 @@ def set_apart(address: str) -> str:
 
     A path stays as it is, also that of a database: whatever it looks like, it is no secret.
     """
-    if "://" not in address or address.startswith(("sqlite:", "file:")):
+    if not _may_hold_a_secret(address):
         return address
     shown = shown_address(address)
     if shown != address:
@@ -52,7 +52,7 @@ def set_apart_within(values: Any) -> Any:
 
 def whole_address(shown: str) -> str:
     """The address with its secrets. Raises `ConfigError` where they are not known here."""
-    if HIDDEN not in shown:
+    if HIDDEN not in shown or not _may_hold_a_secret(shown):
         return shown
     address = os.environ.get(_variable(shown)) or os.environ.get(_TRACKING, "")
     if shown_address(address) != shown:
@@ -87,6 +87,11 @@ def without_login(address: str) -> str:
     """An address for a browser, a message or a note: without user and password."""
     parts = urlsplit(address)
     return parts._replace(netloc=parts.netloc.rpartition("@")[2]).geturl()
+
+
+def _may_hold_a_secret(address: str) -> bool:
+    """Not a path, also that of a database: whatever it looks like."""
+    return "://" in address and not address.startswith(("sqlite:", "file:"))
 
 
 def _variable(shown: str) -> str:

@@ -14,7 +14,7 @@ from quickdraw_core.tracking.address import check_address, resolve_tracking_uri
 
 NAMES = (
     *("a b", "50%", "a%20b", "what?", "a#b", "word=cat", "it's", 'a"b', "[a]*"),
-    *("Äpfel", "🐱", ".hidden", "-dash", "x" * 200),
+    *("Äpfel", "🐱", ".hidden", "-dash", "a…b", "x" * 200),
 )
 
 

@@ -97,8 +97,9 @@ def test_what_is_shown_of_an_address(address: str, shown: str) -> None:
 
 
 def test_a_path_is_no_secret_whatever_it_looks_like() -> None:
-    for path in ("data?key=1/cat.csv", "sqlite:///a?key=b/mlflow.db", "none"):
+    for path in ("data?key=1/cat.csv", "sqlite:///a?key=b/mlflow.db", "none", "and so on…"):
         assert set_apart(path) == path
+        assert whole_address(path) == path
 
 
 @pytest.mark.parametrize(
