@@ -75,9 +75,8 @@ def require_free(lock: Path, target: str) -> None:
     except OSError:
         return
     try:
-        fcntl.flock(descriptor, fcntl.LOCK_SH | fcntl.LOCK_NB)
-    except BlockingIOError:
-        raise _busy(descriptor, target) from None
+        if _is_held(descriptor):
+            raise _busy(descriptor, target)
     except OSError:
         return
     finally:
@@ -100,9 +99,9 @@ def _take(lock: Path, target: str, wait_seconds: float) -> int:
                 return descriptor
             os.close(descriptor)  # its holder has deleted it since it was opened
         except BlockingIOError:
-            busy = _busy(descriptor, target)
+            busy, is_held = _busy(descriptor, target), _is_held(descriptor)
             os.close(descriptor)
-            if time.monotonic() >= deadline:
+            if is_held and time.monotonic() >= deadline:
                 raise busy from None
             time.sleep(_LOOK_SECONDS)
         except OSError as error:
@@ -110,6 +109,15 @@ def _take(lock: Path, target: str, wait_seconds: float) -> int:
                 return descriptor
             os.close(descriptor)
             raise
+
+
+def _is_held(descriptor: int) -> bool:
+    """Whether somebody works under a lock; who only looks, as `require_free` does, shares it."""
+    try:
+        fcntl.flock(descriptor, fcntl.LOCK_SH | fcntl.LOCK_NB)
+    except BlockingIOError:
+        return True
+    return False
 
 
 def _is_at(descriptor: int, path: Path) -> bool:

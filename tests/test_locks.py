@@ -1,12 +1,15 @@
 """Two commands on one place: the second is refused with who holds it; a crash frees it."""
 
+import fcntl
 import os
 import re
 import signal
 import socket
 import subprocess
 import sys
+import time
 from collections.abc import Callable
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 import pytest
@@ -18,6 +21,7 @@ from quickdraw_core.evaluation.aside import written_aside
 from quickdraw_core.evaluation.compare import CompareConfig, compare_models
 from quickdraw_core.evaluation.config import EvaluateConfig
 from quickdraw_core.evaluation.evaluate import evaluate
+from quickdraw_core.ingest import run as ingest_run
 from quickdraw_core.ingest.config import IngestConfig
 from quickdraw_core.ingest.run import ingest
 from quickdraw_core.locks import FOLDER_LOCK, held, held_folder, lock_of_file, require_free_folder
@@ -77,6 +81,32 @@ def test_a_lock_that_is_deleted_while_it_is_waited_for_is_taken_anew(tmp_path: P
         lock.unlink()  # by hand: the other's is another file then
         with held(lock, "it", "two", wait_seconds=60), pytest.raises(BusyError, match="two"):
             require_free_folder(tmp_path)
+
+
+def test_who_only_looks_whether_a_lock_is_free_hinders_nobody(tmp_path: Path) -> None:
+    lock = tmp_path / FOLDER_LOCK
+    lock.write_text("")  # as a killed command leaves it
+    with lock.open() as looking, ThreadPoolExecutor() as pool:
+        fcntl.flock(looking, fcntl.LOCK_SH)
+        pool.submit(lambda: (time.sleep(0.2), fcntl.flock(looking, fcntl.LOCK_UN)))
+        with held(lock, "it", "one"):
+            pass
+
+
+@pytest.mark.parametrize("home", ["no home", "no cache"])
+def test_a_store_in_an_object_store_needs_no_cache(
+    home: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def no_home() -> Path:
+        raise RuntimeError("Could not determine home directory.")
+
+    file = tmp_path / "file"
+    file.write_text("")
+    monkeypatch.setenv("QUICKDRAW_CACHE", str(file) if home == "no cache" else "")
+    monkeypatch.delenv("XDG_CACHE_HOME", raising=False)
+    monkeypatch.setattr(Path, "home", no_home)
+    with ingest_run._alone(location_of("s3://bucket/store")):
+        pass
 
 
 def test_an_object_store_is_held_on_this_host(

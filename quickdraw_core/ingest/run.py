@@ -7,7 +7,7 @@ before is as it was.
 """
 
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, nullcontext
 from pathlib import Path
 from typing import Any
 
@@ -60,17 +60,24 @@ def ingest(config: IngestConfig) -> IngestResult:
 
 @contextmanager
 def _alone(store: Location) -> Iterator[None]:
-    """A block in which no other ingest works on a store. One that cannot be written to is only
-    looked at, without a lock.
+    """A block in which no other ingest works on a store. There is no lock where its file cannot be
+    written: a store that is only looked at, or one in an object store, for a user without a cache.
     """
+    lock = _lock_of(store)
     try:
-        if isinstance(store, Path):
-            require_writable(store)
+        if lock is not None:
+            require_writable(lock.parent)
     except ConfigError:
+        lock = None
+    with held(lock, str(store), "ingest") if lock is not None else nullcontext():
         yield
-        return
-    with held(place_of(store).lock, str(store), "ingest"):
-        yield
+
+
+def _lock_of(store: Location) -> Path | None:
+    try:
+        return place_of(store).lock
+    except ConfigError:  # no home folder, and so no cache
+        return None
 
 
 def _ingest(config: IngestConfig, found: FoundFiles) -> IngestResult:
@@ -139,7 +146,9 @@ def check(config: IngestConfig) -> FoundFiles:
     if found.bad and (config.strict or not found.files):
         raise found.bad[0].error
     _check_target(config.store)
-    require_free(place_of(config.store).lock, str(config.store))
+    lock = _lock_of(config.store)
+    if lock is not None:
+        require_free(lock, str(config.store))
     return found
 
 
