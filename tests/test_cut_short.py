@@ -58,6 +58,26 @@ def test_a_file_is_cut_wherever_in_its_last_row_it_ends_but_before_a_line_feed(
         assert (index.rows, index.cut) == (2, "" if end in whole else "a row"), end
 
 
+@pytest.mark.parametrize(
+    ("name", "head", "row", "said", "instead"),
+    [
+        ("ice cream.csv", HEADER, csv_line(ROW), b"[3, 4]", b"[3, 400]"),
+        ("ice cream.csv", HEADER, csv_line(ROW), b",ice", b",nice"),
+        ("ice cream.ndjson", b"", ndjson_line(ROW), b'"ice', b'"nice'),
+        ("cat.ndjson", b"", RAW_NDJSON % 7, b"[0,9]", b"[0]"),
+        ("test_simplified.csv", b"key_id,countrycode,drawing\n", b'7,US,"[[[1], [2]]]"\n', b"7", b"x"),
+    ],
+)
+def test_a_last_row_that_is_wrong_but_whole_is_not_cut(
+    name: str, head: bytes, row: bytes, said: bytes, instead: bytes, tmp_path: Path
+) -> None:
+    assert said in row
+    path = tmp_path / name
+    path.write_bytes(head + row + row.replace(said, instead).rstrip(b"\n"))
+    index = index_rows(source_of(path))
+    assert (index.rows, index.cut) == (2, "")
+
+
 def simplified(rows: list[Row], name: str) -> bytes:
     if name.startswith("csv"):
         return HEADER + b"".join(map(csv_line, rows))

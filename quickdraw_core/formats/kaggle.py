@@ -206,7 +206,18 @@ class KaggleReader(LineReader):
         def tolerate(line: bytes, number: int) -> tuple[ParsedRows, list[Rejected]]:
             return parse_lines([line], self.header, number, self.word, self.raw)
 
-        return read_lines(block, first_line, scan, tolerate)
+        return read_lines(block, first_line, scan, tolerate, self._is_whole)
+
+    def _is_whole(self, line: bytes) -> bool:
+        """Whether a line has all its fields, and the last one, as far as can be told, to its end."""
+        try:
+            fields = _split(line, self.header)
+        except RowError:
+            return False
+        if self.header.columns[-1] != "word" or self.word is None:
+            return line.rstrip().endswith(b'"')
+        said, word = spaced(fields["word"]), spaced(self.word)
+        return said == word or not word.startswith(said)
 
     def codes(self) -> npt.NDArray[np.int8]:
         """What `scan_lines` calls the columns; of two with one name the last one counts."""

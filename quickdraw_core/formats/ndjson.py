@@ -155,6 +155,11 @@ def parse_lines(
     return rows, rejected
 
 
+def _is_whole(line: bytes) -> bool:
+    """Whether a line has the end of its object."""
+    return line.rstrip().endswith(b"}")
+
+
 def _spelled(word: str) -> UInt8Array:
     """A word as a JSON string, in quotes: its bytes, ASCII."""
     return np.frombuffer(json.dumps(word).encode(), np.uint8)
@@ -182,4 +187,4 @@ class NdjsonReader(LineReader):
         def tolerate(line: bytes, number: int) -> tuple[ParsedRows, list[Rejected]]:
             return parse_lines([line], number, self.word, self.raw)
 
-        return read_lines(block, first_line, scan, tolerate)
+        return read_lines(block, first_line, scan, tolerate, _is_whole)

@@ -45,8 +45,8 @@ class RowReader(Protocol):
     def read(self, block: UInt8Array, first_line: int) -> tuple[Rows, list[Rejected]]:
         """Reads all rows of a block (uint8 [B]); the last one may be cut off.
 
-        Rows in the block = rows + rejected; both in the order of the file. A last row that lacks
-        its end and cannot be read is rejected as `CUT_SHORT`.
+        Rows in the block = rows + rejected; both in the order of the file. A last row that cannot
+        be read since it lacks its end is rejected as `CUT_SHORT`.
         """
 
     def quote(self, row: bytes) -> str:
@@ -101,12 +101,14 @@ def read_lines(
     first_line: int,
     scan: Callable[[UInt8Array, Columns, Int64Array], tuple[int, int]],
     tolerate: Tolerate,
+    is_whole: Callable[[bytes], bool],
 ) -> tuple[Rows, list[Rejected]]:
     """Reads a block of lines with the compiled `scan`, and what it leaves with `tolerate`. Blank
     lines are passed over, and not counted in `first_line` or on the way.
 
     scan(block, columns, left) → (rows read, lines left), see `kaggle_scan.scan_lines`;
-    tolerate(line, its number) → one row or one rejected line.
+    tolerate(line, its number) → one row or one rejected line; is_whole(line): whether a line that
+    cannot be read, and lacks its line feed, lacks nothing else.
     """
     unended = len(block) > 0 and block[-1] != LINE_FEED
     if unended:
@@ -121,11 +123,9 @@ def read_lines(
     parsed, rejected, parsed_lines = ParsedRows(), [], []
     for line, start, end in left[:left_over].tolist():
         row, refused = _tolerated(block[start:end], first_line + line, tolerate)
-        if unended and end == len(block):
-            refused = [
-                replace(rejected, reason=CUT_SHORT, found=f"{rejected.reason}, {rejected.found}")
-                for rejected in refused
-            ]
+        is_last = unended and end == len(block)
+        if is_last and refused and not is_whole(block[start:end].tobytes()):
+            refused = [replace(r, reason=CUT_SHORT, found=f"{r.reason}, {r.found}") for r in refused]
         rejected += refused
         if len(row):
             parsed.extend(row)

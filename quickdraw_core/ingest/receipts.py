@@ -19,7 +19,7 @@ from quickdraw_core.store.manifest import FileRecord
 from quickdraw_core.store.place import Place
 from quickdraw_core.store.schema import part_name, quarantine_path
 
-INGEST_VERSION = 6
+INGEST_VERSION = 7
 """Raised when the same input and options give other bytes than before."""
 
 

@@ -19,7 +19,7 @@ from quickdraw_core.ingest.windows import STRIDE, Window
 from quickdraw_core.sources.files import SourceFile
 from quickdraw_core.sources.unpacked import broken_off, explain_cut
 
-INDEX_VERSION = 3
+INDEX_VERSION = 4
 
 _BLOCK_BYTES = 16 << 20
 _ALL_ROWS = 1 << 62
@@ -28,9 +28,8 @@ _ALL_ROWS = 1 << 62
 @dataclass(frozen=True)
 class RowIndex:
     """offsets[k]: byte (of the decompressed file) where data row `k * STRIDE` begins, or blank
-    lines before it; rows:
-    data rows found; end: the byte after the last one; complete: the file holds no more; cut: in
-    the middle of what the file ends, nothing where it is whole.
+    lines before it; rows: data rows found; end: the byte after the last one; complete: the file
+    holds no more; cut: in the middle of what the file ends, nothing where it is whole.
     """
 
     rows: int
