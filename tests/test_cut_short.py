@@ -65,7 +65,13 @@ def test_a_file_is_cut_wherever_in_its_last_row_it_ends_but_before_a_line_feed(
         ("ice cream.csv", HEADER, csv_line(ROW), b",ice", b",nice"),
         ("ice cream.ndjson", b"", ndjson_line(ROW), b'"ice', b'"nice'),
         ("cat.ndjson", b"", RAW_NDJSON % 7, b"[0,9]", b"[0]"),
-        ("test_simplified.csv", b"key_id,countrycode,drawing\n", b'7,US,"[[[1], [2]]]"\n', b"7", b"x"),
+        (
+            "test_simplified.csv",
+            b"key_id,countrycode,drawing\n",
+            b'7,US,"[[[1], [2]]]"\n',
+            b"7",
+            b"x",
+        ),
     ],
 )
 def test_a_last_row_that_is_wrong_but_whole_is_not_cut(

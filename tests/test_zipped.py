@@ -234,7 +234,7 @@ def test_what_looks_like_a_class_and_is_not_read_is_named(tmp_path: Path) -> Non
     assert not find_readable(folder, ["cat"]).unread
     with pytest.raises(InputError, match=r"no class 'hat' .* not read there: hat\.csv\.part"):
         find_readable(folder, ["cat", "hat"])
-    for name in (".owl.ndjson.part", "full_simplified_bat.ndjson.part", "full_numpy_bitmap_bat.npy"):
+    for name in (".owl.ndjson.part", "full_raw_bat.ndjson.part", "full_numpy_bitmap_bat.npy"):
         (folder / name).write_bytes(b"")
         word = "owl" if "owl" in name else "bat"
         with pytest.raises(InputError, match=rf"not read there: .*{re.escape(name)} \("):

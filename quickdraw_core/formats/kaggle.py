@@ -209,7 +209,7 @@ class KaggleReader(LineReader):
         return read_lines(block, first_line, scan, tolerate, self._is_whole)
 
     def _is_whole(self, line: bytes) -> bool:
-        """Whether a line has all its fields, and the last one, as far as can be told, to its end."""
+        """Whether a line has all its fields, the last one to its end as far as can be told."""
         try:
             fields = _split(line, self.header)
         except RowError:

@@ -125,7 +125,9 @@ def read_lines(
         row, refused = _tolerated(block[start:end], first_line + line, tolerate)
         is_last = unended and end == len(block)
         if is_last and refused and not is_whole(block[start:end].tobytes()):
-            refused = [replace(r, reason=CUT_SHORT, found=f"{r.reason}, {r.found}") for r in refused]
+            refused = [
+                replace(r, reason=CUT_SHORT, found=f"{r.reason}, {r.found}") for r in refused
+            ]
         rejected += refused
         if len(row):
             parsed.extend(row)

@@ -47,8 +47,8 @@ class LeftOutError(UnreadableError):
         classes = "1 class is" if count == 1 else f"{count} classes are"
         super().__init__(
             f"{classes} left out of {result.store}, which holds the other {result.classes}: "
-            f"{explain(result.left_out)}; repair that and give the same command again, which "
-            "reads nothing else, or name the classes to use with --classes"
+            f"{explain(result.left_out)}; repair that and give the same command again, without "
+            "--fresh, which reads nothing else, or name the classes to use with --classes"
         )
         self.result = result
 
@@ -58,7 +58,8 @@ class LeftOutError(UnreadableError):
 
 def explain(faults: dict[str, str]) -> str:
     """The first few reasons, each of which names its file, and the number of others."""
-    more = f"; and {len(faults) - _SHOWN} more files" if len(faults) > _SHOWN else ""
+    others = len(faults) - _SHOWN
+    more = f"; and {others} more file{'s' if others > 1 else ''}" if others > 0 else ""
     return "; ".join(list(faults.values())[:_SHOWN]) + more
 
 

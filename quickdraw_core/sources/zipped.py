@@ -123,7 +123,8 @@ def open_member(
     stored = open_stored(location, buffered=False)
     try:
         with _zip_errors(address):
-            section = _Section(stored, _content_start(stored, member, address), member.packed_bytes)
+            start = _content_start(stored, member, address)
+            section = _Section(stored, start, member.packed_bytes)
     except BaseException:
         stored.close()
         raise
