@@ -916,7 +916,8 @@ config = FetchConfig.parse(json.loads(sys.argv[1]))
 filler = config.folder / "filler"
 
 def fill():
-    while not any(part.stat().st_size for part in config.folder.glob(".*.part")):
+    # All that comes before the server pauses: nothing is written while the disk fills up.
+    while not any(part.stat().st_size == 200_000 for part in config.folder.glob(".*.part")):
         time.sleep(0.01)
     with filler.open("wb", buffering=0) as file:
         try:
