@@ -1,0 +1,158 @@
+"""A stage of the work: prepared once, then found finished, or run.
+
+    prepare(config, opened) → Prepared     opens and checks everything; refuses before work starts
+    Prepared.key()                         what decides the result, as a digest
+    Prepared.finished()                    the result of before, if all of it is still there
+    Prepared.run()                         does the work, from where it was
+
+`perform` is all of it, for who calls a stage without an orchestrator; with one, a task does the
+same, and both try again what may go better the second time.
+"""
+
+import hashlib
+import json
+import threading
+import time
+from collections.abc import Callable, Hashable
+from dataclasses import dataclass
+from typing import Any, Generic, Protocol, TypeVar, cast
+
+from quickdraw_core.code_version import package_version
+from quickdraw_core.config import Config
+from quickdraw_core.errors import DivergedError, QuickdrawError, UnreadableError, WriteError
+from quickdraw_core.progress import progress
+
+RETRIES = 1
+RETRY_SECONDS = 10
+
+T = TypeVar("T")
+C = TypeVar("C", bound=Config)
+R = TypeVar("R")
+R_co = TypeVar("R_co", covariant=True)
+
+
+class Opened:
+    """What one call of a command or a flow has open: each store, pack, source, checkpoint and
+    model once, however many of its stages use it. Threads may share it.
+    """
+
+    def __init__(self) -> None:
+        self._lock = threading.RLock()
+        self._kept: dict[Hashable, tuple[Hashable, Any]] = {}
+
+    def once(self, name: Hashable, make: Callable[[], T], version: Hashable = None) -> T:
+        """What `make` returned at the first call with this name, and at the first one after
+        `version` (a file's time and size, say) became another. What raises is not kept.
+        """
+        with self._lock:
+            if name not in self._kept or self._kept[name][0] != version:
+                self._kept[name] = version, make()
+            return cast(T, self._kept[name][1])
+
+    def keep(self, name: Hashable, thing: object, version: Hashable = None) -> None:
+        """Notes what was opened or made elsewhere, for `once`."""
+        with self._lock:
+            self._kept[name] = version, thing
+
+    def forget(self) -> None:
+        """Has everything opened anew."""
+        with self._lock:
+            self._kept.clear()
+
+
+class Prepared(Protocol[R_co]):
+    """A stage that can begin: all it reads is open, all that can be wrong was looked for."""
+
+    def key(self) -> str:
+        """A digest of inputs, options, address of the output and code (`key_of`)."""
+
+    def finished(self) -> R_co | None:
+        """The result, if a call of before made it of the same, and all of it is there and whole;
+        nothing is written for that.
+        """
+
+    def run(self) -> R_co:
+        """Does the work, from what is finished of it."""
+
+
+@dataclass(frozen=True)
+class Stage(Generic[C, R]):
+    """How a stage is prepared.
+
+    begun_at: of a stage whose configuration has `fresh`, when its work was last begun anew, in
+    seconds since the epoch; None where nothing is there.
+    """
+
+    name: str
+    prepare: Callable[[C, Opened], Prepared[R]]
+    begun_at: Callable[[C, Opened], float | None] | None = None
+
+    def prepared(self, config: C, opened: Opened) -> Prepared[R]:
+        """What `prepare` returns, once for each configuration."""
+        name = (self.name, "prepared", config.model_dump_json())
+        return opened.once(name, lambda: self.prepare(config, opened))
+
+    def finished(self, config: C, opened: Opened) -> R | None:
+        """What the prepared stage says is finished, looked for once."""
+        name = (self.name, "finished", config.model_dump_json())
+        return opened.once(name, self.prepared(config, opened).finished)
+
+    def going_on(self, config: C, since: float, opened: Opened) -> C:
+        """What a further attempt is to do, of work first begun at `since`: `fresh` is for what was
+        there before. What an attempt has begun anew, a later one goes on with.
+        """
+        if self.begun_at is None or not getattr(config, "fresh", False):
+            return config
+        begun = self.begun_at(config, opened)
+        is_of_before = begun is not None and begun < since
+        return config if is_of_before else config.updated({"fresh": False})
+
+
+def perform(stage: Stage[C, R], config: C, opened: Opened | None = None) -> R:
+    """The result of before where it holds, else that of the work, which is tried again once.
+
+    Raises what the stage's `prepare` and `run` raise.
+    """
+    opened, since = opened or Opened(), time.time()
+    for attempt in range(RETRIES + 1):
+        try:
+            found = stage.finished(config, opened)
+            return stage.prepared(config, opened).run() if found is None else found
+        except Exception as error:
+            if attempt == RETRIES or not is_worth_retrying(error):
+                raise
+            _wait(stage.name, error)
+            opened.forget()
+            config = stage.going_on(config, since, opened)
+    raise AssertionError("the last attempt returns or raises")
+
+
+def is_worth_retrying(error: BaseException) -> bool:
+    """Not after a refused option or input (exit code 2), a source that cannot be read, a full
+    disk, or a loss that is no longer finite: a second try finds the same.
+
+    A lost training process or a cluster that went away is worth it, since every stage goes on
+    from what it has finished.
+    """
+    if isinstance(error, QuickdrawError):
+        found_again = isinstance(error, DivergedError | UnreadableError | WriteError)
+        return error.exit_code != 2 and not found_again
+    return isinstance(error, Exception)
+
+
+def key_of(name: str, *inputs: object) -> str:
+    """A stage's key of what decides its result, as values that JSON or `str` can say."""
+    text = json.dumps([name, package_version(), inputs], sort_keys=True, default=str)
+    return f"{name}-{hashlib.sha256(text.encode()).hexdigest()[:32]}"
+
+
+def options_of(config: Config, *but: str) -> dict[str, Any]:
+    """A configuration's values but those that decide nothing, as a key may hold them."""
+    return config.model_dump(mode="json", exclude={"fresh", *but})
+
+
+def _wait(name: str, error: Exception) -> None:
+    why = (str(error).splitlines() or [type(error).__name__])[0]
+    with progress(name, None, "") as bar:
+        bar.note(f"failed: {why}; once more in {RETRY_SECONDS} s")
+        time.sleep(RETRY_SECONDS)
