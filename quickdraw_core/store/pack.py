@@ -29,8 +29,9 @@ from quickdraw_core.errors import StoreError, WriteError
 from quickdraw_core.files import cache_folder, cause_of, is_cause
 from quickdraw_core.labels import LabelMap
 from quickdraw_core.progress import Bar, progress
+from quickdraw_core.stage import Opened
 from quickdraw_core.store.holdout import HoldoutRule, Split, UInt64Array
-from quickdraw_core.store.place import PACKS
+from quickdraw_core.store.place import PACKS, Folder
 from quickdraw_core.store.store import Store
 
 PACK_VERSION = 1
@@ -101,13 +102,29 @@ def open_pack(store: Store) -> Pack:
 
     Raises `WriteError` where it cannot be built, `StoreError` where it cannot be opened.
     """
-    fingerprint = store.manifest.fingerprint
+    return _open(store, _packed(store))
+
+
+def opened_pack(store: Store, opened: Opened) -> Pack:
+    """What `open_pack` returns: once, until the pack is built anew."""
+    folder = _packed(store)
+    version = Folder(folder).version(_FACTS_NAME)
+    return opened.once(("pack", folder), lambda: _open(store, folder), version)
+
+
+def _packed(store: Store) -> Path:
+    """The folder of the store's pack, which is built first where it is not there."""
     folder = pack_folder(store)
     if not is_packed(folder):
         try:
             _build_once(store, folder)
         except OSError as error:
             raise WriteError(f"cannot write the pack {folder}: {cause_of(error)}") from error
+    return folder
+
+
+def _open(store: Store, folder: Path) -> Pack:
+    fingerprint = store.manifest.fingerprint
     if not isinstance(store.path, Path):
         with suppress(OSError):
             os.utime(folder)  # tells how long ago a pack of the cache was of use

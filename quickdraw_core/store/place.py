@@ -13,7 +13,7 @@ import secrets
 import shutil
 import time
 from abc import ABC, abstractmethod
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Hashable, Iterable
 from contextlib import suppress
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, NamedTuple, TypeVar
@@ -98,6 +98,12 @@ class Place(ABC):
     @abstractmethod
     def modified(self, name: str) -> float | None:
         """When a file was written, in seconds since 1970; None where there is none."""
+
+    @abstractmethod
+    def version(self, name: str) -> Hashable:
+        """What is another once a file was written anew, without reading it; None where it cannot
+        be looked at.
+        """
 
     @abstractmethod
     def sizes(self, names: Iterable[str]) -> Iterable[int | None]:
@@ -231,6 +237,14 @@ class Folder(Place):
         except FileNotFoundError:
             return None
 
+    def version(self, name: str) -> Hashable:
+        """Inode, time of the last write and size: a file that is renamed here has a new inode."""
+        try:
+            found = self._path(name).stat()
+        except OSError:
+            return None
+        return found.st_ino, found.st_mtime_ns, found.st_size
+
     def sizes(self, names: Iterable[str]) -> Iterable[int | None]:
         """Bytes of each of some files, asked for one by one."""
         for name in names:
@@ -350,6 +364,15 @@ class Bucket(Place):
         def get(store: "FileSystem", path: str) -> float | None:
             info: FileInfo = store.get_file_info(path)
             return (info.mtime_ns or 0) / 1e9 if info.is_file else None
+
+        return self._asked("read", name, get)
+
+    def version(self, name: str) -> Hashable:
+        """Time of the last put and size."""
+
+        def get(store: "FileSystem", path: str) -> Hashable:
+            info: FileInfo = store.get_file_info(path)
+            return (info.mtime_ns, info.size) if info.is_file else None
 
         return self._asked("read", name, get)
 

@@ -1,6 +1,6 @@
 """Opening a store: its manifest, its checks, its columns."""
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Hashable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from functools import partial
@@ -10,8 +10,9 @@ import pyarrow as pa
 
 from quickdraw_core.errors import StoreError
 from quickdraw_core.labels import LabelMap
+from quickdraw_core.stage import Opened
 from quickdraw_core.store.location import Location
-from quickdraw_core.store.manifest import FileRecord, Manifest
+from quickdraw_core.store.manifest import MANIFEST_NAME, FileRecord, Manifest
 from quickdraw_core.store.place import Folder, Place, place_of
 from quickdraw_core.store.reading import ahead
 from quickdraw_core.store.schema import SCHEMA, quarantine_path
@@ -91,6 +92,24 @@ class Store:
                 pass
             return place.at(name)
         return None
+
+
+def open_store(location: Location, opened: Opened) -> Store:
+    """The store, as `Store.open` opens and checks it: once, until its manifest is written anew."""
+    return opened.once(_name(location), lambda: Store.open(location), _version(location))
+
+
+def keep_store(store: Store, opened: Opened) -> None:
+    """Notes a store whose manifest this process has just written, for `open_store`."""
+    opened.keep(_name(store.path), store, _version(store.path))
+
+
+def _name(location: Location) -> Hashable:
+    return "store", location.resolve() if isinstance(location, Path) else location
+
+
+def _version(location: Location) -> Hashable:
+    return place_of(location).version(MANIFEST_NAME)
 
 
 def sha256_of(path: Path) -> str:

@@ -1,0 +1,42 @@
+"""What one call has open is opened once, and anew where it changed meanwhile."""
+
+import shutil
+from pathlib import Path
+
+import pytest
+
+from quickdraw_core.errors import StoreError
+from quickdraw_core.stage import Opened
+from quickdraw_core.store.pack import opened_pack
+from quickdraw_core.store.store import Store, keep_store, open_store
+
+
+def test_a_store_is_opened_once_until_its_manifest_is_written_anew(
+    store: Store, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    copy = shutil.copytree(store.path, tmp_path / "store", ignore=shutil.ignore_patterns("pack"))
+    monkeypatch.chdir(tmp_path)
+    opened = Opened()
+    first = open_store(copy, opened)
+    assert open_store(Path("store"), opened) is first
+    first.manifest.write(copy)
+    second = open_store(copy, opened)
+    assert second is not first
+    first.manifest.write(copy)
+    keep_store(first, opened)
+    assert open_store(copy, opened) is first
+    (copy / "manifest.json").unlink()
+    with pytest.raises(StoreError, match="its ingest did not finish"):
+        open_store(copy, opened)
+
+
+def test_a_pack_is_opened_once_until_it_is_built_anew(store: Store, tmp_path: Path) -> None:
+    copy = shutil.copytree(store.path, tmp_path / "store", ignore=shutil.ignore_patterns("pack"))
+    opened = Opened()
+    packed = open_store(copy, opened)
+    first = opened_pack(packed, opened)
+    assert opened_pack(packed, opened) is first
+    shutil.rmtree(first.path)
+    second = opened_pack(packed, opened)
+    assert second is not first
+    assert second.path == first.path
