@@ -7,7 +7,7 @@ from prefect.artifacts import (
     create_table_artifact,
 )
 
-from flows.gpus import gpus_taken, seen_here
+from flows.gpus import gpu_slots
 from flows.stages import Stage, options_of
 from flows.telling import show
 from quickdraw_core.evaluation.config import EvaluateConfig
@@ -15,11 +15,13 @@ from quickdraw_core.evaluation.evaluate import EvaluateResult, is_finished, mode
 from quickdraw_core.evaluation.evaluate import evaluate as run_evaluation
 from quickdraw_core.evaluation.told import class_rows, evaluation_markdown
 from quickdraw_core.store.store import Store
+from quickdraw_core.training.gpus import gpus_locked
 
 
 def _evaluate(config: EvaluateConfig) -> EvaluateResult:
     """Judges a model on the held-out drawings of a store, and shows it in Prefect's UI."""
-    with gpus_taken(config.ranks or 1) as environment, seen_here(environment):
+    ranks = config.ranks or 1
+    with gpu_slots(ranks), gpus_locked(ranks):
         result = run_evaluation(config)
     show(lambda: create_markdown_artifact(evaluation_markdown(result), key="evaluation"))
     description = "Held-out scores by class"

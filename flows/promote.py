@@ -4,12 +4,13 @@ from prefect import flow, task
 from prefect.artifacts import create_markdown_artifact
 from prefect.cache_policies import NO_CACHE
 
-from flows.gpus import gpus_taken, seen_here
+from flows.gpus import gpu_slots
 from flows.policy import worth_retrying
 from flows.telling import show, told
 from quickdraw_core.evaluation.promote import PromoteConfig
 from quickdraw_core.evaluation.promote import promote as run_promotion
 from quickdraw_core.evaluation.promotion import PromoteResult, promotion_markdown
+from quickdraw_core.training.gpus import gpus_locked
 
 
 @task(
@@ -24,7 +25,8 @@ def promote_stage(config: PromoteConfig) -> PromoteResult:
 
     A model that is no better is no failure: the result's `promoted` tells.
     """
-    with told("promote"), gpus_taken(config.ranks or 1) as environment, seen_here(environment):
+    ranks = config.ranks or 1
+    with told("promote"), gpu_slots(ranks), gpus_locked(ranks):
         result = run_promotion(config)
     show(lambda: create_markdown_artifact(promotion_markdown(result), key="promotion"))
     return result

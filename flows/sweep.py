@@ -13,7 +13,7 @@ from prefect.futures import PrefectFuture
 from prefect.runtime import flow_run
 from prefect.task_runners import ThreadPoolTaskRunner
 
-from flows.gpus import devices_locked, slots_taken
+from flows.gpus import slots_taken
 from flows.policy import worth_retrying
 from flows.telling import show, told
 from quickdraw_core.locks import held_folder
@@ -23,6 +23,7 @@ from quickdraw_core.sweep.finish import finish_sweep, stop_sweep
 from quickdraw_core.sweep.results import SweepError, SweepResult, markdown_of, table_of
 from quickdraw_core.sweep.run import Sweep, check, open_sweep, run_row
 from quickdraw_core.sweep.slots import Slots
+from quickdraw_core.training.gpus import devices_locked
 
 
 @task(

@@ -6,7 +6,7 @@ from prefect import flow
 from prefect.artifacts import create_link_artifact, create_markdown_artifact
 from prefect.runtime import flow_run
 
-from flows.gpus import gpus_taken
+from flows.gpus import gpu_slots
 from flows.policy import fresh_once
 from flows.stages import Stage, options_of
 from flows.telling import show
@@ -17,7 +17,6 @@ from quickdraw_core.tracking.runs import run_page
 from quickdraw_core.training.config import TrainConfig
 from quickdraw_core.training.launch import TrainResult, is_finished, run_file, run_path
 from quickdraw_core.training.launch import train as run_training
-from quickdraw_core.training.processes import Surroundings
 from quickdraw_core.training.told import training_markdown
 
 
@@ -25,8 +24,8 @@ def _train(config: TrainConfig) -> TrainResult:
     """Trains, or continues from the last checkpoint, on GPUs that no other run uses."""
     if config.fresh:
         config = fresh_once(config, run_file(config))
-    with gpus_taken(config.ranks, config.device) as environment:
-        result = run_training(config, Surroundings(environment=environment))
+    with gpu_slots(config.ranks, config.device):
+        result = run_training(config)
     show(lambda: create_markdown_artifact(training_markdown(result), key="training"))
     page = run_page(result.tracking_uri, result.mlflow_run_id)
     if page is not None:

@@ -12,10 +12,17 @@ import pytest
 from service import until
 from surroundings import as_nobody
 
-from flows.gpus import devices_locked, gpus_taken, seen_here
+from quickdraw_core.training.gpus import (
+    VISIBLE,
+    devices_locked,
+    gpus_locked,
+    rank_environment,
+    seen_here,
+    visible_devices,
+)
 
 HOLD = (
-    "import sys, time; from flows.gpus import devices_locked\n"
+    "import sys, time; from quickdraw_core.training.gpus import devices_locked\n"
     "with devices_locked(('0', '1'), 1) as taken:\n"
     "    print(*taken, flush=True)\n"
     "    time.sleep(600)\n"
@@ -92,23 +99,51 @@ def test_a_lock_that_may_not_be_written_is_one(monkeypatch: pytest.MonkeyPatch) 
 
 
 def test_work_of_the_cpu_takes_none() -> None:
-    with gpus_taken(2, "cpu") as environment:
+    with rank_environment(2, "cpu") as environment:
         assert environment == {}
 
 
 def test_this_process_sees_what_it_took_and_afterwards_what_it_saw(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
-    monkeypatch.delenv("CUDA_VISIBLE_DEVICES", raising=False)
-    with seen_here({"CUDA_VISIBLE_DEVICES": "1"}):
-        assert os.environ["CUDA_VISIBLE_DEVICES"] == "1"
-    assert "CUDA_VISIBLE_DEVICES" not in os.environ
+    monkeypatch.delenv(VISIBLE, raising=False)
+    with seen_here({VISIBLE: "1"}):
+        assert os.environ[VISIBLE] == "1"
+    assert VISIBLE not in os.environ
 
 
-def test_a_training_is_shown_its_gpus_alone(monkeypatch: pytest.MonkeyPatch) -> None:
-    """On a host with two of them, one of which the visible devices leave out."""
+def test_gpus_are_named_as_this_process_was_told_them() -> None:
+    assert visible_devices(2, {}) == ("0", "1")
+    assert visible_devices(2, {VISIBLE: "GPU-a, GPU-b"}) == ("GPU-a", "GPU-b")
+    assert visible_devices(0, {}) == ()
+
+
+@pytest.fixture
+def one_of_two_gpus(monkeypatch: pytest.MonkeyPatch) -> None:
+    """A host with two, one of which the visible devices leave out."""
     monkeypatch.setattr("torch.cuda.device_count", lambda: 1)
-    monkeypatch.setenv("CUDA_VISIBLE_DEVICES", "1")
-    monkeypatch.setattr("flows.gpus.slots_taken", lambda count: seen_here({}))
-    with gpus_taken(1) as environment:
-        assert environment == {"CUDA_VISIBLE_DEVICES": "1"}
+    monkeypatch.setenv(VISIBLE, "1")
+
+
+@pytest.mark.usefixtures("one_of_two_gpus")
+def test_a_training_is_shown_its_gpus_alone() -> None:
+    with rank_environment(1) as environment:
+        assert environment == {VISIBLE: "1"}
+
+
+@pytest.mark.usefixtures("one_of_two_gpus")
+def test_what_is_done_within_a_block_that_holds_gpus_locks_no_more() -> None:
+    """As a sweep does, whose rows are judged in its process."""
+    with devices_locked(("1",), 1), gpus_locked(1), rank_environment(1) as environment:
+        assert environment == {}
+    with rank_environment(1) as environment:
+        assert environment == {VISIBLE: "1"}
+
+
+@pytest.mark.usefixtures("one_of_two_gpus")
+def test_the_gpus_that_a_training_is_given_are_locked_by_whoever_gave_them() -> None:
+    """As a sweep does, whose slots name them."""
+    with rank_environment(1, given={VISIBLE: "7", "OMP_NUM_THREADS": "2"}) as environment:
+        assert environment == {VISIBLE: "7", "OMP_NUM_THREADS": "2"}
+    with rank_environment(1, given={"OMP_NUM_THREADS": "2"}) as environment:
+        assert environment == {VISIBLE: "1", "OMP_NUM_THREADS": "2"}

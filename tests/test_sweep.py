@@ -44,7 +44,7 @@ from quickdraw_core.sweep.run import (
     open_sweep,
     run_row,
 )
-from quickdraw_core.sweep.slots import Slots, make_slots, visible_devices
+from quickdraw_core.sweep.slots import Slots, make_slots
 from quickdraw_core.sweep.table import configs_of, read_table
 from quickdraw_core.sweep.tables import TABLES
 from quickdraw_core.tracking.card import RunCard, tracked_run_id
@@ -206,12 +206,6 @@ def test_no_gpu_is_in_two_slots(ranks: int, devices: list[str]) -> None:
     assert len(set(given_out)) == len(given_out)
     assert set(given_out) <= set(devices)
     assert all(len(slot.devices) in (0, ranks) for slot in slots)
-
-
-def test_gpus_are_named_as_this_process_was_told_them() -> None:
-    assert visible_devices(2, {}) == ("0", "1")
-    assert visible_devices(2, {"CUDA_VISIBLE_DEVICES": "GPU-a, GPU-b"}) == ("GPU-a", "GPU-b")
-    assert visible_devices(0, {}) == ()
 
 
 def test_a_slots_gpus_reach_its_training_processes_and_nobody_else(

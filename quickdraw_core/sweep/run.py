@@ -16,7 +16,6 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 
 import numpy as np
-import torch
 
 from quickdraw_core.assignments import flattened
 from quickdraw_core.errors import ConfigError, DivergedError, TrackingError
@@ -30,7 +29,7 @@ from quickdraw_core.store.location import Location
 from quickdraw_core.store.pack import open_pack
 from quickdraw_core.store.store import Store
 from quickdraw_core.sweep.config import SweepConfig
-from quickdraw_core.sweep.slots import Slot, make_slots, visible_devices
+from quickdraw_core.sweep.slots import Slot, make_slots
 from quickdraw_core.sweep.table import SweepRow, SweepTable, configs_of, read_table
 from quickdraw_core.threads import usable_cores
 from quickdraw_core.tracking.address import NO_TRACKING
@@ -47,6 +46,8 @@ from quickdraw_core.tracking.journal import (
 from quickdraw_core.training.checkpoint import find_checkpoint
 from quickdraw_core.training.config import TrainConfig
 from quickdraw_core.training.curves import read_failure
+from quickdraw_core.training.gpus import visible_devices
+from quickdraw_core.training.hardware import gpu_count
 from quickdraw_core.training.launch import check as check_training
 from quickdraw_core.training.launch import train
 from quickdraw_core.training.meter import DIVERGED
@@ -304,7 +305,7 @@ def _path(
 
 def _slots(config: SweepConfig, rows: tuple[PlannedRow, ...]) -> tuple[Slot, ...]:
     on_cpu = all(row.config.device == "cpu" for row in rows)
-    devices = () if on_cpu else visible_devices(torch.cuda.device_count(), os.environ)
+    devices = () if on_cpu else visible_devices(gpu_count(), os.environ)
     ranks = max(row.config.ranks for row in rows)
     return make_slots(config.parallel, ranks, devices, usable_cores())
 

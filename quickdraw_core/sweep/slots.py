@@ -11,6 +11,7 @@ from dataclasses import dataclass
 
 from quickdraw_core.errors import ConfigError
 from quickdraw_core.threads import NUM_THREADS
+from quickdraw_core.training.gpus import VISIBLE
 
 
 @dataclass(frozen=True)
@@ -29,17 +30,10 @@ class Slot:
         """
         variables = {}
         if self.devices:
-            variables["CUDA_VISIBLE_DEVICES"] = ",".join(self.devices)
+            variables[VISIBLE] = ",".join(self.devices)
         if self.threads is not None and NUM_THREADS not in own:
             variables[NUM_THREADS] = str(self.threads)
         return variables
-
-
-def visible_devices(count: int, environment: Mapping[str, str]) -> tuple[str, ...]:
-    """Names of the `count` GPUs of this process: 0, 1, …, or what it was told itself."""
-    told = environment.get("CUDA_VISIBLE_DEVICES", "")
-    names = [name.strip() for name in told.split(",") if name.strip()]
-    return tuple(names[:count] if names else map(str, range(count)))
 
 
 def make_slots(

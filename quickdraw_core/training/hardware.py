@@ -37,16 +37,21 @@ class Arithmetic:
         return torch.autocast(device.type, torch.bfloat16, enabled=self.bf16)
 
 
+def gpu_count() -> int:
+    """GPUs that this process sees."""
+    return torch.cuda.device_count()
+
+
 def choose_device(wanted: str, ranks: int) -> str:
     """`cuda` or `cpu`: what `auto` means for so many ranks on this host."""
     if wanted != "auto":
         return wanted
-    return "cuda" if torch.cuda.device_count() >= ranks else "cpu"
+    return "cuda" if gpu_count() >= ranks else "cpu"
 
 
 def unused_gpus(config: TrainConfig) -> str | None:
     """What to say where `auto` means the CPU though there are GPUs: fewer than ranks."""
-    gpus = torch.cuda.device_count()
+    gpus = gpu_count()
     if config.device != "auto" or not 0 < gpus < config.ranks:
         return None
     shares, nodes = config.shape.micro_batches, config.hosts.nodes
@@ -91,9 +96,9 @@ def choose_loader_threads(config: TrainConfig, device: str) -> int:
 def check_hardware(config: TrainConfig) -> None:
     """Refuses what this host cannot do. Raises `ConfigError`."""
     device = choose_device(config.device, config.ranks)
-    if device == "cuda" and torch.cuda.device_count() < config.ranks:
+    if device == "cuda" and gpu_count() < config.ranks:
         raise ConfigError(
-            f"{config.ranks} ranks on cuda, but this host has {torch.cuda.device_count()} GPUs; "
+            f"{config.ranks} ranks on cuda, but this host has {gpu_count()} GPUs; "
             "give a smaller --nproc or --set device=cpu"
         )
     if choose_arithmetic(config, device).compiled and not any(map(shutil.which, _COMPILERS)):

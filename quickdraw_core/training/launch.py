@@ -65,6 +65,7 @@ from quickdraw_core.training.checkpoint import (
 from quickdraw_core.training.config import TrainConfig, training_code
 from quickdraw_core.training.curves import read_curves
 from quickdraw_core.training.diagnosis import Finding, diagnose
+from quickdraw_core.training.gpus import rank_environment
 from quickdraw_core.training.hardware import check_hardware, choose_device, unused_gpus
 from quickdraw_core.training.meeting import Attempt, answer_host_0, call_hosts, dismiss_hosts
 from quickdraw_core.training.plan import ROWS_NAME, Plan
@@ -308,6 +309,20 @@ def _run(
     latest: Resumable,
     around: Surroundings,
     meeting: Meeting | None = None,
+) -> list[str]:
+    """Runs the ranks on GPUs that no other run uses: those which `around` names, else its own."""
+    given = around.environment
+    with rank_environment(run.config.ranks, run.config.device, given) as environment:
+        around = replace(around, environment=environment)
+        return _run_ranks(run, plan, latest, around, meeting)
+
+
+def _run_ranks(
+    run: RunFolder,
+    plan: Plan,
+    latest: Resumable,
+    around: Surroundings,
+    meeting: Meeting | None,
 ) -> list[str]:
     """Runs the ranks; where a micro-batch does not fit into memory, again with half of it.
 
