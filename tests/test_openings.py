@@ -5,10 +5,11 @@ from pathlib import Path
 
 import pytest
 
-from quickdraw_core.errors import StoreError
+from quickdraw_core.errors import CheckpointError, StoreError
 from quickdraw_core.stage import Opened
 from quickdraw_core.store.pack import opened_pack
 from quickdraw_core.store.store import Store, keep_store, open_store
+from quickdraw_core.training.checkpoint import find_checkpoint, open_checkpoint, save_checkpoint
 
 
 def test_a_store_is_opened_once_until_its_manifest_is_written_anew(
@@ -40,3 +41,16 @@ def test_a_pack_is_opened_once_until_it_is_built_anew(store: Store, tmp_path: Pa
     second = opened_pack(packed, opened)
     assert second is not first
     assert second.path == first.path
+
+
+def test_a_checkpoint_is_read_once_until_it_is_written_anew(trained: Path, tmp_path: Path) -> None:
+    path = find_checkpoint(shutil.copytree(trained, tmp_path / "run"), "best")
+    assert path is not None
+    opened = Opened()
+    first = open_checkpoint(path, opened)
+    assert open_checkpoint(path, opened) is first
+    save_checkpoint(tmp_path / "run", first, is_best=True, keep=3)
+    assert open_checkpoint(path, opened) is not first
+    path.unlink()
+    with pytest.raises(CheckpointError, match="no checkpoint"):
+        open_checkpoint(path, opened)

@@ -22,6 +22,8 @@ from torch import Tensor
 from quickdraw_core.errors import CheckpointError
 from quickdraw_core.files import is_cause, opened_aside, write_aside
 from quickdraw_core.labels import LabelMap
+from quickdraw_core.stage import Opened
+from quickdraw_core.store.place import Folder
 
 CHECKPOINT_VERSION = 2
 _FOLDER = "checkpoints"
@@ -120,17 +122,21 @@ class Resumable:
 
 
 def latest_checkpoint(
-    run_dir: Path, belongs: Callable[[Checkpoint], bool], device: str = "cpu"
+    run_dir: Path,
+    belongs: Callable[[Checkpoint], bool],
+    load: Callable[[Path], Checkpoint] | None = None,
 ) -> Resumable:
     """The latest whole checkpoint of a run folder; one that is torn or foreign is passed over.
 
-    belongs: whether a checkpoint is this run's. Raises `CheckpointError` where there are
-    checkpoints and none can be used: to start over in silence would lose what the user has.
+    belongs: whether a checkpoint is this run's. load: reads one, as `load_checkpoint` does. Raises
+    `CheckpointError` where there are checkpoints and none can be used: to start over in silence
+    would lose what the user has.
     """
+    load = load or load_checkpoint
     refused = []
     for path in sorted((run_dir / _FOLDER).glob("step-*.pt"), reverse=True):
         try:
-            found = load_checkpoint(path, device)
+            found = load(path)
         except CheckpointError as error:
             refused.append(str(error))
             continue
@@ -140,6 +146,14 @@ def latest_checkpoint(
     if refused:
         raise CheckpointError(f"{refused[0]}; no earlier one is left: --fresh starts over")
     return Resumable(None)
+
+
+def open_checkpoint(path: Path, opened: Opened) -> Checkpoint:
+    """What `load_checkpoint` reads, on the CPU: once, until the file is written anew. Nobody may
+    change the tensors of it.
+    """
+    name, version = ("checkpoint", path.resolve()), Folder(path.parent).version(path.name)
+    return opened.once(name, lambda: load_checkpoint(path), version)
 
 
 def load_checkpoint(path: Path, device: str = "cpu") -> Checkpoint:

@@ -2,6 +2,7 @@
 
 import platform
 from dataclasses import dataclass, field
+from functools import partial
 from importlib.metadata import version
 
 import torch
@@ -15,7 +16,7 @@ from quickdraw_core.modeling.optimizers import build_optimizer
 from quickdraw_core.render.encodings import find_encoding
 from quickdraw_core.store.pack import Pack
 from quickdraw_core.tracking.card import tracked_run_id
-from quickdraw_core.training.checkpoint import Checkpoint, latest_checkpoint
+from quickdraw_core.training.checkpoint import Checkpoint, latest_checkpoint, load_checkpoint
 from quickdraw_core.training.config import TrainConfig
 from quickdraw_core.training.distributed import Ranks
 from quickdraw_core.training.hardware import Arithmetic, choose_arithmetic
@@ -107,7 +108,8 @@ def open_state(run: RunFolder, pack: Pack, ranks: Ranks) -> State:
     """The run as its latest checkpoint left it, or with first weights, the same on every rank."""
     config = run.config
     arithmetic = choose_arithmetic(config, ranks.device.type)
-    latest = latest_checkpoint(run.path, run.owns, str(ranks.device)).checkpoint
+    load = partial(load_checkpoint, device=str(ranks.device))
+    latest = latest_checkpoint(run.path, run.owns, load).checkpoint
     torch.manual_seed(config.seed)
     network = new_network(
         config, len(pack.label_map), config.pretrained if latest is None else None
