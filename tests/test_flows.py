@@ -1,6 +1,8 @@
 """The policy around the stages; that flows run is tested with the command line."""
 
 import os
+import shutil
+import time
 from collections.abc import Callable, Iterator
 from pathlib import Path
 
@@ -14,6 +16,7 @@ from flows.rerun import find_run, folder_of, run_again, started_here
 from flows.train import train, train_stage
 from quickdraw_core.errors import (
     CheckpointError,
+    ClusterError,
     ConfigError,
     DivergedError,
     InputError,
@@ -21,6 +24,11 @@ from quickdraw_core.errors import (
     UnreachableError,
 )
 from quickdraw_core.ingest.config import IngestConfig
+from quickdraw_core.ingest.result import IngestResult
+from quickdraw_core.ingest.run import INGEST_STAGE
+from quickdraw_core.ingest.target import open_target
+from quickdraw_core.ingest.work import Made
+from quickdraw_core.stage import perform
 from quickdraw_core.store.manifest import MANIFEST_NAME
 from quickdraw_core.store.store import Store
 from quickdraw_core.training.config import TrainConfig
@@ -55,27 +63,21 @@ def test_what_went_well_is_not() -> None:
 Attempts = Callable[[int], list[bool]]
 
 
-@pytest.fixture(params=["ingest", "train"])
-def attempts(
-    request: pytest.FixtureRequest,
-    server: None,
-    store: Store,
-    tmp_path: Path,
-    monkeypatch: pytest.MonkeyPatch,
+@pytest.fixture
+def training_attempts(
+    server: None, store: Store, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> Attempts:
-    """Runs a flow over what was there an hour ago, with `fresh`, until its fourth attempt, the
+    """Runs the flow over a run folder of an hour ago, with `fresh`, until its fourth attempt, the
     second one of the flow. Says which attempts began anew; those before the given one fail
     before they write anything.
     """
-    is_train = request.param == "train"
-    written = tmp_path / ("run.json" if is_train else MANIFEST_NAME)
+    written = tmp_path / "run.json"
     written.touch()
-    hour_ago = written.stat().st_mtime - 3_600
-    os.utime(written, (hour_ago, hour_ago))
+    _make_older(written)
     seen: list[bool] = []
 
     def run(first_to_write: int) -> list[bool]:
-        def attempt(config: IngestConfig | TrainConfig, _around: object = None) -> TrainResult:
+        def attempt(config: TrainConfig, _around: object = None) -> TrainResult:
             seen.append(config.fresh)
             if len(seen) >= first_to_write:
                 written.touch()
@@ -83,29 +85,77 @@ def attempts(
                 raise TrainingError("a rank was lost")
             return TrainResult(tmp_path, "", "none", tmp_path, {}, 1, 0, False, (), None)
 
-        if is_train:
-            monkeypatch.setattr("flows.train.run_training", attempt)
-            monkeypatch.setattr(train_stage.task, "retry_delay_seconds", 0)
-            train.with_options(retries=1)(
-                TrainConfig(store=store.path, run_dir=tmp_path, fresh=True)
-            )
-        else:
-            monkeypatch.setattr("flows.ingest.run_ingest", attempt)
-            monkeypatch.setattr(ingest_stage.task, "retry_delay_seconds", 0)
-            ingest.with_options(retries=1)(
-                IngestConfig(source=("csv",), store=tmp_path, fresh=True)
-            )
+        monkeypatch.setattr("flows.train.run_training", attempt)
+        monkeypatch.setattr(train_stage.task, "retry_delay_seconds", 0)
+        train.with_options(retries=1)(TrainConfig(store=store.path, run_dir=tmp_path, fresh=True))
         return seen
 
     return run
 
 
-def test_fresh_throws_nothing_away_that_an_earlier_attempt_made(attempts: Attempts) -> None:
-    assert attempts(1) == [True, False, False, False]
+@pytest.fixture
+def ingest_attempts(
+    csv_folder: Path, store: Store, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> Callable[[Callable[[IngestConfig], object], int, int], list[bool]]:
+    """Has a call ingest over a store of an hour ago, with `fresh`. Says which of its attempts
+    began anew; those before the given one fail before they write anything, the others later, all
+    but the last one.
+    """
+    shutil.copytree(store.path, tmp_path / "store", ignore=shutil.ignore_patterns("pack"))
+    _make_older(tmp_path / "store" / MANIFEST_NAME)
+
+    def run(call: Callable[[IngestConfig], object], last: int, first_to_write: int) -> list[bool]:
+        seen: list[bool] = []
+
+        def attempt(config: IngestConfig, *_inputs: object) -> Made:
+            seen.append(config.fresh)
+            time.sleep(0.01)  # files have a clock of their own, some milliseconds behind
+            if len(seen) >= first_to_write:
+                open_target(config.store, config.fresh)
+            if len(seen) < last:
+                raise ClusterError("the scheduler was lost")
+            return Made(store.manifest, {}, 0)
+
+        monkeypatch.setattr("quickdraw_core.ingest.work.make_store", attempt)
+        monkeypatch.setattr("quickdraw_core.stage.RETRY_SECONDS", 0)
+        monkeypatch.setattr(ingest_stage.task, "retry_delay_seconds", 0)
+        call(IngestConfig(source=(str(csv_folder),), store=tmp_path / "store", fresh=True))
+        return seen
+
+    return run
 
 
-def test_fresh_holds_until_an_attempt_has_begun_anew(attempts: Attempts) -> None:
-    assert attempts(3) == [True, True, True, False]
+def _make_older(path: Path) -> None:
+    hour_ago = path.stat().st_mtime - 3_600
+    os.utime(path, (hour_ago, hour_ago))
+
+
+FRESH_UNTIL_WRITTEN = [(1, [True, False, False, False]), (3, [True, True, True, False])]
+"""The first attempt that begins anew, and whether each attempt was told to."""
+
+
+@pytest.mark.parametrize(("first_to_write", "told"), FRESH_UNTIL_WRITTEN)
+def test_a_training_is_fresh_until_an_attempt_has_begun_anew(
+    training_attempts: Attempts, first_to_write: int, told: list[bool]
+) -> None:
+    assert training_attempts(first_to_write) == told
+
+
+@pytest.mark.parametrize(("first_to_write", "told"), FRESH_UNTIL_WRITTEN)
+def test_an_ingest_is_fresh_until_an_attempt_has_begun_anew(
+    server: None, ingest_attempts: Callable[..., list[bool]], first_to_write: int, told: list[bool]
+) -> None:
+    assert ingest_attempts(ingest.with_options(retries=1), 4, first_to_write) == told
+
+
+@pytest.mark.parametrize(("first_to_write", "told"), [(1, [True, False]), (2, [True, True])])
+def test_without_prefect_too(
+    ingest_attempts: Callable[..., list[bool]], first_to_write: int, told: list[bool]
+) -> None:
+    def call(config: IngestConfig) -> IngestResult:
+        return perform(INGEST_STAGE, config)
+
+    assert ingest_attempts(call, 2, first_to_write) == told
 
 
 def test_outside_of_prefect_fresh_is_as_given(tmp_path: Path) -> None:

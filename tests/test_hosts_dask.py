@@ -22,7 +22,8 @@ from test_ingest_faults import tree
 
 from quickdraw_core.errors import ConfigError
 from quickdraw_core.ingest.config import IngestConfig
-from quickdraw_core.ingest.run import check, ingest
+from quickdraw_core.ingest.run import ingest, prepare
+from quickdraw_core.stage import Opened
 
 WORDS = [f"w{number:02d}" for number in range(24)]
 ROWS = 20_000
@@ -264,7 +265,7 @@ def test_certificates_that_cannot_serve_are_refused_before_work(
         tls = tls_of(certificates, "ours", "ours") | changes
         values = {"source": source, "store": tmp_path / "store", "dask": dask, "tls": tls}
         with pytest.raises(ConfigError) as found:
-            check(IngestConfig.parse(values))
+            prepare(IngestConfig.parse(values), Opened())
         return str(found.value)
 
     assert "option 'tls': certificates are for a tls:// scheduler, and dask is tcp://" in refused(

@@ -16,7 +16,8 @@ from quickdraw_core.formats.kaggle import TRAIN_COLUMNS
 from quickdraw_core.ingest import window_task
 from quickdraw_core.ingest.config import IngestConfig
 from quickdraw_core.ingest.result import IngestResult, LeftOutError
-from quickdraw_core.ingest.run import ingest, is_finished
+from quickdraw_core.ingest.run import ingest, prepare
+from quickdraw_core.stage import Opened
 from quickdraw_core.store.store import Store, sha256_of
 from quickdraw_core.store.verify import verify_store
 
@@ -96,7 +97,8 @@ def test_a_bad_file_costs_its_class_and_the_rerun_reads_it_alone(fault: str, sou
         assert (result.classes, result.rows_kept) == (2, 60)
         assert Store.open(store).label_map.words == ("cat", "dog")
         assert not verify_store(store).problems
-        assert not is_finished(IngestConfig.parse({"source": source, "store": store}))
+        config = IngestConfig.parse({"source": source, "store": store})
+        assert prepare(config, Opened()).finished() is None
     assert result.windows_reused == 2
     replace_owl(source)
     result = run(source)

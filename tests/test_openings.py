@@ -8,7 +8,7 @@ import pytest
 from quickdraw_core.errors import CheckpointError, StoreError
 from quickdraw_core.stage import Opened
 from quickdraw_core.store.pack import opened_pack
-from quickdraw_core.store.store import Store, keep_store, open_store
+from quickdraw_core.store.store import Store, keep_store, open_manifest, open_store
 from quickdraw_core.training.checkpoint import find_checkpoint, open_checkpoint, save_checkpoint
 
 
@@ -24,8 +24,9 @@ def test_a_store_is_opened_once_until_its_manifest_is_written_anew(
     second = open_store(copy, opened)
     assert second is not first
     first.manifest.write(copy)
-    keep_store(first, opened)
-    assert open_store(copy, opened) is first
+    keep_store(copy, first.manifest, opened)
+    assert open_store(copy, opened) == first
+    assert open_manifest(copy, opened) is first.manifest
     (copy / "manifest.json").unlink()
     with pytest.raises(StoreError, match="its ingest did not finish"):
         open_store(copy, opened)

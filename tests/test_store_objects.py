@@ -37,8 +37,9 @@ from quickdraw_core.evaluation.evaluate import evaluate
 from quickdraw_core.formats.kaggle import TRAIN_COLUMNS
 from quickdraw_core.ingest.config import IngestConfig
 from quickdraw_core.ingest.result import IngestResult
-from quickdraw_core.ingest.run import check, ingest
+from quickdraw_core.ingest.run import ingest, prepare
 from quickdraw_core.sources import objects
+from quickdraw_core.stage import Opened
 from quickdraw_core.store import place
 from quickdraw_core.store.describe import describe_store
 from quickdraw_core.store.location import Location, location_of
@@ -336,7 +337,7 @@ def test_what_cannot_be_is_said_before_any_work(bucket: Bucket, source: Path) ->
             (bucket.address("other"), "is no store: it holds notes.txt; give a new or empty"),
         ):
             with pytest.raises(StoreError, match=message) as caught:
-                check(IngestConfig.parse({"source": source, "store": address}))
+                prepare(IngestConfig.parse({"source": source, "store": address}), Opened())
             assert "\n" not in str(caught.value)
             with pytest.raises(StoreError):
                 open_at(address)

@@ -112,9 +112,10 @@ def ingest(
     config = ingest_config_of(
         source, store, words, rows, seed, max_rejected, allow_cut, dask, fresh, strict, changes
     )
-    from quickdraw_core.ingest.run import check
+    from quickdraw_core.ingest.run import prepare
+    from quickdraw_core.stage import Opened
 
-    check(config)
+    prepare(config, Opened())
     from flows.ingest import ingest as flow
 
     with left_out_shown():

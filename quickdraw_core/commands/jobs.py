@@ -121,7 +121,8 @@ def _pipeline(
     from quickdraw_core.evaluation.config import EvaluateConfig
     from quickdraw_core.evaluation.evaluate import check_asked
     from quickdraw_core.evaluation.promote import PromoteConfig, check_promotable
-    from quickdraw_core.ingest.run import check
+    from quickdraw_core.ingest.run import prepare
+    from quickdraw_core.stage import Opened
     from quickdraw_core.training.launch import check_options
 
     evaluate_config = EvaluateConfig.parse(evaluate_values)
@@ -131,7 +132,7 @@ def _pipeline(
     check_options(train_config)
     if promote_config is not None:
         check_promotable(promote_config, train_config.tracking_uri)
-    check(ingest_config)
+    prepare(ingest_config, Opened())
     from flows.pipeline import pipeline as flow
 
     with left_out_shown():

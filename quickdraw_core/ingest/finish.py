@@ -1,11 +1,9 @@
 """The end of an ingest: from receipts to a manifest, and which sources are too faulty for it."""
 
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from quickdraw_core.formats.rows import CUT_SHORT
 from quickdraw_core.ingest.config import IngestConfig
-from quickdraw_core.ingest.plan import PlannedSource
-from quickdraw_core.ingest.receipts import Receipt
 from quickdraw_core.labels import LabelMap
 from quickdraw_core.sources.unpacked import explain_cut
 from quickdraw_core.store.holdout import HoldoutRule, choose_test_share
@@ -18,14 +16,18 @@ from quickdraw_core.store.manifest import (
     first_examples,
 )
 
+if TYPE_CHECKING:
+    from quickdraw_core.ingest.plan import PlannedSource
+    from quickdraw_core.ingest.receipts import Receipt
+
 ALLOW_CUT_ADVICE = ", or keep the rows before with --allow-cut"
 
 
 def build_manifest(
     config: IngestConfig,
     options: dict[str, Any],
-    planned: list[PlannedSource],
-    receipts: list[Receipt],
+    planned: list["PlannedSource"],
+    receipts: list["Receipt"],
     previous: Manifest | None,
 ) -> Manifest:
     """The record of a run all of whose windows are done."""
@@ -44,7 +46,7 @@ def build_manifest(
     )
 
 
-def source_record(planned: PlannedSource, files: list[FileRecord]) -> SourceRecord:
+def source_record(planned: "PlannedSource", files: list[FileRecord]) -> SourceRecord:
     """The record of a source all of whose windows are done."""
     source = planned.source
     return SourceRecord(
@@ -63,7 +65,7 @@ def source_record(planned: PlannedSource, files: list[FileRecord]) -> SourceReco
     )
 
 
-def _choose_holdout(config: IngestConfig, receipts: list[Receipt]) -> HoldoutRule:
+def _choose_holdout(config: IngestConfig, receipts: list["Receipt"]) -> HoldoutRule:
     """The rule of a new store: shares such that every class has its test drawings."""
     by_word: dict[str | None, list[int]] = {}
     for receipt in receipts:

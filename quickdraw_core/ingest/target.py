@@ -7,10 +7,15 @@ are done, so that an ingest that fails leaves the store of before as it was. Wha
 is of classes that were left out: a later ingest finds their windows, and people their quarantine.
 """
 
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Iterator
+from contextlib import contextmanager, nullcontext
 from dataclasses import dataclass
+from pathlib import Path
 
+from quickdraw_core.errors import ConfigError, StoreError
+from quickdraw_core.files import require_writable
 from quickdraw_core.ingest.receipts import Receipt, find_receipt, receipt_path
+from quickdraw_core.locks import held, require_free
 from quickdraw_core.names import is_word
 from quickdraw_core.store.location import Location
 from quickdraw_core.store.manifest import (
@@ -20,7 +25,7 @@ from quickdraw_core.store.manifest import (
     FileRecord,
     Manifest,
 )
-from quickdraw_core.store.place import Place, place_of
+from quickdraw_core.store.place import PACKS, Place, place_of
 from quickdraw_core.store.reading import on_threads
 from quickdraw_core.store.schema import part_name, quarantine_path
 
@@ -30,6 +35,48 @@ finished, with --fresh again or without, what the store of before holds does not
 """
 
 _FOLDERS = ("drawings", "quarantine", "receipts")
+
+
+def check_target(store: Location) -> None:
+    """Refuses a folder that holds something other than a store, which would be mixed up
+    (`StoreError`), and one that another ingest is at work on (`BusyError`).
+    """
+    try:
+        inside = place_of(store).top() or ()
+    except NotADirectoryError:
+        raise StoreError(f"{store} is a file; give a folder for the store") from None
+    ours = {MANIFEST_NAME, PREVIOUS_NAME, *_FOLDERS, UNFINISHED, PACKS}
+    strangers = [name for name in inside if name not in ours and name[0] != "."]
+    if strangers:
+        raise StoreError(
+            f"{store} is no store: it holds {', '.join(sorted(strangers)[:3])}; "
+            "give a new or empty folder"
+        )
+    lock = _lock_of(store)
+    if lock is not None:
+        require_free(lock, str(store))
+
+
+@contextmanager
+def alone(store: Location) -> Iterator[None]:
+    """A block in which no other ingest works on a store. There is no lock where its file cannot be
+    written: a store that is only looked at, or one in an object store, for a user without a cache.
+    """
+    lock = _lock_of(store)
+    try:
+        if lock is not None:
+            require_writable(lock.parent)
+    except ConfigError:
+        lock = None
+    with held(lock, str(store), "ingest") if lock is not None else nullcontext():
+        yield
+
+
+def _lock_of(store: Location) -> Path | None:
+    try:
+        return place_of(store).lock
+    except ConfigError:  # no home folder, and so no cache
+        return None
 
 
 @dataclass(frozen=True)

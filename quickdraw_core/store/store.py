@@ -1,6 +1,6 @@
 """Opening a store: its manifest, its checks, its columns."""
 
-from collections.abc import Hashable, Iterator, Sequence
+from collections.abc import Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from functools import partial
@@ -32,11 +32,16 @@ class Store:
     @classmethod
     def open(cls, path: Location) -> "Store":
         """Opens a store and checks that its files are there in their full size."""
-        manifest, place = Manifest.read(path), place_of(path)
+        return cls.of(path, Manifest.read(path))
+
+    @classmethod
+    def of(cls, path: Location, manifest: Manifest) -> "Store":
+        """As `open`, of a manifest that was read already."""
+        place = place_of(path)
         sizes = place.sizes(file.path for file in manifest.files)
         for file, size_bytes in zip(manifest.files, sizes, strict=True):
             _check_size(place, file, size_bytes)
-        return cls(path.resolve() if isinstance(path, Path) else path, manifest)
+        return cls(_absolute(path), manifest)
 
     @property
     def place(self) -> Place:
@@ -96,20 +101,32 @@ class Store:
 
 def open_store(location: Location, opened: Opened) -> Store:
     """The store, as `Store.open` opens and checks it: once, until its manifest is written anew."""
-    return opened.once(_name(location), lambda: Store.open(location), _version(location))
+    return opened.once(
+        ("store", _absolute(location)),
+        lambda: Store.of(location, open_manifest(location, opened)),
+        place_of(location).version(MANIFEST_NAME),
+    )
 
 
-def keep_store(store: Store, opened: Opened) -> None:
-    """Notes a store whose manifest this process has just written, for `open_store`."""
-    opened.keep(_name(store.path), store, _version(store.path))
+def open_manifest(location: Location, opened: Opened, name: str = MANIFEST_NAME) -> Manifest:
+    """A store's manifest, as `Manifest.read` reads it: once, until it is written anew."""
+    return opened.once(
+        ("manifest", _absolute(location), name),
+        lambda: Manifest.read(location, name),
+        place_of(location).version(name),
+    )
 
 
-def _name(location: Location) -> Hashable:
-    return "store", location.resolve() if isinstance(location, Path) else location
+def keep_store(location: Location, manifest: Manifest, opened: Opened) -> None:
+    """Notes a store whose manifest this process has just written, for the two above."""
+    version = place_of(location).version(MANIFEST_NAME)
+    path = _absolute(location)
+    opened.keep(("manifest", path, MANIFEST_NAME), manifest, version)
+    opened.keep(("store", path), Store(path, manifest), version)
 
 
-def _version(location: Location) -> Hashable:
-    return place_of(location).version(MANIFEST_NAME)
+def _absolute(location: Location) -> Location:
+    return location.resolve() if isinstance(location, Path) else location
 
 
 def sha256_of(path: Path) -> str:

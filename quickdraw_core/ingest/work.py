@@ -1,0 +1,49 @@
+"""The work of an ingest: sources → windows → Dask → store.
+
+Each finished window leaves a receipt, so that a run that ends early costs only what was not
+finished. The manifest is written last; until then a new store counts as unfinished, and one that
+could be read before is as it was.
+"""
+
+from pathlib import Path
+from typing import Any, NamedTuple
+
+from quickdraw_core.files import require_writable
+from quickdraw_core.ingest.cluster import cluster
+from quickdraw_core.ingest.config import IngestConfig
+from quickdraw_core.ingest.finish import build_manifest
+from quickdraw_core.ingest.target import open_target, publish
+from quickdraw_core.ingest.window_run import WindowRun
+from quickdraw_core.progress import progress
+from quickdraw_core.sources.find import FoundFiles
+from quickdraw_core.store.manifest import Manifest
+
+
+class Made(NamedTuple):
+    """The store's new manifest; why files could not be used, by their address; how many windows
+    of the store were there before.
+    """
+
+    manifest: Manifest
+    failures: dict[str, str]
+    reused: int
+
+
+def make_store(
+    config: IngestConfig, found: FoundFiles, options: dict[str, Any], previous: Manifest | None
+) -> Made:
+    """Makes `config.store` of the files found; `options` are what its manifest notes, `previous`
+    is the one of before. Raises what `run.ingest` raises once its work has started.
+    """
+    if isinstance(config.store, Path):
+        require_writable(config.store)
+    with cluster(config) as client:
+        target = open_target(config.store, config.fresh)
+        run = WindowRun(config, target, found.files)
+        with progress("ingest", None, "rows") as bar:
+            run.run(client, bar)
+    receipts = list(run.receipts.values())
+    manifest = build_manifest(config, options, run.planned, receipts, previous)
+    failed = [source.word for source in found.files if source.address in run.failures]
+    publish(target, manifest, receipts, left_out=[*failed, *(file.word for file in found.bad)])
+    return Made(manifest, run.failures, len(run.reused))
