@@ -12,6 +12,7 @@ import threading
 import time
 from collections.abc import Iterator
 from contextlib import contextmanager
+from dataclasses import dataclass
 from typing import IO
 from urllib.error import URLError
 from urllib.request import urlopen
@@ -31,30 +32,58 @@ _HOST = "127.0.0.1"
 _ERROR = re.compile(r"^[\w.]+\.\w*(?:Error|Exception): (.+)$", re.MULTILINE)
 
 
+@dataclass(frozen=True)
+class _Server:
+    """A temporary server that was started. log: what it prints."""
+
+    process: "subprocess.Popen[bytes]"
+    address: str
+    log: IO[bytes]
+
+
+_begun: _Server | None = None
+"""The server that this process waits for next."""
+
+
 def start_local_server() -> None:
-    """Starts a temporary Prefect server for this process, unless a server is configured.
+    """Starts a temporary Prefect server for this process, unless a server is configured, and waits
+    until it answers.
 
     Prefect would do so by itself at the first flow. But it imports its whole server into this
     process for that, which takes longer than the flow of a small job; and its server is a child
     that Ctrl-C ends together with everything else on the terminal, so that the flow then waits
     minutes for a server to report its own end to.
     """
+    global _begun
+    begin_local_server()
+    if _begun is None:
+        return
+    with _begun.log:  # open in the server for as long as that lives
+        _wait_for(_begun)
+    os.environ["PREFECT_API_URL"] = _begun.address
+    refresh_global_settings_context()
+    _begun = None
+
+
+def begin_local_server() -> None:
+    """The first half of `start_local_server`, which then only waits: for who has something else
+    to do while the server starts. It ends with this process, whatever happens in between.
+    """
+    global _begun
     require_home()
     require_server()
     settings = get_current_settings()
-    if settings.api.url is not None or not settings.server.ephemeral.enabled:
+    if _begun or settings.api.url is not None or not settings.server.ephemeral.enabled:
         return
     with socket.socket() as free:
         free.bind((_HOST, 0))
         address = f"http://{_HOST}:{free.getsockname()[1]}/api"
     _reach_without_proxy(_HOST)
-    with tempfile.TemporaryFile() as log:  # open in the server for as long as that lives
-        with _ctrl_c_blocked():
-            server = _start(address, log)
-        atexit.register(_stop, server)
-        _wait_for(server, address, log)
-    os.environ["PREFECT_API_URL"] = address
-    refresh_global_settings_context()
+    log = tempfile.TemporaryFile()  # noqa: SIM115 — closed when the server answers
+    with _ctrl_c_blocked():
+        process = _start(address, log)
+    atexit.register(_stop, process)
+    _begun = _Server(process, address, log)
 
 
 def _reach_without_proxy(host: str) -> None:
@@ -101,19 +130,19 @@ def _start(address: str, log: IO[bytes]) -> "subprocess.Popen[bytes]":
     )
 
 
-def _wait_for(server: "subprocess.Popen[bytes]", address: str, log: IO[bytes]) -> None:
+def _wait_for(server: _Server) -> None:
     deadline = time.monotonic() + _START_SECONDS
     while True:
         try:
-            with urlopen(f"{address}/health", timeout=5):
+            with urlopen(f"{server.address}/health", timeout=5):
                 return
         except (URLError, OSError):
-            if server.poll() is not None:
-                log.seek(0)
+            if server.process.poll() is not None:
+                server.log.seek(0)
+                output = server.log.read().decode(errors="replace")
                 raise QuickdrawError(
                     "Prefect's temporary server does not start: "
-                    f"{_last_error(log.read().decode(errors='replace')) or server.returncode}; "
-                    f"{REMEDY}"
+                    f"{_last_error(output) or server.process.returncode}; {REMEDY}"
                 ) from None
             if time.monotonic() > deadline:
                 raise QuickdrawError(

@@ -107,6 +107,9 @@ class _Followed:
     def note(self, text: str) -> None:
         self.text = text
 
+    def log(self, text: str) -> None:
+        self.note(text)
+
     @property
     def percent(self) -> float:
         return min(100.0, 100 * self.done / self.total) if self.total else 0.0
@@ -176,6 +179,10 @@ class _BothBars:
     def note(self, text: str) -> None:
         for bar in self.bars:
             bar.note(text)
+
+    def log(self, text: str) -> None:
+        for bar in self.bars:
+            bar.log(text)
 
 
 class _Both:

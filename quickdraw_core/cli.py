@@ -12,6 +12,7 @@ import typer
 
 from quickdraw_core.child_environment import set_safe_path
 from quickdraw_core.commands import data, jobs, judging, models, operations, sweeps
+from quickdraw_core.commands.options import with_progress_options
 from quickdraw_core.console import errors
 from quickdraw_core.errors import ConfigError, QuickdrawError, WriteError
 from quickdraw_core.files import cause_of, is_cause
@@ -47,7 +48,7 @@ for command in (
     operations.deploy,
     operations.rerun,
 ):
-    app.command()(command)
+    app.command()(with_progress_options(command))
 
 
 def _quiet_environment() -> None:

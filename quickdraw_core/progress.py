@@ -23,6 +23,9 @@ class Bar(Protocol):
     def note(self, text: str) -> None:
         """Shows a short text beside the bar, instead of the one before."""
 
+    def log(self, text: str) -> None:
+        """Reports an event, such as a validation: a line in a log, a note on a display."""
+
 
 class Reporter(Protocol):
     """Opens bars. `unit` is a plural noun (`rows`, `images`); `total` None means unknown."""
@@ -52,9 +55,12 @@ class _Silent:
     def note(self, text: str) -> None:
         pass
 
+    def log(self, text: str) -> None:
+        pass
 
-_SILENT = _Silent()
-_reporter: ContextVar[Reporter] = ContextVar("quickdraw_progress", default=_SILENT)
+
+SILENT = _Silent()
+_reporter: ContextVar[Reporter] = ContextVar("quickdraw_progress", default=SILENT)
 
 
 @contextmanager
@@ -81,3 +87,12 @@ def progress(name: str, total: float | None, unit: str) -> Iterator[Bar]:
         yield bar
     finally:
         reporter.close(bar)
+
+
+def duration_text(seconds: float) -> str:
+    """A duration, to the second: `24 s`, `1 min 50 s`, `2 h 5 min`."""
+    minutes, seconds = divmod(round(seconds), 60)
+    hours, minutes = divmod(minutes, 60)
+    if hours:
+        return f"{hours} h {minutes} min"
+    return f"{minutes} min {seconds} s" if minutes else f"{seconds} s"

@@ -122,6 +122,7 @@ def test_generate_says_what_it_wrote(tmp_path: Path) -> None:
         (["pipeline", "{csv}", "--set", "evaluate.model=x"], "judges the model that it trains"),
         (["pipeline", "{csv}", "--set", "evaluate.json_file=no/e.json"], "no folder no to write"),
         (["generate", "csv", "--classes", "99"], "draws 1 to 44 words, found 99"),
+        (["generate", "csv", "--progress", "plane"], "unknown progress 'plane'; known: plain, r"),
     ],
 )
 def test_bad_input_is_one_line_with_exit_code_2_and_leaves_nothing(
@@ -146,7 +147,7 @@ def test_a_bad_file_is_named_with_exit_code_1_and_nothing_is_trained(
 ) -> None:
     shutil.copytree(csv_folder, tmp_path / "csv")
     (tmp_path / "csv" / "owl.csv").write_text("")
-    done = quickdraw("pipeline", "csv", "--allow-short", cwd=tmp_path)
+    done = quickdraw("pipeline", "csv", "--allow-short", "--quiet", cwd=tmp_path)
     assert done.returncode == 1
     assert "store        store (written)" in done.stdout
     (line,) = done.stderr.splitlines()

@@ -1,6 +1,7 @@
 """The temporary Prefect server of a command: cheap for the command, and gone with it."""
 
 import json
+import signal
 import subprocess
 import sys
 from collections.abc import Iterator
@@ -20,13 +21,19 @@ START = (
     "print(json.dumps([os.environ['PREFECT_API_URL'], imported]), flush=True)\n"
     "sys.stdin.readline()\n"
 )
+BEGIN = (
+    "import json, sys; from flows import local\n"
+    "local.begin_local_server()\n"
+    "print(json.dumps([local._begun.process.pid, []]), flush=True)\n"
+    "sys.stdin.readline()\n"
+)
 
 
 @pytest.fixture
-def command(tmp_path: Path) -> Iterator["subprocess.Popen[str]"]:
-    """A process that started a server, and lives until it reads a line. Its environment names a
-    proxy, as in a company's network, which does not answer, and files in its folder are named as
-    modules of Python's.
+def command(request: pytest.FixtureRequest, tmp_path: Path) -> Iterator["subprocess.Popen[str]"]:
+    """A process that started a server, or does what the test's parameter says, and lives until it
+    reads a line. Its environment names a proxy, as in a company's network, which does not answer,
+    and files in its folder are named as modules of Python's.
     """
     for name in ("random", "types", "email"):
         (tmp_path / f"{name}.py").write_text("raise SystemExit('the user's file was run')\n")
@@ -34,7 +41,11 @@ def command(tmp_path: Path) -> Iterator["subprocess.Popen[str]"]:
     environment |= dict.fromkeys(["http_proxy", "HTTP_PROXY"], "http://127.0.0.1:9")
     pipes = {"stdin": subprocess.PIPE, "stdout": subprocess.PIPE}
     with subprocess.Popen(
-        [real_python(), "-P", "-c", START], cwd=tmp_path, env=environment, text=True, **pipes
+        [real_python(), "-P", "-c", getattr(request, "param", START)],
+        cwd=tmp_path,
+        env=environment,
+        text=True,
+        **pipes,
     ) as process:
         try:
             yield process
@@ -73,3 +84,32 @@ def test_it_ends_when_the_command_is_killed(command: "subprocess.Popen[str]") ->
     command.kill()
     command.wait()
     until(lambda: not answers(address), 300, "the server's end")
+
+
+@pytest.mark.skipif(not sys.platform.startswith("linux"), reason="Linux's parent-death signal")
+@pytest.mark.parametrize("command", [BEGIN], indirect=True, ids=["begun"])
+@pytest.mark.parametrize("ending", [None, signal.SIGINT, signal.SIGKILL])
+def test_one_that_is_not_waited_for_ends_with_the_command(
+    ending: signal.Signals | None, command: "subprocess.Popen[str]"
+) -> None:
+    assert command.stdout is not None
+    server = Path("/proc", str(json.loads(command.stdout.readline())[0]))
+    assert server.is_dir()
+    if ending is not None:
+        command.send_signal(ending)
+    command.communicate("\n", timeout=300)
+    until(lambda: not server.is_dir(), 300, "the server's end")
+
+
+def test_demo_draws_nothing_where_the_server_does_not_answer(tmp_path: Path) -> None:
+    done = subprocess.run(
+        [sys.executable, "-m", "quickdraw_core.cli", "demo"],
+        cwd=tmp_path,
+        env=environment_of(tmp_path) | {"PREFECT_API_URL": "http://127.0.0.1:1/api"},
+        capture_output=True,
+        text=True,
+        check=False,
+    )
+    assert done.returncode == 1
+    assert done.stderr.startswith("error: Prefect at http://127.0.0.1:1/api does not answer")
+    assert not (tmp_path / "demo").exists()

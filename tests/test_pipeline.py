@@ -25,12 +25,15 @@ CHANCE = (1 + 1 / 2 + 1 / 3) / CLASSES
 
 @dataclass(frozen=True)
 class Finished:
-    """A finished pipeline: its folder, its run's folder, its MLflow run id, what it printed."""
+    """A finished pipeline: its folder, its run's folder, its MLflow run id, what it printed on
+    standard output and error.
+    """
 
     folder: Path
     run_dir: Path
     run_id: str
     output: str
+    progress: str
 
     @property
     def tracking_uri(self) -> str:
@@ -67,10 +70,10 @@ def finished(source: Path, tmp_path_factory: pytest.TempPathFactory) -> Finished
     richest = sorted(word for word in rows if 500 < rows[word] < 800)[:CLASSES]
     words = richest if len(richest) == CLASSES else sorted(rows)
     (folder / "classes.txt").write_text("\n".join(words) + "\n")
-    output = pipeline(source, folder).stdout
+    done = pipeline(source, folder)
     (run_dir,) = (folder / "runs").iterdir()
     run_id = tracked_run_id(run_dir)
-    return Finished(folder, run_dir, run_id, output)
+    return Finished(folder, run_dir, run_id, done.stdout, done.stderr)
 
 
 def test_the_model_is_well_above_chance_on_100_held_out_drawings_a_class(
@@ -95,6 +98,22 @@ def test_it_prints_the_table_of_guesses_and_where_everything_is(finished: Finish
     assert f"MLflow run   {finished.run_id}" in finished.output
     assert re.search(r"MLflow UI    \S*mlflow ui\n", finished.output)
     assert "store        store (written)" in finished.output
+
+
+def test_its_progress_is_lines_of_stages_and_validations(finished: Finished) -> None:
+    lines = finished.progress.splitlines()
+    for stage in ("ingest", "pack", "train", "evaluate"):
+        (started,) = (n for n, line in enumerate(lines) if line.startswith(f"{stage}: started"))
+        (ended,) = (n for n, line in enumerate(lines) if line.startswith(f"{stage}: ended after "))
+        assert started < ended
+    validation = (
+        r"train: step ([\d,]+) of ([\d,]+): validation MAP@3 [01]\.\d{4}, loss \d+\.\d{4} "
+        r"\(training \d+\.\d{4}\), [\d,]+ images/s, (?:\d+ min )?\d+ s left"
+    )
+    steps = [found.groups() for line in lines if (found := re.fullmatch(validation, line))]
+    assert len(steps) == 6
+    assert steps[-1][0] == steps[-1][1]
+    assert all(line.isprintable() for line in lines)
 
 
 def test_mlflow_has_the_curves_parameters_checkpoint_and_report(finished: Finished) -> None:

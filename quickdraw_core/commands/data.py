@@ -1,7 +1,7 @@
 """Commands on drawings and stores."""
 
 import json
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Annotated, Any
@@ -32,10 +32,10 @@ from quickdraw_core.console import (
     leave_stdout_to,
     show_facts,
     show_lines,
-    show_progress,
     show_table,
 )
 from quickdraw_core.errors import ConfigError, nearest
+from quickdraw_core.progress_display import show_progress
 from quickdraw_core.summaries import (
     class_table,
     describe_facts,
@@ -52,8 +52,10 @@ def generate(
     seed: Seed = 0,
 ) -> None:
     """Draw doodles by program and write them as Kaggle CSVs."""
+    from quickdraw_core.sources.doodles.programs import default_words
+
     with show_progress():
-        paths = generate_csvs_into(folder, classes, rows, seed)
+        paths = generate_csvs_into(folder, default_words(classes), rows, seed)
     show_facts({"drawings": f"{len(paths) * rows:,} of {len(paths)} words in {folder}"})
 
 
@@ -201,12 +203,10 @@ def show(
     show_facts({"picture": f"{path} ({shown} drawings of {word})"})
 
 
-def generate_csvs_into(folder: Path, classes: int, rows: int, seed: int) -> list[Path]:
-    """Draws doodles of `classes` words into a folder of CSVs, with a progress bar."""
+def generate_csvs_into(folder: Path, words: Sequence[str], rows: int, seed: int) -> list[Path]:
+    """Draws doodles of some words into a folder of CSVs, with a progress bar."""
     from quickdraw_core.progress import progress
     from quickdraw_core.sources.doodles.generator import generate_csvs
-    from quickdraw_core.sources.doodles.programs import default_words
 
-    words = default_words(classes)
     with progress("generate", len(words) * rows, "drawings") as bar:
         return generate_csvs(folder, words, rows, seed, on_rows=bar.advance)

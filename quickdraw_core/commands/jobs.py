@@ -31,8 +31,9 @@ from quickdraw_core.commands.options import (
     words_of,
 )
 from quickdraw_core.commands.running import run
-from quickdraw_core.console import leave_stdout_to, show_facts, show_progress
+from quickdraw_core.console import leave_stdout_to, show_facts
 from quickdraw_core.errors import ConfigError
+from quickdraw_core.progress_display import show_progress
 from quickdraw_core.summaries import ingest_facts, promote_facts, train_facts
 
 if TYPE_CHECKING:
@@ -101,9 +102,16 @@ def demo(
     tracking_uri: Tracking = None,
 ) -> None:
     """Generate doodles, then the whole pipeline on them: no data, network or GPU needed."""
-    source, store = folder / "csv", folder / "store"
+    from quickdraw_core.files import require_writable
+    from quickdraw_core.sources.doodles.programs import default_words
+
+    source, store, words = folder / "csv", folder / "store", default_words(classes)
+    require_writable(source)
+    from flows.local import begin_local_server
+
     with show_progress():
-        generate_csvs_into(source, classes, rows, seed)
+        begin_local_server()  # it starts while the doodles are drawn
+        generate_csvs_into(source, words, rows, seed)
     ingest_config = ingest_config_of(
         [str(source)], store, None, "all", seed, 0.0, False, "local", False, False, None
     )

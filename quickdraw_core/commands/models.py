@@ -29,10 +29,10 @@ from quickdraw_core.console import (
     leave_stdout_to,
     show_facts,
     show_lines,
-    show_progress,
     show_table,
 )
 from quickdraw_core.errors import ConfigError
+from quickdraw_core.progress_display import show_progress
 from quickdraw_core.summaries import (
     evaluate_facts,
     inspect_facts,

@@ -1,6 +1,8 @@
 """The options that several commands share, and the configurations made of them."""
 
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable
+from functools import wraps
+from inspect import Parameter, signature
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
@@ -8,6 +10,7 @@ import typer
 
 from quickdraw_core.assignments import parse_assignments
 from quickdraw_core.errors import ConfigError
+from quickdraw_core.progress_display import DISPLAYS, display_as
 
 if TYPE_CHECKING:
     from quickdraw_core.ingest.config import IngestConfig
@@ -106,6 +109,36 @@ Tta = Annotated[
 PrecisionOption = Annotated[
     str, typer.Option("--precision", help="Arithmetic, whatever the training's: fp32 or bf16.")
 ]
+
+Quiet = Annotated[bool, typer.Option("--quiet", help="Show no progress.")]
+Display = Annotated[
+    str | None,
+    typer.Option(
+        "--progress",
+        metavar="|".join(DISPLAYS),
+        help="How progress is shown; default: rich on a terminal, plain lines elsewhere.",
+    ),
+]
+
+
+def with_progress_options(command: Callable[..., None]) -> Callable[..., None]:
+    """The command with `--quiet` and `--progress`, which decide how its progress is shown."""
+    added = {"quiet": (Quiet, False), "progress": (Display, None)}
+
+    @wraps(command)
+    def shown(*, quiet: bool, progress: str | None, **values: Any) -> None:
+        with display_as("none" if quiet else progress):
+            command(**values)
+
+    own = signature(command)
+    more = [
+        Parameter(name, Parameter.KEYWORD_ONLY, default=default, annotation=kind)
+        for name, (kind, default) in added.items()
+    ]
+    shown.__signature__ = own.replace(parameters=[*own.parameters.values(), *more])  # type: ignore[attr-defined]
+    kinds = {name: kind for name, (kind, _) in added.items()}
+    shown.__annotations__ = command.__annotations__ | kinds
+    return shown
 
 
 def words_of(classes: list[str] | None, classes_file: Path | None) -> tuple[str, ...] | None:

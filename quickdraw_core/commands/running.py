@@ -5,8 +5,9 @@ import sys
 from collections.abc import Callable, Sequence
 from typing import TypeVar
 
-from quickdraw_core.console import errors, show_progress
+from quickdraw_core.console import errors
 from quickdraw_core.errors import ConfigError
+from quickdraw_core.progress_display import show_progress
 
 T = TypeVar("T")
 

@@ -186,6 +186,8 @@ def counting(folder: Path, rank: int) -> Iterator[Bar]:
 
         def note(self, text: str) -> None: ...
 
+        def log(self, text: str) -> None: ...
+
     yield _Counts()
     counts.flush()
 

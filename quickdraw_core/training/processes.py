@@ -16,12 +16,12 @@ from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import BinaryIO
+from typing import Any, BinaryIO
 
 from quickdraw_core.child_environment import child_environment
 from quickdraw_core.errors import DivergedError, OutOfMemoryError, TrainingError, WriteError
 from quickdraw_core.parent_death import die_with_parent
-from quickdraw_core.progress import Bar, progress
+from quickdraw_core.progress import Bar, duration_text, progress
 from quickdraw_core.threads import share_cores
 from quickdraw_core.tracking.journal import JOURNAL_NAME, follow
 from quickdraw_core.training.config import TrainConfig
@@ -106,15 +106,16 @@ def run_ranks(
         ) as process,
     ):
         going_on = f", going on from step {start:,}" if start else ""
-        bar.note(f"starting {run.config.ranks} processes{going_on}")
-        done, told, failed_at = start, logged, None
+        bar.log(f"starting {run.config.ranks} processes{going_on}")
+        steps = _Steps(bar, run.config.global_batch_size, start, plan.steps)
+        told, failed_at = logged, None
         while True:
             code = process.poll()
             told = _tell_lines(log_path, told, whole=code is not None)
             if meeting is not None and code is None:
                 failed_at = _end_with_its_ranks(process, errors, failed_at)
             records, seen = follow(journal, seen)
-            done = _show(records, bar, done, run.config.global_batch_size)
+            steps.show(records)
             if code is not None:
                 break
             if around.stopping is not None and around.stopping.is_set():
@@ -222,21 +223,37 @@ def environment_of(
     return environment
 
 
-def _show(records: list[dict[str, object]], bar: Bar, done: int, images_a_step: int) -> int:
-    """Advances the bar by the steps that the records tell of; returns the steps done."""
-    for record in records:
-        metrics = record.get("metrics")
-        if not isinstance(metrics, dict):
-            continue
-        step = int(str(record["step"]))
-        if "train/loss" in metrics:
-            bar.advance((step - done) * images_a_step)
-            done = step
-        if "validation/map_at_3" in metrics:
-            score = f"validation MAP@3 {metrics['validation/map_at_3']:.4f}"
-            bar.note(score)
-            _LOG.info("step %d: %s", step, score)
-    return done
+class _Steps:
+    """The steps that a training's journal tells of, shown on a bar. done: the steps so far."""
+
+    def __init__(self, bar: Bar, images_a_step: int, done: int, last: int) -> None:
+        self._bar, self._images_a_step = bar, images_a_step
+        self._done, self._last = done, last
+        self._trained: dict[str, float] = {}
+
+    def show(self, records: list[dict[str, Any]]) -> None:
+        """Advances the bar by new records' steps, and logs their validations."""
+        for record in records:
+            metrics = record.get("metrics", {})
+            if "train/loss" in metrics:
+                self._bar.advance((record["step"] - self._done) * self._images_a_step)
+                self._done, self._trained = record["step"], metrics
+            if "validation/map_at_3" in metrics:
+                event = self._event(metrics)
+                _LOG.info(event)
+                self._bar.log(event)
+                self._bar.note(f"validation MAP@3 {metrics['validation/map_at_3']:.4f}")
+
+    def _event(self, validated: dict[str, float]) -> str:
+        words = f"step {self._done:,} of {self._last:,}: "
+        words += f"validation MAP@3 {validated['validation/map_at_3']:.4f}"
+        words += f", loss {validated['validation/loss']:.4f}"
+        if not self._trained:  # a kill between the two records has left it in the journal before
+            return words
+        rate = self._trained["train/images_per_second"]
+        left = (self._last - self._done) * self._images_a_step / rate
+        words += f" (training {self._trained['train/loss']:.4f}), {rate:,.0f} images/s"
+        return f"{words}, {duration_text(left)} left"
 
 
 def _tell_lines(log: Path, start: int, whole: bool) -> int:
