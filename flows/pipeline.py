@@ -8,7 +8,7 @@ from prefect.runtime import flow_run
 
 from flows.evaluate import evaluate_stage
 from flows.ingest import ingest_stage
-from flows.pack import PackConfig, PackResult, pack_stage
+from flows.pack import pack_stage
 from flows.promote import promote_stage
 from flows.train import name_of, train_stage
 from quickdraw_core.evaluation.config import EvaluateConfig
@@ -21,6 +21,7 @@ from quickdraw_core.evaluation.promote import PromoteConfig, check_promotable
 from quickdraw_core.evaluation.promotion import PromoteResult
 from quickdraw_core.ingest.config import IngestConfig
 from quickdraw_core.ingest.result import IngestResult
+from quickdraw_core.store.packing import PackConfig, PackResult
 from quickdraw_core.training.config import TrainConfig
 from quickdraw_core.training.launch import TrainResult, check_options
 

@@ -4,10 +4,14 @@ import shutil
 from pathlib import Path
 
 import pytest
+from openings import counted_openings
 
 from quickdraw_core.errors import CheckpointError, StoreError
-from quickdraw_core.stage import Opened
+from quickdraw_core.ingest.config import IngestConfig
+from quickdraw_core.ingest.run import INGEST_STAGE
+from quickdraw_core.stage import Opened, perform
 from quickdraw_core.store.pack import opened_pack
+from quickdraw_core.store.packing import PACK_STAGE, PackConfig
 from quickdraw_core.store.store import Store, keep_store, open_manifest, open_store
 from quickdraw_core.training.checkpoint import find_checkpoint, open_checkpoint, save_checkpoint
 
@@ -55,3 +59,34 @@ def test_a_checkpoint_is_read_once_until_it_is_written_anew(trained: Path, tmp_p
     path.unlink()
     with pytest.raises(CheckpointError, match="no checkpoint"):
         open_checkpoint(path, opened)
+
+
+def test_ingest_and_pack_open_everything_once(csv_folder: Path, tmp_path: Path) -> None:
+    store, source = tmp_path / "store", tmp_path / "csv"
+    source.mkdir()
+
+    def opened_by_both() -> tuple[dict[str, int], bool]:
+        """How often what was opened, by its path; whether anything was to do."""
+        opened = Opened()
+        config = IngestConfig.parse({"source": source, "store": store, "workers": 1})
+        with counted_openings() as counts:
+            ingested = perform(INGEST_STAGE, config, opened)
+            packed = perform(PACK_STAGE, PackConfig(store=ingested.store), opened)
+        assert ingested.skipped == packed.skipped
+        own = {path: n for path, n in counts.items() if path.startswith(str(tmp_path))}
+        return {
+            str(Path(path).relative_to(tmp_path)): n for path, n in own.items()
+        }, packed.skipped
+
+    for manifests, word in enumerate(("sun", "star")):  # a new store, and one that grows
+        shutil.copy(csv_folder / f"{word}.csv", source)
+        counts, skipped = opened_by_both()
+        assert not skipped
+        assert counts.get("store/manifest.json", 0) == manifests
+        assert counts["csv"] == 1
+    counts, skipped = opened_by_both()
+    assert skipped
+    parts = [str(p.relative_to(tmp_path)) for p in (store / "drawings").glob("*/*")]
+    once = ["csv", "csv/sun.csv", "csv/star.csv", "store/manifest.json", *parts]
+    once += [str(p.relative_to(tmp_path)) for p in (store / "pack").glob("*/pack.json")]
+    assert {path: counts[path] for path in once} == dict.fromkeys(once, 1)

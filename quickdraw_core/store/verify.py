@@ -15,6 +15,7 @@ import pyarrow as pa
 
 from quickdraw_core.errors import QuickdrawError
 from quickdraw_core.progress import Bar, progress
+from quickdraw_core.stage import Opened
 from quickdraw_core.store.duplicates import DuplicateSearch, find_duplicates
 from quickdraw_core.store.holdout import Split
 from quickdraw_core.store.location import Location
@@ -22,6 +23,7 @@ from quickdraw_core.store.manifest import MANIFEST_NAME, PREVIOUS_NAME, UNFINISH
 from quickdraw_core.store.place import place_of
 from quickdraw_core.store.reading import on_threads
 from quickdraw_core.store.schema import part_name, quarantine_path
+from quickdraw_core.store.store import Store
 from quickdraw_core.store.verify_manifest import manifest_faults
 from quickdraw_core.store.verify_pack import find_pack, packed_parts
 from quickdraw_core.store.verify_part import Part, PartCheck, check_part
@@ -149,7 +151,7 @@ class _Verification:
 
     def _check_parts(self, bar: Bar) -> None:
         """Drawings, quarantine, receipt and pack of each window."""
-        pack, problems, notes = find_pack(self.store, self.manifest)
+        pack, problems, notes = find_pack(Store(self.store, self.manifest), Opened())
         self.problems += problems
         self.notes += notes
         packed = packed_parts(pack, self.manifest) if pack is not None else {}

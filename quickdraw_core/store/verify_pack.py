@@ -13,13 +13,13 @@ import pyarrow as pa
 
 from quickdraw_core.drawing import DrawingBatch
 from quickdraw_core.errors import StoreError
-from quickdraw_core.store.location import Location
+from quickdraw_core.stage import Opened
 from quickdraw_core.store.manifest import Manifest
 from quickdraw_core.store.pack import (
     UNKNOWN_RECOGNIZED,
     Pack,
     is_packed,
-    open_pack,
+    opened_pack,
     pack_folder,
 )
 from quickdraw_core.store.store import Store
@@ -68,15 +68,14 @@ class PackedPart:
         return None
 
 
-def find_pack(location: Location, manifest: Manifest) -> tuple[Pack | None, list[str], list[str]]:
+def find_pack(store: Store, opened: Opened) -> tuple[Pack | None, list[str], list[str]]:
     """The pack of the store as it is now, if there is one; problems; notes on other packs.
 
     Problems: it cannot be opened, or its arrays have not the lengths that the manifest says.
     """
-    store = Store(location, manifest)
     folder = pack_folder(store)
     # Beside the pack of a store elsewhere lie those of other stores.
-    beside = folder.parent if isinstance(location, Path) and folder.parent.is_dir() else None
+    beside = folder.parent if isinstance(store.path, Path) and folder.parent.is_dir() else None
     notes = [
         f"{other} is a pack that is not of this store, or of what it was before; nothing reads it"
         for other in (sorted(beside.iterdir()) if beside else ())
@@ -85,10 +84,10 @@ def find_pack(location: Location, manifest: Manifest) -> tuple[Pack | None, list
     if not is_packed(folder):
         return None, [], notes
     try:
-        pack = open_pack(store)
+        pack = opened_pack(store, opened)
     except StoreError as error:
         return None, [str(error)], notes
-    if fault := _length_fault(pack, manifest):
+    if fault := _length_fault(pack, store.manifest):
         return None, [f"the pack {folder} {fault}; delete that folder"], notes
     return pack, [], notes
 

@@ -1,0 +1,67 @@
+"""The pack stage: store → flat arrays on disk, which training and evaluation read."""
+
+from dataclasses import dataclass
+from pathlib import Path
+
+from pydantic import Field
+
+from quickdraw_core.config import Config
+from quickdraw_core.errors import StoreError
+from quickdraw_core.stage import Opened, Stage, key_of
+from quickdraw_core.store.location import Location
+from quickdraw_core.store.pack import opened_pack
+from quickdraw_core.store.store import Store, open_store
+from quickdraw_core.store.verify_pack import find_pack
+
+
+class PackConfig(Config):
+    """Which store to pack."""
+
+    store: Location = Field(description="folder or address of the store")
+
+
+@dataclass(frozen=True)
+class PackResult:
+    """Where the pack is. `skipped`: it was there already."""
+
+    path: Path
+    drawings: int
+    skipped: bool = False
+
+
+def prepare(config: PackConfig, opened: Opened) -> "PreparedPack":
+    """Opens the store. Raises `StoreError`, for a store of drawings without words too."""
+    store = open_store(config.store, opened)
+    _ = store.label_map  # raises where there is none
+    return PreparedPack(store, opened)
+
+
+@dataclass(frozen=True)
+class PreparedPack:
+    """A pack that can be built, of a store that is open."""
+
+    store: Store
+    opened: Opened
+
+    def key(self) -> str:
+        """Of the store's address and content."""
+        return key_of("pack", self.store.path, self.store.manifest.fingerprint)
+
+    def finished(self) -> PackResult | None:
+        """The pack, if it is there with as many drawings, strokes and points as the store."""
+        pack, _, _ = find_pack(self.store, self.opened)
+        return None if pack is None else PackResult(pack.path, len(pack), skipped=True)
+
+    def run(self) -> PackResult:
+        """Builds the pack, unless another process has done so by now. Raises `WriteError` where
+        it cannot be written, `StoreError` where the one that is there is damaged.
+        """
+        store = open_store(self.store.path, self.opened)
+        pack = opened_pack(store, self.opened)
+        _, problems, _ = find_pack(store, self.opened)
+        if problems:
+            raise StoreError(problems[0])
+        return PackResult(pack.path, len(pack))
+
+
+PACK_STAGE = Stage("pack", prepare)

@@ -1,0 +1,45 @@
+"""The pack as a stage."""
+
+import shutil
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from quickdraw_core.errors import StoreError
+from quickdraw_core.formats.kaggle import TEST_COLUMNS
+from quickdraw_core.ingest.config import IngestConfig
+from quickdraw_core.ingest.run import ingest
+from quickdraw_core.stage import Opened, perform
+from quickdraw_core.store.packing import PACK_STAGE, PackConfig, prepare
+from quickdraw_core.store.store import Store
+
+
+def test_a_pack_is_built_and_then_found(store: Store, tmp_path: Path) -> None:
+    copy = shutil.copytree(store.path, tmp_path / "store", ignore=shutil.ignore_patterns("pack"))
+    config = PackConfig(store=copy)
+    assert prepare(config, Opened()).finished() is None
+    built, found = perform(PACK_STAGE, config), perform(PACK_STAGE, config)
+    assert (built.skipped, found.skipped) == (False, True)
+    assert (built.path, built.drawings) == (found.path, found.drawings)
+    assert built.drawings == store.manifest.rows_kept
+
+
+def test_a_damaged_pack_is_not_taken_for_one(store: Store, tmp_path: Path) -> None:
+    config = PackConfig(store=shutil.copytree(store.path, tmp_path / "store"))
+    folder = perform(PACK_STAGE, config).path
+    np.save(folder / "labels.npy", np.zeros(3, np.uint16))
+    prepared = prepare(config, Opened())
+    assert prepared.finished() is None
+    with pytest.raises(StoreError, match=r"has labels of 3 values, .*; delete that folder"):
+        prepared.run()
+
+
+def test_drawings_without_words_are_refused_before_work(tmp_path: Path) -> None:
+    row = '9000003627287624,DE,"[[[0,9],[0,9]]]"'
+    (tmp_path / "test.csv").write_text(f"{','.join(TEST_COLUMNS)}\n{row}\n")
+    values = {"source": tmp_path / "test.csv", "store": tmp_path / "store", "workers": 1}
+    ingest(IngestConfig.parse(values))
+    with pytest.raises(StoreError, match="have no words"):
+        prepare(PackConfig(store=tmp_path / "store"), Opened())
+    assert not (tmp_path / "store" / "pack").exists()
