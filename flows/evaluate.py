@@ -8,21 +8,15 @@ from prefect.artifacts import (
 )
 
 from flows.gpus import gpu_slots
-from flows.stages import Stage, options_of
+from flows.stages import StageTask
 from flows.telling import show
 from quickdraw_core.evaluation.config import EvaluateConfig
-from quickdraw_core.evaluation.evaluate import EvaluateResult, is_finished, models_digest
-from quickdraw_core.evaluation.evaluate import evaluate as run_evaluation
+from quickdraw_core.evaluation.evaluate import EVALUATE_STAGE
+from quickdraw_core.evaluation.result import EvaluateResult
 from quickdraw_core.evaluation.told import class_rows, evaluation_markdown
-from quickdraw_core.store.store import Store
-from quickdraw_core.training.gpus import gpus_locked
 
 
-def _evaluate(config: EvaluateConfig) -> EvaluateResult:
-    """Judges a model on the held-out drawings of a store, and shows it in Prefect's UI."""
-    ranks = config.ranks or 1
-    with gpu_slots(ranks), gpus_locked(ranks):
-        result = run_evaluation(config)
+def _show(result: EvaluateResult) -> None:
     show(lambda: create_markdown_artifact(evaluation_markdown(result), key="evaluation"))
     description = "Held-out scores by class"
     show(
@@ -33,15 +27,14 @@ def _evaluate(config: EvaluateConfig) -> EvaluateResult:
     page = result.mlflow_page
     if page is not None:
         show(lambda: create_link_artifact(page, "MLflow run", key="evaluation-mlflow-run"))
-    return result
 
 
-def _inputs(config: EvaluateConfig) -> object:
-    fingerprint = Store.open(config.store).manifest.fingerprint
-    return [models_digest(config), fingerprint, options_of(config, "store")]
-
-
-evaluate_stage = Stage("evaluate", _evaluate, _inputs, is_finished)
+evaluate_stage = StageTask(
+    EVALUATE_STAGE,
+    "Judges a model on the held-out drawings of a store, and shows it in Prefect's UI.",
+    show=_show,
+    slots=lambda config: gpu_slots(config.ranks or 1),
+)
 
 
 @flow(name="evaluate", flow_run_name="evaluate {config.model}")

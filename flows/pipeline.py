@@ -11,16 +11,14 @@ from flows.ingest import ingest_stage
 from flows.pack import pack_stage
 from flows.promote import promote_stage
 from flows.train import name_of, train_stage
+from quickdraw_core.evaluation.asked import check_asked, check_before_training
 from quickdraw_core.evaluation.config import EvaluateConfig
-from quickdraw_core.evaluation.evaluate import (
-    EvaluateResult,
-    check_asked,
-    check_before_training,
-)
 from quickdraw_core.evaluation.promote import PromoteConfig, check_promotable
 from quickdraw_core.evaluation.promotion import PromoteResult
+from quickdraw_core.evaluation.result import EvaluateResult
 from quickdraw_core.ingest.config import IngestConfig
 from quickdraw_core.ingest.result import IngestResult
+from quickdraw_core.stage import Opened
 from quickdraw_core.store.packing import PackConfig, PackResult
 from quickdraw_core.training.config import TrainConfig
 from quickdraw_core.training.launch import TrainResult, check_options
@@ -64,7 +62,7 @@ def pipeline(
     ingested = ingest_stage(ingest)
     packed = pack_stage(PackConfig(store=ingested.store))
     evaluate = evaluate.updated({"store": ingested.store})
-    check_before_training(evaluate)  # now, and not after hours of training
+    check_before_training(evaluate, Opened())  # now, and not after hours of training
     trained = train_stage(train.updated({"store": ingested.store}))
     model = {"model": str(trained.run_dir), "tracking_uri": trained.tracking_uri}
     judged = evaluate_stage(evaluate.updated(model))

@@ -10,8 +10,8 @@ from quickdraw_core.assignments import flattened
 if TYPE_CHECKING:
     from quickdraw_core.evaluation.balance import Balance
     from quickdraw_core.evaluation.compare import CompareResult
-    from quickdraw_core.evaluation.evaluate import EvaluateResult
     from quickdraw_core.evaluation.promotion import PromoteResult
+    from quickdraw_core.evaluation.result import EvaluateResult
     from quickdraw_core.evaluation.submission import SubmissionResult
     from quickdraw_core.ingest.result import IngestResult
     from quickdraw_core.sources.fetch import FetchResult

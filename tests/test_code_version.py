@@ -1,12 +1,16 @@
 """What counts as another version of the code, and what does not."""
 
+from collections.abc import Mapping
+from dataclasses import dataclass
+from math import inf
 from pathlib import Path
 
 import pytest
 
 from quickdraw_core import code_version as module
 from quickdraw_core.code_version import code_version, package_version
-from quickdraw_core.outputs import note_outputs, outputs_hold
+from quickdraw_core.evaluation.metrics import Estimate
+from quickdraw_core.outputs import note_outputs, result_of_outputs
 
 SOURCE = '"""Doc."""\n\n\ndef f(x):\n    """Doc."""\n    return x + 1\n'
 
@@ -54,15 +58,28 @@ def test_a_module_that_is_not_there_is_an_error() -> None:
         code_version("loading/nothing.py")
 
 
+@dataclass(frozen=True)
+class Result:
+    """What a stage may say of itself."""
+
+    scores: Mapping[str, Estimate]
+    report: Path
+    page: str | None = None
+
+
+RESULT = Result({"log_loss": Estimate(inf, 0.1, inf, 3)}, Path("/a/report.html"))
+
+
 @pytest.mark.parametrize("fault", ["deleted", "changed", "other", "never noted"])
 def test_outputs_hold_only_where_all_of_them_are_whole(tmp_path: Path, fault: str) -> None:
     file = tmp_path / "a.txt"
     file.write_text("made")
     if fault != "never noted":
-        note_outputs(tmp_path, "asked", [file])
-        assert outputs_hold(tmp_path, "asked")
+        note_outputs(tmp_path, "asked", [file], RESULT)
+        assert result_of_outputs(tmp_path, "asked", Result) == RESULT
     if fault == "deleted":
         file.unlink()
     elif fault == "changed":
         file.write_text("mad!")
-    assert not outputs_hold(tmp_path, "other" if fault == "other" else "asked")
+    asked = "other" if fault == "other" else "asked"
+    assert result_of_outputs(tmp_path, asked, Result) is None

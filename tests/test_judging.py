@@ -14,22 +14,27 @@ import pyarrow.parquet as pq
 import pytest
 import session
 import torch
+from counting import count_openings
 from processes import children_of
 
 from quickdraw_core.errors import CheckpointError, ConfigError, EvaluationError, StoreError
+from quickdraw_core.evaluation.asked import check_before_training
+from quickdraw_core.evaluation.compare import COMPARE_STAGE, CompareConfig
 from quickdraw_core.evaluation.config import EvaluateConfig
 from quickdraw_core.evaluation.ensemble import Ensemble, load_models, predict_rows
-from quickdraw_core.evaluation.evaluate import EvaluateResult, check_before_training, evaluate
-from quickdraw_core.evaluation.model import load_model
+from quickdraw_core.evaluation.evaluate import EVALUATE_STAGE, evaluate
+from quickdraw_core.evaluation.opening import load_model
 from quickdraw_core.evaluation.predictions import Predictions
+from quickdraw_core.evaluation.result import EvaluateResult
 from quickdraw_core.ingest.config import IngestConfig
 from quickdraw_core.ingest.run import ingest
 from quickdraw_core.loading.loader import drawn_rows
+from quickdraw_core.stage import Opened, perform
 from quickdraw_core.store.pack import Pack
 from quickdraw_core.store.store import Store
 from quickdraw_core.tracking.card import tracked_run_id
 from quickdraw_core.tracking.runs import client
-from quickdraw_core.training.checkpoint import load_checkpoint
+from quickdraw_core.training.checkpoint import find_checkpoint, load_checkpoint
 from quickdraw_core.training.config import TrainConfig
 from quickdraw_core.training.launch import train
 
@@ -284,11 +289,12 @@ def test_a_model_that_others_join_is_checked_before_it_is_trained(
     trained: Path, store: Store, tmp_path: Path
 ) -> None:
     config = config_of(trained, store, tmp_path).updated({"model": None})
-    check_before_training(config.updated({"ensemble": (str(trained),)}))
+    opened = Opened()
+    check_before_training(config.updated({"ensemble": (str(trained),)}), opened)
     with pytest.raises(CheckpointError, match="no model nothing"):
-        check_before_training(config.updated({"ensemble": ("nothing",)}))
+        check_before_training(config.updated({"ensemble": ("nothing",)}), opened)
     with pytest.raises(StoreError, match="fewer than 60 held-out drawings"):
-        check_before_training(config.updated({"per_class": 60}))
+        check_before_training(config.updated({"per_class": 60}), opened)
 
 
 def test_models_of_other_words_or_another_store_are_refused(
@@ -384,3 +390,65 @@ def test_the_digest_of_models_says_whether_they_guess_alike(trained: Path, other
     assert both.digest == turned.digest
     elsewhere = Ensemble((replace(one.members[0], path=None),))
     assert elsewhere.digest == one.digest
+
+
+def test_an_evaluation_opens_everything_once_and_less_the_second_time(
+    trained: Path, store: Store, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    counts, config = count_openings(monkeypatch), config_of(trained, store, tmp_path)
+
+    def openings(config: EvaluateConfig) -> tuple[EvaluateResult, list[int]]:
+        counts.clear()
+        result = perform(EVALUATE_STAGE, config, Opened())
+        kinds = ("manifest", "pack", "checkpoint", "network", "predictions")
+        return result, [counts[kind] for kind in kinds]
+
+    first, found = openings(config)
+    assert found == [1, 1, 1, 1, 0]
+    again, found = openings(config)
+    assert found == [1, 0, 1, 0, 0]  # finished: no network is built, no drawing looked up
+    assert again == replace(first, skipped=True)
+    other_sample, found = openings(config.updated({"guesses": 3}))
+    assert found == [1, 1, 1, 0, 1]  # predictions that are there are not made again
+    assert not other_sample.skipped
+    assert other_sample.scores == first.scores
+    assert other_sample.images_per_second == first.images_per_second
+    both = config.updated({"ensemble": (str(trained),), "report_dir": tmp_path / "both"})
+    assert openings(both)[1] == [1, 1, 1, 1, 0]
+
+
+def test_models_are_opened_once_however_often_they_are_compared(
+    trained: Path, other: Path, store: Store, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    models = (str(trained), str(other), str(find_checkpoint(trained, "best")), str(other))
+    values = {"models": models, "store": store.path, "per_class": 19, "tracking_uri": "none"}
+    counts = count_openings(monkeypatch)
+    result = perform(COMPARE_STAGE, CompareConfig.parse(values), Opened())
+    kinds = ("manifest", "pack", "checkpoint", "network")
+    assert [counts[kind] for kind in kinds] == [1, 1, 2, 2]
+    assert len(result.comparisons) == 3
+    assert COMPARE_STAGE.finished(CompareConfig.parse(values), Opened()) is None
+
+
+def test_what_was_evaluated_meanwhile_is_not_judged_again(
+    trained: Path, store: Store, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    config = config_of(trained, store, tmp_path)
+    prepared = EVALUATE_STAGE.prepared(config, Opened())
+    first = evaluate(config)
+    counts = count_openings(monkeypatch)
+    assert prepared.run() == replace(first, skipped=True)
+    assert not counts
+
+
+def test_a_store_that_was_written_anew_meanwhile_is_not_judged_on(
+    trained: Path, store: Store, tmp_path: Path
+) -> None:
+    copied = shutil.copytree(store.path, tmp_path / "store")
+    config = config_of(trained, Store.open(copied), tmp_path / "report")
+    prepared = EVALUATE_STAGE.prepared(config, Opened())
+    holdout = store.manifest.holdout.updated({"salt": 1})
+    store.manifest.model_copy(update={"holdout": holdout}).write(copied)
+    with pytest.raises(EvaluationError, match="was written anew before anything was judged"):
+        prepared.run()
+    assert not (tmp_path / "report").exists()

@@ -8,7 +8,7 @@ from pathlib import Path
 import pytest
 
 from quickdraw_core.errors import TrackingError, UnreachableError
-from quickdraw_core.evaluation.model import best_of_run
+from quickdraw_core.evaluation.opening import best_of_run
 from quickdraw_core.tracking.card import CARD_NAME, RunCard
 from quickdraw_core.tracking.delivery import send_records
 from quickdraw_core.tracking.journal import file_record

@@ -17,11 +17,14 @@ from quickdraw_core.cli import app
 from quickdraw_core.errors import ConfigError
 from quickdraw_core.evaluation.compare import CompareConfig, compare_models
 from quickdraw_core.evaluation.config import EvaluateConfig, JudgedConfig
-from quickdraw_core.evaluation.ensemble import load_models, predict_rows
-from quickdraw_core.evaluation.model import full_float32, load_model
+from quickdraw_core.evaluation.ensemble import Ensemble, load_models, predict_rows
+from quickdraw_core.evaluation.held_out import find_held_out
+from quickdraw_core.evaluation.model import full_float32
+from quickdraw_core.evaluation.opening import load_model
 from quickdraw_core.evaluation.predictions import PREDICTIONS_NAME, Predictions
 from quickdraw_core.evaluation.reuse import predictions_left, read_if_same
 from quickdraw_core.render.encodings import find_encoding
+from quickdraw_core.stage import Opened
 from quickdraw_core.store.pack import Pack
 from quickdraw_core.store.store import Store
 from quickdraw_core.summaries import compare_facts, evaluate_facts
@@ -130,19 +133,22 @@ def test_it_is_written_down_and_all_processes_compute_in_it(
 
 
 def test_predictions_are_used_again_by_the_arithmetic_that_made_them_alone(
-    evaluations: dict[str, Path], trained: Path, store: Store, pack: Pack
+    evaluations: dict[str, Path], trained: Path, store: Store
 ) -> None:
     config = JudgedConfig.parse({"store": store.path, "per_class": JUDGED})
+    drawings = find_held_out(config, store, Opened())
     for asked in evaluations:
         model = load_model(str(trained), precision=asked)
         for made, folder in evaluations.items():
-            found = read_if_same(folder / PREDICTIONS_NAME, config, model, pack)
+            models = Ensemble((model,))
+            found = read_if_same(folder / PREDICTIONS_NAME, config, models, drawings)
             assert (found is not None) == (made == asked)
-            assert predictions_left(str(folder), config, pack).precision == made
+            left = predictions_left(str(folder), config, drawings, Opened())
+            assert left.precision == made
 
 
 def test_predictions_of_an_unknown_arithmetic_are_read_and_not_used_again(
-    evaluations: dict[str, Path], trained: Path, store: Store, pack: Pack, tmp_path: Path
+    evaluations: dict[str, Path], trained: Path, store: Store, tmp_path: Path
 ) -> None:
     """As an evaluation wrote them that recorded no arithmetic."""
     table = pq.read_table(evaluations["fp32"] / PREDICTIONS_NAME, partitioning=None)
@@ -150,8 +156,9 @@ def test_predictions_of_an_unknown_arithmetic_are_read_and_not_used_again(
     file = tmp_path / PREDICTIONS_NAME
     pq.write_table(table.replace_schema_metadata(facts), file, write_page_checksum=True)
     config = JudgedConfig.parse({"store": store.path, "per_class": JUDGED})
-    assert read_if_same(file, config, load_model(str(trained)), pack) is None
-    left = predictions_left(str(file), config, pack)
+    drawings = find_held_out(config, store, Opened())
+    assert read_if_same(file, config, load_models([str(trained)]), drawings) is None
+    left = predictions_left(str(file), config, drawings, Opened())
     assert left.precision == "unknown"
     assert len(left.predictions) == 4 * JUDGED
     models = (str(file), str(evaluations["fp32"]), str(evaluations["bf16"]))
@@ -206,7 +213,7 @@ import os, sys
 isa, kernels, model, images, out = sys.argv[1:]
 os.environ |= {"ONEDNN_MAX_CPU_ISA": isa, "ATEN_CPU_CAPABILITY": kernels, "ONEDNN_VERBOSE": "1"}
 import numpy, torch
-from quickdraw_core.evaluation.model import load_model
+from quickdraw_core.evaluation.opening import load_model
 assert torch.backends.cpu.get_cpu_capability() == kernels.upper()
 numpy.save(out, load_model(model).logits(torch.load(images)).softmax(1).numpy())
 """

@@ -12,6 +12,7 @@ import pyarrow.parquet as pq
 import pytest
 import torch
 from budget import uncounted
+from counting import count_openings
 from test_cli import quickdraw
 from test_tracking_mlflow import Server
 from typer.testing import CliRunner
@@ -28,15 +29,16 @@ from quickdraw_core.errors import (
 from quickdraw_core.evaluation import promote as gate
 from quickdraw_core.evaluation.compare import CompareConfig, compare_models
 from quickdraw_core.evaluation.config import EvaluateConfig, JudgedConfig
+from quickdraw_core.evaluation.held_out import find_held_out
 from quickdraw_core.evaluation.metrics import Estimate
-from quickdraw_core.evaluation.model import load_model
-from quickdraw_core.evaluation.promote import PromoteConfig, promote
+from quickdraw_core.evaluation.opening import load_model
+from quickdraw_core.evaluation.promote import PROMOTE_STAGE, PromoteConfig, promote
 from quickdraw_core.evaluation.promotion import Decision, PromoteResult, decide_alone
 from quickdraw_core.evaluation.reuse import left_by_evaluation
 from quickdraw_core.ingest.config import IngestConfig
 from quickdraw_core.ingest.run import ingest
 from quickdraw_core.sources.doodles.generator import generate_csvs
-from quickdraw_core.store.pack import Pack
+from quickdraw_core.stage import Opened, perform
 from quickdraw_core.store.store import Store
 from quickdraw_core.tracking import registry
 from quickdraw_core.tracking.runs import client
@@ -408,21 +410,25 @@ def test_models_of_another_store_or_other_words_are_not_compared(
 
 
 def test_what_an_evaluation_left_is_used_again_if_it_is_the_same_and_whole(
-    trained: Trained, pack: Pack
+    trained: Trained,
 ) -> None:
     config = {"store": trained.store, "per_class": PER_CLASS, "tracking_uri": trained.uri}
     here, run_dir = JudgedConfig.parse(config), trained.run_dir("good")
     by_folder, by_run = load_model(run_dir), load_model(trained.runs["good"], trained.uri)
-    assert left_by_evaluation(here, by_folder, pack) is None
-    assert left_by_evaluation(here, by_run, pack) is None
+    drawings, fewer = (
+        find_held_out(config, Store.open(trained.store), Opened())
+        for config in (here, here.updated({"per_class": 10}))
+    )
+    assert left_by_evaluation(here, by_folder, drawings) is None
+    assert left_by_evaluation(here, by_run, drawings) is None
     evaluate_unreported(EvaluateConfig.parse(config | {"model": run_dir}))
     for model in (by_folder, by_run):
-        left = left_by_evaluation(here, model, pack)
+        left = left_by_evaluation(here, model, drawings)
         assert left is not None
-        assert len(left) == 80
-        assert left_by_evaluation(here.updated({"per_class": 10}), model, pack) is None
-    assert left_by_evaluation(here, load_model(run_dir, tta="flip"), pack) is None
-    assert left_by_evaluation(here, load_model(trained.run_dir("poor")), pack) is None
+        assert len(left.predictions) == 80
+        assert left_by_evaluation(here.updated({"per_class": 10}), model, fewer) is None
+    assert left_by_evaluation(here, load_model(run_dir, tta="flip"), drawings) is None
+    assert left_by_evaluation(here, load_model(trained.run_dir("poor")), drawings) is None
     models = (run_dir, trained.run_dir("poor"))
     result = compare_models(CompareConfig.parse(config | {"models": models}))
     assert result.reused == 1
@@ -430,7 +436,7 @@ def test_what_an_evaluation_left_is_used_again_if_it_is_the_same_and_whole(
     content = bytearray(file.read_bytes())
     content[len(content) // 3] ^= 1
     file.write_bytes(content)
-    assert left_by_evaluation(here, by_folder, pack) is None
+    assert left_by_evaluation(here, by_folder, drawings) is None
     again = compare_models(CompareConfig.parse(config | {"models": models}))
     assert again.reused == 0
     assert again.comparisons == result.comparisons
@@ -598,3 +604,19 @@ def test_a_champion_that_comes_meanwhile_and_cannot_be_judged_leaves_no_false_wo
     tags = client(trained.uri).get_run(trained.runs["poor"]).data.tags
     assert tags["promotion"] == "kept"
     assert "was moved by others while" in tags["promotion.reason"]
+
+
+def test_challenger_and_champion_are_opened_once(
+    trained: Trained, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    assert trained.promote("poor", "once").promoted
+    counts, config = count_openings(monkeypatch), trained.config(name="once", per_class=19)
+    challenger = config.updated({"model": trained.run_dir("good")})
+    assert perform(PROMOTE_STAGE, challenger, Opened()).promoted
+    # The challenger's here, the one that its run has in MLflow, and the champion's.
+    assert counts["checkpoint"] == 3
+    assert [counts[kind] for kind in ("manifest", "pack", "network")] == [1, 1, 2]
+    counts.clear()
+    same = perform(PROMOTE_STAGE, challenger, Opened())
+    assert same.decision == Decision.SAME
+    assert [counts[kind] for kind in ("checkpoint", "manifest", "network")] == [2, 1, 0]

@@ -5,7 +5,8 @@ from pathlib import Path
 import pytest
 
 from quickdraw_core.evaluation.config import EvaluateConfig
-from quickdraw_core.evaluation.evaluate import EvaluateResult, evaluate
+from quickdraw_core.evaluation.evaluate import evaluate
+from quickdraw_core.evaluation.result import EvaluateResult
 
 
 def empty_report(_: object, folder: Path) -> list[Path]:

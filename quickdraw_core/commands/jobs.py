@@ -126,8 +126,8 @@ def _pipeline(
     promote_values: dict[str, Any] | None = None,
 ) -> None:
     """Checks what can be checked, runs the flow, and says where everything is."""
+    from quickdraw_core.evaluation.asked import check_asked
     from quickdraw_core.evaluation.config import EvaluateConfig
-    from quickdraw_core.evaluation.evaluate import check_asked
     from quickdraw_core.evaluation.promote import PromoteConfig, check_promotable
     from quickdraw_core.ingest.run import prepare
     from quickdraw_core.stage import Opened

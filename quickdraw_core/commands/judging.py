@@ -19,6 +19,7 @@ from quickdraw_core.commands.options import (
 )
 from quickdraw_core.commands.running import run
 from quickdraw_core.console import leave_stdout_to, show_facts, show_lines, show_table
+from quickdraw_core.stage import Opened
 from quickdraw_core.summaries import compare_facts, promote_facts
 
 _WORDS = 20
@@ -50,7 +51,7 @@ def compare(
     changes: Set = None,
 ) -> None:
     """Say which model is better, by how much, and whether that can be told from noise."""
-    from quickdraw_core.evaluation.compare import CompareConfig, check
+    from quickdraw_core.evaluation.compare import COMPARE_STAGE, CompareConfig
     from quickdraw_core.evaluation.verdicts import class_table, difference_table, sentences
 
     config = CompareConfig.parse(
@@ -69,7 +70,7 @@ def compare(
         }
     ).updated(parse_assignments(changes or ()))
     leave_stdout_to(config.json_file)
-    check(config)
+    COMPARE_STAGE.prepared(config, Opened())
     from flows.compare import compare as flow
 
     result = run(lambda: flow(config))
@@ -107,7 +108,7 @@ def promote(
     changes: Set = None,
 ) -> None:
     """Make a model the champion if it is better than the present one by more than the noise."""
-    from quickdraw_core.evaluation.promote import PromoteConfig, check
+    from quickdraw_core.evaluation.promote import PROMOTE_STAGE, PromoteConfig
     from quickdraw_core.evaluation.promotion import Decision
 
     config = PromoteConfig.parse(
@@ -127,7 +128,7 @@ def promote(
             "tracking_uri": tracking_uri,
         }
     ).updated(parse_assignments(changes or ()))
-    check(config)
+    PROMOTE_STAGE.prepared(config, Opened())
     from flows.promote import promote as flow
 
     result = run(lambda: flow(config))

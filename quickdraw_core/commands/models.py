@@ -33,6 +33,7 @@ from quickdraw_core.console import (
 )
 from quickdraw_core.errors import ConfigError
 from quickdraw_core.progress_display import show_progress
+from quickdraw_core.stage import Opened
 from quickdraw_core.summaries import (
     evaluate_facts,
     inspect_facts,
@@ -42,7 +43,7 @@ from quickdraw_core.summaries import (
 )
 
 if TYPE_CHECKING:
-    from quickdraw_core.evaluation.evaluate import EvaluateResult
+    from quickdraw_core.evaluation.result import EvaluateResult
 
 
 def train(
@@ -100,7 +101,7 @@ def inspect(
 ) -> None:
     """Show what a model is: config, step, metrics, classes, versions, digest of its weights."""
     from quickdraw_core.evaluation.inspection import inspect_model
-    from quickdraw_core.evaluation.model import load_model
+    from quickdraw_core.evaluation.opening import load_model
 
     found = inspect_model(load_model(model, tracking_uri))
     if as_json:
@@ -141,7 +142,7 @@ def evaluate(
 ) -> None:
     """Judge a model on the held-out drawings of a store: MAP@3 and more, with intervals."""
     from quickdraw_core.evaluation.config import EvaluateConfig
-    from quickdraw_core.evaluation.evaluate import check
+    from quickdraw_core.evaluation.evaluate import EVALUATE_STAGE
 
     config = EvaluateConfig.parse(
         {
@@ -161,7 +162,7 @@ def evaluate(
         }
     ).updated(parse_assignments(changes or ()))
     leave_stdout_to(config.json_file)
-    check(config)
+    EVALUATE_STAGE.prepared(config, Opened())
     from flows.evaluate import evaluate as flow
 
     show_evaluated(run(lambda: flow(config)))

@@ -5,9 +5,9 @@ figures. Nothing is written to MLflow: a comparison belongs to no single run.
 """
 
 import json
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from contextlib import nullcontext
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 
 from pydantic import Field
@@ -16,17 +16,18 @@ from quickdraw_core.evaluation.bootstrap import LEVEL, RESAMPLES
 from quickdraw_core.evaluation.compare_figure import draw_class_changes, draw_differences
 from quickdraw_core.evaluation.config import JudgedConfig
 from quickdraw_core.evaluation.differences import Comparison, Named, compare
-from quickdraw_core.evaluation.ensemble import load_models, pinned_references
-from quickdraw_core.evaluation.held_out import held_out_rows, judged_on, require_same_store
+from quickdraw_core.evaluation.ensemble import Ensemble, load_models
+from quickdraw_core.evaluation.held_out import find_held_out, judged_on, require_same_store
 from quickdraw_core.evaluation.model import TrainedModel
 from quickdraw_core.evaluation.reuse import is_evaluation, predictions_left, predictions_of
 from quickdraw_core.evaluation.verdicts import comparison_markdown
 from quickdraw_core.files import require_writable, write_aside
 from quickdraw_core.locks import held_folder
 from quickdraw_core.output_files import require_output, write_output
-from quickdraw_core.store.pack import open_pack
-from quickdraw_core.store.store import Store
+from quickdraw_core.stage import Opened, Stage, key_of, options_of
+from quickdraw_core.store.store import Store, open_store
 from quickdraw_core.tracking.registry import is_registered
+from quickdraw_core.training.gpus import gpus_locked
 
 
 class CompareConfig(JudgedConfig):
@@ -57,63 +58,93 @@ class CompareResult:
     files: tuple[Path, ...]
 
 
-def compare_models(config: CompareConfig) -> CompareResult:
-    """Compares models with the first of them.
+@dataclass(frozen=True)
+class PreparedComparison:
+    """A comparison that can begin: store and models are open and belong together.
 
-    Raises `ConfigError`, `CheckpointError` (no such model, or of other words or another store),
-    `InputError` (predictions of other drawings), `StoreError` or `BusyError` (another comparison
-    is at work in `out_dir`) before work, `EvaluationError` where a process that predicts is lost.
+    models: those that are no evaluations, by what they were asked for as.
     """
-    store, models = check(config)
-    with held_folder(config.out_dir, "comparison") if config.out_dir else nullcontext():
-        return _compare(config, store, models)
+
+    config: CompareConfig
+    opened: Opened = field(repr=False)
+    store: Store = field(repr=False)
+    models: Mapping[str, TrainedModel] = field(repr=False)
+
+    def key(self) -> str:
+        """Of all that decides the comparison, but for what evaluations left."""
+        digests = {name: Ensemble((model,)).digest for name, model in self.models.items()}
+        fingerprint = self.store.manifest.fingerprint
+        return key_of("compare", digests, fingerprint, options_of(self.config, "store"))
+
+    def finished(self) -> None:
+        """Nothing of a comparison is kept that could be trusted later."""
+
+    def run(self) -> CompareResult:
+        """Compares the models with the first of them.
+
+        Raises `BusyError` (another comparison is at work in `out_dir`), `InputError` (predictions
+        of other drawings) or `StoreError` before work, `EvaluationError` where the store changed
+        or a process that predicts is lost.
+        """
+        out_dir = self.config.out_dir
+        with held_folder(out_dir, "comparison") if out_dir else nullcontext():
+            return self._compared()
+
+    def _compared(self) -> CompareResult:
+        config, models = self.config, self.models
+        held_out = find_held_out(config, self.store, self.opened)
+        left = {
+            reference: predictions_left(reference, config, held_out, self.opened)
+            for reference in config.models
+            if is_evaluation(reference)
+        }
+        names = names_of(
+            config.models, [left[r].name if r in left else models[r].name for r in config.models]
+        )
+        precisions = tuple(
+            left[r].precision if r in left else models[r].precision for r in config.models
+        )
+        predictions = {reference: found.predictions for reference, found in left.items()}
+        reused = set(left)
+        with gpus_locked(config.ranks or 1) if models else nullcontext():
+            for reference, model in models.items():
+                predictions[reference], was_there = predictions_of(config, model, held_out)
+                reused |= {reference} if was_there else set()
+        judged = [Named(n, predictions[r]) for n, r in zip(names, config.models, strict=True)]
+        comparisons = tuple(compare(judged[0], other, config.seed) for other in judged[1:])
+        files = _write(config, comparisons, precisions, held_out.pack.fingerprint)
+        count = sum(reference in reused for reference in config.models)
+        return CompareResult(comparisons, names, precisions, count, files)
 
 
-def _compare(
-    config: CompareConfig, store: Store, models: dict[str, tuple[str, TrainedModel]]
-) -> CompareResult:
-    """Judges models and compares them with the first of them."""
-    pack = open_pack(store)
-    held_out_rows(config, pack)
-    left = {r: predictions_left(r, config, pack) for r in config.models if is_evaluation(r)}
-    names = names_of(
-        config.models, [left[r].name if r in left else models[r][1].name for r in config.models]
-    )
-    precisions = tuple(
-        left[r].precision if r in left else models[r][1].precision for r in config.models
-    )
-    judged, reused = [], 0
-    for name, reference in zip(names, config.models, strict=True):
-        if reference in left:
-            predictions, was_there = left[reference].predictions, True
-        else:
-            predictions, was_there = predictions_of(config, *models[reference], pack)
-        judged.append(Named(name, predictions))
-        reused += was_there
-    comparisons = tuple(compare(judged[0], other, config.seed) for other in judged[1:])
-    files = _write(config, comparisons, precisions, pack.fingerprint)
-    return CompareResult(comparisons, names, precisions, reused, files)
-
-
-def check(config: CompareConfig) -> tuple[Store, dict[str, tuple[str, TrainedModel]]]:
+def prepare(config: CompareConfig, opened: Opened) -> PreparedComparison:
     """Opens store and models and makes sure that they belong together.
 
-    Returns the models that are no evaluations, by what they were asked for as: a reference that
-    has a number where that had an alias, so that all processes load the same, and the model.
+    Raises `ConfigError`, `CheckpointError` (no such model, or of other words or another store) or
+    `StoreError`.
     """
     if config.json_file is not None:
         require_output(config.json_file)
     if config.out_dir is not None:
         require_writable(config.out_dir)
-    store = Store.open(config.store)
-    asked = [reference for reference in config.models if not is_evaluation(reference)]
-    references = pinned_references(asked, config.tracking_uri)
+    store = open_store(config.store, opened)
+    asked = [name for name in dict.fromkeys(config.models) if not is_evaluation(name)]
     models = load_models(
-        references, config.tracking_uri, 1, config.tta, precision=config.precision
+        asked, config.tracking_uri, 1, config.tta, precision=config.precision, opened=opened
     )
     require_same_store(config, models, store)
     members = judged_on(models, store.manifest.fingerprint).members
-    return store, dict(zip(asked, zip(references, members, strict=True), strict=True))
+    return PreparedComparison(config, opened, store, dict(zip(asked, members, strict=True)))
+
+
+COMPARE_STAGE = Stage("compare", prepare)
+
+
+def compare_models(config: CompareConfig, opened: Opened | None = None) -> CompareResult:
+    """Compares models with the first of them. Raises what `prepare` and `PreparedComparison.run`
+    do.
+    """
+    return prepare(config, opened or Opened()).run()
 
 
 def names_of(references: Sequence[str], short: Sequence[str]) -> tuple[str, ...]:

@@ -17,16 +17,23 @@ from torch import Tensor
 
 from quickdraw_core.drawing import DrawingBatch, Int64Array
 from quickdraw_core.errors import CheckpointError, EvaluationError
-from quickdraw_core.evaluation.model import TrainedModel, load_model
+from quickdraw_core.evaluation.model import TrainedModel
+from quickdraw_core.evaluation.opening import load_model
 from quickdraw_core.evaluation.precision import Precision
-from quickdraw_core.evaluation.predictions import Predictions, ranked
+from quickdraw_core.evaluation.predictions import Predicted, Predictions, ranked
 from quickdraw_core.evaluation.tta import Looks
 from quickdraw_core.labels import LabelMap, require_same_labels
 from quickdraw_core.loading.loader import drawn_rows
 from quickdraw_core.render.encodings import render
+from quickdraw_core.stage import Opened
 from quickdraw_core.store.pack import Pack
-from quickdraw_core.tracking.address import resolve_tracking_uri
-from quickdraw_core.tracking.registry import is_registered, pinned
+
+PREDICTING_CODE = (
+    "drawing.py",
+    *("evaluation/ensemble.py", "evaluation/model.py", "evaluation/predictions.py"),
+    *("loading", "modeling", "render", "store/pack.py"),
+)
+"""What decides what is predicted, beside the weights and the drawings."""
 
 
 @dataclass(frozen=True)
@@ -51,6 +58,13 @@ class Ensemble:
             for m in self.members
         ]
         return hashlib.sha256("\n".join(sorted(parts)).encode()).hexdigest()
+
+    @property
+    def name(self) -> str:
+        """For people: the model, or the models, and what is done beside their plain use."""
+        names = " + ".join(member.name for member in self.members)
+        variant = self.members[0].variant
+        return f"{names} ({variant})" if variant else names
 
     @property
     def precision(self) -> str:
@@ -84,23 +98,6 @@ class Ensemble:
         )
 
 
-@dataclass(frozen=True)
-class Predicted:
-    """Predictions, the seconds that they took, and those of them spent waiting for data."""
-
-    predictions: Predictions
-    seconds: float
-    waited_seconds: float
-
-
-def pinned_references(references: Sequence[str], tracking_uri: str | None) -> tuple[str, ...]:
-    """The same models, an alias replaced by the version that holds it now, so that all processes
-    load the same. Raises as `find_version`.
-    """
-    uri = resolve_tracking_uri(tracking_uri)
-    return tuple(pinned(uri, r) if is_registered(r) else r for r in references)
-
-
 def load_models(
     references: Sequence[str],
     tracking_uri: str | None = None,
@@ -108,10 +105,13 @@ def load_models(
     tta: str = Looks.NONE,
     local_rank: int = 0,
     precision: str = Precision.FP32,
+    opened: Opened | None = None,
 ) -> Ensemble:
-    """Loads each as `load_model` does. Raises `CheckpointError` where their words differ."""
+    """Opens each as `load_model` does. Raises `CheckpointError` where their words differ."""
+    opened = opened or Opened()
     members = [
-        load_model(r, tracking_uri, average, tta, local_rank, precision) for r in references
+        load_model(r, tracking_uri, average, tta, local_rank, precision, opened)
+        for r in references
     ]
     for reference, member in zip(references[1:], members[1:], strict=True):
         require_same_labels(

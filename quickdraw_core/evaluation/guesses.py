@@ -3,6 +3,10 @@
 from collections.abc import Sequence
 from typing import NamedTuple
 
+import numpy as np
+
+from quickdraw_core.drawing import Int64Array
+from quickdraw_core.evaluation.predictions import Predictions
 from quickdraw_core.labels import underscored
 
 FAILED = "Guess failed!"
@@ -19,6 +23,24 @@ class Guess(NamedTuple):
     def is_right(self) -> bool:
         """Whether the word is among the guesses."""
         return self.expected in self.guesses
+
+
+def sampled_guesses(
+    predictions: Predictions, rows: Int64Array, count: int, seed: int
+) -> list[Guess]:
+    """At most `count` of the predicted drawings, chosen by chance; rows: theirs in the pack,
+    int64 [N].
+    """
+    words = predictions.label_map.words
+    chosen = np.random.default_rng(seed).permutation(len(rows))[:count]
+    return [
+        Guess(
+            int(rows[i]),
+            tuple(words[guess] for guess in predictions.guesses[i]),
+            words[predictions.labels[i]],
+        )
+        for i in chosen
+    ]
 
 
 def guess_lines(table: Sequence[Guess]) -> list[str]:

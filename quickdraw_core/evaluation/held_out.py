@@ -11,9 +11,10 @@ import sys
 import tempfile
 import threading
 import time
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator
 from dataclasses import replace
 from pathlib import Path
+from typing import NamedTuple
 
 import numpy as np
 import torch
@@ -22,13 +23,14 @@ from quickdraw_core.child_environment import child_environment
 from quickdraw_core.drawing import Int64Array
 from quickdraw_core.errors import CheckpointError, EvaluationError, StoreError
 from quickdraw_core.evaluation.config import JudgedConfig
-from quickdraw_core.evaluation.ensemble import Ensemble, Predicted, predict_rows
-from quickdraw_core.evaluation.predictions import Predictions, joined
+from quickdraw_core.evaluation.ensemble import Ensemble, predict_rows
+from quickdraw_core.evaluation.predictions import Predicted, Predictions, joined
 from quickdraw_core.labels import require_same_labels
 from quickdraw_core.parent_death import die_with_parent
 from quickdraw_core.progress import Bar, progress
-from quickdraw_core.store.pack import Pack, open_pack
-from quickdraw_core.store.store import Store
+from quickdraw_core.stage import Opened
+from quickdraw_core.store.pack import Pack, opened_pack
+from quickdraw_core.store.store import Store, open_store
 from quickdraw_core.threads import share_cores
 
 _POLL_SECONDS = 0.1
@@ -70,17 +72,32 @@ def judged_on(models: Ensemble, fingerprint: str) -> Ensemble:
     )
 
 
-def require_enough_drawings(config: JudgedConfig) -> None:
-    """Finds out before a model is trained whether it can be judged. Raises `StoreError`."""
-    held_out_rows(config, open_pack(Store.open(config.store)))
+class HeldOut(NamedTuple):
+    """The drawings to judge on: rows, int64 [N], of a pack, in ascending order. short: words with
+    fewer of them than asked for, and how many they have.
+    """
+
+    pack: Pack
+    rows: Int64Array
+    short: dict[str, int]
 
 
-def held_out_rows(config: JudgedConfig, pack: Pack) -> Int64Array:
-    """The rows to judge on, int64 [N]. Raises `StoreError` for a class with too few of them."""
+def find_held_out(config: JudgedConfig, store: Store, opened: Opened) -> HeldOut:
+    """The drawings of a store to judge on. Raises `StoreError` for a class with too few of them,
+    `EvaluationError` where the store was written anew since it was opened.
+    """
+    if open_store(config.store, opened).manifest.fingerprint != store.manifest.fingerprint:
+        raise EvaluationError(
+            f"the store {config.store} was written anew before anything was judged on it; run the "
+            "same again"
+        )
+    pack = opened_pack(store, opened)
     rows = pack.test_rows(config.per_class)
     if not len(rows):
         raise StoreError(f"{config.store} holds no test drawing; ingest more rows a class")
-    short = short_classes(config, pack, rows)
+    counts = np.bincount(pack.labels[rows], minlength=len(pack.label_map))
+    counted = zip(pack.label_map.words, map(int, counts), strict=True)
+    short = {word: n for word, n in counted if n < config.per_class}
     if short and not config.allow_short:
         some = ", ".join(f"{word} ({n})" for word, n in list(short.items())[:5])
         more = f" … and {len(short) - 5} more" if len(short) > 5 else ""
@@ -89,35 +106,21 @@ def held_out_rows(config: JudgedConfig, pack: Pack) -> Int64Array:
             f"{config.per_class} held-out drawings: {some}{more}; judge them on what they have "
             "with --allow-short, or give a smaller --per-class"
         )
-    return rows
-
-
-def short_classes(config: JudgedConfig, pack: Pack, rows: Int64Array) -> dict[str, int]:
-    """Words with fewer drawings among `rows` than asked for, and how many they have."""
-    counts = np.bincount(pack.labels[rows], minlength=len(pack.label_map))
-    return {
-        word: int(n)
-        for word, n in zip(pack.label_map.words, counts, strict=True)
-        if n < config.per_class
-    }
+    return HeldOut(pack, rows, short)
 
 
 def predict_held_out(
     config: JudgedConfig,
-    references: Sequence[str],
-    average: int,
     models: Ensemble,
-    pack: Pack,
+    held_out: HeldOut,
     stopping: threading.Event | None = None,
 ) -> Predicted:
     """Predictions of the held-out drawings, in the order of the rows.
 
-    references and average: what `models` were loaded from, for further processes. stopping: once
-    it is set, this ends as by Ctrl-C. Raises `StoreError`, and `EvaluationError` where a process
-    is lost.
+    stopping: once it is set, this ends as by Ctrl-C. Raises `EvaluationError` where a process is
+    lost.
     """
-    rows = held_out_rows(config, pack)
-    size = config.batch_size
+    rows, size = held_out.rows, config.batch_size
     ranks = min(config.ranks or max(1, torch.cuda.device_count()), -(-len(rows) // size))
     with progress("evaluate", len(rows), "drawings") as bar:
 
@@ -127,13 +130,13 @@ def predict_held_out(
             bar.advance(drawings)
 
         if ranks == 1:
-            return predict_rows(models, pack, rows, size, advance)
+            return predict_rows(models, held_out.pack, rows, size, advance)
         with tempfile.TemporaryDirectory() as folder:
             job = {
                 "store": str(config.store.absolute()),
-                "models": list(references),
+                "models": [member.reference for member in models.members],
                 "digest": models.digest,
-                "average": average,
+                "average": models.members[0].average,
                 "tta": config.tta,
                 "precision": config.precision,
                 "tracking_uri": config.tracking_uri,
@@ -161,16 +164,13 @@ def share_of(rows: Int64Array, rank: int, ranks: int, batch_size: int) -> Int64A
 
 def write_part(folder: Path, rank: int, predicted: Predicted) -> None:
     """Leaves a process's predictions in the job's folder."""
-    times = {"seconds": predicted.seconds, "waited": predicted.waited_seconds}
-    predicted.predictions.write(
-        folder / f"part-{rank}.parquet", {key: repr(value) for key, value in times.items()}
-    )
+    predicted.write(folder / f"part-{rank}.parquet", {})
 
 
 def read_part(folder: Path, rank: int, models: Ensemble) -> Predicted:
     """The predictions that a process left."""
-    predictions, facts = Predictions.read(folder / f"part-{rank}.parquet", models.label_map)
-    return Predicted(predictions, float(facts["seconds"]), float(facts["waited"]))
+    path = folder / f"part-{rank}.parquet"
+    return Predicted.of(*Predictions.read(path, models.label_map))
 
 
 @contextlib.contextmanager

@@ -1,31 +1,26 @@
-"""A trained model, by checkpoint, run folder or MLflow run id, ready to guess."""
+"""A trained model, ready to guess; its network is built when it is first asked for."""
 
-import re
-import tempfile
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field
+from functools import cached_property
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import Any
 
 import numpy as np
 import numpy.typing as npt
 import torch
 from torch import Tensor, nn
 
-from quickdraw_core.errors import CheckpointError, ConfigError, nearest
-from quickdraw_core.evaluation.averaging import average_checkpoints
-from quickdraw_core.evaluation.precision import PRECISIONS, Precision
-from quickdraw_core.evaluation.tta import TTA, Looks
+from quickdraw_core.evaluation.precision import Precision
+from quickdraw_core.evaluation.tta import Looks
 from quickdraw_core.labels import LabelMap
 from quickdraw_core.loading.loader import Feed
 from quickdraw_core.modeling.mirrored import Mirrored
 from quickdraw_core.modeling.models import find_model
 from quickdraw_core.modeling.ranking import GUESSES
-from quickdraw_core.tracking.address import resolve_tracking_uri
-from quickdraw_core.tracking.registry import Version, find_version, is_registered
-from quickdraw_core.tracking.runs import fetch_file
-from quickdraw_core.training.checkpoint import Checkpoint, find_checkpoint, load_checkpoint
+from quickdraw_core.stage import Opened
+from quickdraw_core.training.checkpoint import Checkpoint, find_checkpoint
 from quickdraw_core.training.config import TrainConfig
 from quickdraw_core.training.hardware import (
     Arithmetic,
@@ -33,41 +28,71 @@ from quickdraw_core.training.hardware import (
     choose_device,
     choose_loader_threads,
 )
-from quickdraw_core.training.loop import BEST_ARTIFACT
 from quickdraw_core.training.run_folder import RunFolder
 from quickdraw_core.training.state import network_of
-
-_RUN_ID = re.compile(r"[0-9a-f]{32}")
 
 
 @dataclass(frozen=True)
 class TrainedModel:
-    """A network in evaluation mode with all that its guesses mean. `path` is None for one that
-    was fetched from MLflow; `average` is the number of checkpoints whose mean it is. `elsewhere`
-    is the fingerprint of another store than its own that it is judged on, empty for none.
+    """A checkpoint with all that its guesses mean.
+
+    reference: what it was opened by, by number where it had an alias. opened: what has its
+    network once that is built. path: None for one that was fetched from MLflow. average: the
+    number of checkpoints whose mean it is. precision: what it computes in, a name of PRECISIONS.
+    local_rank: which of the GPUs it is for. elsewhere: the fingerprint of another store than its
+    own that it is judged on, empty for none.
     """
 
-    network: nn.Module
-    config: TrainConfig
-    label_map: LabelMap
+    reference: str
     checkpoint: Checkpoint
-    device: torch.device
-    arithmetic: Arithmetic
+    config: TrainConfig
+    opened: Opened = field(repr=False)
     path: Path | None
     average: int = 1
     tta: str = Looks.NONE
+    precision: str = Precision.FP32
+    local_rank: int = 0
     elsewhere: str = ""
+
+    @property
+    def label_map(self) -> LabelMap:
+        """The words that it knows."""
+        return self.checkpoint.label_map
+
+    @cached_property
+    def device(self) -> torch.device:
+        """Where it computes: a GPU if there is one."""
+        kind = choose_device("auto", 1)
+        return torch.device(kind, self.local_rank) if kind == "cuda" else torch.device(kind)
+
+    @cached_property
+    def arithmetic(self) -> Arithmetic:
+        """How it computes there."""
+        config = self.config.updated({"precision": self.precision})
+        return choose_arithmetic(config, self.device.type)
+
+    @property
+    def network(self) -> nn.Module:
+        """In evaluation mode, on its device: built once for the same weights, used the same way.
+
+        Raises `CheckpointError` where the weights do not fit the model that the checkpoint names.
+        """
+        weights = self.checkpoint.weights_sha256, self.config.model_dump_json()
+        name = ("network", *weights, self.tta, self.arithmetic, self.device)
+        return self.opened.once(name, self._built)
+
+    def _built(self) -> nn.Module:
+        network, _ = network_of(self.checkpoint)
+        if self.tta == Looks.FLIP and not isinstance(network, Mirrored):
+            network = Mirrored(network, find_model(self.config.model).reads)
+        self.arithmetic.place(network, self.device)
+        return network
 
     def logits(self, images_nchw: Tensor) -> Tensor:
         """uint8 [N, C, S, S], as the model's encoding draws them → float32 [N, K] on the CPU."""
         with torch.inference_mode(), full_float32(), self.arithmetic.autocast(self.device):
             logits: Tensor = self.network(self.arithmetic.input(images_nchw, self.device))
         return logits.float().cpu()
-
-    @property
-    def precision(self) -> str:
-        """What it computes in, a name of PRECISIONS."""
-        return Precision.BF16 if self.arithmetic.bf16 else Precision.FP32
 
     @property
     def feed(self) -> Feed:
@@ -125,63 +150,6 @@ class TrainedModel:
         return origin or f"run {self.checkpoint.mlflow_run_id}"
 
 
-def load_model(
-    reference: str,
-    tracking_uri: str | None = None,
-    average: int = 1,
-    tta: str = Looks.NONE,
-    local_rank: int = 0,
-    precision: str = Precision.FP32,
-) -> TrainedModel:
-    """Loads a checkpoint file, the best of a run folder or of an MLflow run, or a registered
-    model, `models:/NAME@ALIAS` or `models:/NAME/3`.
-
-    average: of so many latest checkpoints of a run folder, the mean weight by weight. tta: a
-    name of TTA. local_rank: which of the GPUs it is for. precision: a name of PRECISIONS; what
-    the checkpoint was trained in decides nothing. Raises `CheckpointError` where there is no
-    such model, or it is torn or foreign.
-    """
-    if tta not in TTA:
-        raise ConfigError(f"unknown test-time augmentation {tta!r}: {nearest(tta, TTA)}")
-    if precision not in PRECISIONS:
-        raise ConfigError(f"unknown precision {precision!r}: {nearest(precision, PRECISIONS)}")
-    use = _Use(tta, local_rank, precision)
-    if is_registered(reference):
-        if average > 1:
-            raise ConfigError(
-                f"{reference} is one checkpoint, and {average} are to be averaged; give the run "
-                "folder that it was trained in"
-            )
-        uri = resolve_tracking_uri(tracking_uri)
-        return _of(_registered(uri, find_version(uri, reference)), None, 1, use)
-    path = Path(reference)
-    if average > 1:
-        checkpoint, newest = average_checkpoints(path, average)
-        return _of(checkpoint, newest, average, use)
-    if path.is_dir():
-        best = find_checkpoint(path, "best")
-        if best is None:
-            raise CheckpointError(f"{path} holds no checkpoint; give a run folder, file or run id")
-        return _of(load_checkpoint(best), best, 1, use)
-    if path.is_file():
-        return _of(load_checkpoint(path), path, 1, use)
-    if not _RUN_ID.fullmatch(reference):
-        raise CheckpointError(
-            f"no model {reference}: no such file or folder, and an MLflow run id has 32 digits "
-            "and letters a-f; quickdraw train prints both"
-        )
-    fetched = best_of_run(resolve_tracking_uri(tracking_uri), reference)
-    return _of(fetched, None, 1, use)
-
-
-class _Use(NamedTuple):
-    """How a model is used, by the names of `load_model`."""
-
-    tta: str
-    local_rank: int
-    precision: str
-
-
 @contextmanager
 def full_float32() -> Iterator[None]:
     """A block in which products of float32 are rounded to nothing shorter on any processor.
@@ -201,48 +169,6 @@ def full_float32() -> Iterator[None]:
     finally:
         for kernel, precision in zip(kernels, before, strict=True):
             kernel.fp32_precision = precision
-
-
-def _registered(uri: str, version: Version) -> Checkpoint:
-    """The best checkpoint of a version's run, if it is still the one that was registered."""
-    checkpoint = best_of_run(uri, version.run_id)
-    if checkpoint.weights_sha256 != version.weights_sha256:
-        raise CheckpointError(
-            f"{version.reference} was registered with weights {version.weights_sha256[:12]}, but "
-            f"the best checkpoint of its run {version.run_id} has "
-            f"{checkpoint.weights_sha256[:12]}: the run went on since; give its id to use it as "
-            "it is now"
-        )
-    return checkpoint
-
-
-def best_of_run(uri: str, run_id: str) -> Checkpoint:
-    """The best checkpoint of an MLflow run. Raises `CheckpointError`: no run, no checkpoint."""
-    with tempfile.TemporaryDirectory() as folder:
-        found = load_checkpoint(fetch_file(uri, run_id, BEST_ARTIFACT, Path(folder)))
-    # It knows no run where the server was away when it was written.
-    return replace(found, mlflow_run_id=run_id)
-
-
-def _of(checkpoint: Checkpoint, path: Path | None, average: int, use: _Use) -> TrainedModel:
-    network, config = network_of(checkpoint)
-    if use.tta == Looks.FLIP and not isinstance(network, Mirrored):
-        network = Mirrored(network, find_model(config.model).reads)
-    kind = choose_device("auto", 1)
-    device = torch.device(kind, use.local_rank) if kind == "cuda" else torch.device(kind)
-    arithmetic = choose_arithmetic(config.updated({"precision": use.precision}), device.type)
-    arithmetic.place(network, device)
-    return TrainedModel(
-        network,
-        config,
-        checkpoint.label_map,
-        checkpoint,
-        device,
-        arithmetic,
-        path,
-        average,
-        use.tta,
-    )
 
 
 def most_common_labels(models: Sequence[TrainedModel]) -> npt.NDArray[np.int64]:

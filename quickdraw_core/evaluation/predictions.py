@@ -4,7 +4,7 @@ They are all that metrics, comparison and report need; the model and its K proba
 drawing are not kept. As a Parquet file they travel with the run.
 """
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, fields
 from pathlib import Path
 from typing import Any, Self
@@ -22,7 +22,9 @@ from quickdraw_core.errors import InputError
 from quickdraw_core.files import opened_aside
 from quickdraw_core.labels import LabelMap
 from quickdraw_core.modeling.ranking import GUESSES
+from quickdraw_core.stage import Opened
 from quickdraw_core.store.pack import UNKNOWN_RECOGNIZED
+from quickdraw_core.store.place import Folder
 
 PREDICTIONS_NAME = "predictions.parquet"
 """Of a model, in the folder of its evaluation."""
@@ -120,7 +122,40 @@ class Predictions:
         return predictions, {key.decode(): value.decode() for key, value in metadata.items()}
 
 
+@dataclass(frozen=True)
+class Predicted:
+    """Predictions, the seconds that they took, and those of them spent waiting for data."""
+
+    predictions: Predictions
+    seconds: float
+    waited_seconds: float
+
+    def write(self, path: Path, facts: dict[str, str]) -> None:
+        """As `Predictions.write`, with the seconds among the facts."""
+        seconds = {name: repr(getattr(self, name)) for name in _SECONDS}
+        self.predictions.write(path, facts | seconds)
+
+    @classmethod
+    def of(cls, predictions: Predictions, facts: Mapping[str, str]) -> Self:
+        """What `Predictions.read` gives of a file of `write`. Raises `InputError` for another."""
+        try:
+            return cls(predictions, *(float(facts[name]) for name in _SECONDS))
+        except (KeyError, ValueError) as error:
+            raise InputError("the predictions do not say how long they took") from error
+
+
+_SECONDS = ("seconds", "waited_seconds")
+
 _COLUMNS = tuple(place.name for place in fields(Predictions) if place.name != "label_map")
+
+
+def open_predictions(
+    path: Path, label_map: LabelMap, opened: Opened
+) -> tuple[Predictions, dict[str, str]]:
+    """What `Predictions.read` gives: once, until the file is written anew."""
+    name, version = ("predictions", path.resolve()), Folder(path.parent).version(path.name)
+    read = Predictions.read
+    return opened.once(name, lambda: read(path, label_map), (version, label_map.sha256))
 
 
 def joined(parts: Sequence[Predictions]) -> Predictions:

@@ -7,7 +7,7 @@ words and numbers, is written to the challenger's run and version either way.
 
 import json
 import tempfile
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Annotated
 
@@ -19,12 +19,19 @@ from quickdraw_core.errors import (
     TrackingError,
     UnreachableError,
 )
+from quickdraw_core.evaluation.challenger import Challenger, find_challenger
 from quickdraw_core.evaluation.config import JudgedConfig
 from quickdraw_core.evaluation.differences import Named, chance, compare
 from quickdraw_core.evaluation.ensemble import Ensemble
-from quickdraw_core.evaluation.held_out import held_out_rows, judged_on, require_same_store
+from quickdraw_core.evaluation.held_out import (
+    HeldOut,
+    find_held_out,
+    judged_on,
+    require_same_store,
+)
 from quickdraw_core.evaluation.judgement import judge
-from quickdraw_core.evaluation.model import TrainedModel, best_of_run, load_model
+from quickdraw_core.evaluation.model import TrainedModel
+from quickdraw_core.evaluation.opening import keep_version, load_model
 from quickdraw_core.evaluation.predictions import Predictions
 from quickdraw_core.evaluation.promotion import (
     Decision,
@@ -32,14 +39,12 @@ from quickdraw_core.evaluation.promotion import (
     decide,
     decide_alone,
 )
-from quickdraw_core.evaluation.publish import tell_run, tracking_uri_of
+from quickdraw_core.evaluation.publish import tell_run
 from quickdraw_core.evaluation.reuse import predictions_of
 from quickdraw_core.files import write_aside
-from quickdraw_core.store.pack import Pack, open_pack
-from quickdraw_core.store.store import Store
+from quickdraw_core.stage import Opened, Stage, key_of, options_of
+from quickdraw_core.store.store import Store, open_store
 from quickdraw_core.tracking.address import NO_TRACKING, resolve_tracking_uri
-from quickdraw_core.tracking.card import RunCard
-from quickdraw_core.tracking.delivery import deliver_rest
 from quickdraw_core.tracking.journal import file_record, tags_record
 from quickdraw_core.tracking.registry import (
     Version,
@@ -47,12 +52,11 @@ from quickdraw_core.tracking.registry import (
     check_alias,
     check_name,
     describe,
-    is_registered,
     move_alias,
-    pinned,
     register,
 )
 from quickdraw_core.tracking.runs import run_page
+from quickdraw_core.training.gpus import gpus_locked
 from quickdraw_core.training.loop import BEST_ARTIFACT
 
 FILE_NAME = "promotion.json"
@@ -83,56 +87,84 @@ class PromoteConfig(JudgedConfig):
 
 
 @dataclass(frozen=True)
-class Challenger:
-    """A model with the run that it is registered from."""
+class PreparedPromotion:
+    """A promotion that can begin: store and model are open, and the model can be registered."""
 
-    reference: str
-    model: TrainedModel
-    uri: str
-    run_id: str
+    config: PromoteConfig
+    opened: Opened = field(repr=False)
+    store: Store = field(repr=False)
+    challenger: Challenger = field(repr=False)
 
-    @property
-    def weights_sha256(self) -> str:
-        """The digest that tells versions apart."""
-        return self.model.checkpoint.weights_sha256
+    def key(self) -> str:
+        """Of all that decides the promotion, but for who is champion."""
+        decisive = self.challenger.weights_sha256, self.store.manifest.fingerprint
+        return key_of("promote", *decisive, self.challenger.uri, options_of(self.config, "store"))
+
+    def finished(self) -> None:
+        """Who is champion now is for the registry to say, each time."""
+
+    def run(self) -> PromoteResult:
+        """Judges the model against the champion, and moves the alias where it is better.
+
+        Raises `CheckpointError` (a champion of other words or another store) or `StoreError`
+        before work; `EvaluationError` where the store changed or a process that predicts is lost;
+        `TrackingError` where MLflow is away, or the alias does not hold still.
+        """
+        with gpus_locked(self.config.ranks or 1):
+            return self._promoted()
+
+    def _promoted(self) -> PromoteResult:
+        config, challenger = self.config, self.challenger
+        held_out = find_held_out(config, self.store, self.opened)
+        predictions: Predictions | None = None
+        for _ in range(_TRIES):
+            champion = alias_holder(challenger.uri, config.name, config.alias)
+            if champion is not None and champion.weights_sha256 == challenger.weights_sha256:
+                return _same(config, challenger, champion)
+            if champion is not None:
+                require_judged_here(config, champion, self.store)
+            if predictions is None:
+                predictions, _ = predictions_of(config, challenger.model, held_out)
+            result = _decide(config, challenger, predictions, champion, held_out)
+            if config.dry_run:
+                return result
+            result = _written(config, challenger, result)
+            if not result.promoted:
+                return result
+            assert result.version is not None
+            if _moved(config, challenger.uri, result.version, champion):
+                return result
+            # Somebody was promoted meanwhile. It is judged again, which may come to nothing.
+            moved = f"the {config.alias} of {config.name} was moved by others"
+            judged = f"while {challenger.model.name} was judged against it"
+            reason = f"not promoted: {moved} {judged}"
+            _written(config, challenger, replace(result, decision=Decision.KEPT, reason=reason))
+        raise UnreachableError(f"{moved} {_TRIES} times {judged}; run the same again")
 
 
-def promote(config: PromoteConfig) -> PromoteResult:
-    """Judges a model against the champion, and moves the alias where it is better.
+def prepare(config: PromoteConfig, opened: Opened) -> PreparedPromotion:
+    """Opens store and model, and makes sure that the model can be registered.
 
     Raises `ConfigError`, `CheckpointError` (no such model, of other words or another store, not
-    its run's best) or `StoreError` before work; `EvaluationError` where a process that predicts
-    is lost; `TrackingError` where MLflow is away, or the alias does not hold still.
+    its run's best), `StoreError` or `TrackingError`.
     """
-    store, challenger = check(config)
-    pack = open_pack(store)
-    held_out_rows(config, pack)
-    predictions: Predictions | None = None
-    for _ in range(_TRIES):
-        champion = alias_holder(challenger.uri, config.name, config.alias)
-        if champion is not None and champion.weights_sha256 == challenger.weights_sha256:
-            return _same(config, challenger, champion)
-        if champion is not None:
-            require_judged_here(config, champion, store)
-        if predictions is None:
-            predictions, _ = predictions_of(config, challenger.reference, challenger.model, pack)
-        result = _decide(config, challenger, predictions, champion, pack)
-        if config.dry_run:
-            return result
-        result = _written(config, challenger, result)
-        if not result.promoted:
-            return result
-        assert result.version is not None
-        if _moved(config, challenger.uri, result.version, champion):
-            return result
-        # Somebody was promoted meanwhile. It is judged again, which may come to nothing.
-        moved = f"the {config.alias} of {config.name} was moved by others"
-        reason = f"not promoted: {moved} while {challenger.model.name} was judged against it"
-        _written(config, challenger, replace(result, decision=Decision.KEPT, reason=reason))
-    raise UnreachableError(
-        f"{moved} {_TRIES} times while {challenger.model.name} was judged against it; run the "
-        "same again"
-    )
+    if config.model is None:
+        raise ConfigError("no model to promote: give a checkpoint, a run folder or a run id")
+    store = open_store(config.store, opened)
+    model = _opened(config, config.model, config.tracking_uri, store.manifest.fingerprint, opened)
+    require_same_store(config, Ensemble((model,)), store)
+    challenger = find_challenger(model, config.tracking_uri, config.alias)
+    return PreparedPromotion(config, opened, store, challenger)
+
+
+PROMOTE_STAGE = Stage("promote", prepare)
+
+
+def promote(config: PromoteConfig, opened: Opened | None = None) -> PromoteResult:
+    """Judges a model against the champion, and moves the alias where it is better. Raises what
+    `prepare` and `PreparedPromotion.run` do.
+    """
+    return prepare(config, opened or Opened()).run()
 
 
 def check_promotable(config: PromoteConfig, tracking_uri: str | None) -> None:
@@ -151,54 +183,11 @@ def check_promotable(config: PromoteConfig, tracking_uri: str | None) -> None:
         )
 
 
-def check(config: PromoteConfig) -> tuple[Store, Challenger]:
-    """Opens store and model, and makes sure that the model can be registered."""
-    if config.model is None:
-        raise ConfigError("no model to promote: give a checkpoint, a run folder or a run id")
-    store = Store.open(config.store)
-    reference = config.model
-    if is_registered(reference):
-        reference = pinned(resolve_tracking_uri(config.tracking_uri), reference)
-    models = Ensemble((_loaded(config, reference, config.tracking_uri),))
-    require_same_store(config, models, store)
-    models = judged_on(models, store.manifest.fingerprint)
-    (model,) = models.members
-    uri = tracking_uri_of(config.tracking_uri, models)
-    if uri == NO_TRACKING:
-        raise TrackingError(
-            f"tracking is off, but a {config.alias} is kept in MLflow's registry; give "
-            "--tracking-uri"
-        )
-    return store, Challenger(reference, model, uri, _run_of(model, uri))
-
-
-def _loaded(config: PromoteConfig, reference: str, tracking_uri: str | None) -> TrainedModel:
-    return load_model(reference, tracking_uri, tta=config.tta, precision=config.precision)
-
-
-def _run_of(model: TrainedModel, uri: str) -> str:
-    """The run whose best checkpoint the model is. Raises `CheckpointError` where it has none."""
-    run_id, run_dir = model.checkpoint.mlflow_run_id, model.run_dir
-    card = RunCard.read(run_dir) if run_dir is not None else None
-    if run_dir is not None and card is not None and card.uri == uri:
-        deliver_rest(run_dir)  # a server that was away at the end of the training
-        card = RunCard.read(run_dir)
-        run_id = card.run_id if card is not None and card.run_id else run_id
-    if not run_id:
-        raise CheckpointError(
-            f"the model {model.name} has no run in MLflow at {uri} to be registered from; see "
-            "that MLflow is there, and train with tracking"
-        )
-    if model.path is None:  # it was fetched from its run
-        return run_id
-    best = best_of_run(uri, run_id).weights_sha256
-    if best != model.checkpoint.weights_sha256:
-        raise CheckpointError(
-            f"{model.path} has weights {model.checkpoint.weights_sha256[:12]}, but the best "
-            f"checkpoint of its run {run_id} has {best[:12]}, which is what a registered model "
-            "is; promote the run"
-        )
-    return run_id
+def _opened(
+    config: PromoteConfig, reference: str, uri: str | None, fingerprint: str, opened: Opened
+) -> TrainedModel:
+    model = load_model(reference, uri, tta=config.tta, precision=config.precision, opened=opened)
+    return judged_on(Ensemble((model,)), fingerprint).members[0]
 
 
 def require_judged_here(config: PromoteConfig, champion: Version, store: Store) -> None:
@@ -239,7 +228,7 @@ def _decide(
     challenger: Challenger,
     predictions: Predictions,
     champion: Version | None,
-    pack: Pack,
+    held_out: HeldOut,
 ) -> PromoteResult:
     """Judges the challenger alone, or against the champion."""
     result = PromoteResult(
@@ -260,10 +249,11 @@ def _decide(
         assert result.score is not None
         decision, reason = decide_alone(name, result.score, chance(predictions), config.alias)
         return replace(result, decision=decision, reason=reason)
-    loaded = Ensemble((_loaded(config, champion.reference, challenger.uri),))
-    (model,) = judged_on(loaded, pack.fingerprint).members
+    opened = challenger.model.opened
+    keep_version(challenger.uri, champion, opened)
+    model = _opened(config, champion.reference, challenger.uri, held_out.pack.fingerprint, opened)
     there = config.updated({"tracking_uri": challenger.uri})
-    theirs, _ = predictions_of(there, champion.reference, model, pack)
+    theirs, _ = predictions_of(there, model, held_out)
     comparison = compare(Named(champion.reference, theirs), Named(name, predictions), config.seed)
     decision, reason = decide(comparison, config.margin, config.alias)
     return replace(result, decision=decision, reason=reason, comparison=comparison)

@@ -2,7 +2,7 @@
 
 A model that was evaluated has its predictions in `predictions.parquet` of its report, beside its
 run's folder or in its MLflow run: of the same weights, looks, arithmetic, store and number of
-drawings they are the same that would be made now, and comparing such models takes seconds.
+drawings they are the same that this code would make now, and comparing such models takes seconds.
 """
 
 import tempfile
@@ -11,43 +11,47 @@ from typing import NamedTuple
 
 import numpy as np
 
-from quickdraw_core.drawing import Int64Array
+from quickdraw_core.code_version import code_version
 from quickdraw_core.errors import CheckpointError, InputError, UnreachableError
 from quickdraw_core.evaluation.config import JudgedConfig
-from quickdraw_core.evaluation.ensemble import Ensemble
-from quickdraw_core.evaluation.held_out import held_out_rows, predict_held_out
+from quickdraw_core.evaluation.ensemble import PREDICTING_CODE, Ensemble
+from quickdraw_core.evaluation.held_out import HeldOut, predict_held_out
 from quickdraw_core.evaluation.model import TrainedModel
 from quickdraw_core.evaluation.precision import UNKNOWN
-from quickdraw_core.evaluation.predictions import PREDICTIONS_NAME, Predictions
+from quickdraw_core.evaluation.predictions import (
+    PREDICTIONS_NAME,
+    Predicted,
+    Predictions,
+    open_predictions,
+)
 from quickdraw_core.evaluation.publish import tracking_uri_of
-from quickdraw_core.store.pack import Pack
+from quickdraw_core.stage import Opened
 from quickdraw_core.tracking.address import NO_TRACKING
 from quickdraw_core.tracking.runs import fetch_file
 
 
 def predictions_of(
-    config: JudgedConfig, reference: str, model: TrainedModel, pack: Pack
+    config: JudgedConfig, model: TrainedModel, held_out: HeldOut
 ) -> tuple[Predictions, bool]:
     """Predictions of the held-out drawings in the order of the rows, and whether they were there.
 
-    reference: what `model` was loaded from. Raises as `predict_held_out` does.
+    Raises as `predict_held_out` does.
     """
-    models = Ensemble((model,))
-    found = left_by_evaluation(config, model, pack)
+    found = left_by_evaluation(config, model, held_out)
     if found is not None:
-        return found, True
-    return predict_held_out(config, [reference], 1, models, pack).predictions, False
+        return found.predictions, True
+    return predict_held_out(config, Ensemble((model,)), held_out).predictions, False
 
 
 def left_by_evaluation(
-    config: JudgedConfig, model: TrainedModel, pack: Pack
-) -> Predictions | None:
+    config: JudgedConfig, model: TrainedModel, held_out: HeldOut
+) -> Predicted | None:
     """The predictions of the model's evaluation; None where there are none, they are of anything
     else (another arithmetic, or an unknown one), or the file is damaged.
     """
-    if model.report_dir is not None:
-        return read_if_same(model.report_dir / PREDICTIONS_NAME, config, model, pack)
     models = Ensemble((model,))
+    if model.report_dir is not None:
+        return read_if_same(model.report_dir / PREDICTIONS_NAME, config, models, held_out)
     uri, run_id = tracking_uri_of(config.tracking_uri, models), model.checkpoint.mlflow_run_id
     if uri == NO_TRACKING or not run_id:
         return None
@@ -57,7 +61,37 @@ def left_by_evaluation(
             fetched = fetch_file(uri, run_id, artifact, Path(temporary))
         except (CheckpointError, UnreachableError):  # never evaluated, or not to be had
             return None
-        return read_if_same(fetched, config, model, pack)
+        return read_if_same(fetched, config, models, held_out)
+
+
+def write_predictions(path: Path, predicted: Predicted, facts: dict[str, str]) -> None:
+    """Writes predictions for `read_if_same`. facts: of `facts_of`."""
+    predicted.write(path, facts | {"code": code_version(*PREDICTING_CODE)})
+
+
+def read_if_same(
+    path: Path, config: JudgedConfig, models: Ensemble, held_out: HeldOut
+) -> Predicted | None:
+    """A file's predictions, if they are these models' of these drawings, made by this code, and
+    the file is whole.
+    """
+    if not path.is_file():
+        return None
+    wanted = {
+        "model_digest": models.digest,
+        "precision": models.precision,
+        "store_fingerprint": held_out.pack.fingerprint,
+        "per_class": str(config.per_class),
+        "code": code_version(*PREDICTING_CODE),
+    }
+    try:
+        predictions, facts = open_predictions(path, models.label_map, models.members[0].opened)
+        predicted = Predicted.of(predictions, facts)
+    except InputError:
+        return None
+    if any(facts.get(name) != value for name, value in wanted.items()):
+        return None
+    return predicted if _are_of(predictions, held_out) else None
 
 
 def is_evaluation(reference: str) -> bool:
@@ -76,15 +110,17 @@ class Left(NamedTuple):
     precision: str
 
 
-def predictions_left(reference: str, config: JudgedConfig, pack: Pack) -> Left:
+def predictions_left(
+    reference: str, config: JudgedConfig, held_out: HeldOut, opened: Opened
+) -> Left:
     """What an evaluation of anything (an average, several models, two looks) left.
 
     Raises `InputError` where there is none, the file is damaged, or it is of other drawings;
     `CheckpointError` where what it judged was trained on another store, unless that is allowed.
     """
-    path = Path(reference)
+    path, pack = Path(reference), held_out.pack
     path = path / PREDICTIONS_NAME if path.is_dir() else path
-    predictions, facts = Predictions.read(path, pack.label_map)
+    predictions, facts = open_predictions(path, pack.label_map, opened)
     trained_on = facts.get("trained_on", pack.fingerprint)
     if trained_on != pack.fingerprint and not config.other_store:
         raise CheckpointError(
@@ -92,8 +128,8 @@ def predictions_left(reference: str, config: JudgedConfig, pack: Pack) -> Left:
             f"{pack.fingerprint[:12]}: drawings held out here may have been trained on; give "
             "--other-store where you know better"
         )
-    store, rows = facts.get("store_fingerprint", ""), held_out_rows(config, pack)
-    if store != pack.fingerprint or not _are_of(predictions, pack, rows):
+    store = facts.get("store_fingerprint", "")
+    if store != pack.fingerprint or not _are_of(predictions, held_out):
         raise InputError(
             f"{path} holds {len(predictions):,} drawings of store {store[:12]}, "
             f"{facts.get('per_class')} a class at most, which are not those asked for of store "
@@ -103,27 +139,9 @@ def predictions_left(reference: str, config: JudgedConfig, pack: Pack) -> Left:
     return Left(predictions, name, precision)
 
 
-def read_if_same(
-    path: Path, config: JudgedConfig, model: TrainedModel, pack: Pack
-) -> Predictions | None:
-    """A file's predictions, if they are this model's of these drawings and the file is whole."""
-    try:
-        predictions, facts = Predictions.read(path, model.label_map)
-    except InputError:
-        return None
-    wanted = {
-        "model_digest": Ensemble((model,)).digest,
-        "precision": model.precision,
-        "store_fingerprint": pack.fingerprint,
-        "per_class": str(config.per_class),
-    }
-    if any(facts.get(name) != value for name, value in wanted.items()):
-        return None
-    return predictions if _are_of(predictions, pack, held_out_rows(config, pack)) else None
-
-
-def _are_of(predictions: Predictions, pack: Pack, rows: Int64Array) -> bool:
+def _are_of(predictions: Predictions, held_out: HeldOut) -> bool:
     """Whether predictions are those of these rows, in their order."""
+    pack, rows = held_out.pack, held_out.rows
     return np.array_equal(predictions.key_ids, pack.key_ids[rows]) and np.array_equal(
         predictions.labels, pack.labels[rows]
     )

@@ -2,8 +2,8 @@
 
 from typing import Any
 
-from quickdraw_core.evaluation.evaluate import EvaluateResult
 from quickdraw_core.evaluation.metrics import Estimate
+from quickdraw_core.evaluation.result import EvaluateResult
 from quickdraw_core.evaluation.shown import METRICS
 
 

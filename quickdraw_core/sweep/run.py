@@ -19,12 +19,13 @@ import numpy as np
 
 from quickdraw_core.assignments import flattened
 from quickdraw_core.errors import ConfigError, DivergedError, TrackingError
+from quickdraw_core.evaluation.asked import check_before_training
 from quickdraw_core.evaluation.config import EvaluateConfig
 from quickdraw_core.evaluation.evaluate import evaluate
-from quickdraw_core.evaluation.held_out import require_enough_drawings
 from quickdraw_core.evaluation.precision import Precision
 from quickdraw_core.locks import require_free_folder
 from quickdraw_core.progress import progress
+from quickdraw_core.stage import Opened
 from quickdraw_core.store.location import Location
 from quickdraw_core.store.pack import open_pack
 from quickdraw_core.store.store import Store
@@ -165,7 +166,7 @@ def open_sweep(config: SweepConfig) -> Sweep:
     the store's drawings, or classes with too few of them.
     """
     sweep = check(config)
-    require_enough_drawings(sweep.judging(sweep.rows[0]))
+    check_before_training(sweep.judging(sweep.rows[0]), Opened())
     pack = open_pack(Store.open(sweep.store))
     classes = []
     for row in sweep.rows:

@@ -13,6 +13,7 @@ import re
 import zipfile
 from collections.abc import Callable
 from dataclasses import dataclass, field, fields
+from functools import cached_property
 from pathlib import Path
 from typing import Any
 
@@ -59,7 +60,7 @@ class Checkpoint:
     versions: dict[str, str] = field(default_factory=dict)
     version: int = CHECKPOINT_VERSION
 
-    @property
+    @cached_property
     def label_map(self) -> LabelMap:
         """Words and labels that the model was trained on."""
         return LabelMap.from_json(self.labels)
@@ -69,7 +70,7 @@ class Checkpoint:
         """What is judged and used: the running average where there is one."""
         return self.model if self.ema is None else self.ema
 
-    @property
+    @cached_property
     def weights_sha256(self) -> str:
         """Of names, types, shapes and bytes of the weights, whatever file they stand in."""
         found = hashlib.sha256()
