@@ -11,8 +11,6 @@ from contextlib import contextmanager
 
 from prefect.concurrency.sync import concurrency
 
-from quickdraw_core.training.hardware import choose_device
-
 LIMIT = "gpu"
 LEASE_SECONDS = 60
 
@@ -22,6 +20,8 @@ def gpu_slots(ranks: int, device: str = "auto") -> Iterator[None]:
     """A block that holds a slot for each of `ranks`, once so many are free; none for work of the
     CPU. A limit that was never made admits everybody.
     """
+    from quickdraw_core.training.hardware import choose_device  # which loads torch
+
     if choose_device(device, ranks) != "cuda":
         yield
         return

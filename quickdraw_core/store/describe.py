@@ -17,7 +17,7 @@ from quickdraw_core.errors import StoreError
 from quickdraw_core.progress import progress
 from quickdraw_core.store.location import Location
 from quickdraw_core.store.manifest import FileRecord, SourceRecord
-from quickdraw_core.store.reading import Lengths, on_threads
+from quickdraw_core.store.reading import Lengths, numbers_of, on_threads
 from quickdraw_core.store.store import Store
 
 _COLUMNS = ["key_id", "countrycode", "recognized", "timestamp", "stroke_lengths"]
@@ -208,7 +208,7 @@ def _summarise(store: Store, file: FileRecord) -> _Summary:
         ) from error
     strokes, points = lengths.strokes, lengths.points
     recognized = table["recognized"].combine_chunks()
-    sides = store.manifest.holdout.split(table["key_id"].to_numpy())
+    sides = store.manifest.holdout.split(numbers_of(table["key_id"]))
     times = pc.min_max(table["timestamp"].cast(pa.int64()))
     first, last = times["min"].as_py(), times["max"].as_py()
     return _Summary(

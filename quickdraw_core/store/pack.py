@@ -23,6 +23,7 @@ from typing import Any, NamedTuple
 import numpy as np
 import numpy.typing as npt
 import pyarrow as pa
+import pyarrow.compute as pc
 
 from quickdraw_core.drawing import DrawingBatch, Int64Array, UInt16Array
 from quickdraw_core.errors import StoreError, WriteError
@@ -32,6 +33,7 @@ from quickdraw_core.progress import Bar, progress
 from quickdraw_core.stage import Opened
 from quickdraw_core.store.holdout import HoldoutRule, Split, UInt64Array
 from quickdraw_core.store.place import PACKS, Folder
+from quickdraw_core.store.reading import numbers_of
 from quickdraw_core.store.store import Store
 
 PACK_VERSION = 1
@@ -296,11 +298,17 @@ def _copy(
     arrays["stroke_lengths"][place.stroke : end.stroke] = batch.stroke_lengths
     arrays["point_offsets"][after] = batch.point_offsets[1:] + place.point
     arrays["stroke_offsets"][after] = batch.stroke_offsets[1:] + place.stroke
-    key_ids = table["key_id"].to_numpy()
+    key_ids = numbers_of(table["key_id"])
     arrays["labels"][rows] = label
     arrays["key_ids"][rows] = key_ids
     arrays["splits"][rows] = holdout.split(key_ids)
-    arrays["recognized"][rows] = (
-        table["recognized"].cast("uint8").fill_null(UNKNOWN_RECOGNIZED).to_numpy()
-    )
+    arrays["recognized"][rows] = recognized_of(table["recognized"])
     return end
+
+
+def recognized_of(column: pa.ChunkedArray) -> npt.NDArray[np.uint8]:
+    """The store's `recognized` as a pack holds it: 0, 1 or UNKNOWN_RECOGNIZED, uint8 [N]."""
+    is_known = column.is_valid()
+    is_recognized = pc.and_kleene(column, is_known)  # False where it is null
+    numbers = numbers_of(is_recognized.cast("uint8"))
+    return np.where(numbers_of(is_known.cast("uint8")), numbers, np.uint8(UNKNOWN_RECOGNIZED))

@@ -4,9 +4,10 @@ from collections import deque
 from collections.abc import Callable, Iterable, Iterator
 from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import dataclass
-from typing import TypeVar
+from typing import Any, TypeVar
 
 import numpy as np
+import numpy.typing as npt
 import pyarrow as pa
 import pyarrow.compute as pc
 
@@ -52,6 +53,12 @@ def ahead(function: Callable[[T], R], items: Iterable[T], threads: int) -> Itera
         pool.shutdown(wait=True, cancel_futures=True)
 
 
+def numbers_of(column: pa.ChunkedArray | pa.Array) -> npt.NDArray[Any]:
+    """A column of numbers without nulls, as numpy, read-only. `to_numpy` would import pandas."""
+    array = column.combine_chunks() if isinstance(column, pa.ChunkedArray) else column
+    return np.from_dlpack(array)
+
+
 @dataclass(frozen=True)
 class Lengths:
     """The sizes of N drawings with S strokes in all.
@@ -70,7 +77,7 @@ class Lengths:
         Raises `ValueError` where a drawing has half a stroke length, an odd number of bytes.
         """
         array = column.combine_chunks()
-        sizes = pc.binary_length(array).to_numpy()
+        sizes = numbers_of(pc.binary_length(array))
         if (sizes % 2).any():
             raise ValueError("stroke_lengths of an odd number of bytes")
         offsets = np.zeros(len(array) + 1, np.int64)

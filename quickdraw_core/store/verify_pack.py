@@ -16,12 +16,13 @@ from quickdraw_core.errors import StoreError
 from quickdraw_core.stage import Opened
 from quickdraw_core.store.manifest import Manifest
 from quickdraw_core.store.pack import (
-    UNKNOWN_RECOGNIZED,
     Pack,
     is_packed,
     opened_pack,
     pack_folder,
+    recognized_of,
 )
+from quickdraw_core.store.reading import numbers_of
 from quickdraw_core.store.store import Store
 
 
@@ -43,7 +44,6 @@ class PackedPart:
         batch = DrawingBatch.from_columns(
             *(table[name].combine_chunks() for name in ("x", "y", "stroke_lengths"))
         )
-        recognized = table["recognized"].cast("uint8").fill_null(UNKNOWN_RECOGNIZED).to_numpy()
         drawings, ends = self.pack.drawings, slice(self.rows.start, self.rows.stop + 1)
         pairs: dict[str, tuple[npt.NDArray[Any], npt.NDArray[Any]]] = {
             "x": (drawings.x[self.points], batch.x),
@@ -58,9 +58,9 @@ class PackedPart:
                 batch.stroke_offsets,
             ),
             "labels": (self.pack.labels[self.rows], np.full(len(batch), self.label)),
-            "key_ids": (self.pack.key_ids[self.rows], table["key_id"].to_numpy()),
+            "key_ids": (self.pack.key_ids[self.rows], numbers_of(table["key_id"])),
             "splits": (self.pack.splits[self.rows], sides),
-            "recognized": (self.pack.recognized[self.rows], recognized),
+            "recognized": (self.pack.recognized[self.rows], recognized_of(table["recognized"])),
         }
         for name, (packed, stored) in pairs.items():
             if not np.array_equal(packed, stored):

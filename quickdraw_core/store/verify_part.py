@@ -26,7 +26,7 @@ from quickdraw_core.errors import StoreError, StoreUnreachableError
 from quickdraw_core.store.holdout import Split, UInt64Array
 from quickdraw_core.store.manifest import FileRecord, Manifest
 from quickdraw_core.store.place import Place
-from quickdraw_core.store.reading import Lengths
+from quickdraw_core.store.reading import Lengths, numbers_of
 from quickdraw_core.store.schema import SCHEMA, part_name, part_path, quarantine_path
 from quickdraw_core.store.verify_pack import PackedPart
 
@@ -102,7 +102,7 @@ def _check_drawings(part: Part, check: PartCheck) -> UInt64Array:
     check.readable, check.rows = True, len(table)
     faults = list(_content_faults(table, part.file))
     check.problems += [f"{path} {fault}; {part.anew}" for fault in faults]
-    key_ids = table["key_id"].to_numpy()
+    key_ids = numbers_of(table["key_id"])
     sides = rule.split(key_ids)
     check.splits = np.bincount(sides, minlength=len(Split))
     if part.pack is not None and not faults:
@@ -166,7 +166,7 @@ def _content_faults(table: pa.Table, file: FileRecord) -> Iterator[str]:
     """What the columns have of drawings that cannot be, and where they differ from the record."""
     if len(table) != file.rows:
         yield f"holds {len(table):,} drawings, the manifest says {file.rows:,}"
-    sizes = {name: pc.binary_length(table[name]).to_numpy() for name in ("x", "y")}
+    sizes = {name: numbers_of(pc.binary_length(table[name])) for name in ("x", "y")}
     yield from _rows(sizes["x"] != sizes["y"], "x and y of different lengths")
     try:
         lengths = Lengths.of(table["stroke_lengths"])
