@@ -34,7 +34,8 @@ import torch
 from PIL import Image, ImageDraw
 
 from quickdraw_core.drawing import DrawingBatch
-from quickdraw_core.formats.kaggle import TRAIN_COLUMNS, Header, parse_lines
+from quickdraw_core.formats.header import TRAIN_COLUMNS, Header
+from quickdraw_core.formats.kaggle import parse_lines
 from quickdraw_core.render.encodings import ENCODINGS, render
 from quickdraw_core.render.on_device import draw_on_device
 from quickdraw_core.render.placement import centred

@@ -6,7 +6,8 @@ from pathlib import Path
 import numpy as np
 
 from quickdraw_core.drawing import DrawingBatch
-from quickdraw_core.formats.kaggle import TRAIN_COLUMNS, Header, parse_lines
+from quickdraw_core.formats.header import TRAIN_COLUMNS, Header
+from quickdraw_core.formats.kaggle import parse_lines
 from quickdraw_core.render.placement import Points
 
 

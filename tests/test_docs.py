@@ -6,7 +6,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from quickdraw_core.formats.kaggle import TRAIN_COLUMNS
+from quickdraw_core.formats.header import TRAIN_COLUMNS
 from quickdraw_core.ingest.config import IngestConfig
 from quickdraw_core.ingest.run import ingest
 

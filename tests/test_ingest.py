@@ -11,7 +11,8 @@ from forkserver import real_python
 
 from quickdraw_core.drawing import DrawingBatch
 from quickdraw_core.errors import ConfigError, InputError, StoreError
-from quickdraw_core.formats.kaggle import TRAIN_COLUMNS, Header, parse_lines
+from quickdraw_core.formats.header import TRAIN_COLUMNS, Header
+from quickdraw_core.formats.kaggle import parse_lines
 from quickdraw_core.ingest import target
 from quickdraw_core.ingest.config import IngestConfig
 from quickdraw_core.ingest.plan import IndexTask, plan_source, window_tasks
@@ -244,6 +245,20 @@ def test_an_absent_scheduler_is_named_and_costs_the_store_nothing(
     with pytest.raises(ConfigError, match=r"no Dask scheduler answers at tcp://127\.0\.0\.1:9"):
         run(csv_folder, tmp_path / "store", dask="tcp://127.0.0.1:9")
     Store.open(tmp_path / "store").verify()
+
+
+def test_with_nothing_to_do_no_engine_is_loaded(csv_folder: Path, store: Store) -> None:
+    values = {"source": str(csv_folder), "store": str(store.path), "test_per_class": 20}
+    code = (
+        "import sys\n"
+        "from quickdraw_core.ingest.run import INGEST_STAGE, IngestConfig\n"
+        "from quickdraw_core.stage import perform\n"
+        f"assert perform(INGEST_STAGE, IngestConfig.parse({values})).skipped\n"
+        "heavy = {'numba', 'dask', 'requests', 'pandas', 'torch', 'pyarrow.compute'}\n"
+        "assert not heavy & {*sys.modules}, heavy & {*sys.modules}\n"
+    )
+    done = subprocess.run([real_python(), "-c", code], capture_output=True, text=True, check=False)
+    assert done.returncode == 0, done.stderr
 
 
 def test_ingest_needs_neither_torch_nor_mlflow() -> None:

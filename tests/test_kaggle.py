@@ -9,13 +9,8 @@ from strategies import drawing
 
 from quickdraw_core.drawing import DrawingBatch
 from quickdraw_core.errors import InputError
-from quickdraw_core.formats.kaggle import (
-    TEST_COLUMNS,
-    TRAIN_COLUMNS,
-    Header,
-    format_drawing,
-    parse_lines,
-)
+from quickdraw_core.formats.header import TEST_COLUMNS, TRAIN_COLUMNS, Header
+from quickdraw_core.formats.kaggle import format_drawing, parse_lines
 
 HEADER = Header(TRAIN_COLUMNS)
 GOOD = 'US,"[[[1, 2], [3, 4]]]",5666841479348224,True,2017-03-08 21:12:07.266040,cat\n'

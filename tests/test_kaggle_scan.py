@@ -11,17 +11,12 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from quickdraw_core.errors import InputError
-from quickdraw_core.formats.kaggle import (
-    TEST_COLUMNS,
-    TRAIN_COLUMNS,
-    Header,
-    KaggleReader,
-    format_drawing,
-    parse_lines,
-)
+from quickdraw_core.formats.detect import BLANK
+from quickdraw_core.formats.header import TEST_COLUMNS, TRAIN_COLUMNS, Header
+from quickdraw_core.formats.kaggle import KaggleReader, format_drawing, parse_lines
 from quickdraw_core.formats.kaggle_scan import scan_lines
 from quickdraw_core.formats.raw_scan import make_raw_room
-from quickdraw_core.formats.reader import BLANK, MAX_LINE_BYTES, MAX_QUOTED_BYTES
+from quickdraw_core.formats.reader import MAX_LINE_BYTES, MAX_QUOTED_BYTES
 from quickdraw_core.formats.rows import Rejected, Rows
 from quickdraw_core.formats.scan import Columns
 

@@ -12,7 +12,7 @@ from typing import Any
 import pytest
 
 from quickdraw_core.errors import InputError, UnreadableError, WriteError
-from quickdraw_core.formats.kaggle import TRAIN_COLUMNS
+from quickdraw_core.formats.header import TRAIN_COLUMNS
 from quickdraw_core.ingest import window_task
 from quickdraw_core.ingest.config import IngestConfig
 from quickdraw_core.ingest.result import IngestResult, LeftOutError

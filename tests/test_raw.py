@@ -16,7 +16,8 @@ from hypothesis import example, given, settings
 from hypothesis import strategies as st
 from test_kaggle_scan import lines_left
 
-from quickdraw_core.formats.kaggle import TRAIN_COLUMNS, Header, KaggleReader, parse_lines
+from quickdraw_core.formats.header import TRAIN_COLUMNS, Header
+from quickdraw_core.formats.kaggle import KaggleReader, parse_lines
 from quickdraw_core.formats.raw import pack_raw_strokes
 from quickdraw_core.formats.raw_scan import make_raw_room, scan_number, scan_raw_drawing
 from quickdraw_core.formats.rows import RowError, Rows

@@ -15,7 +15,8 @@ from writers import random_rows
 
 from quickdraw_core.drawing import DrawingBatch, Stroke
 from quickdraw_core.errors import ConfigError, InputError
-from quickdraw_core.formats.kaggle import TEST_COLUMNS, TRAIN_COLUMNS, Header, parse_lines
+from quickdraw_core.formats.header import TEST_COLUMNS, TRAIN_COLUMNS, Header
+from quickdraw_core.formats.kaggle import parse_lines
 from quickdraw_core.ingest import row_index
 from quickdraw_core.ingest import scan as scan_module
 from quickdraw_core.ingest.row_index import index_rows

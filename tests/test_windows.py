@@ -25,7 +25,8 @@ from writers import Row
 from writers import rows as a_row
 
 from quickdraw_core.errors import ConfigError
-from quickdraw_core.formats.kaggle import TRAIN_COLUMNS, format_drawing
+from quickdraw_core.formats.header import TRAIN_COLUMNS
+from quickdraw_core.formats.kaggle import format_drawing
 from quickdraw_core.ingest import blocks, reading, row_index
 from quickdraw_core.ingest.reading import read_windows, window_groups
 from quickdraw_core.ingest.row_index import index_rows

@@ -21,7 +21,8 @@ from quickdraw_core.errors import InputError
 from quickdraw_core.evaluation.ensemble import Ensemble
 from quickdraw_core.formats.detect import Layout
 from quickdraw_core.formats.fields import parse_key_id
-from quickdraw_core.formats.kaggle import Header, read_key_id
+from quickdraw_core.formats.header import Header
+from quickdraw_core.formats.kaggle import read_key_id
 from quickdraw_core.formats.readers import reader_for
 from quickdraw_core.formats.rows import Rejected, RowError, Rows, UInt64Array
 from quickdraw_core.ingest.blocks import go_to, window_blocks

@@ -11,8 +11,10 @@ from enum import StrEnum
 from itertools import islice
 
 from quickdraw_core.errors import InputError
-from quickdraw_core.formats.kaggle import TEST_COLUMNS, TRAIN_COLUMNS, Header
-from quickdraw_core.formats.reader import BLANK
+from quickdraw_core.formats.header import TEST_COLUMNS, TRAIN_COLUMNS, Header
+
+BLANK = b" \t\r\n"
+"""All that a blank line may hold."""
 
 
 class Layout(StrEnum):

@@ -19,8 +19,9 @@ import numpy as np
 import numpy.typing as npt
 
 from quickdraw_core.drawing import Int64Array, Stroke, UInt8Array
-from quickdraw_core.errors import InputError, nearest
+from quickdraw_core.errors import InputError
 from quickdraw_core.formats.fields import parse_key_id, parse_timestamp, require_word
+from quickdraw_core.formats.header import Header
 from quickdraw_core.formats.kaggle_scan import COLUMN_CODES, PASSED_OVER, scan_lines
 from quickdraw_core.formats.raw import pack_raw_strokes
 from quickdraw_core.formats.raw_scan import make_raw_room
@@ -30,8 +31,6 @@ from quickdraw_core.formats.scan import Columns
 from quickdraw_core.formats.strokes import pack_strokes
 from quickdraw_core.labels import spaced, underscored
 
-TRAIN_COLUMNS = ("countrycode", "drawing", "key_id", "recognized", "timestamp", "word")
-TEST_COLUMNS = ("key_id", "countrycode", "drawing")
 ROW_COLUMNS = ("key_id", "drawing")
 """What a row cannot do without."""
 
@@ -41,44 +40,6 @@ _UNFIT_CHARACTERS = {
     "\0": "a NUL byte",
     "\r": "a lone carriage return",
 }
-
-
-@dataclass(frozen=True)
-class Header:
-    """Where the columns of a CSV stand, and how many there are."""
-
-    columns: tuple[str, ...]
-
-    @classmethod
-    def parse(cls, line: bytes, required: Sequence[str], path: object) -> "Header":
-        """Reads a header line.
-
-        Raises `InputError`, naming `path`, where a required column is missing or stands twice.
-        """
-        text = line.decode("utf-8-sig", errors="replace").rstrip("\r\n")
-        try:
-            columns = tuple(name.strip() for name in next(csv.reader([text]), []))
-        except csv.Error:
-            columns = (text,)
-        missing = [name for name in required if name not in columns]
-        if missing:
-            found = ", ".join(columns)[:120] or "an empty line"
-            found = "".join(c if c.isprintable() and c != "\ufffd" else "?" for c in found)
-            raise InputError(
-                f"{path} lacks the column {missing[0]!r}: its header is {found}"
-                f"{_other_separator(columns)}; Kaggle's CSV needs {', '.join(TRAIN_COLUMNS)}, a "
-                f"test file {', '.join(TEST_COLUMNS)}"
-            )
-        for name in required:
-            if columns.count(name) > 1:
-                raise InputError(f"{path} has the column {name!r} twice; remove or rename one")
-        return cls(columns)
-
-
-def _other_separator(columns: Sequence[str]) -> str:
-    """What separates the columns of a header instead of commas, for a message."""
-    found = [mark for mark in (";", "\t", "|") if len(columns) == 1 and mark in columns[0]]
-    return f", with {found[0]!r} between columns and not a comma" if found else ""
 
 
 def parse_drawing(text: str, raw: bool = False) -> tuple[bytes, bytes, bytes]:
@@ -246,11 +207,3 @@ def read_key_id(text: str, header: Header) -> int:
 def format_drawing(strokes: Sequence[Stroke]) -> str:
     """The JSON text of a drawing, spaced as in Kaggle's files."""
     return json.dumps([[list(x), list(y)] for x, y in strokes])
-
-
-def require_known_words(words: Iterable[str], known: Iterable[str], where: object) -> None:
-    """Raises `InputError` for the first of `words` that `where` does not hold."""
-    present = set(known)
-    for word in words:
-        if word not in present:
-            raise InputError(f"no class {word!r} in {where}: {nearest(word, present)}")

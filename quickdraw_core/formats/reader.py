@@ -11,13 +11,11 @@ from typing import Protocol
 import numpy as np
 
 from quickdraw_core.drawing import Int64Array, UInt8Array
+from quickdraw_core.formats.detect import BLANK
 from quickdraw_core.formats.rows import CUT_SHORT, ParsedRows, Rejected, Rows
 from quickdraw_core.formats.scan import Columns, count_lines, is_blank, skip_rows
 
 LINE_FEED = 10
-BLANK = b" \t\r\n"
-"""All that a blank line may hold."""
-
 MAX_LINE_BYTES = 16 << 20
 """A longer line is refused unread: the longest real ones have some tens of thousands."""
 

@@ -2,7 +2,8 @@
 
 from quickdraw_core.formats.binary import BinaryReader
 from quickdraw_core.formats.detect import Layout, Shape
-from quickdraw_core.formats.kaggle import Header, KaggleReader
+from quickdraw_core.formats.header import Header
+from quickdraw_core.formats.kaggle import KaggleReader
 from quickdraw_core.formats.ndjson import NdjsonReader
 from quickdraw_core.formats.reader import RowReader
 

@@ -5,7 +5,6 @@ Dask would run the job again on another worker, and find the same.
 """
 
 import logging
-import ssl
 from collections import deque
 from collections.abc import Callable, Iterator
 from concurrent.futures import CancelledError
@@ -101,6 +100,8 @@ def _client_of(config: IngestConfig) -> Any:
 
 
 def _no_way_in(config: IngestConfig, error: Exception) -> str:
+    import ssl
+
     from distributed.comm.core import CommClosedError, FatalCommClosedError
 
     if isinstance(error, TypeError):
@@ -130,6 +131,7 @@ def check_certificates(config: IngestConfig) -> None:
     tls = config.tls
     if tls is None:
         return
+    import ssl
 
     def refuse_encrypted() -> str:
         raise ConfigError(f"tls: the key of {tls.certificate} is encrypted; give one that is not")

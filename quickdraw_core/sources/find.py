@@ -22,14 +22,12 @@ from urllib.parse import quote, unquote, urlsplit
 from quickdraw_core.credentials import whole_address
 from quickdraw_core.errors import InputError, nearest
 from quickdraw_core.formats.detect import EXPECTED_NAMES, split_name
-from quickdraw_core.formats.kaggle import require_known_words
 from quickdraw_core.labels import challenge_words
 from quickdraw_core.names import check_word, clean_word
 from quickdraw_core.sources.files import SourceFile, inspect
 from quickdraw_core.sources.lookalikes import why_unread
 from quickdraw_core.sources.objects import OBJECT_SCHEMES, list_objects, normal_location
 from quickdraw_core.sources.stored import Listed, address_of, name_of, scheme_of
-from quickdraw_core.sources.web import list_web
 from quickdraw_core.sources.zipped import ZipMember, is_zip_name, list_zip
 
 WEB_SCHEMES = ("http", "https")
@@ -138,12 +136,13 @@ def find_readable(
 def _require_words(
     wanted: Sequence[str], candidates: Sequence[_Candidate], where: str, unread: Sequence[str]
 ) -> None:
-    try:
-        require_known_words(wanted, [found.word for found in candidates], where)
-    except InputError as error:
-        if not unread:
-            raise
-        raise InputError(f"{error}; not read there: {', '.join(unread[:_SHOWN])}") from error
+    present = {candidate.word for candidate in candidates}
+    absent = next((word for word in wanted if word not in present), None)
+    if absent is not None:
+        passed_over = f"; not read there: {', '.join(unread[:_SHOWN])}" if unread else ""
+        raise InputError(
+            f"no class {absent!r} in {where}: {nearest(absent, present)}{passed_over}"
+        )
 
 
 def word_of(name: str) -> str:
@@ -357,6 +356,8 @@ def _web(source: str) -> _Listing:
         )
     if not pattern and split_name(name_of(source))[1] is not None:
         return _Listing([source], [])
+    from quickdraw_core.sources.web import list_web  # its client takes long to import
+
     return _of_listing(source, list_web(base), pattern)
 
 

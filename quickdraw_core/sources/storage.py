@@ -10,7 +10,6 @@ from typing import BinaryIO, cast
 from quickdraw_core.errors import InputError
 from quickdraw_core.sources.objects import OBJECT_SCHEMES, ObjectFile, look_object
 from quickdraw_core.sources.stored import EDGE_BYTES, REQUEST_BYTES, Look, scheme_of, tail_start
-from quickdraw_core.sources.web import WebFile, look_web
 
 
 def look(location: str) -> Look:
@@ -18,7 +17,11 @@ def look(location: str) -> Look:
     scheme = scheme_of(location)
     if not scheme:
         return _look_local(location)
-    return look_object(location) if scheme in OBJECT_SCHEMES else look_web(location)
+    if scheme in OBJECT_SCHEMES:
+        return look_object(location)
+    from quickdraw_core.sources.web import look_web  # its client takes long to import
+
+    return look_web(location)
 
 
 def open_stored(location: str, buffered: bool) -> BinaryIO:
@@ -31,6 +34,8 @@ def open_stored(location: str, buffered: bool) -> BinaryIO:
         with _local_errors(location):
             return cast(BinaryIO, Path(location).open("rb", buffering=0))
     if scheme not in OBJECT_SCHEMES:
+        from quickdraw_core.sources.web import WebFile
+
         return cast(BinaryIO, WebFile(location))
     file = ObjectFile(location)
     return cast(BinaryIO, io.BufferedReader(file, REQUEST_BYTES) if buffered else file)

@@ -9,7 +9,6 @@ from typing import Any, TypeVar
 import numpy as np
 import numpy.typing as npt
 import pyarrow as pa
-import pyarrow.compute as pc
 
 from quickdraw_core.drawing import Int64Array, UInt16Array
 from quickdraw_core.threads import usable_cores
@@ -76,6 +75,8 @@ class Lengths:
 
         Raises `ValueError` where a drawing has half a stroke length, an odd number of bytes.
         """
+        import pyarrow.compute as pc  # half of what Arrow takes to import
+
         array = column.combine_chunks()
         sizes = numbers_of(pc.binary_length(array))
         if (sizes % 2).any():

@@ -19,7 +19,8 @@ import numpy as np
 
 from quickdraw_core.errors import ConfigError, InputError
 from quickdraw_core.files import cause_of
-from quickdraw_core.formats.kaggle import TRAIN_COLUMNS, format_drawing
+from quickdraw_core.formats.header import TRAIN_COLUMNS
+from quickdraw_core.formats.kaggle import format_drawing
 from quickdraw_core.formats.simplification import nested, simplify_points
 from quickdraw_core.labels import challenge_words, spaced
 from quickdraw_core.sources.doodles.geometry import chance
