@@ -38,7 +38,7 @@ from quickdraw_core.render.encodings import find_encoding
 from quickdraw_core.store.pack import open_pack
 from quickdraw_core.store.store import Store
 from quickdraw_core.training.curves import read_curves
-from quickdraw_core.training.launch import train
+from quickdraw_core.training.train import train
 
 ROWS, PER_CLASS, BATCH = 300_000, 100, 256
 

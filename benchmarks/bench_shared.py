@@ -50,7 +50,7 @@ from quickdraw_core.store.pack import open_pack
 from quickdraw_core.store.store import Store
 from quickdraw_core.threads import set_waiting
 from quickdraw_core.tracking.journal import follow
-from quickdraw_core.training.launch import train
+from quickdraw_core.training.train import train
 
 WORDS, ROWS, BATCH = 24, 500, 256
 BUSY = (0, 1, 2)

@@ -42,8 +42,8 @@ from quickdraw_core.store.store import Store
 from quickdraw_core.training.config import TrainConfig
 from quickdraw_core.training.distributed import process_group
 from quickdraw_core.training.hardware import choose_arithmetic
-from quickdraw_core.training.launch import train
 from quickdraw_core.training.processes import environment_of
+from quickdraw_core.training.train import train
 
 WARM_STEPS = 20
 

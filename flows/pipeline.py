@@ -21,7 +21,8 @@ from quickdraw_core.ingest.result import IngestResult
 from quickdraw_core.stage import Opened
 from quickdraw_core.store.packing import PackConfig, PackResult
 from quickdraw_core.training.config import TrainConfig
-from quickdraw_core.training.launch import TrainResult, check_options
+from quickdraw_core.training.result import TrainResult
+from quickdraw_core.training.train import check_options
 
 
 class PipelineResult(NamedTuple):

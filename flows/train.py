@@ -7,45 +7,39 @@ from prefect.artifacts import create_link_artifact, create_markdown_artifact
 from prefect.runtime import flow_run
 
 from flows.gpus import gpu_slots
-from flows.policy import fresh_once
-from flows.stages import Stage, options_of
+from flows.stages import StageTask, opened_here
 from flows.telling import show
 from quickdraw_core.errors import StoreError
 from quickdraw_core.store.location import Location
-from quickdraw_core.store.store import Store
+from quickdraw_core.store.store import open_store
 from quickdraw_core.tracking.runs import run_page
 from quickdraw_core.training.config import TrainConfig
-from quickdraw_core.training.launch import TrainResult, is_finished, run_file, run_path
-from quickdraw_core.training.launch import train as run_training
+from quickdraw_core.training.result import TrainResult
 from quickdraw_core.training.told import training_markdown
+from quickdraw_core.training.train import TRAIN_STAGE
 
 
-def _train(config: TrainConfig) -> TrainResult:
-    """Trains, or continues from the last checkpoint, on GPUs that no other run uses."""
-    if config.fresh:
-        config = fresh_once(config, run_file(config))
-    with gpu_slots(config.ranks, config.device):
-        result = run_training(config)
+def _show(result: TrainResult) -> None:
     show(lambda: create_markdown_artifact(training_markdown(result), key="training"))
     page = run_page(result.tracking_uri, result.mlflow_run_id)
     if page is not None:
         show(lambda: create_link_artifact(page, "MLflow run", key="training-mlflow-run"))
-    return result
 
 
-def _inputs(config: TrainConfig) -> object:
-    store = Store.open(config.store)
-    return [run_path(config, store), store.manifest.fingerprint, options_of(config, "store")]
-
-
-train_stage = Stage("train", _train, _inputs, is_finished)
+train_stage = StageTask(
+    TRAIN_STAGE,
+    "Trains, or continues from the last checkpoint, on GPUs that no other run uses.",
+    show=_show,
+    slots=lambda config: gpu_slots(config.ranks, config.device),
+)
 
 
 def name_of(config: TrainConfig, store: Location | None = None) -> str:
     """What is trained, for lists of runs: `resnet18 340 classes 2 ranks`."""
     classes = ""
     with suppress(StoreError, OSError):
-        classes = f" {len(Store.open(store or config.store).label_map)} classes"
+        label_map = open_store(store or config.store, opened_here()).label_map
+        classes = f" {len(label_map)} classes"
     ranks = config.world_size
     return f"{config.model}{classes} {ranks} rank{'s' if ranks > 1 else ''}"
 

@@ -18,7 +18,7 @@ if TYPE_CHECKING:
     from quickdraw_core.store.describe import Description, Distribution
     from quickdraw_core.store.verify import VerifyResult
     from quickdraw_core.sweep.results import SweepResult
-    from quickdraw_core.training.launch import TrainResult
+    from quickdraw_core.training.result import TrainResult
 
 _SHOWN = 5
 """Items of a list that are named; the rest is counted."""

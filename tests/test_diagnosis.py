@@ -27,10 +27,10 @@ from quickdraw_core.training.config import TrainConfig
 from quickdraw_core.training.curves import Curve, Curves, curve_of, read_curves, read_failure
 from quickdraw_core.training.diagnosis import Finding, Kind, diagnose
 from quickdraw_core.training.distributed import Ranks
-from quickdraw_core.training.launch import train
 from quickdraw_core.training.loop import train_loop
 from quickdraw_core.training.plan import Plan
 from quickdraw_core.training.run_folder import RunFolder
+from quickdraw_core.training.train import train
 
 WORDS = (
     *("star", "ice cream", "sun", "envelope", "hat"),

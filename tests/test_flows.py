@@ -11,7 +11,7 @@ from prefect.states import Completed, Failed
 from prefect.testing.utilities import prefect_test_harness
 
 from flows.ingest import ingest, ingest_stage
-from flows.policy import fresh_once, worth_retrying
+from flows.policy import worth_retrying
 from flows.rerun import find_run, folder_of, run_again, started_here
 from flows.train import train, train_stage
 from quickdraw_core.errors import (
@@ -32,7 +32,8 @@ from quickdraw_core.stage import perform
 from quickdraw_core.store.manifest import MANIFEST_NAME
 from quickdraw_core.store.store import Store
 from quickdraw_core.training.config import TrainConfig
-from quickdraw_core.training.launch import TrainResult
+from quickdraw_core.training.result import TrainResult
+from quickdraw_core.training.train import PreparedTraining
 
 
 @pytest.fixture(scope="module")
@@ -77,7 +78,7 @@ def training_attempts(
     seen: list[bool] = []
 
     def run(first_to_write: int) -> list[bool]:
-        def attempt(config: TrainConfig, _around: object = None) -> TrainResult:
+        def attempt(config: TrainConfig) -> TrainResult:
             seen.append(config.fresh)
             if len(seen) >= first_to_write:
                 written.touch()
@@ -85,7 +86,7 @@ def training_attempts(
                 raise TrainingError("a rank was lost")
             return TrainResult(tmp_path, "", "none", tmp_path, {}, 1, 0, False, (), None)
 
-        monkeypatch.setattr("flows.train.run_training", attempt)
+        monkeypatch.setattr(PreparedTraining, "run", lambda self: attempt(self.config))
         monkeypatch.setattr(train_stage.task, "retry_delay_seconds", 0)
         train.with_options(retries=1)(TrainConfig(store=store.path, run_dir=tmp_path, fresh=True))
         return seen
@@ -156,11 +157,6 @@ def test_without_prefect_too(
         return perform(INGEST_STAGE, config)
 
     assert ingest_attempts(call, 2, first_to_write) == told
-
-
-def test_outside_of_prefect_fresh_is_as_given(tmp_path: Path) -> None:
-    config = TrainConfig(fresh=True)
-    assert fresh_once(config, tmp_path / "run.json") is config
 
 
 def test_a_run_is_taken_up_in_the_folder_that_it_was_started_in(

@@ -15,7 +15,7 @@ from test_exactness import curve_of, last_of, samples_of
 
 from quickdraw_core.store.store import Store
 from quickdraw_core.training.config import TrainConfig
-from quickdraw_core.training.launch import train
+from quickdraw_core.training.train import train
 
 TIMEOUT_S = 20
 MARGIN_S = 20

@@ -36,7 +36,7 @@ from quickdraw_core.tracking.card import tracked_run_id
 from quickdraw_core.tracking.runs import client
 from quickdraw_core.training.checkpoint import find_checkpoint, load_checkpoint
 from quickdraw_core.training.config import TrainConfig
-from quickdraw_core.training.launch import train
+from quickdraw_core.training.train import train
 
 
 @pytest.fixture(scope="module")

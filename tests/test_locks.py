@@ -31,7 +31,7 @@ from quickdraw_core.store.place import place_of
 from quickdraw_core.store.store import Store
 from quickdraw_core.tracking import runs
 from quickdraw_core.training.config import TrainConfig
-from quickdraw_core.training.launch import train
+from quickdraw_core.training.train import train
 
 HOLD = (
     "import sys, time; from pathlib import Path; from quickdraw_core.locks import held_folder\n"

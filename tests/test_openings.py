@@ -14,6 +14,8 @@ from quickdraw_core.store.pack import opened_pack
 from quickdraw_core.store.packing import PACK_STAGE, PackConfig
 from quickdraw_core.store.store import Store, keep_store, open_manifest, open_store
 from quickdraw_core.training.checkpoint import find_checkpoint, open_checkpoint, save_checkpoint
+from quickdraw_core.training.run_folder import RunFolder
+from quickdraw_core.training.train import TRAIN_STAGE, prepare
 
 
 def test_a_store_is_opened_once_until_its_manifest_is_written_anew(
@@ -90,3 +92,31 @@ def test_ingest_and_pack_open_everything_once(csv_folder: Path, tmp_path: Path) 
     once = ["csv", "csv/sun.csv", "csv/star.csv", "store/manifest.json", *parts]
     once += [str(p.relative_to(tmp_path)) for p in (store / "pack").glob("*/pack.json")]
     assert {path: counts[path] for path in once} == dict.fromkeys(once, 1)
+
+
+@pytest.mark.parametrize("left", ["nothing", "all but its end", "everything"])
+def test_a_training_opens_everything_once(
+    left: str, trained: Path, empty_database: Path, tmp_path: Path
+) -> None:
+    """A new one, one that goes on, and one that is finished; each is looked at again."""
+    run, asked = tmp_path / "run", "none"
+    if left == "nothing":
+        asked = f"sqlite:///{shutil.copy(empty_database, tmp_path)}"
+    else:
+        shutil.copytree(trained, run)
+    if left == "all but its end":
+        for path in sorted((run / "checkpoints").glob("step-*.pt"))[1:]:
+            path.unlink()
+    config = RunFolder.read(trained).config.updated({"run_dir": run, "tracking_uri": asked})
+    opened = Opened()
+    with counted_openings() as counts:
+        result = perform(TRAIN_STAGE, config, opened)
+        open_checkpoint(result.best_checkpoint, opened)  # as an evaluation after it does
+        assert prepare(config, opened).finished() is not None
+    assert result.skipped == (left == "everything")
+    once = {"manifest.json", "pack.json", "run.json"}
+    large = {Path(p): n for p, n in counts.items() if Path(p).name in once or p.endswith(".pt")}
+    assert set(large.values()) == {1}, large
+    names = {path.name for path in large}
+    assert {"manifest.json", result.best_checkpoint.name} <= names
+    assert ("pack.json" in names) == (left != "everything")

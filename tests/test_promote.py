@@ -48,6 +48,7 @@ from quickdraw_core.training.config import TrainConfig
 from quickdraw_core.training.distributed import process_group
 from quickdraw_core.training.loop import train_loop
 from quickdraw_core.training.run_folder import RunFolder
+from quickdraw_core.training.train import train
 
 pytestmark = pytest.mark.filterwarnings("ignore")  # MLflow's own, of its database library
 
@@ -117,7 +118,7 @@ def teach(store: Store, folder: Path, uri: str) -> Trained:
                 "micro_batch_size": 32,
                 "tracking_uri": uri,
             }
-            result = launch.train(TrainConfig.parse(config | teaching))
+            result = train(TrainConfig.parse(config | teaching))
             assert result.tracking_problem is None
             runs[name] = result.mlflow_run_id
     return Trained(folder, store.path, uri, runs)

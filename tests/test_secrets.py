@@ -35,7 +35,7 @@ from quickdraw_core.tracking.card import RunCard
 from quickdraw_core.tracking.journal import status_record
 from quickdraw_core.training.checkpoint import find_checkpoint, load_checkpoint
 from quickdraw_core.training.config import TrainConfig
-from quickdraw_core.training.launch import train
+from quickdraw_core.training.train import train
 
 SECRET = "hunter2-Tr0ub4dor"
 LOGIN = f"http://me:{SECRET}@127.0.0.1:1"

@@ -50,8 +50,8 @@ from quickdraw_core.store.store import Store, sha256_of
 from quickdraw_core.store.verify import verify_store
 from quickdraw_core.tracking.runs import client
 from quickdraw_core.training.config import TrainConfig
-from quickdraw_core.training.launch import train
 from quickdraw_core.training.run_folder import RunFolder
+from quickdraw_core.training.train import train
 
 HEADER = (",".join(TRAIN_COLUMNS) + "\n").encode()
 BAD = b"nonsense\n"

@@ -19,13 +19,14 @@ from forkserver import real_python
 from processes import TRAIN, rank_processes
 
 from quickdraw_core.errors import CheckpointError, ConfigError, StoreError, TrainingError
+from quickdraw_core.stage import Opened
 from quickdraw_core.store.store import Store
 from quickdraw_core.training.checkpoint import find_checkpoint, load_checkpoint
 from quickdraw_core.training.config import TrainConfig
 from quickdraw_core.training.hardware import unused_gpus
-from quickdraw_core.training.launch import check, is_finished, train
 from quickdraw_core.training.run_folder import RunFolder
 from quickdraw_core.training.state import Standing
+from quickdraw_core.training.train import prepare, train
 
 
 def config_of(store: Store, run_dir: Path, **changes: object) -> TrainConfig:
@@ -82,12 +83,12 @@ def test_a_run_killed_after_its_last_checkpoint_is_said_to_be_finished_by_the_ne
 ) -> None:
     shutil.copytree(finished, tmp_path / "run")
     config, journal = config_of(store, tmp_path / "run"), tmp_path / "run" / "journal.jsonl"
-    assert is_finished(config)
+    assert train(config).skipped
     whole = journal.read_text().splitlines(keepends=True)
     journal.write_text("".join(line for line in whole[:-2]))
-    assert not is_finished(config)
+    assert prepare(config, Opened()).finished() is None
     assert train(config).skipped
-    assert is_finished(config)
+    assert prepare(config, Opened()).finished() is not None
     records = [json.loads(line) for line in journal.read_text().splitlines()]
     assert [r["status"] for r in records if "status" in r] == ["RUNNING", "FINISHED"]
     assert [r["artifact"] for r in records if "file" in r] == [
@@ -345,11 +346,11 @@ def test_a_file_of_weights_that_is_missing_is_refused_by_the_check_unless_the_ru
 ) -> None:
     missing = {"pretrained": str(tmp_path / "weights.pth")}
     with pytest.raises(ConfigError, match=r"no file of weights .*weights\.pth"):
-        check(config_of(store, tmp_path / "run", **missing))
+        prepare(config_of(store, tmp_path / "run", **missing), Opened())
     with pytest.raises(ConfigError, match="no file of weights"):
-        check(config_of(store, finished, fresh=True, **missing))
-    check(config_of(store, finished, **missing))  # its weights are in its checkpoint
-    check(config_of(store, tmp_path / "run", model="resnet18", pretrained="imagenet"))
+        prepare(config_of(store, finished, fresh=True, **missing), Opened())
+    prepare(config_of(store, finished, **missing), Opened())  # its weights are in its checkpoint
+    prepare(config_of(store, tmp_path / "run", model="resnet18", pretrained="imagenet"), Opened())
 
 
 def test_gpus_that_are_too_few_for_the_ranks_are_named(

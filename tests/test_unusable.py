@@ -51,7 +51,7 @@ from quickdraw_core.tracking.problems import answering, explain, require_usable
 from quickdraw_core.tracking.registry import find_version
 from quickdraw_core.tracking.runs import client, fetch_curves, fetch_file
 from quickdraw_core.training.config import TrainConfig
-from quickdraw_core.training.launch import train
+from quickdraw_core.training.train import train
 
 RUN_ID = "0123456789abcdef" * 2
 

@@ -131,7 +131,7 @@ def _pipeline(
     from quickdraw_core.evaluation.promote import PromoteConfig, check_promotable
     from quickdraw_core.ingest.run import prepare
     from quickdraw_core.stage import Opened
-    from quickdraw_core.training.launch import check_options
+    from quickdraw_core.training.train import check_options
 
     evaluate_config = EvaluateConfig.parse(evaluate_values)
     leave_stdout_to(evaluate_config.json_file)

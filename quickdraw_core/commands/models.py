@@ -65,9 +65,10 @@ def train(
     if nnodes > 1 or node_rank or rendezvous:
         hosts = {"nodes": nnodes, "node_rank": node_rank, "rendezvous": rendezvous}
         config = config.updated({"hosts": hosts})
-    from quickdraw_core.training.launch import check
+    from quickdraw_core.stage import Opened
+    from quickdraw_core.training.train import TRAIN_STAGE
 
-    check(config)
+    TRAIN_STAGE.prepared(config, Opened())
     from flows.train import train as flow
 
     show_facts(train_facts(run(lambda: flow(config))))

@@ -28,7 +28,7 @@ from quickdraw_core.progress import progress
 from quickdraw_core.stage import Opened
 from quickdraw_core.store.location import Location
 from quickdraw_core.store.pack import open_pack
-from quickdraw_core.store.store import Store
+from quickdraw_core.store.store import Store, open_store
 from quickdraw_core.sweep.config import SweepConfig
 from quickdraw_core.sweep.slots import Slot, make_slots
 from quickdraw_core.sweep.table import SweepRow, SweepTable, configs_of, read_table
@@ -49,12 +49,11 @@ from quickdraw_core.training.config import TrainConfig
 from quickdraw_core.training.curves import read_failure
 from quickdraw_core.training.gpus import visible_devices
 from quickdraw_core.training.hardware import gpu_count
-from quickdraw_core.training.launch import check as check_training
-from quickdraw_core.training.launch import train
 from quickdraw_core.training.meter import DIVERGED
 from quickdraw_core.training.plan import Plan
 from quickdraw_core.training.processes import Surroundings
 from quickdraw_core.training.run_folder import RunFolder
+from quickdraw_core.training.train import TRAIN_STAGE, train
 
 PARENT_TAG = "mlflow.parentRunId"
 """By which MLflow shows a run beneath another."""
@@ -127,7 +126,8 @@ def check(config: SweepConfig) -> Sweep:
     table = read_table(config.table)
     configs = configs_of(table, config.changes)
     chosen = tuple(row.name for row in table.chosen(config.rows))
-    store = Store.open(config.store)
+    opened = Opened()
+    store = open_store(config.store, opened)
     fingerprint = store.manifest.fingerprint
     path = _path(config, table, configs, fingerprint)
     rows = tuple(
@@ -145,7 +145,7 @@ def check(config: SweepConfig) -> Sweep:
     )
     for row in rows:
         with _named(table, row):
-            check_training(row.config)
+            TRAIN_STAGE.prepared(row.config, opened)
     return Sweep(
         path=path,
         table=table,

@@ -101,10 +101,15 @@ def deliver_rest(run_dir: Path, patience_seconds: float = 0.0) -> Delivery:
     return sending.delivery
 
 
-def is_delivered(run_dir: Path) -> bool:
-    """Whether nothing of a run waits to be sent; so it is without tracking."""
-    card = RunCard.read(run_dir)
-    return card is None or card.uri == NO_TRACKING or not _Spool(run_dir).waiting()
+def is_delivered(run_dir: Path, uri: str | None = None) -> bool:
+    """Whether nothing of a run waits to be sent, to where it is or to another address that is
+    asked for, as `open_run` takes it; so it is without tracking.
+    """
+    card, asked = RunCard.read(run_dir), asked_tracking_uri(uri)
+    uri = card.uri if card else NO_TRACKING
+    if asked == NO_TRACKING or (asked is None and uri == NO_TRACKING):
+        return True
+    return asked in (None, uri) and not _Spool(run_dir).waiting()
 
 
 def send_records(uri: str, run_id: str, records: list[Record]) -> None:

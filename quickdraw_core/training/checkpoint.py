@@ -109,6 +109,11 @@ def find_checkpoint(run_dir: Path, name: str) -> Path | None:
     return path if _NAME.fullmatch(target) and path.is_file() else None
 
 
+def step_of(path: Path) -> int:
+    """The step after which a checkpoint was written, by its name."""
+    return int(path.stem.removeprefix("step-"))
+
+
 @dataclass(frozen=True)
 class Resumable:
     """Where a run goes on. refused: why later checkpoints than this one were not taken."""
@@ -120,6 +125,11 @@ class Resumable:
     def step(self) -> int:
         """Steps done."""
         return self.checkpoint.step if self.checkpoint else 0
+
+    @property
+    def is_finished(self) -> bool:
+        """Whether nothing is left to do."""
+        return self.checkpoint is not None and self.checkpoint.finished
 
 
 def latest_checkpoint(
@@ -166,10 +176,12 @@ def load_checkpoint(path: Path, device: str = "cpu") -> Checkpoint:
     try:
         # A file of another kind would go to torch's reader of old pickles, which warns and then
         # fails in its own ways; ours are zip archives, whose checksums are looked at first.
-        with zipfile.ZipFile(path) as archive:
-            if (torn := archive.testzip()) is not None:
-                raise ValueError(f"{torn} is damaged")
-        values = torch.load(path, map_location=device, weights_only=True)
+        with path.open("rb") as file:
+            with zipfile.ZipFile(file) as archive:
+                if (torn := archive.testzip()) is not None:
+                    raise ValueError(f"{torn} is damaged")
+            file.seek(0)
+            values = torch.load(file, map_location=device, weights_only=True)
     except Exception as error:
         if isinstance(error, MemoryError) or (isinstance(error, OSError) and is_cause(error)):
             raise  # nothing is wrong with the file, which is not to be passed over

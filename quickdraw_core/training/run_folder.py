@@ -6,15 +6,18 @@ printed), `checkpoints/`, and what MLflow's side needs (`tracking/card.py`).
 """
 
 import json
+from collections.abc import Hashable
 from dataclasses import asdict, dataclass
 from pathlib import Path
 
 from quickdraw_core.errors import CheckpointError, ConfigError
 from quickdraw_core.files import write_aside
+from quickdraw_core.stage import Opened
+from quickdraw_core.store.place import Folder
 from quickdraw_core.training.checkpoint import Checkpoint
 from quickdraw_core.training.config import TrainConfig
 
-_NAME = "run.json"
+RUN_NAME = "run.json"
 
 
 @dataclass(frozen=True)
@@ -51,23 +54,41 @@ class RunFolder:
     def read(cls, path: Path) -> "RunFolder":
         """Opens a run folder. Raises `CheckpointError` where it is none."""
         try:
-            value = json.loads((path / _NAME).read_text("utf-8"))
+            value = json.loads((path / RUN_NAME).read_text("utf-8"))
             config = TrainConfig.parse(value.pop("config"))
             return cls(path=path, config=config, **value)
         except FileNotFoundError as error:
-            raise CheckpointError(f"{path} is no run folder: it has no {_NAME}") from error
+            raise CheckpointError(f"{path} is no run folder: it has no {RUN_NAME}") from error
         except (ValueError, KeyError, TypeError, ConfigError) as error:
             raise CheckpointError(
-                f"{path / _NAME} cannot be read ({error}); train again with --fresh"
+                f"{path / RUN_NAME} cannot be read ({error}); train again with --fresh"
             ) from error
 
     def write(self) -> None:
         """Writes `run.json` aside and renames it."""
         value = asdict(self) | {"config": self.config.model_dump(mode="json")}
         del value["path"]  # it may be moved
-        write_aside(self.path / _NAME, json.dumps(value, indent=1) + "\n")
+        write_aside(self.path / RUN_NAME, json.dumps(value, indent=1) + "\n")
 
     @staticmethod
     def is_there(path: Path) -> bool:
         """Whether a run was begun in this folder."""
-        return (path / _NAME).is_file()
+        return (path / RUN_NAME).is_file()
+
+
+def open_run_folder(path: Path, opened: Opened) -> RunFolder:
+    """What `RunFolder.read` reads: once, until `run.json` is written anew."""
+    return opened.once(_opened_name(path), lambda: RunFolder.read(path), _version(path))
+
+
+def keep_run_folder(run: RunFolder, opened: Opened) -> None:
+    """Notes a run that this process has just written, for `open_run_folder`."""
+    opened.keep(_opened_name(run.path), run, _version(run.path))
+
+
+def _opened_name(path: Path) -> Hashable:
+    return "run", path.resolve()
+
+
+def _version(path: Path) -> Hashable:
+    return Folder(path).version(RUN_NAME)

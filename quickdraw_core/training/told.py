@@ -1,6 +1,6 @@
 """What a training tells in few lines, for the UI of whoever ran it. Pure."""
 
-from quickdraw_core.training.launch import TrainResult
+from quickdraw_core.training.result import TrainResult
 
 
 def training_markdown(result: TrainResult) -> str:
