@@ -1,7 +1,9 @@
+import subprocess
 from pathlib import Path
 
 import numpy as np
 import pytest
+from forkserver import real_python
 from PIL import Image
 
 from quickdraw_core.errors import ConfigError
@@ -68,3 +70,16 @@ def test_what_cannot_be_shown_is_refused(pack: Pack, tmp_path: Path) -> None:
     (tmp_path / "file").write_text("")
     with pytest.raises(ConfigError, match="file is a file"):
         write_grid(pack, "sun", tmp_path / "file" / "grid.png")
+
+
+def test_the_command_loads_no_compiler(pack: Pack, tmp_path: Path) -> None:
+    words = ["show", str(pack.path.parents[1]), "--class", "sun", "--out", str(tmp_path / "a.png")]
+    code = (
+        "import sys; from quickdraw_core.cli import app\n"
+        f"app({words}, standalone_mode=False)\n"
+        "heavy = {'numba', 'dask', 'requests', 'pandas', 'torch', 'matplotlib', 'prefect'}\n"
+        "assert not heavy & {*sys.modules}, heavy & {*sys.modules}\n"
+    )
+    done = subprocess.run([real_python(), "-c", code], capture_output=True, text=True, check=False)
+    assert done.returncode == 0, done.stderr
+    assert (tmp_path / "a.png").exists()
