@@ -247,6 +247,17 @@ def test_an_absent_scheduler_is_named_and_costs_the_store_nothing(
     Store.open(tmp_path / "store").verify()
 
 
+def test_a_client_of_dask_comes_to_the_same_store(
+    csv_folder: Path, store: Store, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Small files, as all of these are, are read by Dask's threaded scheduler."""
+    monkeypatch.setattr("quickdraw_core.ingest.work.SMALL_BYTES", 0)
+    monkeypatch.setattr("dask.threaded.get", None)
+    other = run(csv_folder, tmp_path / "store", test_per_class=20)
+    assert other.manifest == store.manifest
+    assert files_of(other.path) == files_of(store.path)
+
+
 def test_with_nothing_to_do_no_engine_is_loaded(csv_folder: Path, store: Store) -> None:
     values = {"source": str(csv_folder), "store": str(store.path), "test_per_class": 20}
     code = (

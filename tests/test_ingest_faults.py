@@ -96,7 +96,7 @@ def test_a_run_killed_at_random_moments_comes_to_the_same_store(
     # A fork of a process that has everything imported gets to work at once, so the kills fall
     # into the work and not into the imports.
     context = multiprocessing.get_context("forkserver")
-    context.set_forkserver_preload(["quickdraw_core.ingest.run", "distributed"])
+    context.set_forkserver_preload(["quickdraw_core.ingest.work", "dask.threaded"])
     chance = random.Random(20)
     store = tmp_path / "store"
 

@@ -1,4 +1,5 @@
-"""Dask, as the ingest uses it: a client, and a bounded number of jobs in flight.
+"""Dask, as the ingest uses it: a client, and a bounded number of jobs in flight; for few and small
+files its threaded scheduler, which starts at once.
 
 A job takes small facts and returns small facts. Faults of the input are results, not exceptions:
 Dask would run the job again on another worker, and find the same.
@@ -7,8 +8,10 @@ Dask would run the job again on another worker, and find the same.
 import logging
 from collections import deque
 from collections.abc import Callable, Iterator
-from concurrent.futures import CancelledError
+from concurrent.futures import CancelledError, ThreadPoolExecutor
 from contextlib import contextmanager
+from dataclasses import dataclass
+from functools import partial
 from queue import Empty, SimpleQueue
 from time import monotonic
 from typing import Any, NamedTuple
@@ -24,6 +27,9 @@ _JOBS_IN_FLIGHT_PER_THREAD = 2
 
 PATIENCE_S = 60.0
 """How long a cluster may be without any worker."""
+
+SMALL_BYTES = 64 << 20
+"""Up to so many bytes of local files are read sooner than a client of Dask has started."""
 
 _LOOK_EVERY_S = 2.0
 _FETCH_S = 10.0
@@ -51,13 +57,41 @@ class Failure(NamedTuple):
     error: QuickdrawError
 
 
+@dataclass(frozen=True)
+class Threads:
+    """Dask's threaded scheduler, in the place of a client."""
+
+    pool: ThreadPoolExecutor
+    count: int
+
+    def nthreads(self) -> dict[str, int]:
+        """As a client's: threads by worker."""
+        return {"threads": self.count}
+
+    def run(self, waiting: deque[Job]) -> Iterator[tuple[Job, Any]]:
+        """What `run_jobs` yields: a graph of all that waits, then one of what was put there."""
+        from dask.threaded import get
+
+        while waiting:
+            jobs = [*waiting]
+            waiting.clear()
+            graph = {f"job-{k}": (partial(_attempt, job),) for k, job in enumerate(jobs)}
+            yield from zip(jobs, get(graph, [*graph], pool=self.pool), strict=True)
+
+
 @contextmanager
-def cluster(config: IngestConfig) -> Iterator[Any]:
-    """A Dask client: on this machine, or of the scheduler at `config.dask`.
+def cluster(config: IngestConfig, is_small: bool = False) -> Iterator[Any]:
+    """A Dask client: on this machine, or of the scheduler at `config.dask`. For small work on
+    threads of this process: `Threads`.
 
     Threads are the default here: the compiled readers, Arrow and zstd all let the interpreter's
     lock go, and threads start at once and share their memory.
     """
+    if config.dask == "local" and is_small:
+        count = config.workers or usable_cores()
+        with ThreadPoolExecutor(count) as pool:
+            yield Threads(pool, count)
+        return
     import dask
     from distributed import Client
 
@@ -160,6 +194,9 @@ def run_jobs(client: Any, waiting: deque[Job]) -> Iterator[tuple[Job, Any]]:
     More jobs may be put into `waiting` while it runs; those at its left end come first.
     Raises `ClusterError` where the cluster is lost, or has no worker for `PATIENCE_S`.
     """
+    if isinstance(client, Threads):
+        yield from client.run(waiting)
+        return
     threads = max(1, sum(client.nthreads().values()))
     jobs: dict[str, Job] = {}
     done: SimpleQueue[Any] = SimpleQueue()

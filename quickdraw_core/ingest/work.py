@@ -9,13 +9,15 @@ from pathlib import Path
 from typing import Any, NamedTuple
 
 from quickdraw_core.files import require_writable
-from quickdraw_core.ingest.cluster import cluster
+from quickdraw_core.ingest.cluster import SMALL_BYTES, cluster
 from quickdraw_core.ingest.config import IngestConfig
 from quickdraw_core.ingest.finish import build_manifest
 from quickdraw_core.ingest.target import open_target, publish
 from quickdraw_core.ingest.window_run import WindowRun
 from quickdraw_core.progress import progress
+from quickdraw_core.sources.files import SourceFile
 from quickdraw_core.sources.find import FoundFiles
+from quickdraw_core.sources.stored import scheme_of
 from quickdraw_core.store.manifest import Manifest
 
 
@@ -37,7 +39,7 @@ def make_store(
     """
     if isinstance(config.store, Path):
         require_writable(config.store)
-    with cluster(config) as client:
+    with cluster(config, _is_small(found.files)) as client:
         target = open_target(config.store, config.fresh)
         run = WindowRun(config, target, found.files)
         with progress("ingest", None, "rows") as bar:
@@ -47,3 +49,8 @@ def make_store(
     failed = [source.word for source in found.files if source.address in run.failures]
     publish(target, manifest, receipts, left_out=[*failed, *(file.word for file in found.bad)])
     return Made(manifest, run.failures, len(run.reused))
+
+
+def _is_small(sources: list[SourceFile]) -> bool:
+    is_local = not any(scheme_of(source.location) for source in sources)
+    return is_local and sum(source.stamp.size_bytes for source in sources) <= SMALL_BYTES
