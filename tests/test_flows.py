@@ -7,6 +7,7 @@ from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import pytest
+from openings import counted_openings
 from prefect.states import Completed, Failed
 from prefect.testing.utilities import prefect_test_harness
 
@@ -157,6 +158,17 @@ def test_without_prefect_too(
         return perform(INGEST_STAGE, config)
 
     assert ingest_attempts(call, 2, first_to_write) == told
+
+
+def test_a_flow_opens_everything_once(server: None, csv_folder: Path, tmp_path: Path) -> None:
+    source = shutil.copytree(csv_folder, tmp_path / "csv")
+    config = IngestConfig.parse({"source": source, "store": tmp_path / "store", "workers": 1})
+    assert not ingest(config).skipped
+    with counted_openings() as counts:
+        assert ingest(config).skipped
+    once = [source, *source.glob("*.csv"), tmp_path / "store" / MANIFEST_NAME]
+    once += (tmp_path / "store").glob("drawings/*/*")
+    assert {path: counts[str(path)] for path in once} == dict.fromkeys(once, 1)
 
 
 def test_a_run_is_taken_up_in_the_folder_that_it_was_started_in(
