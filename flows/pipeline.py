@@ -1,6 +1,6 @@
-"""The main job: ingest → pack → train → evaluate → promote, each stage one task."""
+"""The main job as a flow: each of its stages is one task."""
 
-from typing import NamedTuple
+from typing import TypeVar
 
 from prefect import flow
 from prefect.logging import get_run_logger
@@ -10,42 +10,36 @@ from flows.evaluate import evaluate_stage
 from flows.ingest import ingest_stage
 from flows.pack import pack_stage
 from flows.promote import promote_stage
+from flows.stages import StageTask, opened_here
 from flows.train import name_of, train_stage
-from quickdraw_core.evaluation.asked import check_asked, check_before_training
+from quickdraw_core.config import Config
 from quickdraw_core.evaluation.config import EvaluateConfig
-from quickdraw_core.evaluation.promote import PromoteConfig, check_promotable
-from quickdraw_core.evaluation.promotion import PromoteResult
-from quickdraw_core.evaluation.result import EvaluateResult
+from quickdraw_core.evaluation.promote import PromoteConfig
 from quickdraw_core.ingest.config import IngestConfig
-from quickdraw_core.ingest.result import IngestResult
-from quickdraw_core.stage import Opened
-from quickdraw_core.store.packing import PackConfig, PackResult
-from quickdraw_core.training.config import TrainConfig
-from quickdraw_core.training.result import TrainResult
-from quickdraw_core.training.train import check_options
+from quickdraw_core.pipeline import Pipeline, PipelineResult, run_pipeline
+from quickdraw_core.recipes import RecipedConfig
+from quickdraw_core.stage import Opened, Stage
 
+C = TypeVar("C", bound=Config)
+R = TypeVar("R")
 
-class PipelineResult(NamedTuple):
-    """What the stages say of themselves. promote: None where nothing was to be promoted."""
-
-    ingest: IngestResult
-    pack: PackResult
-    train: TrainResult
-    evaluate: EvaluateResult
-    promote: PromoteResult | None = None
+_TASKS = {
+    task.stage.name: task
+    for task in (ingest_stage, pack_stage, train_stage, evaluate_stage, promote_stage)
+}
 
 
 def _run_name() -> str:
     given = flow_run.parameters
     ingest = IngestConfig.model_validate(given["ingest"])
-    train = TrainConfig.model_validate(given["train"])
+    train = RecipedConfig.model_validate(given["train"]).whole()
     return f"pipeline {ingest.source[0]} {name_of(train, ingest.store)}"
 
 
 @flow(name="pipeline", flow_run_name=_run_name)
 def pipeline(
     ingest: IngestConfig,
-    train: TrainConfig,
+    train: RecipedConfig,
     evaluate: EvaluateConfig,
     promote: PromoteConfig | None = None,
 ) -> PipelineResult:
@@ -56,20 +50,13 @@ def pipeline(
     stage whose outputs are there and whole is skipped. Where `ingest` leaves a class out, nothing
     is trained: a model of fewer classes is not what was asked for.
     """
-    check_asked(evaluate, train)
-    check_options(train)
-    if promote is not None:
-        check_promotable(promote, train.tracking_uri)
-    ingested = ingest_stage(ingest)
-    packed = pack_stage(PackConfig(store=ingested.store))
-    evaluate = evaluate.updated({"store": ingested.store})
-    check_before_training(evaluate, Opened())  # now, and not after hours of training
-    trained = train_stage(train.updated({"store": ingested.store}))
-    model = {"model": str(trained.run_dir), "tracking_uri": trained.tracking_uri}
-    judged = evaluate_stage(evaluate.updated(model))
-    promoted = None
-    if promote is not None:
-        promoted = promote_stage(promote.updated(model | {"store": ingested.store}))
-    if ingested.skipped and packed.skipped and trained.skipped and judged.skipped:
+    job = Pipeline(ingest, train.whole(), evaluate, promote)
+    result = run_pipeline(job, _as_task, opened_here())
+    if result.skipped:
         get_run_logger().info("nothing was to do: all of it was done before, and is whole")
-    return PipelineResult(ingested, packed, trained, judged, promoted)
+    return result
+
+
+def _as_task(stage: Stage[C, R], config: C, opened: Opened) -> R:
+    task: StageTask[C, R] = _TASKS[stage.name]  # type: ignore[assignment]
+    return task(config, opened)

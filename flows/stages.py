@@ -116,7 +116,7 @@ class StageTask(Generic[C, R]):
         too that an error brings as its `result`. slots: a block that holds what the work needs of
         the server's limits.
         """
-        self._stage, self._show, self._slots = stage, show, slots
+        self.stage, self._show, self._slots = stage, show, slots
         self.task: Task[[C], R] = task(
             name=stage.name,
             description=description,
@@ -141,19 +141,19 @@ class StageTask(Generic[C, R]):
 
     @property
     def _name(self) -> str:
-        return self._stage.name
+        return self.stage.name
 
     def _run(self, config: C) -> R:
         with told(self._name):
             opened = opened_here()
             if max(task_run.run_count, flow_run.run_count) > 1:
                 opened.forget()
-                config = self._stage.going_on(config, _begun(), opened)
-            result = self._stage.finished(config, opened)
+                config = self.stage.going_on(config, _begun(), opened)
+            result = self.stage.finished(config, opened)
             if result is None:
                 try:
                     with self._slots(config):
-                        result = self._stage.prepared(config, opened).run()
+                        result = self.stage.prepared(config, opened).run()
                 except Exception as error:
                     self._show_of(error)
                     raise
@@ -167,13 +167,13 @@ class StageTask(Generic[C, R]):
 
     def _is_finished(self, config: C, opened: Opened) -> bool:
         try:
-            return self._stage.finished(config, opened) is not None
+            return self.stage.finished(config, opened) is not None
         except (QuickdrawError, OSError):
             return False  # the work itself then says why
 
     def _key(self, context: TaskRunContext, parameters: dict[str, Any]) -> str | None:
         try:
-            return self._stage.prepared(parameters["config"], opened_here()).key()
+            return self.stage.prepared(parameters["config"], opened_here()).key()
         except (QuickdrawError, OSError):
             return None
 

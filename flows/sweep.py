@@ -2,8 +2,7 @@
 
 import re
 import threading
-from collections.abc import Iterator, Sequence
-from contextlib import contextmanager
+from contextlib import nullcontext
 from typing import Any
 
 from prefect import flow, task
@@ -15,22 +14,22 @@ from prefect.task_runners import ThreadPoolTaskRunner
 
 from flows.gpus import slots_taken
 from flows.policy import worth_retrying
+from flows.stages import opened_here, sharing
 from flows.telling import show, told
-from quickdraw_core.locks import held_folder
-from quickdraw_core.redaction import without_secrets
+from quickdraw_core.stage import RETRIES, RETRY_SECONDS, Opened
 from quickdraw_core.sweep.config import SweepConfig
-from quickdraw_core.sweep.finish import finish_sweep, stop_sweep
+from quickdraw_core.sweep.plan import Sweep
 from quickdraw_core.sweep.results import SweepError, SweepResult, markdown_of, table_of
-from quickdraw_core.sweep.run import Sweep, check, open_sweep, run_row
+from quickdraw_core.sweep.rows import run_row
+from quickdraw_core.sweep.run import failures_of, prepare
 from quickdraw_core.sweep.slots import Slots
-from quickdraw_core.training.gpus import devices_locked
 
 
 @task(
     name="sweep-row",
     task_run_name="{name}",
-    retries=1,
-    retry_delay_seconds=10,
+    retries=RETRIES,
+    retry_delay_seconds=RETRY_SECONDS,
     retry_condition_fn=worth_retrying,
     cache_policy=NO_CACHE,
 )
@@ -39,7 +38,7 @@ def sweep_row(
 ) -> None:
     """Trains and judges a row, or continues it."""
     with told(f"sweep-{_key_of(name)}"), slots.taken() as slot:
-        run_row(sweep, name, slot, stopping, turn)
+        run_row(sweep, name, opened_here(), slot, stopping, turn)
 
 
 @flow(name="sweep-rows", flow_run_name="rows of {sweep.table.name}", validate_parameters=False)
@@ -48,7 +47,7 @@ def sweep_rows(sweep: Sweep) -> dict[str, str]:
     slots, turn, stopping = Slots(sweep.slots), threading.Lock(), threading.Event()
     try:
         futures = [sweep_row.submit(sweep, name, slots, turn, stopping) for name in sweep.chosen]
-        return _failures(sweep.chosen, futures)
+        return failures_of(sweep.chosen, map(_result_of, futures))
     except BaseException:
         stopping.set()  # the threads hear of no Ctrl-C, and the flow waits for them
         raise
@@ -63,51 +62,29 @@ def sweep(config: SweepConfig) -> SweepResult:
     """
     if flow_run.run_count > 1:
         config = config.updated({"fresh": False})
-    with held_folder(check(config).path, "sweep"):
-        return _sweep(config)
-
-
-def _sweep(config: SweepConfig) -> SweepResult:
-    opened = open_sweep(config)
-    # Any: a runner's own type is not the one that Prefect declares for the option.
-    workers: Any = ThreadPoolTaskRunner(max_workers=len(opened.slots))
+    prepared = prepare(config, opened_here())
+    gpus = len(prepared.planned.devices)
     try:
-        with _gpus_of(opened):
-            failures: dict[str, str] = sweep_rows.with_options(task_runner=workers)(opened)
-        result = finish_sweep(opened, failures)
-    except BaseException:
-        stop_sweep(opened)
+        with slots_taken(gpus) if gpus else nullcontext():
+            result = prepared.run(_rows_as_tasks)
+    except SweepError as error:
+        _show(error.result)
         raise
     _show(result)
-    if failures:
-        raise SweepError(result)
     return result
 
 
-@contextmanager
-def _gpus_of(opened: Sweep) -> Iterator[None]:
-    """A block that holds the GPUs of all slots, until the last row is done."""
-    devices = [device for slot in opened.slots for device in slot.devices]
-    if not devices:
-        yield
-        return
-    with slots_taken(len(devices)), devices_locked(devices, len(devices)):
-        yield
+def _rows_as_tasks(sweep: Sweep, opened: Opened) -> dict[str, str]:
+    # Any: a runner's own type is not the one that Prefect declares for the option.
+    workers: Any = ThreadPoolTaskRunner(max_workers=len(sweep.slots))
+    with sharing(opened):
+        failures: dict[str, str] = sweep_rows.with_options(task_runner=workers)(sweep)
+    return failures
 
 
 def _key_of(name: str) -> str:
     """A row's name as Prefect takes it in an artifact's key."""
     return re.sub(r"[^a-z0-9]+", "-", name.lower()).strip("-")
-
-
-def _failures(names: Sequence[str], futures: Sequence[PrefectFuture[None]]) -> dict[str, str]:
-    failures: dict[str, str] = {}
-    for name, future in zip(names, futures, strict=True):
-        found = _result_of(future)
-        if isinstance(found, BaseException):
-            why = (str(found).splitlines() or [type(found).__name__])[0]
-            failures[name] = without_secrets(why)
-    return failures
 
 
 def _result_of(future: PrefectFuture[None]) -> object:

@@ -10,6 +10,7 @@ from flows.gpus import gpu_slots
 from flows.stages import StageTask, opened_here
 from flows.telling import show
 from quickdraw_core.errors import StoreError
+from quickdraw_core.recipes import RecipedConfig
 from quickdraw_core.store.location import Location
 from quickdraw_core.store.store import open_store
 from quickdraw_core.tracking.runs import run_page
@@ -45,10 +46,11 @@ def name_of(config: TrainConfig, store: Location | None = None) -> str:
 
 
 def _run_name() -> str:
-    return f"train {name_of(TrainConfig.model_validate(flow_run.parameters['config']))}"
+    config = RecipedConfig.model_validate(flow_run.parameters["config"])
+    return f"train {name_of(config.whole())}"
 
 
 @flow(name="train", flow_run_name=_run_name)
-def train(config: TrainConfig) -> TrainResult:
+def train(config: RecipedConfig) -> TrainResult:
     """Trains a recogniser on a store."""
-    return train_stage(config)
+    return train_stage(config.whole())

@@ -4,9 +4,12 @@ A recipe is the values that differ from `TrainConfig`'s defaults; its docstring 
 reaches, in what time, on what. `--set` changes single values of it.
 """
 
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from typing import Any
 
+from pydantic import ConfigDict, Field, model_validator
+
+from quickdraw_core.assignments import merged
 from quickdraw_core.errors import ConfigError, nearest
 from quickdraw_core.training.config import TrainConfig
 
@@ -135,3 +138,36 @@ def find_recipe(name: str) -> TrainConfig:
     if name not in RECIPES:
         raise ConfigError(f"unknown recipe {name!r}: {nearest(name, RECIPES)}")
     return TrainConfig.parse(RECIPES[name]())
+
+
+class RecipedConfig(TrainConfig):
+    """A training as deployments name it: a recipe, and what differs from it."""
+
+    recipe: str | None = Field(
+        None, description="row of RECIPES that the other values are laid over; none: the defaults"
+    )
+
+    # A form that is filled with the defaults of the schema would lay them over the recipe.
+    model_config = ConfigDict(json_schema_extra=lambda schema: _without_defaults(schema))
+
+    @model_validator(mode="before")
+    @classmethod
+    def _laid_over_recipe(cls, values: Any) -> Any:
+        if isinstance(values, TrainConfig):
+            return values.model_dump()
+        if not isinstance(values, Mapping) or not isinstance(values.get("recipe"), str):
+            return values
+        try:
+            recipe = find_recipe(values["recipe"])
+        except ConfigError as error:
+            raise ValueError(str(error)) from error
+        return merged(recipe.model_dump(), values)
+
+    def whole(self) -> TrainConfig:
+        """The training itself."""
+        return TrainConfig.parse(self.model_dump(exclude={"recipe"}))
+
+
+def _without_defaults(schema: dict[str, Any]) -> None:
+    for field in schema.get("properties", {}).values():
+        field.pop("default", None)

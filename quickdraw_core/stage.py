@@ -54,6 +54,15 @@ class Opened:
         with self._lock:
             self._kept[name] = version, thing
 
+    def branch(self) -> "Opened":
+        """One of its own for who goes on from here: it has what is open, and what it opens is not
+        kept any longer than it is.
+        """
+        branch = Opened()
+        with self._lock:
+            branch._kept.update(self._kept)
+        return branch
+
     def forget(self) -> None:
         """Has everything opened anew."""
         with self._lock:
@@ -113,18 +122,32 @@ def perform(stage: Stage[C, R], config: C, opened: Opened | None = None) -> R:
 
     Raises what the stage's `prepare` and `run` raise.
     """
-    opened, since = opened or Opened(), time.time()
-    for attempt in range(RETRIES + 1):
-        try:
-            found = stage.finished(config, opened)
-            return stage.prepared(config, opened).run() if found is None else found
-        except Exception as error:
-            if attempt == RETRIES or not is_worth_retrying(error):
-                raise
-            _wait(stage.name, error)
+    since, opened = time.time(), opened or Opened()
+
+    def attempt(number: int) -> R:
+        asked = config
+        if number:
             opened.forget()
-            config = stage.going_on(config, since, opened)
-    raise AssertionError("the last attempt returns or raises")
+            asked = stage.going_on(config, since, opened)
+        found = stage.finished(asked, opened)
+        return stage.prepared(asked, opened).run() if found is None else found
+
+    return tried_again(stage.name, attempt)
+
+
+def tried_again(name: str, attempt: Callable[[int], R]) -> R:
+    """What `attempt` returns, given its number from 0: the first that raises nothing.
+
+    Raises what the last one raises, or one after which another would find the same.
+    """
+    for number in range(RETRIES):
+        try:
+            return attempt(number)
+        except Exception as error:
+            if not is_worth_retrying(error):
+                raise
+            _wait(name, error)
+    return attempt(RETRIES)
 
 
 def is_worth_retrying(error: BaseException) -> bool:

@@ -14,7 +14,7 @@ from forkserver import real_python
 from processes import rank_processes
 from session import prefect_api
 
-from quickdraw_core.commands.running import run
+from quickdraw_core.commands.running import going_on_said
 from quickdraw_core.store.store import Store
 from quickdraw_core.tracking.card import tracked_run_id
 from quickdraw_core.tracking.runs import client
@@ -31,14 +31,11 @@ def environment_of(cwd: Path) -> dict[str, str]:
     return environment | {"PREFECT_HOME": str(cwd / ".prefect")}
 
 
-USES_PREFECT = {"ingest", "train", "evaluate", "compare", "promote", "sweep", "pipeline", "demo"}
-
-
 def quickdraw(
-    *arguments: object, cwd: Path, timeout: int = 300
+    *arguments: object, cwd: Path, timeout: int = 300, prefect: bool = False
 ) -> subprocess.CompletedProcess[str]:
-    """Runs `quickdraw …` in `cwd`, against the Prefect server that all tests share."""
-    server = {"PREFECT_API_URL": prefect_api()} if USES_PREFECT & {*map(str, arguments)} else {}
+    """Runs `quickdraw …` in `cwd`. prefect: with the server that all tests share, as the demo."""
+    server = {"PREFECT_API_URL": prefect_api()} if prefect or "demo" in arguments else {}
     return subprocess.run(
         [*command(), *map(str, arguments)],
         cwd=cwd,
@@ -170,14 +167,15 @@ def test_a_class_is_shown_and_the_losses_are_drawn(store: Store, tmp_path: Path)
 
 
 @pytest.mark.services  # a chain of real processes
+@pytest.mark.parametrize("way", [[], ["--prefect"]], ids=["directly", "as a flow"])
 def test_ctrl_c_ends_everything_at_once_and_the_run_is_marked_killed(
-    store: Store, tmp_path: Path
+    way: list[str], store: Store, tmp_path: Path
 ) -> None:
     command = [real_python(), "-m", "quickdraw_core.cli", "train", "--store", str(store.path)]
     for option in ("epochs=1000", "model=net", "side_px=24", "save_every_steps=3"):
         command += ["--set", option]
     process = subprocess.Popen(
-        command,
+        [*command, *way],
         cwd=tmp_path,
         env=environment_of(tmp_path),
         stdout=subprocess.PIPE,
@@ -228,8 +226,7 @@ def test_ctrl_c_does_not_advise_to_throw_away_what_is_done(
     def stop() -> None:
         raise KeyboardInterrupt
 
-    monkeypatch.setattr("flows.local.start_local_server", lambda: None)
     monkeypatch.setattr(sys, "argv", ["quickdraw", "train", *options])
-    with pytest.raises(KeyboardInterrupt):
-        run(stop)
+    with pytest.raises(KeyboardInterrupt), going_on_said():
+        stop()
     assert capsys.readouterr().err.splitlines() == [advice]

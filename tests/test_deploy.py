@@ -9,7 +9,8 @@ import yaml
 
 from flows.deploy import DEPLOYMENTS, DeployConfig, deploy, laid_over, read, upcoming_times
 from quickdraw_core.errors import ConfigError
-from quickdraw_core.recipes import RECIPES
+from quickdraw_core.recipes import RecipedConfig, find_recipe
+from quickdraw_core.training.config import TrainConfig
 
 
 def entries(**options: Any) -> dict[str, dict[str, Any]]:
@@ -50,7 +51,23 @@ def test_the_nightly_run_never_meets_itself() -> None:
 )
 def test_trainings_are_those_of_the_recipes(name: str, recipe: str) -> None:
     parameters = entries()[name]["parameters"]
-    assert (parameters.get("train") or parameters["config"]) == RECIPES[recipe]()
+    asked = parameters.get("train") or parameters["config"]
+    assert asked == {"recipe": recipe}
+    assert RecipedConfig.parse(asked).whole() == find_recipe(recipe)
+
+
+def test_what_stands_beside_a_recipe_is_laid_over_it() -> None:
+    changes = {"epochs": 3, "augment": {"shear": 0.5}, "hosts": {"nodes": 1}}
+    found = RecipedConfig.parse({"recipe": "laptop340"} | changes).whole()
+    assert found == find_recipe("laptop340").updated(changes)
+    assert RecipedConfig.parse(changes).whole() == TrainConfig.parse(changes)
+    assert RecipedConfig.model_validate(found).whole() == found
+
+
+def test_a_form_of_the_parameters_lays_no_defaults_over_a_recipe() -> None:
+    fields = RecipedConfig.model_json_schema()["properties"]
+    assert {"recipe", "epochs"} <= set(fields)
+    assert not any("default" in field for field in fields.values())
 
 
 def test_options_are_laid_over_what_they_name_and_nothing_else() -> None:
@@ -86,6 +103,8 @@ def test_runs_work_in_the_home_folder(tmp_path: Path) -> None:
     [
         ({"train": {"epochs": 0}}, "epochs"),
         ({"train": {"epoch": 3}}, "epoch"),
+        ({"train": {"recipe": "labtop"}}, "did you mean 'laptop'"),
+        ({"train": {"recipe": 3}}, "recipe"),
         ({"ingest": {}}, "source"),
         ({"nothing": {}}, "nothing"),
     ],

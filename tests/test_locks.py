@@ -21,9 +21,9 @@ from quickdraw_core.evaluation.aside import written_aside
 from quickdraw_core.evaluation.compare import CompareConfig, compare_models
 from quickdraw_core.evaluation.config import EvaluateConfig
 from quickdraw_core.evaluation.evaluate import evaluate
-from quickdraw_core.ingest import run as ingest_run
 from quickdraw_core.ingest.config import IngestConfig
 from quickdraw_core.ingest.run import ingest
+from quickdraw_core.ingest.target import alone
 from quickdraw_core.locks import FOLDER_LOCK, held, held_folder, lock_of_file, require_free_folder
 from quickdraw_core.sources.fetch import FetchConfig, fetch
 from quickdraw_core.store.location import location_of
@@ -105,7 +105,7 @@ def test_a_store_in_an_object_store_needs_no_cache(
     monkeypatch.setenv("QUICKDRAW_CACHE", str(file) if home == "no cache" else "")
     monkeypatch.delenv("XDG_CACHE_HOME", raising=False)
     monkeypatch.setattr(Path, "home", no_home)
-    with ingest_run._alone(location_of("s3://bucket/store")):
+    with alone(location_of("s3://bucket/store")):
         pass
 
 

@@ -15,10 +15,11 @@ from surroundings import bound_by_permissions
 from typer.testing import CliRunner
 
 from quickdraw_core.cli import _machine_fault, app
-from quickdraw_core.commands.running import run
+from quickdraw_core.commands.running import run_flow
 from quickdraw_core.errors import ConfigError, QuickdrawError, StoreError, WriteError
 from quickdraw_core.ingest.config import IngestConfig
 from quickdraw_core.ingest.run import ingest
+from quickdraw_core.stage import Opened
 from quickdraw_core.store.manifest import Manifest
 from quickdraw_core.store.pack import open_pack
 from quickdraw_core.store.store import Store
@@ -173,7 +174,7 @@ def test_a_flow_is_refused_where_too_few_files_may_be_open() -> None:
         limited(resource.RLIMIT_NOFILE, 63),
         pytest.raises(ConfigError, match="63 files may be open at once"),
     ):
-        run(lambda: None)
+        run_flow(lambda: None, Opened())
 
 
 @pytest.mark.parametrize("number", [errno.ENOSPC, errno.EDQUOT, errno.EMFILE, errno.EROFS])

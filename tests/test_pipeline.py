@@ -45,7 +45,7 @@ def pipeline(source: Path, folder: Path) -> subprocess.CompletedProcess[str]:
         "pipeline", source, "--classes-file", folder / "classes.txt", "--store", "store",
         "--nproc", 2, "--set", "train.epochs=6", "--set", "train.validate_every_epochs=1",
         "--set", "train.model=net", "--set", "train.side_px=24", "--set", "train.encoding=gray",
-        cwd=folder,
+        cwd=folder, prefect=True,
     )  # fmt: skip
     assert done.returncode == 0, done.stderr
     return done

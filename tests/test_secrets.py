@@ -20,7 +20,6 @@ from session import prefect_api
 from test_cli import quickdraw
 from writers import csv_line, random_rows
 
-import flows.sweep
 from flows.deploy import DeployConfig
 from quickdraw_core import cli, credentials
 from quickdraw_core.credentials import set_apart, tracking_address, whole_address
@@ -30,6 +29,7 @@ from quickdraw_core.ingest.config import IngestConfig
 from quickdraw_core.redaction import hide_in_logs, shown_address, without_secrets
 from quickdraw_core.store.store import Store
 from quickdraw_core.sweep.config import SweepConfig
+from quickdraw_core.sweep.run import failures_of
 from quickdraw_core.tracking.address import check_address, resolve_tracking_uri, ui_command
 from quickdraw_core.tracking.card import RunCard
 from quickdraw_core.tracking.journal import status_record
@@ -239,7 +239,7 @@ def prefect_records_of(flow: str) -> str:
 def test_a_signature_is_used_and_recorded_nowhere(tmp_path: Path) -> None:
     with signed_server() as server:
         source = f"{server}/cat.csv?X-Amz-Signature={SECRET}"
-        done = quickdraw("ingest", source, "--store", "store", cwd=tmp_path)
+        done = quickdraw("ingest", source, "--store", "store", cwd=tmp_path, prefect=True)
         assert done.returncode == 0, done.stderr
         assert SECRET not in done.stdout + done.stderr
         wrong = quickdraw("ingest", source + "x", "--store", "other", cwd=tmp_path)
@@ -326,12 +326,5 @@ def test_why_a_run_failed_is_recorded_without_secrets() -> None:
     assert status_record("FAILED", f"no answer from {LOGIN}")["reason"] == (
         "no answer from http://me:…@127.0.0.1:1"
     )
-    found = flows.sweep._failures(["a"], [_Failed()])  # type: ignore[list-item]
+    found = failures_of(["a"], [ConnectionError(f"no answer from {LOGIN}\nsecond line")])
     assert found == {"a": "no answer from http://me:…@127.0.0.1:1"}
-
-
-class _Failed:
-    """What Prefect gives of a row whose task failed."""
-
-    def result(self, **_: object) -> ConnectionError:
-        return ConnectionError(f"no answer from {LOGIN}\nsecond line")

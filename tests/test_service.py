@@ -24,9 +24,10 @@ from test_tracking_mlflow import Server
 
 from flows.deploy import DEPLOYMENTS, HEARTBEAT_SECONDS
 from flows.gpus import LEASE_SECONDS
+from quickdraw_core.stage import Opened
 from quickdraw_core.store.store import Store
 from quickdraw_core.sweep.config import SweepConfig
-from quickdraw_core.sweep.run import check
+from quickdraw_core.sweep.plan import plan_sweep
 from quickdraw_core.training.checkpoint import find_checkpoint, load_checkpoint
 from quickdraw_core.training.curves import Curves, read_curves
 
@@ -391,7 +392,8 @@ def test_a_sweep_is_rerun_from_its_failed_rows(running: Service, scheduled: str)
     table.write_text("\n".join([*lines, "values = { learning_rate = 0.001 }", ""]))
     asked = {"table": "two.toml", "store": "store", "allow_short": True, "run_dir": "swept"}
     config = SweepConfig.parse(asked | {"table": str(table), "store": str(running.home / "store")})
-    row = check(config.updated({"run_dir": running.home / "swept"})).row("B").run_dir
+    config = config.updated({"run_dir": running.home / "swept"})
+    row = plan_sweep(config, Opened()).row("B").run_dir
     row.mkdir(parents=True)
     (row / "run.json").write_text("{torn")
     run = running.create_run("sweep/weekly", {"config": asked})

@@ -28,31 +28,31 @@ from quickdraw_core.commands import sweeps
 from quickdraw_core.errors import ConfigError, TrainingError
 from quickdraw_core.evaluation.drawn import apart
 from quickdraw_core.evaluation.metrics import Estimate
+from quickdraw_core.stage import Opened
 from quickdraw_core.store.store import Store
-from quickdraw_core.sweep import finish, run
+from quickdraw_core.sweep import finish, rows
 from quickdraw_core.sweep.config import SweepConfig
 from quickdraw_core.sweep.figures import _labels, draw_figures, smoothed
 from quickdraw_core.sweep.finish import finish_sweep
+from quickdraw_core.sweep.plan import Sweep, plan_sweep
 from quickdraw_core.sweep.results import RowResult, compare_orders, training_seconds
-from quickdraw_core.sweep.run import (
-    PARENT_TAG,
-    Sweep,
-    check,
-    has_diverged,
-    is_finished,
-    nest,
-    open_sweep,
-    run_row,
-)
+from quickdraw_core.sweep.rows import PARENT_TAG, has_diverged, is_finished, nest, run_row
+from quickdraw_core.sweep.run import PreparedSweep, prepare
 from quickdraw_core.sweep.slots import Slots, make_slots
 from quickdraw_core.sweep.table import configs_of, read_table
 from quickdraw_core.sweep.tables import TABLES
 from quickdraw_core.tracking.card import RunCard, tracked_run_id
-from quickdraw_core.tracking.journal import append, last_status, tags_record
+from quickdraw_core.tracking.journal import append, follow, last_status, tags_record
 from quickdraw_core.tracking.runs import client
 from quickdraw_core.training import processes
 from quickdraw_core.training.curves import Curve, read_curves, read_failure
 from quickdraw_core.training.diagnosis import Kind
+
+
+def open_sweep(config: SweepConfig) -> Sweep:
+    """A sweep of which no row has begun."""
+    return prepare(config, Opened()).begin()
+
 
 TINY = """
 description = "Three trainings of a second."
@@ -221,7 +221,7 @@ def test_a_slots_gpus_reach_its_training_processes_and_nobody_else(
     slots = Slots(make_slots(2, 1, ("4", "7"), cores=2))
     ended = pytest.raises(TrainingError, match="ended without a checkpoint")
     with slots.taken(), slots.taken() as slot, ended:
-        run_row(sweep, "Right", slot)
+        run_row(sweep, "Right", Opened(), slot)
     given_to = json.loads(told.read_text())
     assert given_to["CUDA_VISIBLE_DEVICES"] == "7"
     assert "OMP_NUM_THREADS" in given_to
@@ -378,12 +378,12 @@ def test_a_row_that_diverges_on_purpose_is_done(
                          per_class=20, run_dir=tmp_path / "s", tracking_uri="none")  # fmt: skip
     sweep = open_sweep(config)
     row = sweep.row("Far too fast")
-    run_row(sweep, row.name)
+    run_row(sweep, row.name, Opened())
     assert "training diverged" in str(read_failure(row.run_dir))
     assert has_diverged(row)
     assert not has_diverged(replace(row, row=row.row.updated({"shown_as_failed": False})))
-    monkeypatch.setattr(run, "train", lambda *_: pytest.fail("trained again"))
-    run_row(sweep, row.name)
+    monkeypatch.setattr(rows, "train", lambda *_: pytest.fail("trained again"))
+    run_row(sweep, row.name, Opened())
 
     result = finish_sweep(sweep, {})
     assert result.failed == ()
@@ -395,7 +395,7 @@ def test_a_row_that_diverges_on_purpose_is_done(
     assert "| diverged |" in line
     assert any(line.startswith("- Far too fast: diverged: ") for line in lines)
     assert "Failed:" not in lines
-    assert last_status(run.follow(sweep.path / "journal.jsonl", 0)[0]) == "FINISHED"
+    assert last_status(follow(sweep.path / "journal.jsonl", 0)[0]) == "FINISHED"
 
 
 def test_numbers_are_written_down_where_a_figure_cannot_be(
@@ -415,16 +415,15 @@ def test_numbers_are_written_down_where_a_figure_cannot_be(
 
 @pytest.mark.parametrize(("attempt", "fresh"), [(1, True), (2, False)])
 def test_a_flow_that_prefect_tries_again_starts_nothing_over(
-    attempt: int, fresh: bool, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    attempt: int, fresh: bool, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     seen = []
 
-    def opened(config: SweepConfig) -> Sweep:
+    def away(config: SweepConfig, _: Opened) -> PreparedSweep:
         seen.append(config.fresh)
         raise OSError("gone")
 
-    monkeypatch.setattr(flows.sweep, "open_sweep", opened)
-    monkeypatch.setattr(flows.sweep, "check", lambda _: SimpleNamespace(path=tmp_path / "s"))
+    monkeypatch.setattr(flows.sweep, "prepare", away)
     # Prefect's own way to stand in for the facts of a run.
     monkeypatch.setenv("PREFECT__RUNTIME__FLOW_RUN__RUN_COUNT", str(attempt))
     with pytest.raises(OSError, match="gone"):
@@ -446,7 +445,7 @@ class Swept:
         self.table = str(folder / "tiny.toml")
         if not (folder / "second.json").is_file():
             self._make()
-        self.sweep: Sweep = check(self.config())
+        self.sweep = plan_sweep(self.config(), Opened())
         self.first, self.second = (
             SimpleNamespace(**json.loads((folder / name).read_text()))
             for name in ("first.json", "second.json")
@@ -455,7 +454,7 @@ class Swept:
 
     def _make(self) -> None:
         table_file(self.folder, TINY)
-        blocked = check(self.config()).row("Reciprocal").run_dir
+        blocked = plan_sweep(self.config(), Opened()).row("Reciprocal").run_dir
         blocked.mkdir(parents=True)
         (blocked / "run.json").write_text("{torn")
         self._run("first.json")

@@ -16,6 +16,7 @@ from quickdraw_core.commands.options import (
     ClassesFile,
     Dask,
     MaxRejected,
+    Prefect,
     Rows,
     Seed,
     Set,
@@ -26,7 +27,7 @@ from quickdraw_core.commands.options import (
     ingest_config_of,
     words_of,
 )
-from quickdraw_core.commands.running import STOPPED, run
+from quickdraw_core.commands.running import STOPPED, run_stage
 from quickdraw_core.console import (
     errors,
     leave_stdout_to,
@@ -105,6 +106,7 @@ def ingest(
     dask: Dask = "local",
     strict: Strict = False,
     fresh: Annotated[bool, typer.Option("--fresh", help="Make the store anew.")] = False,
+    prefect: Prefect = False,
     changes: Set = None,
 ) -> None:
     """Read drawings into a store: Parquet per class, with a manifest. A file that cannot be read
@@ -114,14 +116,10 @@ def ingest(
     config = ingest_config_of(
         source, store, words, rows, seed, max_rejected, allow_cut, dask, fresh, strict, changes
     )
-    from quickdraw_core.ingest.run import prepare
-    from quickdraw_core.stage import Opened
-
-    prepare(config, Opened())
-    from flows.ingest import ingest as flow
+    from quickdraw_core.ingest.run import INGEST_STAGE
 
     with left_out_shown():
-        show_facts(ingest_facts(run(lambda: flow(config))))
+        show_facts(ingest_facts(run_stage(INGEST_STAGE, config, prefect)))
 
 
 @contextmanager

@@ -17,6 +17,7 @@ from quickdraw_core.commands.options import (
     MaxRejected,
     Nproc,
     PerClass,
+    Prefect,
     RecipeOption,
     Rows,
     RunDir,
@@ -30,7 +31,7 @@ from quickdraw_core.commands.options import (
     train_config_of,
     words_of,
 )
-from quickdraw_core.commands.running import run
+from quickdraw_core.commands.running import flow_of, run
 from quickdraw_core.console import leave_stdout_to, show_facts
 from quickdraw_core.errors import ConfigError
 from quickdraw_core.progress_display import show_progress
@@ -63,6 +64,7 @@ def pipeline(
     ] = False,
     fresh: Annotated[bool, typer.Option("--fresh", help="Store and run anew.")] = False,
     tracking_uri: Tracking = None,
+    prefect: Prefect = False,
     changes: Set = None,
 ) -> None:
     """Ingest, train, evaluate, and with --promote make the better model the champion.
@@ -90,6 +92,7 @@ def pipeline(
         {"per_class": per_class, "allow_short": allow_short} | by_stage.get("promote", {})
         if promote
         else None,
+        prefect,
     )
 
 
@@ -116,35 +119,39 @@ def demo(
         [str(source)], store, None, "all", seed, 0.0, False, "local", False, False, None
     )
     train_config = train_config_of(store, "demo", nproc, None, False, tracking_uri, None)
-    _pipeline(ingest_config, train_config.updated({"seed": seed}), {"allow_short": True})
+    _pipeline(
+        ingest_config, train_config.updated({"seed": seed}), {"allow_short": True}, None, True
+    )
 
 
 def _pipeline(
     ingest_config: "IngestConfig",
     train_config: "TrainConfig",
     evaluate_values: dict[str, Any],
-    promote_values: dict[str, Any] | None = None,
+    promote_values: dict[str, Any] | None,
+    prefect: bool,
 ) -> None:
     """Checks what can be checked, runs the flow, and says where everything is."""
-    from quickdraw_core.evaluation.asked import check_asked
     from quickdraw_core.evaluation.config import EvaluateConfig
-    from quickdraw_core.evaluation.promote import PromoteConfig, check_promotable
-    from quickdraw_core.ingest.run import prepare
-    from quickdraw_core.stage import Opened
-    from quickdraw_core.training.train import check_options
+    from quickdraw_core.evaluation.promote import PromoteConfig
+    from quickdraw_core.ingest.run import INGEST_STAGE
+    from quickdraw_core.pipeline import Pipeline, run_pipeline
+    from quickdraw_core.stage import Opened, perform
 
     evaluate_config = EvaluateConfig.parse(evaluate_values)
     leave_stdout_to(evaluate_config.json_file)
     promote_config = None if promote_values is None else PromoteConfig.parse(promote_values)
-    check_asked(evaluate_config, train_config)
-    check_options(train_config)
-    if promote_config is not None:
-        check_promotable(promote_config, train_config.tracking_uri)
-    prepare(ingest_config, Opened())
-    from flows.pipeline import pipeline as flow
-
+    job = Pipeline(ingest_config, train_config, evaluate_config, promote_config)
+    job.check()
+    opened = Opened()
+    INGEST_STAGE.prepared(ingest_config, opened)
     with left_out_shown():
-        result = run(lambda: flow(ingest_config, train_config, evaluate_config, promote_config))
+        result = run(
+            lambda: run_pipeline(job, perform, opened),
+            lambda: flow_of("pipeline")(job.ingest, job.train, job.evaluate, job.promote),
+            opened,
+            prefect,
+        )
     show_facts(ingest_facts(result.ingest))
     show_facts(train_facts(result.train))
     show_evaluated(result.evaluate)

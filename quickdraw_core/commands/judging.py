@@ -11,15 +11,15 @@ from quickdraw_core.commands.options import (
     OtherStore,
     PerClass,
     PrecisionOption,
+    Prefect,
     Processes,
     Set,
     StoreOption,
     Tracking,
     Tta,
 )
-from quickdraw_core.commands.running import run
+from quickdraw_core.commands.running import run_stage
 from quickdraw_core.console import leave_stdout_to, show_facts, show_lines, show_table
-from quickdraw_core.stage import Opened
 from quickdraw_core.summaries import compare_facts, promote_facts
 
 _WORDS = 20
@@ -48,6 +48,7 @@ def compare(
     other_store: OtherStore = False,
     nproc: Processes = None,
     tracking_uri: Tracking = None,
+    prefect: Prefect = False,
     changes: Set = None,
 ) -> None:
     """Say which model is better, by how much, and whether that can be told from noise."""
@@ -70,10 +71,7 @@ def compare(
         }
     ).updated(parse_assignments(changes or ()))
     leave_stdout_to(config.json_file)
-    COMPARE_STAGE.prepared(config, Opened())
-    from flows.compare import compare as flow
-
-    result = run(lambda: flow(config))
+    result = run_stage(COMPARE_STAGE, config, prefect)
     for comparison in result.comparisons:
         show_table(*difference_table(comparison))
         if comparison.changed:
@@ -105,6 +103,7 @@ def promote(
     other_store: OtherStore = False,
     nproc: Processes = None,
     tracking_uri: Tracking = None,
+    prefect: Prefect = False,
     changes: Set = None,
 ) -> None:
     """Make a model the champion if it is better than the present one by more than the noise."""
@@ -128,10 +127,7 @@ def promote(
             "tracking_uri": tracking_uri,
         }
     ).updated(parse_assignments(changes or ()))
-    PROMOTE_STAGE.prepared(config, Opened())
-    from flows.promote import promote as flow
-
-    result = run(lambda: flow(config))
+    result = run_stage(PROMOTE_STAGE, config, prefect)
     show_facts(promote_facts(result))
     if require and result.decision == Decision.KEPT:
         raise typer.Exit(1)

@@ -15,6 +15,7 @@ from quickdraw_core.commands.options import (
     OtherStore,
     PerClass,
     PrecisionOption,
+    Prefect,
     Processes,
     RecipeOption,
     RunDir,
@@ -24,7 +25,7 @@ from quickdraw_core.commands.options import (
     Tta,
     train_config_of,
 )
-from quickdraw_core.commands.running import run
+from quickdraw_core.commands.running import run_stage
 from quickdraw_core.console import (
     leave_stdout_to,
     show_facts,
@@ -33,7 +34,6 @@ from quickdraw_core.console import (
 )
 from quickdraw_core.errors import ConfigError
 from quickdraw_core.progress_display import show_progress
-from quickdraw_core.stage import Opened
 from quickdraw_core.summaries import (
     evaluate_facts,
     inspect_facts,
@@ -58,6 +58,7 @@ def train(
     rendezvous: Annotated[
         str | None, typer.Option(help="host:port of host 0, for several hosts.")
     ] = None,
+    prefect: Prefect = False,
     changes: Set = None,
 ) -> None:
     """Train on a store; the same command again continues where it was."""
@@ -65,13 +66,9 @@ def train(
     if nnodes > 1 or node_rank or rendezvous:
         hosts = {"nodes": nnodes, "node_rank": node_rank, "rendezvous": rendezvous}
         config = config.updated({"hosts": hosts})
-    from quickdraw_core.stage import Opened
     from quickdraw_core.training.train import TRAIN_STAGE
 
-    TRAIN_STAGE.prepared(config, Opened())
-    from flows.train import train as flow
-
-    show_facts(train_facts(run(lambda: flow(config))))
+    show_facts(train_facts(run_stage(TRAIN_STAGE, config, prefect)))
 
 
 def losses(
@@ -138,6 +135,7 @@ def evaluate(
         Path | None, typer.Option(help="Folder of the report; default: in the run's folder.")
     ] = None,
     tracking_uri: Tracking = None,
+    prefect: Prefect = False,
     changes: Set = None,
     balance: _NoBalance = False,
 ) -> None:
@@ -163,10 +161,7 @@ def evaluate(
         }
     ).updated(parse_assignments(changes or ()))
     leave_stdout_to(config.json_file)
-    EVALUATE_STAGE.prepared(config, Opened())
-    from flows.evaluate import evaluate as flow
-
-    show_evaluated(run(lambda: flow(config)))
+    show_evaluated(run_stage(EVALUATE_STAGE, config, prefect))
 
 
 def predict(

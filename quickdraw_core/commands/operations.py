@@ -5,7 +5,7 @@ from typing import Annotated, Any
 
 import typer
 
-from quickdraw_core.commands.running import run
+from quickdraw_core.commands.running import going_on_said, run_flow
 from quickdraw_core.console import show_facts, show_lines, show_table
 from quickdraw_core.errors import ConfigError
 
@@ -91,7 +91,10 @@ def rerun(
     """Run a flow run again: what is finished is skipped, what is not goes on."""
     if (reference is None) != last_failed:
         raise ConfigError("give a RUN, or --last-failed for the last one that did not complete")
-    run(lambda: _rerun(reference, watch))
+    from quickdraw_core.stage import Opened
+
+    with going_on_said():
+        run_flow(lambda: _rerun(reference, watch), Opened())
 
 
 def _rerun(reference: str | None, watch: bool) -> None:

@@ -93,6 +93,13 @@ OtherStore = Annotated[
 Processes = Annotated[
     int | None, typer.Option("--nproc", min=1, help="Processes; default: one a GPU, or one.")
 ]
+Prefect = Annotated[
+    bool,
+    typer.Option(
+        "--prefect",
+        help="Run as a flow of Prefect's, on a temporary server where none is configured.",
+    ),
+]
 Average = Annotated[
     int, typer.Option(min=1, help="Mean of so many latest checkpoints of the run folder.")
 ]

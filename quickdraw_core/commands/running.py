@@ -1,15 +1,22 @@
-"""Running a flow from the command line."""
+"""Running stages from the command line: directly, or as flows of a Prefect server."""
 
 import resource
 import sys
-from collections.abc import Callable, Sequence
-from typing import TypeVar
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
+from importlib import import_module
+from typing import TYPE_CHECKING, TypeVar
 
 from quickdraw_core.console import errors
 from quickdraw_core.errors import ConfigError
 from quickdraw_core.progress_display import show_progress
 
-T = TypeVar("T")
+if TYPE_CHECKING:
+    from quickdraw_core.config import Config
+    from quickdraw_core.stage import Opened, Stage
+
+C = TypeVar("C", bound="Config")
+R = TypeVar("R")
 
 _OPEN_FILES = 64
 
@@ -17,18 +24,60 @@ STOPPED = "stopped; the same command goes on from here"
 STOPPED_FRESH = "stopped; the same command (without --fresh) goes on from here"
 
 
-def run(work: Callable[[], T]) -> T:
+def run_stage(stage: "Stage[C, R]", config: C, prefect: bool) -> R:
+    """Runs a stage, or the flow of its name, once nothing about it is refused."""
+    from quickdraw_core.stage import Opened, perform
+
+    opened = Opened()
+    stage.prepared(config, opened)
+    return run(
+        lambda: perform(stage, config, opened),
+        lambda: flow_of(stage.name)(config),
+        opened,
+        prefect,
+    )
+
+
+def run(direct: Callable[[], R], flow: Callable[[], R], opened: "Opened", prefect: bool) -> R:
+    """Runs work under a progress display: as a flow where a Prefect server is configured, or a
+    temporary one asked for (`prefect`), else directly.
+
+    opened: what is open already, which the flow works on as well.
+    """
+    from flows.configured import is_server_named
+
+    with going_on_said():
+        if not (prefect or is_server_named()):
+            with show_progress():
+                return direct()
+        return run_flow(flow, opened)
+
+
+def run_flow(flow: Callable[[], R], opened: "Opened") -> R:
     """Runs a flow under a progress display, on Prefect's temporary server where none is set."""
     _require_open_files()
     from flows.local import start_local_server
     from flows.rerun import started_here
     from flows.server import answering
+    from flows.stages import sharing
 
+    with show_progress(starting="Prefect"), answering():
+        start_local_server()
+        with started_here(), sharing(opened):
+            return flow()
+
+
+def flow_of(name: str) -> Callable[..., R]:
+    """The flow of a name; each is a function of its own module."""
+    found: Callable[..., R] = getattr(import_module(f"flows.{name}"), name)
+    return found
+
+
+@contextmanager
+def going_on_said() -> Iterator[None]:
+    """A block after whose Ctrl-C it is said how to go on."""
     try:
-        with show_progress(starting="Prefect"), answering():
-            start_local_server()
-            with started_here():
-                return work()
+        yield
     except KeyboardInterrupt:
         errors.print(how_to_go_on(sys.argv), soft_wrap=True)
         raise

@@ -10,11 +10,12 @@ from quickdraw_core.commands.options import (
     AllowShort,
     Nproc,
     PerClass,
+    Prefect,
     Set,
     StoreOption,
     Tracking,
 )
-from quickdraw_core.commands.running import run
+from quickdraw_core.commands.running import flow_of, run
 from quickdraw_core.console import show_facts, show_lines, show_table
 from quickdraw_core.errors import ConfigError
 
@@ -42,6 +43,7 @@ def sweep(
     ] = None,
     fresh: Annotated[bool, typer.Option("--fresh", help="Start the rows over.")] = False,
     tracking_uri: Tracking = None,
+    prefect: Prefect = False,
     changes: Set = None,
     show_list: Annotated[bool, typer.Option("--list", help="Show the built-in tables.")] = False,
 ) -> None:
@@ -51,9 +53,10 @@ def sweep(
         return
     if table is None:
         raise ConfigError("no table to sweep: give a name (quickdraw sweep --list) or a TOML file")
-    from quickdraw_core.locks import require_free_folder
+    from quickdraw_core.stage import Opened
     from quickdraw_core.sweep.config import SweepConfig
-    from quickdraw_core.sweep.run import check
+    from quickdraw_core.sweep.results import SweepError
+    from quickdraw_core.sweep.run import prepare
 
     names = [name.strip() for text in rows or () for name in text.split(",")]
     if not all(names):
@@ -74,12 +77,10 @@ def sweep(
             "changes": merged({"ranks": nproc} if nproc else {}, parse_assignments(changes or ())),
         }
     )
-    require_free_folder(check(config).path)
-    from flows.sweep import sweep as flow
-    from quickdraw_core.sweep.results import SweepError
-
+    opened = Opened()
+    prepared = prepare(config, opened)
     try:
-        result = run(lambda: flow(config))
+        result = run(prepared.run, lambda: flow_of("sweep")(config), opened, prefect)
     except SweepError as error:
         _show_swept(error.result)
         raise

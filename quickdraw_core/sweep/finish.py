@@ -10,6 +10,7 @@ from dataclasses import replace
 
 from quickdraw_core.files import write_aside
 from quickdraw_core.sweep.figures import draw_figures
+from quickdraw_core.sweep.plan import Sweep
 from quickdraw_core.sweep.results import (
     SweepResult,
     compare_orders,
@@ -18,7 +19,7 @@ from quickdraw_core.sweep.results import (
     read_row,
     table_of,
 )
-from quickdraw_core.sweep.run import Sweep, deliver, nest
+from quickdraw_core.sweep.rows import deliver, nest
 from quickdraw_core.tracking.card import tracked_run_id
 from quickdraw_core.tracking.journal import (
     append,

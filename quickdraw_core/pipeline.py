@@ -1,0 +1,87 @@
+"""The main job: ingest → pack → train → evaluate → promote, whoever runs its stages."""
+
+from dataclasses import dataclass
+from typing import NamedTuple, Protocol, TypeVar
+
+from quickdraw_core.config import Config
+from quickdraw_core.evaluation.asked import check_asked, check_before_training
+from quickdraw_core.evaluation.config import EvaluateConfig
+from quickdraw_core.evaluation.evaluate import EVALUATE_STAGE
+from quickdraw_core.evaluation.promote import PROMOTE_STAGE, PromoteConfig, check_promotable
+from quickdraw_core.evaluation.promotion import PromoteResult
+from quickdraw_core.evaluation.result import EvaluateResult
+from quickdraw_core.ingest.config import IngestConfig
+from quickdraw_core.ingest.result import IngestResult
+from quickdraw_core.ingest.run import INGEST_STAGE
+from quickdraw_core.stage import Opened, Stage
+from quickdraw_core.store.packing import PACK_STAGE, PackConfig, PackResult
+from quickdraw_core.training.config import TrainConfig
+from quickdraw_core.training.result import TrainResult
+from quickdraw_core.training.train import TRAIN_STAGE, check_options
+
+C = TypeVar("C", bound=Config)
+R = TypeVar("R")
+
+
+class Perform(Protocol):
+    """What runs a stage, or takes its result of before: `stage.perform`, or a Prefect task."""
+
+    def __call__(self, stage: Stage[C, R], config: C, opened: Opened) -> R:
+        """The stage's result. Raises what the stage raises."""
+
+
+@dataclass(frozen=True)
+class Pipeline:
+    """What the stages are to do.
+
+    The store of `ingest` serves all of them, whatever the others name; `evaluate` judges the
+    model that `train` makes, in the same MLflow, and so does `promote`, without which nobody
+    becomes champion.
+    """
+
+    ingest: IngestConfig
+    train: TrainConfig
+    evaluate: EvaluateConfig
+    promote: PromoteConfig | None = None
+
+    def check(self) -> None:
+        """Finds what can be found wrong before there is a store."""
+        check_asked(self.evaluate, self.train)
+        check_options(self.train)
+        if self.promote is not None:
+            check_promotable(self.promote, self.train.tracking_uri)
+
+
+class PipelineResult(NamedTuple):
+    """What the stages say of themselves. promote: None where nothing was to be promoted."""
+
+    ingest: IngestResult
+    pack: PackResult
+    train: TrainResult
+    evaluate: EvaluateResult
+    promote: PromoteResult | None = None
+
+    @property
+    def skipped(self) -> bool:
+        """Whether all of it was done before; a promotion is decided anew each time."""
+        return all(stage.skipped for stage in self[:4])
+
+
+def run_pipeline(job: Pipeline, perform: Perform, opened: Opened) -> PipelineResult:
+    """Runs one stage after the other; one whose outputs are there and whole is skipped. Where the
+    ingest leaves a class out, nothing is trained: a model of fewer classes is not what was asked
+    for.
+    """
+    job.check()
+    ingested = perform(INGEST_STAGE, job.ingest, opened)
+    store = {"store": ingested.store}
+    packed = perform(PACK_STAGE, PackConfig(store=ingested.store), opened)
+    evaluate = job.evaluate.updated(store)
+    check_before_training(evaluate, opened)  # now, and not after hours of training
+    trained = perform(TRAIN_STAGE, job.train.updated(store), opened)
+    model = {"model": str(trained.run_dir), "tracking_uri": trained.tracking_uri}
+    judged = perform(EVALUATE_STAGE, evaluate.updated(model), opened)
+    promoted = None
+    if job.promote is not None:
+        promoted = perform(PROMOTE_STAGE, job.promote.updated(model | store), opened)
+    return PipelineResult(ingested, packed, trained, judged, promoted)

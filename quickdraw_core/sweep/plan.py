@@ -1,0 +1,160 @@
+"""What a sweep is to do: its rows, the folder of each, the slots that they run in.
+
+`SWEEP/<row>-<identity>/` is a run folder like any other. `SWEEP/` itself is one to tracking
+alone: it has the card and the journal of the parent run, and what `finish.py` writes.
+"""
+
+import hashlib
+import json
+import os
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+
+from quickdraw_core.errors import ConfigError
+from quickdraw_core.evaluation.config import EvaluateConfig
+from quickdraw_core.stage import Opened
+from quickdraw_core.store.location import Location
+from quickdraw_core.store.store import open_store
+from quickdraw_core.sweep.config import SweepConfig
+from quickdraw_core.sweep.slots import Slot, make_slots
+from quickdraw_core.sweep.table import SweepRow, SweepTable, configs_of, read_table
+from quickdraw_core.threads import usable_cores
+from quickdraw_core.tracking.address import NO_TRACKING
+from quickdraw_core.training.config import TrainConfig
+from quickdraw_core.training.gpus import visible_devices
+from quickdraw_core.training.hardware import gpu_count
+from quickdraw_core.training.run_folder import RunFolder
+from quickdraw_core.training.train import prepare as prepare_training
+
+
+@dataclass(frozen=True)
+class PlannedRow:
+    """A row and its training, whose run_dir is the row's folder.
+
+    classes: how many have drawings that the row trains on; 0 before the sweep is opened.
+    """
+
+    row: SweepRow
+    config: TrainConfig
+    classes: int = 0
+
+    @property
+    def name(self) -> str:
+        """The row's."""
+        return self.row.name
+
+    @property
+    def run_dir(self) -> Path:
+        """Folder of the row's run."""
+        assert self.config.run_dir is not None
+        return self.config.run_dir
+
+
+@dataclass(frozen=True)
+class Sweep:
+    """A sweep that can begin: everything in it was checked.
+
+    rows: all of the table's. chosen: names of those to train now. slots: of the rows that run at
+    once. uri: MLflow, or none.
+    """
+
+    path: Path
+    table: SweepTable
+    rows: tuple[PlannedRow, ...]
+    chosen: tuple[str, ...]
+    store: Location
+    store_fingerprint: str
+    per_class: int
+    allow_short: bool
+    slots: tuple[Slot, ...]
+    uri: str = NO_TRACKING
+
+    def row(self, name: str) -> PlannedRow:
+        """The row of a name."""
+        return next(row for row in self.rows if row.name == name)
+
+    @property
+    def devices(self) -> tuple[str, ...]:
+        """The GPUs of all slots."""
+        return tuple(device for slot in self.slots for device in slot.devices)
+
+    def judging(self, row: PlannedRow) -> EvaluateConfig:
+        """How the row's model is judged: by one process, since others may train meanwhile."""
+        return EvaluateConfig(
+            model=str(row.run_dir),
+            store=self.store,
+            per_class=self.per_class,
+            allow_short=self.allow_short,
+            ranks=1,
+            tracking_uri=self.uri,
+        )
+
+
+def plan_sweep(config: SweepConfig, opened: Opened) -> Sweep:
+    """Finds out without work whether the sweep can begin.
+
+    Raises `ConfigError` (table, row, too few GPUs), `StoreError`, `TrackingError`.
+    """
+    table = read_table(config.table)
+    configs = configs_of(table, config.changes)
+    chosen = tuple(row.name for row in table.chosen(config.rows))
+    store = open_store(config.store, opened)
+    fingerprint = store.manifest.fingerprint
+    path = _path(config, table, configs, fingerprint)
+    rows = tuple(
+        PlannedRow(
+            row,
+            configs[row.name].updated(
+                {
+                    "store": store.path.absolute(),
+                    "run_dir": path / f"{row.slug}-{configs[row.name].identity(fingerprint)}",
+                    "tracking_uri": config.tracking_uri,
+                }
+            ),
+        )
+        for row in table.rows
+    )
+    for row in rows:
+        with row_named(table, row):
+            prepare_training(row.config, opened)
+    return Sweep(
+        path=path,
+        table=table,
+        rows=rows,
+        chosen=chosen,
+        store=store.path.absolute(),
+        store_fingerprint=fingerprint,
+        per_class=config.per_class,
+        allow_short=config.allow_short,
+        slots=_slots(config, rows),
+    )
+
+
+def _path(
+    config: SweepConfig, table: SweepTable, configs: Mapping[str, TrainConfig], fingerprint: str
+) -> Path:
+    """As configured, else named by what is trained on what."""
+    decisive = [[name, one.identity(fingerprint)] for name, one in configs.items()]
+    digest = hashlib.sha256(json.dumps(decisive).encode()).hexdigest()[:10]
+    path = (config.run_dir or Path("runs") / f"sweep-{table.name}-{digest}").absolute()
+    if RunFolder.is_there(path):
+        raise ConfigError(f"{path} holds a single run; give a sweep another --run-dir")
+    return path
+
+
+def _slots(config: SweepConfig, rows: tuple[PlannedRow, ...]) -> tuple[Slot, ...]:
+    on_cpu = all(row.config.device == "cpu" for row in rows)
+    devices = () if on_cpu else visible_devices(gpu_count(), os.environ)
+    ranks = max(row.config.ranks for row in rows)
+    return make_slots(config.parallel, ranks, devices, usable_cores())
+
+
+@contextmanager
+def row_named(table: SweepTable, row: PlannedRow) -> Iterator[None]:
+    """A block in which a refused option names its row."""
+    try:
+        yield
+    except ConfigError as error:
+        raise ConfigError(f"table {table.name}, row {row.name!r}: {error}") from error

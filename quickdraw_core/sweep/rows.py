@@ -1,0 +1,163 @@
+"""A sweep's row: trained and judged in a folder of its own, or finished before."""
+
+import json
+import os
+import threading
+from contextlib import AbstractContextManager, nullcontext
+from dataclasses import dataclass, replace
+
+from quickdraw_core.errors import DivergedError, TrackingError
+from quickdraw_core.evaluation.evaluate import evaluate
+from quickdraw_core.evaluation.precision import Precision
+from quickdraw_core.progress import progress
+from quickdraw_core.stage import Opened
+from quickdraw_core.sweep.plan import PlannedRow, Sweep
+from quickdraw_core.sweep.slots import Slot
+from quickdraw_core.tracking.address import NO_TRACKING
+from quickdraw_core.tracking.card import RunCard, tracked_run_id
+from quickdraw_core.tracking.delivery import deliver_rest
+from quickdraw_core.tracking.journal import (
+    JOURNAL_NAME,
+    append,
+    follow,
+    last_status,
+    tags_record,
+)
+from quickdraw_core.training.checkpoint import find_checkpoint
+from quickdraw_core.training.curves import read_failure
+from quickdraw_core.training.meter import DIVERGED
+from quickdraw_core.training.processes import Surroundings
+from quickdraw_core.training.train import train
+
+PARENT_TAG = "mlflow.parentRunId"
+"""By which MLflow shows a run beneath another."""
+SWEEP_TAG, ROW_TAG = "quickdraw.sweep", "quickdraw.sweep_row"
+
+
+@dataclass(frozen=True)
+class PreparedRow:
+    """A row that can begin. opened: what the rows have in common is open, the store above all."""
+
+    sweep: Sweep
+    planned: PlannedRow
+    opened: Opened
+
+    def finished(self) -> str | None:
+        """That nothing is left to do, in words; None where something is."""
+        done = is_finished(self.sweep, self.planned) or has_diverged(self.planned)
+        return "finished before" if done else None
+
+    def run(
+        self,
+        slot: Slot,
+        stopping: threading.Event | None = None,
+        turn: AbstractContextManager[object] | None = None,
+    ) -> str:
+        """Trains and judges the row, from where it was; what came of it in words.
+
+        stopping: once it is set, the row ends as by Ctrl-C. turn: held while this process
+        judges, which rows that run at once do one after the other. Raises what `train` and
+        `evaluate` do, but for the `DivergedError` of a row shown as failed.
+        """
+        row, sweep = self.planned, self.sweep
+        around = Surroundings(slot.environment(os.environ), _row_tags(sweep, row), stopping)
+        opened = self.opened.branch()  # the row's own is let go with it
+        try:
+            _require_going_on(stopping)
+            train(row.config, around, opened)
+        except DivergedError:
+            if not has_diverged(row):
+                raise
+            return "diverged, shown as failed"
+        with turn or nullcontext():
+            _require_going_on(stopping)
+            judged = evaluate(sweep.judging(row), stopping, opened)
+        return f"{sweep.table.metric} {judged.scores[sweep.table.metric].value:.4f}"
+
+
+def run_row(
+    sweep: Sweep,
+    name: str,
+    opened: Opened,
+    slot: Slot | None = None,
+    stopping: threading.Event | None = None,
+    turn: AbstractContextManager[object] | None = None,
+) -> None:
+    """Does what is left of a row, and puts its run beneath the sweep's in MLflow.
+
+    Raises as `PreparedRow.run`.
+    """
+    row = PreparedRow(sweep, sweep.row(name), opened)
+    with progress(name, 1, "row") as bar:
+        bar.note(row.finished() or row.run(slot or Slot(), stopping, turn))
+        nest(sweep, row.planned)
+        bar.advance(1)
+
+
+def _require_going_on(stopping: threading.Event | None) -> None:
+    if stopping is not None and stopping.is_set():
+        raise KeyboardInterrupt
+
+
+def is_finished(sweep: Sweep, row: PlannedRow) -> bool:
+    """Whether a row is trained to its end and judged, on these drawings of this store, and its
+    run was told.
+    """
+    best = find_checkpoint(row.run_dir, "best")
+    records, _ = follow(row.run_dir / JOURNAL_NAME, 0)
+    if best is None or last_status(records) != "FINISHED":
+        return False
+    card = card_of(row)
+    score = f"test/{sweep.table.metric}"
+    is_told = any(score in record.get("metrics", ()) for record in records)
+    if card is not None and sweep.uri != NO_TRACKING and card.uri == sweep.uri and not is_told:
+        return False
+    try:
+        judged = json.loads((row.run_dir / "evaluation" / "evaluation.json").read_text("utf-8"))
+        facts = judged["evaluated"]
+        step = int(facts["step"].replace(",", ""))
+        of = ("store_fingerprint", "per_class", "tta", "average", "precision")
+        same = tuple(facts[name] for name in of)
+    except (OSError, ValueError, KeyError, TypeError, AttributeError):
+        return False
+    expected = (sweep.store_fingerprint, str(sweep.per_class), "none", "1", Precision.FP32)
+    return same == expected and best.stem == f"step-{step:08d}"
+
+
+def has_diverged(row: PlannedRow) -> bool:
+    """Whether a row that is shown as failed has failed for good: its training diverged, and the
+    same again comes to the same end.
+    """
+    return row.row.shown_as_failed and DIVERGED in (read_failure(row.run_dir) or "")
+
+
+def card_of(row: PlannedRow) -> RunCard | None:
+    """The card of a row's run; None as well where it is damaged, which training the row tells."""
+    try:
+        return RunCard.read(row.run_dir)
+    except TrackingError:
+        return None
+
+
+def nest(sweep: Sweep, row: PlannedRow) -> str | None:
+    """Puts a row's run beneath the parent in MLflow, where it began before that was known, and
+    sends what its journal still holds; returns what hindered it.
+    """
+    parent, card = tracked_run_id(sweep.path), card_of(row)
+    if sweep.uri == NO_TRACKING or not parent or card is None:
+        return None
+    if card.tags.get(PARENT_TAG) != parent:
+        replace(card, tags=card.tags | {PARENT_TAG: parent}).write(row.run_dir)
+        append(row.run_dir, tags_record({PARENT_TAG: parent}))
+    return deliver_rest(row.run_dir).problem
+
+
+def deliver(sweep: Sweep) -> str | None:
+    """Sends what the parent's journal holds; returns what hindered it."""
+    return None if sweep.uri == NO_TRACKING else deliver_rest(sweep.path).problem
+
+
+def _row_tags(sweep: Sweep, row: PlannedRow) -> dict[str, str]:
+    parent = tracked_run_id(sweep.path)
+    tags = {SWEEP_TAG: sweep.path.name, ROW_TAG: row.name}
+    return tags | ({PARENT_TAG: parent} if parent else {})
