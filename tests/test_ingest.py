@@ -275,7 +275,7 @@ def test_with_nothing_to_do_no_engine_is_loaded(csv_folder: Path, store: Store) 
 def test_ingest_needs_neither_torch_nor_mlflow() -> None:
     code = (
         "import sys; sys.modules['torch'] = sys.modules['mlflow'] = None; "
-        "import flows.ingest, quickdraw_core.ingest.run, quickdraw_core.sources.doodles.generator"
+        "import flows.ingest, quickdraw_core.ingest.work, quickdraw_core.sources.doodles.generator"
     )
     done = subprocess.run([real_python(), "-c", code], capture_output=True, text=True, check=False)
     assert done.returncode == 0, done.stderr
