@@ -66,6 +66,7 @@ bench: .venv/bench
 	$(BIN)/python benchmarks/bench_step.py
 	$(BIN)/python benchmarks/bench_evaluate.py
 	$(BIN)/python benchmarks/bench_shared.py
+	$(BIN)/python benchmarks/bench_start.py
 
 soak: .venv/developer
 	$(BIN)/pytest -m soak

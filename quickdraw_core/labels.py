@@ -15,6 +15,9 @@ from typing import Any
 
 from quickdraw_core.errors import InputError, QuickdrawError, StoreError
 
+GUESSES = 3
+"""Words that the challenge takes for a drawing, best first."""
+
 
 def underscored(word: str) -> str:
     """The stored form of a word, as the challenge asks for it: `hot_dog` for `hot dog`."""

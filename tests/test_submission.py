@@ -24,7 +24,7 @@ from quickdraw_core.evaluation.balance import balance
 from quickdraw_core.evaluation.ensemble import Ensemble, load_models
 from quickdraw_core.evaluation.model import most_common_labels
 from quickdraw_core.evaluation.submission import write_submission
-from quickdraw_core.evaluation.unanswered import PIECE_ROWS
+from quickdraw_core.evaluation.test_file import PIECE_ROWS
 from quickdraw_core.formats.kaggle import format_drawing, parse_drawing
 from quickdraw_core.formats.raw import pack_raw_strokes
 from quickdraw_core.labels import LabelMap
@@ -282,7 +282,8 @@ def test_a_model_of_two_classes_is_refused(
     models: Ensemble, test_csv: Path, tmp_path: Path
 ) -> None:
     (member,) = models.members
-    two = Ensemble((replace(member, label_map=LabelMap.of(["star", "sun"])),))
+    labels = LabelMap.of(["star", "sun"]).to_json()
+    two = Ensemble((replace(member, checkpoint=replace(member.checkpoint, labels=labels)),))
     with pytest.raises(CheckpointError, match="knows 2 classes, and a submission has 3"):
         write_submission(two, test_csv, tmp_path / "out.csv")
     assert list(tmp_path.iterdir()) == []

@@ -17,7 +17,7 @@ from row_files import HEADER, CountedSource, short_rows
 from writers import csv_line, random_rows
 
 from quickdraw_core.errors import InputError
-from quickdraw_core.evaluation.unanswered import open_test_file
+from quickdraw_core.evaluation.test_file import open_test_file
 from quickdraw_core.ingest.config import IngestConfig
 from quickdraw_core.ingest.reading import read_windows, window_groups
 from quickdraw_core.ingest.result import LeftOutError

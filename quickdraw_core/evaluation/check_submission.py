@@ -13,11 +13,10 @@ import numpy as np
 
 from quickdraw_core.drawing import Int64Array
 from quickdraw_core.errors import InputError, nearest
-from quickdraw_core.evaluation.unanswered import asked_key_ids, open_test_file
+from quickdraw_core.evaluation.test_file import asked_key_ids, open_test_file
 from quickdraw_core.formats.fields import parse_key_id
 from quickdraw_core.formats.rows import RowError, UInt64Array
-from quickdraw_core.labels import challenge_words, underscored
-from quickdraw_core.modeling.ranking import GUESSES
+from quickdraw_core.labels import GUESSES, challenge_words, underscored
 
 CHALLENGE_ROWS = 112_199
 """Rows of the challenge's test set."""

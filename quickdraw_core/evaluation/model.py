@@ -14,11 +14,10 @@ from torch import Tensor, nn
 
 from quickdraw_core.evaluation.precision import Precision
 from quickdraw_core.evaluation.tta import Looks
-from quickdraw_core.labels import LabelMap
+from quickdraw_core.labels import GUESSES, LabelMap
 from quickdraw_core.loading.loader import Feed
 from quickdraw_core.modeling.mirrored import Mirrored
 from quickdraw_core.modeling.models import find_model
-from quickdraw_core.modeling.ranking import GUESSES
 from quickdraw_core.stage import Opened
 from quickdraw_core.training.checkpoint import Checkpoint, find_checkpoint
 from quickdraw_core.training.config import TrainConfig

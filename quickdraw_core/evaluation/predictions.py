@@ -20,8 +20,7 @@ from torch import Tensor
 from quickdraw_core.drawing import Int64Array
 from quickdraw_core.errors import InputError
 from quickdraw_core.files import opened_aside
-from quickdraw_core.labels import LabelMap
-from quickdraw_core.modeling.ranking import GUESSES
+from quickdraw_core.labels import GUESSES, LabelMap
 from quickdraw_core.stage import Opened
 from quickdraw_core.store.pack import UNKNOWN_RECOGNIZED
 from quickdraw_core.store.place import Folder

@@ -29,11 +29,12 @@ from quickdraw_core.evaluation.model import most_common_labels
 from quickdraw_core.evaluation.precision import Precision
 from quickdraw_core.evaluation.probabilities_file import ProbabilitiesFile
 from quickdraw_core.evaluation.seen import Seen, SeenFile
-from quickdraw_core.evaluation.unanswered import Piece, drawn_pieces, open_test_file
+from quickdraw_core.evaluation.test_file import Piece, open_test_file
+from quickdraw_core.evaluation.unanswered import drawn_pieces
 from quickdraw_core.formats.rows import Rejected
 from quickdraw_core.ingest.row_index import index_rows, require_whole
-from quickdraw_core.labels import underscored
-from quickdraw_core.modeling.ranking import GUESSES, top_guesses
+from quickdraw_core.labels import GUESSES, underscored
+from quickdraw_core.modeling.ranking import top_guesses
 from quickdraw_core.output_files import is_stream, regular_file, require_output
 from quickdraw_core.progress import Bar, progress
 from quickdraw_core.sources.files import SourceFile

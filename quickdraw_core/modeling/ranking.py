@@ -7,7 +7,7 @@ MAP@3 as the challenge defines it: with one right word a drawing, the average pr
 import torch
 from torch import Tensor
 
-GUESSES = 3
+from quickdraw_core.labels import GUESSES
 
 
 def top_guesses(logits: Tensor) -> Tensor:
