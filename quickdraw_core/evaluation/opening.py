@@ -13,6 +13,7 @@ from quickdraw_core.evaluation.precision import PRECISIONS, Precision
 from quickdraw_core.evaluation.tta import TTA, Looks
 from quickdraw_core.stage import Opened
 from quickdraw_core.tracking.address import resolve_tracking_uri
+from quickdraw_core.tracking.card import tracked_run_id
 from quickdraw_core.tracking.registry import Version, find_version, is_registered
 from quickdraw_core.tracking.runs import fetch_file
 from quickdraw_core.training.checkpoint import (
@@ -98,7 +99,7 @@ def _find(reference: str, tracking_uri: str | None, average: int, opened: Opened
         best = find_checkpoint(path, "best")
         if best is None:
             raise CheckpointError(f"{path} holds no checkpoint; give a run folder, file or run id")
-        return _Found(reference, open_checkpoint(best, opened), best)
+        return _Found(reference, _of_run(open_checkpoint(best, opened), path), best)
     if path.is_file():
         return _Found(reference, open_checkpoint(path, opened), path)
     if not _RUN_ID.fullmatch(reference):
@@ -108,6 +109,13 @@ def _find(reference: str, tracking_uri: str | None, average: int, opened: Opened
         )
     fetched = best_of_run(resolve_tracking_uri(tracking_uri), reference, opened)
     return _Found(reference, fetched, None)
+
+
+def _of_run(checkpoint: Checkpoint, run_dir: Path) -> Checkpoint:
+    """With the MLflow run of its folder, which may have been made only after it was written."""
+    if checkpoint.mlflow_run_id:
+        return checkpoint
+    return replace(checkpoint, mlflow_run_id=tracked_run_id(run_dir))
 
 
 def _registered(uri: str, reference: str, opened: Opened) -> _Found:

@@ -53,12 +53,26 @@ class Delivery:
 def open_run(
     run_dir: Path, uri: str | None, name: str, params: Mapping[str, Any], tags: Mapping[str, str]
 ) -> OpenedRun:
-    """Writes what a run is into its folder, and makes it in MLflow if that answers.
+    """Writes what a run is into its folder (`note_run`), and makes it in MLflow if that answers;
+    a server that is away is a `problem`, and the run is made when it answers.
+    """
+    noted = note_run(run_dir, uri, name, params, tags)
+    card = RunCard.read(run_dir)
+    if noted.uri == NO_TRACKING or card is None:
+        return noted
+    run_id, problem = _try_run(run_dir, card)
+    return OpenedRun(card.uri, run_id, noted.problem or problem)
+
+
+def note_run(
+    run_dir: Path, uri: str | None, name: str, params: Mapping[str, Any], tags: Mapping[str, str]
+) -> OpenedRun:
+    """Writes what a run is into its folder; who first delivers to it makes it.
 
     A folder that has a run keeps it: its tags become those of this attempt, and a param that
     changed becomes a tag. uri: where asked for, else `MLFLOW_TRACKING_URI`, else where the run
-    is already, else the default. Raises `TrackingError` where an address is asked for that can
-    never work; a server that is away is a `problem`, and the run is made when it answers.
+    is already, else the default; where another address than before is asked for, that is looked
+    at. Raises `TrackingError` where an address is asked for that can never work.
     """
     card = RunCard.read(run_dir)
     asked = asked_tracking_uri(uri)
@@ -76,8 +90,7 @@ def open_run(
     card.write(run_dir)
     if NO_TRACKING in (card.uri, asked):
         return OpenedRun(NO_TRACKING, card.run_id, None)
-    run_id, problem = _try_run(run_dir, card)
-    return OpenedRun(card.uri, run_id, moved or problem)
+    return OpenedRun(card.uri, card.run_id, moved)
 
 
 def deliver_rest(run_dir: Path, patience_seconds: float = 0.0) -> Delivery:
@@ -196,16 +209,16 @@ class Courier:
     def _deliver(self, send: Send) -> tuple[int, str | None]:
         """Sends until the block is left and all is sent, or patience is at its end."""
         failures = sent = 0
-        deadline = None
+        deadline, wait = None, 0.0  # the first time at once: the run is seen from its beginning
         while True:
             pause = _RETRY_SECONDS[min(failures, len(_RETRY_SECONDS)) - 1]
             if deadline is not None:
                 time.sleep(max(0.0, min(pause, deadline - time.monotonic())))
-            elif self._closing.wait(pause if failures else self._every_seconds):
+            elif self._closing.wait(pause if failures else wait):
                 deadline = time.monotonic() + self._patience_seconds
                 failures = min(failures, 1)
             more, error = self._spool.deliver(send)
-            sent += more
+            sent, wait = sent + more, self._every_seconds
             if error is not None and not failures:
                 self._tell(
                     f"MLflow does not take the numbers; they wait in {self._spool.journal}: "

@@ -10,7 +10,7 @@ import json
 import shutil
 import tempfile
 import warnings
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from contextlib import redirect_stderr
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -94,6 +94,27 @@ def log_model(
         },
     )
     return folder
+
+
+def warm_up(network: "nn.Module", example: Example) -> Iterator[None]:
+    """Does beforehand, piece by piece, what the first `log_model` of a process takes seconds for.
+
+    network, example: as `log_model` takes them. Whoever has no more time takes no further piece.
+    """
+    import mlflow.pyfunc
+    import mlflow.pytorch
+    from mlflow.utils.requirements_utils import warn_dependency_requirement_mismatches
+
+    yield
+    # MLflow looks through all packages that are installed, and keeps what it found.
+    warn_dependency_requirement_mismatches([f"mlflow=={mlflow.__version__}"])
+    yield
+    import torch._dynamo
+
+    yield
+    with torch.no_grad(), warnings.catch_warnings():
+        warnings.simplefilter("ignore")
+        torch.export.export(network, (torch.from_numpy(example),))
 
 
 def _save(

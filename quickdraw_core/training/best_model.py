@@ -1,21 +1,29 @@
-"""The best checkpoint of a run as a model of MLflow's."""
+"""The best checkpoint of a run as a model of MLflow's, and getting ready for that."""
 
+import os
+import sys
 import threading
+from collections.abc import Iterator
+from contextlib import contextmanager, suppress
 
 import numpy as np
+import numpy.typing as npt
 
 from quickdraw_core.errors import TrackingError
 from quickdraw_core.loading.loader import Feed, make_batch
 from quickdraw_core.stage import Opened
 from quickdraw_core.store.pack import Pack
-from quickdraw_core.tracking.logged_model import log_model
+from quickdraw_core.tracking.logged_model import log_model, warm_up
 from quickdraw_core.training.checkpoint import find_checkpoint, open_checkpoint
+from quickdraw_core.training.config import TrainConfig
 from quickdraw_core.training.run_folder import RunFolder
-from quickdraw_core.training.state import OfBytes, network_of
+from quickdraw_core.training.state import OfBytes, looking, network_of, new_network
 
 _EXPORTING = threading.Lock()
 """Networks are written as models one at a time: what silences torch's exporter meanwhile is the
 whole process's, and two that end in the wrong order would leave it silent."""
+_WARM = threading.Event()
+"""Set where this process has written a model, or done all that `warm_up` does."""
 
 
 def log_best(run: RunFolder, pack: Pack, opened: Opened) -> list[str]:
@@ -25,18 +33,53 @@ def log_best(run: RunFolder, pack: Pack, opened: Opened) -> list[str]:
         return []
     checkpoint = open_checkpoint(best, opened)
     network, config = network_of(checkpoint)
-    example = make_batch(pack, np.arange(2), config.encoding, config.side_px, Feed())
     try:
         with _EXPORTING:
             log_model(
                 run.path,
                 OfBytes(network),
-                example.images_nchw.numpy(),
+                _example(config, pack),
                 key=checkpoint.weights_sha256,
                 step=checkpoint.step,
                 label_map=checkpoint.label_map,
                 config=checkpoint.config,
             )
+            _WARM.set()
     except TrackingError as error:
         return [str(error)]
     return []
+
+
+@contextmanager
+def warming_up(run: RunFolder, pack: Pack) -> Iterator[None]:
+    """A block of a training beside which this process gets ready for `log_best`, in time that
+    the ranks leave, so that nobody waits for that at its end.
+    """
+    ending = threading.Event()
+    thread = threading.Thread(target=_warm_up, args=(run.config, pack, ending), daemon=True)
+    thread.start()
+    try:
+        yield
+    finally:
+        ending.set()
+        thread.join()
+
+
+def _warm_up(config: TrainConfig, pack: Pack, ending: threading.Event) -> None:
+    if sys.platform.startswith("linux"):  # where a thread has a priority of its own
+        os.setpriority(os.PRIO_PROCESS, threading.get_native_id(), 5)
+    with _EXPORTING, suppress(Exception):  # what is wrong, `log_best` says
+        if _WARM.is_set():
+            return
+        network = looking(new_network(config, len(pack.label_map)).eval(), config)
+        for _ in warm_up(OfBytes(network), _example(config, pack)):
+            if ending.is_set():
+                return
+        _WARM.set()
+
+
+def _example(config: TrainConfig, pack: Pack) -> npt.NDArray[np.uint8]:
+    """Two drawings as the network takes them: uint8 [2, C, S, S]."""
+    batch = make_batch(pack, np.arange(2), config.encoding, config.side_px, Feed())
+    images: npt.NDArray[np.uint8] = batch.images_nchw.numpy()
+    return images

@@ -2,6 +2,7 @@
 MLflow.
 """
 
+from contextlib import nullcontext
 from dataclasses import replace
 from pathlib import Path
 
@@ -21,7 +22,7 @@ from quickdraw_core.tracking.journal import (
     status_record,
 )
 from quickdraw_core.training.begin import open_latest
-from quickdraw_core.training.best_model import log_best
+from quickdraw_core.training.best_model import log_best, warming_up
 from quickdraw_core.training.checkpoint import Resumable, find_checkpoint
 from quickdraw_core.training.gpus import rank_environment
 from quickdraw_core.training.meeting import call_hosts, dismiss_hosts
@@ -46,10 +47,11 @@ def launch_tracked(
     it MLflow did not take. Raises what `run_ranks` does.
     """
     status, reason = "KILLED", None  # Ctrl-C, and a termination that an orchestrator raises
+    append(run.path, status_record("RUNNING"))
     with courier(run.path, tracked.uri) as sending:
-        append(run.path, status_record("RUNNING"))
         try:
-            notes = launch(run, plan, latest, around, opened)
+            with nullcontext() if tracked.uri == NO_TRACKING else warming_up(run, pack):
+                notes = launch(run, plan, latest, around, opened)
             if tracked.uri != NO_TRACKING:
                 notes += log_best(run, pack, opened)
             status = "FINISHED"

@@ -18,7 +18,7 @@ from quickdraw_core.store.pack import opened_pack
 from quickdraw_core.store.place import modified_at
 from quickdraw_core.store.store import Store, open_store
 from quickdraw_core.tracking.address import check_address, resolve_tracking_uri
-from quickdraw_core.tracking.delivery import is_delivered, open_run
+from quickdraw_core.tracking.delivery import is_delivered, note_run, open_run
 from quickdraw_core.tracking.journal import JOURNAL_NAME, follow, last_status
 from quickdraw_core.training.begin import (
     RUNS,
@@ -161,7 +161,9 @@ def _run(config: TrainConfig, store: Store, around: Surroundings, opened: Opened
             bar.note(unused)  # now as well, not only after hours on the CPU
     if first:
         tags = tags_of(config, store) | dict(around.tags)
-        tracked = open_run(run.path, config.tracking_uri, run.path.name, params_of(config), tags)
+        # A run that is to be trained is made while its ranks start.
+        note = open_run if done else note_run
+        tracked = note(run.path, config.tracking_uri, run.path.name, params_of(config), tags)
         notes += [tracked.problem] if tracked.problem else []
         if done:
             notes += tell_end(run, latest.step, pack, tracked.uri, opened)
