@@ -24,27 +24,31 @@ Prints a line for each: how many windows were there already, or its error.
 
 
 def rank_processes(run_dir: Path) -> list[int]:
-    """Process ids of the ranks of this very run."""
-    found = []
+    """Process ids of the ranks of this very run: the launcher's children that print to its log,
+    as it does.
+    """
+    log, parents = str(run_dir.resolve() / "log.txt"), {}
     for folder in Path("/proc").glob("[0-9]*"):
         try:
-            words = (folder / "cmdline").read_bytes().split(b"\0")
+            if str((folder / "fd" / "1").readlink()) == log:
+                stat = (folder / "stat").read_text().rpartition(") ")[2].split()
+                parents[int(folder.name)] = int(stat[1])
         except OSError:
             continue
-        launcher = b"torch.distributed.run" in words
-        if b"quickdraw_core.training.rank" in words and str(run_dir).encode() in words:
-            found += [] if launcher else [int(folder.name)]
-    return sorted(found)
+    launchers = {process for process, parent in parents.items() if parent not in parents}
+    return sorted(process for process, parent in parents.items() if parent in launchers)
 
 
 def launcher_process(run_dir: Path) -> int | None:
     """Process id of torch's launcher of this very run."""
+    ranks = rank_processes(run_dir)
     for folder in Path("/proc").glob("[0-9]*"):
         try:
             words = (folder / "cmdline").read_bytes().split(b"\0")
         except OSError:
             continue
-        if b"torch.distributed.run" in words and str(run_dir).encode() in words:
+        of_this = b"torch.distributed.run" in words and str(run_dir).encode() in words
+        if of_this and int(folder.name) not in ranks:
             return int(folder.name)
     return None
 

@@ -155,8 +155,13 @@ def _command(run: RunFolder, errors: Path, meeting: Meeting | None) -> list[str]
         command += ["--rdzv-conf", ",".join(f"{key}={value}" for key, value in conf.items())]
     command += ["--nproc-per-node", str(config.ranks), "--max-restarts", "0"]
     command += ["--log-dir", str(errors)]
-    program = ["-m", "quickdraw_core.training.rank", str(run.path), str(config.store)]
-    return command + program
+    where = [str(run.path), str(config.store)]
+    if not sys.platform.startswith("linux"):
+        return [*command, "-m", "quickdraw_core.training.rank", *where]
+    # Ranks forked from the launcher need not import torch again, which takes seconds. CUDA, which
+    # a fork would break, is begun by none but the ranks.
+    forked = ["--start-method", "fork", "--run-path"]
+    return [*command, *forked, str(Path(__file__).with_name("rank.py")), *where]
 
 
 def _end_with_its_ranks(
