@@ -24,8 +24,9 @@ def count_openings(patch: pytest.MonkeyPatch) -> Openings:
     def counted(name: str, work: Callable[..., Any]) -> Callable[..., Any]:
         def counting(*args: Any, **options: Any) -> Any:
             counts[name] += 1
-            if name == "checkpoint" and "checkpoints" in Path(args[0]).parts:
-                counts["/".join(Path(args[0]).parts[-3:])] += 1
+            path = Path(getattr(args[0], "name", "") or "") if name == "checkpoint" else Path()
+            if "checkpoints" in path.parts:
+                counts["/".join(path.parts[-3:])] += 1
             return work(*args, **options)
 
         return counting
