@@ -18,10 +18,8 @@ _PATIENCE_SECONDS = 5
 _SQLITE_MAGIC = b"SQLite format 3\0"
 _DO = (
     "start it (prefect server start), or unset PREFECT_API_URL (prefect config unset "
-    "PREFECT_API_URL) for a server of the command's own"
+    "PREFECT_API_URL) to do without"
 )
-
-
 REMEDY = (
     "name another folder (PREFECT_HOME=FOLDER), or make the database anew: "
     "prefect server database reset"

@@ -26,7 +26,7 @@ from quickdraw_core.errors import (
 )
 from quickdraw_core.ingest.config import IngestConfig
 from quickdraw_core.ingest.result import IngestResult
-from quickdraw_core.ingest.run import INGEST_STAGE
+from quickdraw_core.ingest.run import INGEST_STAGE, PreparedIngest
 from quickdraw_core.ingest.target import open_target
 from quickdraw_core.ingest.work import Made
 from quickdraw_core.stage import perform
@@ -169,6 +169,19 @@ def test_a_flow_opens_everything_once(server: None, csv_folder: Path, tmp_path: 
     once = [source, *source.glob("*.csv"), tmp_path / "store" / MANIFEST_NAME]
     once += (tmp_path / "store").glob("drawings/*/*")
     assert {path: counts[str(path)] for path in once} == dict.fromkeys(once, 1)
+
+
+def test_what_an_earlier_version_kept_is_not_used(
+    server: None, csv_folder: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    config = IngestConfig(source=(str(csv_folder),), store=tmp_path / "store", workers=1)
+    run = PreparedIngest.run
+    with monkeypatch.context() as earlier:
+        earlier.setattr(PreparedIngest, "run", lambda self: run(self) and "a result of its own")
+        assert ingest(config) == "a result of its own"
+    again = ingest(config)
+    assert again == perform(INGEST_STAGE, config)
+    assert again.skipped
 
 
 def test_a_run_is_taken_up_in_the_folder_that_it_was_started_in(

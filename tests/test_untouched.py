@@ -43,6 +43,7 @@ REFUSED = [
     "pipeline nowhere",
     "pipeline {csv} --set evaluate.average=5",
     "demo new --classes 99",
+    "demo new --tracking-uri nowhere://x",
     "deploy --cron never --dry-run",
     "rerun",
 ]

@@ -39,6 +39,7 @@ from quickdraw_core.summaries import ingest_facts, promote_facts, train_facts
 
 if TYPE_CHECKING:
     from quickdraw_core.ingest.config import IngestConfig
+    from quickdraw_core.pipeline import Pipeline
     from quickdraw_core.training.config import TrainConfig
 
 
@@ -85,15 +86,15 @@ def pipeline(
         source, store, words, rows, seed, max_rejected, allow_cut, dask, fresh, strict, None
     )
     train_config = train_config_of(store, recipe, nproc, run_dir, fresh, tracking_uri, None)
-    _pipeline(
+    job = _job_of(
         ingest_config.updated({"test_per_class": per_class} | by_stage.get("ingest", {})),
         train_config.updated({"seed": seed} | by_stage.get("train", {})),
         {"per_class": per_class, "allow_short": allow_short} | by_stage.get("evaluate", {}),
         {"per_class": per_class, "allow_short": allow_short} | by_stage.get("promote", {})
         if promote
         else None,
-        prefect,
     )
+    _run_job(job, prefect)
 
 
 def demo(
@@ -110,41 +111,46 @@ def demo(
 
     source, store, words = folder / "csv", folder / "store", default_words(classes)
     require_writable(source)
+    ingest_config = ingest_config_of(
+        [str(source)], store, None, "all", seed, 0.0, False, "local", False, False, None
+    )
+    train_config = train_config_of(store, "demo", nproc, None, False, tracking_uri, None)
+    job = _job_of(ingest_config, train_config.updated({"seed": seed}), {"allow_short": True}, None)
     from flows.local import begin_local_server
 
     with show_progress():
         begin_local_server()  # it starts while the doodles are drawn
         generate_csvs_into(source, words, rows, seed)
-    ingest_config = ingest_config_of(
-        [str(source)], store, None, "all", seed, 0.0, False, "local", False, False, None
-    )
-    train_config = train_config_of(store, "demo", nproc, None, False, tracking_uri, None)
-    _pipeline(
-        ingest_config, train_config.updated({"seed": seed}), {"allow_short": True}, None, True
-    )
+    _run_job(job, prefect=True)
 
 
-def _pipeline(
+def _job_of(
     ingest_config: "IngestConfig",
     train_config: "TrainConfig",
     evaluate_values: dict[str, Any],
     promote_values: dict[str, Any] | None,
-    prefect: bool,
-) -> None:
-    """Checks what can be checked, runs the flow, and says where everything is."""
+) -> "Pipeline":
+    """What the stages are to do, once nothing about it is refused."""
     from quickdraw_core.evaluation.config import EvaluateConfig
     from quickdraw_core.evaluation.promote import PromoteConfig
-    from quickdraw_core.ingest.run import INGEST_STAGE
-    from quickdraw_core.pipeline import Pipeline, run_pipeline
-    from quickdraw_core.stage import Opened, perform
+    from quickdraw_core.pipeline import Pipeline
 
     evaluate_config = EvaluateConfig.parse(evaluate_values)
     leave_stdout_to(evaluate_config.json_file)
     promote_config = None if promote_values is None else PromoteConfig.parse(promote_values)
     job = Pipeline(ingest_config, train_config, evaluate_config, promote_config)
     job.check()
+    return job
+
+
+def _run_job(job: "Pipeline", prefect: bool) -> None:
+    """Runs the stages, and says where everything is."""
+    from quickdraw_core.ingest.run import INGEST_STAGE
+    from quickdraw_core.pipeline import run_pipeline
+    from quickdraw_core.stage import Opened, perform
+
     opened = Opened()
-    INGEST_STAGE.prepared(ingest_config, opened)
+    INGEST_STAGE.prepared(job.ingest, opened)
     with left_out_shown():
         result = run(
             lambda: run_pipeline(job, perform, opened),
