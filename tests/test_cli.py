@@ -175,7 +175,7 @@ def test_ctrl_c_ends_everything_at_once_and_the_run_is_marked_killed(
     for option in ("epochs=1000", "model=net", "side_px=24", "save_every_steps=3"):
         command += ["--set", option]
     process = subprocess.Popen(
-        [*command, *way],
+        [*command, *way, "--quiet"],
         cwd=tmp_path,
         env=environment_of(tmp_path),
         stdout=subprocess.PIPE,
