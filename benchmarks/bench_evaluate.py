@@ -26,10 +26,11 @@ import torch
 from ingest_input import generate
 
 from quickdraw_core.evaluation.config import EvaluateConfig
-from quickdraw_core.evaluation.ensemble import load_models, predict_rows
+from quickdraw_core.evaluation.ensemble import load_models
 from quickdraw_core.evaluation.evaluate import evaluate
 from quickdraw_core.evaluation.guesses import Guess
 from quickdraw_core.evaluation.judgement import judge
+from quickdraw_core.evaluation.predicting import predict_rows
 from quickdraw_core.evaluation.report import Report, write_report
 from quickdraw_core.ingest.config import IngestConfig
 from quickdraw_core.ingest.run import ingest

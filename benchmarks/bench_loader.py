@@ -37,8 +37,9 @@ from loader_rivals import BATCH_SIZE, RIVALS, SIDE_PX, WORKERS, Epoch, Rows
 from quickdraw_core.ingest.config import IngestConfig
 from quickdraw_core.ingest.run import ingest
 from quickdraw_core.labels import LabelMap
-from quickdraw_core.loading.augment import AugmentConfig
-from quickdraw_core.loading.loader import Feed, Loader, Shape
+from quickdraw_core.loading.augmentation import AugmentConfig
+from quickdraw_core.loading.loader import Feed, Loader
+from quickdraw_core.loading.shape import Shape
 from quickdraw_core.sources.doodles.generator import generate_csvs
 from quickdraw_core.sources.doodles.programs import default_words
 from quickdraw_core.store.pack import Pack, open_pack

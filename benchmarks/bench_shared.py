@@ -39,7 +39,8 @@ from typing import NamedTuple, TextIO
 
 import psutil
 
-from quickdraw_core.evaluation.ensemble import Ensemble, load_models, predict_rows
+from quickdraw_core.evaluation.ensemble import Ensemble, load_models
+from quickdraw_core.evaluation.predicting import predict_rows
 from quickdraw_core.ingest.config import IngestConfig
 from quickdraw_core.ingest.run import ingest
 from quickdraw_core.parent_death import die_with_parent

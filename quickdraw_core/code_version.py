@@ -38,6 +38,7 @@ def package_version() -> str:
     return digest.hexdigest()[:12]
 
 
+@cache
 def _essence(source: str) -> str:
     """A module's syntax tree as text, without docstrings and places."""
     tree = ast.parse(source)

@@ -8,10 +8,10 @@ from typing import Any
 import pytest
 import torch
 
-from quickdraw_core.evaluation import model
 from quickdraw_core.evaluation.predictions import Predictions
 from quickdraw_core.store import pack
 from quickdraw_core.store.manifest import Manifest
+from quickdraw_core.training import network
 
 Openings = Counter[str]
 """Manifests, packs, checkpoints (those of a run folder by name too), networks, predictions."""
@@ -34,6 +34,6 @@ def count_openings(patch: pytest.MonkeyPatch) -> Openings:
     patch.setattr(Manifest, "read", counted("manifest", Manifest.read))
     patch.setattr(pack, "_open", counted("pack", pack._open))
     patch.setattr(torch, "load", counted("checkpoint", torch.load))
-    patch.setattr(model, "network_of", counted("network", model.network_of))
+    patch.setattr(network, "network_of", counted("network", network.network_of))
     patch.setattr(Predictions, "read", counted("predictions", Predictions.read))
     return counts

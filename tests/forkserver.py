@@ -101,7 +101,7 @@ class Client(NamedTuple):
 
 PROJECT = (
     *("quickdraw_core.cli", "quickdraw_core.training.rank", "quickdraw_core.training.train"),
-    *("quickdraw_core.evaluation.rank", "quickdraw_core.evaluation.evaluate"),
+    *("quickdraw_core.evaluation.rank", "quickdraw_core.evaluation.judging"),
     *("quickdraw_core.evaluation.promote", "quickdraw_core.evaluation.submission"),
     *("quickdraw_core.evaluation.publish", "quickdraw_core.tracking.logged_model"),
     *("quickdraw_core.tracking.delivery", "quickdraw_core.tracking.system"),

@@ -5,7 +5,8 @@ from hypothesis import strategies as st
 from strategies import drawings
 
 from quickdraw_core.drawing import DrawingBatch
-from quickdraw_core.loading.augment import AugmentConfig, augment, drop_strokes
+from quickdraw_core.loading.augment import augment, drop_strokes
+from quickdraw_core.loading.augmentation import AugmentConfig
 
 STRONG = AugmentConfig(
     rotation_degrees=180,

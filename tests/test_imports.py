@@ -63,9 +63,9 @@ COMMANDS = {
     "show {store} --class sun": NUMBA,
     "losses": {"torch"},
     "losses --plot losses.png": {"torch", "matplotlib"},
-    "inspect {run} --tracking-uri none": NUMBA | {"torch"},
+    "inspect {run} --tracking-uri none": {"torch"},
     "evaluate {run} --store {store} --per-class 5 --tracking-uri none --report-dir report": (
-        NUMBA | {"torch", "matplotlib", "pandas"}  # pyarrow asks pandas about each array
+        NUMBA | {"torch", "matplotlib"}
     ),
     "predict {run} {test} --tracking-uri none": NUMBA | {"torch"},
     "check-submission {submission} {test}": NUMBA,

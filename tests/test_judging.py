@@ -4,6 +4,7 @@ import json
 import os
 import shutil
 import signal
+import sys
 import threading
 import time
 from dataclasses import replace
@@ -16,14 +17,16 @@ import session
 import torch
 from counting import count_openings
 from processes import children_of
+from unreported import evaluate_unreported
 
 from quickdraw_core.errors import CheckpointError, ConfigError, EvaluationError, StoreError
 from quickdraw_core.evaluation.asked import check_before_training
 from quickdraw_core.evaluation.compare import COMPARE_STAGE, CompareConfig
 from quickdraw_core.evaluation.config import EvaluateConfig
-from quickdraw_core.evaluation.ensemble import Ensemble, load_models, predict_rows
+from quickdraw_core.evaluation.ensemble import Ensemble, load_models
 from quickdraw_core.evaluation.evaluate import EVALUATE_STAGE, evaluate
 from quickdraw_core.evaluation.opening import load_model
+from quickdraw_core.evaluation.predicting import predict_rows
 from quickdraw_core.evaluation.predictions import Predictions
 from quickdraw_core.evaluation.result import EvaluateResult
 from quickdraw_core.ingest.config import IngestConfig
@@ -276,7 +279,7 @@ def test_an_evaluation_that_breaks_off_leaves_no_sign_of_being_whole(
         raise OSError("no space left on device")
 
     with monkeypatch.context() as patch:
-        patch.setattr("quickdraw_core.evaluation.evaluate.write_report", full)
+        patch.setattr("quickdraw_core.evaluation.judging.write_report", full)
         with pytest.raises(OSError, match="no space"):
             evaluate(config_of(trained, store, tmp_path))
     assert (tmp_path / "predictions.parquet").is_file()
@@ -362,6 +365,19 @@ def test_mlflow_gets_the_numbers_files_and_intervals_of_every_use_of_a_model(
     assert run.info.status == "FINISHED"
     assert run.data.params["member_1"] == run_id
     assert run.data.metrics["test/map_at_3"] == together.scores["map_at_3"].value
+
+
+def test_numbers_reach_mlflow_though_the_process_that_delivers_is_lost(
+    trained: Path, store: Store, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    run_dir = shutil.copytree(trained, tmp_path / "run")
+    uri = f"sqlite:///{trained.parent}/mlflow.db"
+    values = {"report_dir": None, "tracking_uri": uri, "precision": "bf16"}
+    monkeypatch.setattr(sys, "executable", "/bin/false")
+    found = evaluate_unreported(config_of(run_dir, store, tmp_path, **values))
+    assert found.tracking_problem is None
+    metrics = client(uri).get_run(found.mlflow_run_id).data.metrics
+    assert metrics["test-bf16/map_at_3"] == found.scores["map_at_3"].value
 
 
 @pytest.mark.parametrize(

@@ -10,10 +10,11 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from quickdraw_core.errors import ConfigError
-from quickdraw_core.loading.augment import AugmentConfig
+from quickdraw_core.loading.augmentation import AugmentConfig
 from quickdraw_core.loading.gather import gather
-from quickdraw_core.loading.loader import Batch, Feed, Loader, Shape, drawn_rows
+from quickdraw_core.loading.loader import Batch, Feed, Loader, drawn_rows
 from quickdraw_core.loading.order import permute, stream_key
+from quickdraw_core.loading.shape import Shape
 from quickdraw_core.store.holdout import Split
 from quickdraw_core.store.pack import Pack
 

@@ -17,10 +17,11 @@ from quickdraw_core.cli import app
 from quickdraw_core.errors import ConfigError
 from quickdraw_core.evaluation.compare import CompareConfig, compare_models
 from quickdraw_core.evaluation.config import EvaluateConfig, JudgedConfig
-from quickdraw_core.evaluation.ensemble import Ensemble, load_models, predict_rows
+from quickdraw_core.evaluation.ensemble import Ensemble, load_models
 from quickdraw_core.evaluation.held_out import find_held_out
 from quickdraw_core.evaluation.model import full_float32
 from quickdraw_core.evaluation.opening import load_model
+from quickdraw_core.evaluation.predicting import predict_rows
 from quickdraw_core.evaluation.predictions import PREDICTIONS_NAME, Predictions
 from quickdraw_core.evaluation.reuse import predictions_left, read_if_same
 from quickdraw_core.render.encodings import find_encoding

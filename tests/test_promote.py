@@ -444,13 +444,8 @@ def test_what_an_evaluation_left_is_used_again_if_it_is_the_same_and_whole(
 
 
 def without_prefect(monkeypatch: pytest.MonkeyPatch, arguments: list[object]) -> tuple[int, str]:
-    """Runs a command in this process, with the work itself for its flow: exit code and output."""
-    import flows.compare
-    import flows.promote
-
-    monkeypatch.setattr(flows.compare, "compare", compare_models)
-    monkeypatch.setattr(flows.promote, "promote", promote)
-    monkeypatch.setattr("quickdraw_core.commands.judging.run", lambda work: work())
+    """Runs a command in this process, without a server: exit code and output."""
+    monkeypatch.setattr("flows.configured.is_server_named", lambda: False)
     shown = CliRunner().invoke(app, [str(word) for word in arguments])
     return shown.exit_code, shown.output
 

@@ -431,6 +431,7 @@ from dataclasses import replace
 from pathlib import Path
 import torch
 from quickdraw_core.evaluation.ensemble import Ensemble, load_models
+from quickdraw_core.evaluation.model import TrainedModel
 from quickdraw_core.evaluation.submission import write_submission
 from quickdraw_core.labels import LabelMap, challenge_words
 
@@ -441,9 +442,11 @@ class Quick(torch.nn.Module):  # as wide as the challenge, and no work
 
 torch.set_num_threads(1)
 (member,) = load_models([sys.argv[1]]).members
-checkpoint = replace(member.checkpoint, train_counts=list(range(340)))
-words = LabelMap.of(challenge_words())
-wide = Ensemble((replace(member, network=Quick(), label_map=words, checkpoint=checkpoint),))
+labels = LabelMap.of(challenge_words()).to_json()
+checkpoint = replace(member.checkpoint, train_counts=list(range(340)), labels=labels)
+quick = Quick()
+TrainedModel.network = property(lambda member: quick)
+wide = Ensemble((replace(member, checkpoint=checkpoint),))
 for path in sys.argv[2:]:
     Path("/proc/self/clear_refs").write_text("5")  # the peak is that of this run alone
     out = Path(path).with_suffix(".out")

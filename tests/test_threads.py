@@ -12,7 +12,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from quickdraw_core import threads
-from quickdraw_core.evaluation import held_out
+from quickdraw_core.evaluation import predicting
 from quickdraw_core.sweep.slots import make_slots
 from quickdraw_core.threads import (
     NUM_THREADS,
@@ -189,7 +189,7 @@ def test_processes_that_evaluate_share_the_cores_and_wait_asleep(
 
     monkeypatch.setattr(subprocess, "Popen", popen)
     with pytest.raises(OSError, match="enough"):
-        held_out._run(tmp_path, 2, lambda _: None)
+        predicting._run(tmp_path, 2, lambda _: None)
     assert given_to[0].items() >= (WAITING | {NUM_THREADS: "3"}).items()
 
 

@@ -6,32 +6,25 @@ Salamon, "Neural network ensembles", 1990). They may read different encodings an
 
 import hashlib
 import math
-import time
-from collections.abc import Callable, Sequence
-from contextlib import ExitStack, closing
+from collections.abc import Sequence
 from dataclasses import dataclass
 
-import numpy as np
 import torch
 from torch import Tensor
 
-from quickdraw_core.drawing import DrawingBatch, Int64Array
+from quickdraw_core.drawing import DrawingBatch
 from quickdraw_core.errors import CheckpointError, EvaluationError
 from quickdraw_core.evaluation.model import TrainedModel
 from quickdraw_core.evaluation.opening import load_model
 from quickdraw_core.evaluation.precision import Precision
-from quickdraw_core.evaluation.predictions import Predicted, Predictions, ranked
 from quickdraw_core.evaluation.tta import Looks
 from quickdraw_core.labels import LabelMap, require_same_labels
-from quickdraw_core.loading.loader import drawn_rows
-from quickdraw_core.render.encodings import render
 from quickdraw_core.stage import Opened
-from quickdraw_core.store.pack import Pack
 
 PREDICTING_CODE = (
     "drawing.py",
-    *("evaluation/ensemble.py", "evaluation/model.py", "evaluation/predictions.py"),
-    *("loading", "modeling", "render", "store/pack.py"),
+    *("evaluation/ensemble.py", "evaluation/model.py", "evaluation/predicting.py"),
+    *("evaluation/predictions.py", "loading", "modeling", "render", "store/pack.py"),
 )
 """What decides what is predicted, beside the weights and the drawings."""
 
@@ -90,6 +83,8 @@ class Ensemble:
 
     def look_at(self, drawings: DrawingBatch) -> Tensor:
         """Draws for each member and returns the log probabilities: float32 [N, K]."""
+        from quickdraw_core.render.encodings import render
+
         return self.log_probabilities(
             [
                 torch.from_numpy(render(drawings, m.config.encoding, m.config.side_px))
@@ -122,39 +117,3 @@ def load_models(
             CheckpointError,
         )
     return Ensemble(tuple(members))
-
-
-def predict_rows(
-    models: Ensemble,
-    pack: Pack,
-    rows: Int64Array,
-    batch_size: int = 256,
-    advance: Callable[[int], None] | None = None,
-) -> Predicted:
-    """Predicts drawings of the pack, int64 [N] rows; `advance` is told how many are done."""
-    # So that there are columns where there are no rows.
-    classes = len(models.label_map)
-    columns = [ranked(torch.zeros(0, classes), torch.zeros(0, dtype=torch.int64))]
-    begun, waited = time.perf_counter(), 0.0
-    with ExitStack() as stack:
-        streams = []
-        for member in models.members:
-            encoding, side_px = member.config.encoding, member.config.side_px
-            drawn = drawn_rows(pack, rows, encoding, side_px, batch_size, member.feed)
-            streams.append(stack.enter_context(closing(drawn)))
-        for _ in range(0, len(rows), batch_size):
-            asked = time.perf_counter()
-            batches = [next(stream) for stream in streams]
-            waited += time.perf_counter() - asked
-            seen = models.log_probabilities([batch.images_nchw for batch in batches])
-            columns.append(ranked(seen, batches[0].labels_n))
-            if advance is not None:
-                advance(len(seen))
-    predictions = Predictions(
-        models.label_map,
-        key_ids=pack.key_ids[rows],
-        labels=pack.labels[rows].astype(np.int64),
-        recognized=pack.recognized[rows],
-        **{name: np.concatenate([part[name] for part in columns]) for name in columns[0]},
-    )
-    return Predicted(predictions, time.perf_counter() - begun, waited)

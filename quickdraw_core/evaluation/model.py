@@ -5,7 +5,7 @@ from contextlib import contextmanager
 from dataclasses import dataclass, field
 from functools import cached_property
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import numpy.typing as npt
@@ -15,9 +15,6 @@ from torch import Tensor, nn
 from quickdraw_core.evaluation.precision import Precision
 from quickdraw_core.evaluation.tta import Looks
 from quickdraw_core.labels import GUESSES, LabelMap
-from quickdraw_core.loading.loader import Feed
-from quickdraw_core.modeling.mirrored import Mirrored
-from quickdraw_core.modeling.models import find_model
 from quickdraw_core.stage import Opened
 from quickdraw_core.training.checkpoint import Checkpoint, find_checkpoint
 from quickdraw_core.training.config import TrainConfig
@@ -28,7 +25,9 @@ from quickdraw_core.training.hardware import (
     choose_loader_threads,
 )
 from quickdraw_core.training.run_folder import RunFolder
-from quickdraw_core.training.state import network_of
+
+if TYPE_CHECKING:
+    from quickdraw_core.loading.loader import Feed
 
 
 @dataclass(frozen=True)
@@ -81,6 +80,10 @@ class TrainedModel:
         return self.opened.once(name, self._built)
 
     def _built(self) -> nn.Module:
+        from quickdraw_core.modeling.mirrored import Mirrored
+        from quickdraw_core.modeling.models import find_model
+        from quickdraw_core.training.network import network_of
+
         network, _ = network_of(self.checkpoint)
         if self.tta == Looks.FLIP and not isinstance(network, Mirrored):
             network = Mirrored(network, find_model(self.config.model).reads)
@@ -94,8 +97,10 @@ class TrainedModel:
         return logits.float().cpu()
 
     @property
-    def feed(self) -> Feed:
+    def feed(self) -> "Feed":
         """How its batches are drawn: ahead of it, and for its device."""
+        from quickdraw_core.loading.loader import Feed
+
         return Feed(choose_loader_threads(self.config, self.device.type), device=self.device)
 
     @property

@@ -17,13 +17,13 @@ from quickdraw_core.tracking.card import tracked_run_id
 from quickdraw_core.tracking.registry import Version, find_version, is_registered
 from quickdraw_core.tracking.runs import fetch_file
 from quickdraw_core.training.checkpoint import (
+    BEST_ARTIFACT,
     Checkpoint,
     find_checkpoint,
     load_checkpoint,
     open_checkpoint,
 )
 from quickdraw_core.training.config import TrainConfig
-from quickdraw_core.training.loop import BEST_ARTIFACT
 
 _RUN_ID = re.compile(r"[0-9a-f]{32}")
 

@@ -67,19 +67,17 @@ class Predictions:
         """Writes a Parquet file with words beside labels, for any tool to read. facts: of what
         and on what, kept in the file's metadata.
         """
-        words = pa.array(self.label_map.words)
-        columns: dict[str, Any] = {
-            "key_id": self.key_ids,
-            "word": words.take(pa.array(self.labels)),
-            "recognized": pa.array(
-                self.recognized == 1, mask=self.recognized == UNKNOWN_RECOGNIZED
-            ),
-            "rank": (self.ranks + 1).astype(np.int16),
-            "log_probability": self.label_log_probabilities,
+        words = _texts(self.label_map.words)
+        columns = {
+            "key_id": _column(self.key_ids),
+            "word": words.take(_column(self.labels)),
+            "recognized": _flags(self.recognized == 1, self.recognized != UNKNOWN_RECOGNIZED),
+            "rank": _column((self.ranks + 1).astype(np.int16)),
+            "log_probability": _column(self.label_log_probabilities),
         }
         for place in range(self.guesses.shape[1]):
-            columns[f"guess_{place + 1}"] = words.take(pa.array(self.guesses[:, place]))
-            columns[f"probability_{place + 1}"] = self.probabilities[:, place]
+            columns[f"guess_{place + 1}"] = words.take(_column(self.guesses[:, place]))
+            columns[f"probability_{place + 1}"] = _column(self.probabilities[:, place])
         metadata = {_FORMAT: _VERSION, b"label_map_sha256": self.label_map.sha256.encode()}
         metadata |= {key.encode(): value.encode() for key, value in facts.items()}
         with opened_aside(path, sync=False) as file:
@@ -92,29 +90,37 @@ class Predictions:
         words.
         """
         try:
-            table = pq.read_table(path, page_checksum_verification=True, partitioning=None)
+            with pq.ParquetFile(path, page_checksum_verification=True) as file:
+                table = file.read()
             metadata = table.schema.metadata or {}
             if metadata.get(_FORMAT) != _VERSION:
                 raise ValueError("it holds no predictions of this program")
             if metadata.get(b"label_map_sha256") != label_map.sha256.encode():
                 raise ValueError("its words are others")
-            words = pa.array(label_map.words)
+            words = _texts(label_map.words)
 
             def labels_of(name: str) -> Int64Array:
                 found = pc.index_in(table[name].combine_chunks(), value_set=words)
-                return np.asarray(found, np.int64)
+                if found.null_count:
+                    raise ValueError(f"its column {name} holds other words")
+                return _values(found, np.int32).astype(np.int64)
+
+            def numbers(name: str, kind: npt.DTypeLike) -> npt.NDArray[Any]:
+                return _values(table[name].combine_chunks(), kind)
 
             places = range(1, min(GUESSES, len(label_map)) + 1)
-            recognized = table["recognized"].cast("uint8").fill_null(UNKNOWN_RECOGNIZED)
+            recognized = table["recognized"].combine_chunks()
+            is_said = _values(recognized.is_valid().cast("uint8"), np.uint8) == 1
+            said = _values(recognized.cast("uint8"), np.uint8)
             predictions = cls(
                 label_map,
-                table["key_id"].to_numpy(),
+                numbers("key_id", np.uint64),
                 labels_of("word"),
-                recognized.to_numpy(),
+                np.where(is_said, said, np.uint8(UNKNOWN_RECOGNIZED)),
                 np.stack([labels_of(f"guess_{place}") for place in places], 1),
-                np.stack([table[f"probability_{place}"].to_numpy() for place in places], 1),
-                table["rank"].to_numpy().astype(np.int64) - 1,
-                table["log_probability"].to_numpy(),
+                np.stack([numbers(f"probability_{place}", np.float32) for place in places], 1),
+                numbers("rank", np.int16).astype(np.int64) - 1,
+                numbers("log_probability", np.float32),
             )
         except (OSError, ValueError, KeyError, pa.ArrowException) as error:
             raise InputError(f"cannot read the predictions {path}: {error}") from error
@@ -144,6 +150,39 @@ class Predicted:
 
 
 _SECONDS = ("seconds", "waited_seconds")
+
+# Arrow's own conversions from and to numpy and lists import pandas, to ask whether they are given
+# a series; that takes longer than writing thousands of predictions.
+
+
+def _column(values: npt.NDArray[Any]) -> pa.Array:
+    """Numbers, [N], as an Arrow array; copied where they are not contiguous."""
+    kind = pa.from_numpy_dtype(values.dtype)
+    return pa.Array.from_buffers(
+        kind, len(values), [None, pa.py_buffer(np.ascontiguousarray(values))]
+    )
+
+
+def _texts(words: Sequence[str]) -> pa.Array:
+    data = [word.encode() for word in words]
+    offsets = np.cumsum([0, *map(len, data)]).astype(np.int32)
+    buffers = [None, pa.py_buffer(offsets), pa.py_buffer(b"".join(data))]
+    return pa.Array.from_buffers(pa.string(), len(data), buffers)
+
+
+def _flags(values: npt.NDArray[np.bool_], is_said: npt.NDArray[np.bool_]) -> pa.Array:
+    """Booleans, [N], null where nothing is said."""
+    packed = [pa.py_buffer(np.packbits(bits, bitorder="little")) for bits in (is_said, values)]
+    return pa.Array.from_buffers(pa.bool_(), len(values), packed)
+
+
+def _values(column: pa.Array, kind: npt.DTypeLike) -> npt.NDArray[Any]:
+    """Numbers of an Arrow array, [N], of that kind; of a null whatever stands there."""
+    if column.type != pa.from_numpy_dtype(np.dtype(kind)):
+        raise ValueError(f"{column.type} where {np.dtype(kind)} belongs")
+    values = np.frombuffer(column.buffers()[1], kind)
+    return values[column.offset : column.offset + len(column)]
+
 
 _COLUMNS = tuple(place.name for place in fields(Predictions) if place.name != "label_map")
 

@@ -56,8 +56,8 @@ from quickdraw_core.tracking.registry import (
     register,
 )
 from quickdraw_core.tracking.runs import run_page
+from quickdraw_core.training.checkpoint import BEST_ARTIFACT
 from quickdraw_core.training.gpus import gpus_locked
-from quickdraw_core.training.loop import BEST_ARTIFACT
 
 FILE_NAME = "promotion.json"
 ARTIFACT = f"promotion/{FILE_NAME}"

@@ -7,6 +7,7 @@ models that guess together are a run of their own.
 """
 
 import os
+from contextlib import AbstractContextManager, nullcontext
 from pathlib import Path
 from typing import Any
 
@@ -16,6 +17,7 @@ from quickdraw_core.evaluation.judgement import Judgement
 from quickdraw_core.evaluation.predictions import PREDICTIONS_NAME
 from quickdraw_core.tracking.address import NO_TRACKING, resolve_tracking_uri
 from quickdraw_core.tracking.card import RunCard, tracked_run_id
+from quickdraw_core.tracking.deliverer import Deliver, delivering
 from quickdraw_core.tracking.delivery import deliver_rest, open_run, send_records
 from quickdraw_core.tracking.journal import (
     Record,
@@ -42,8 +44,23 @@ def tracking_uri_of(asked: str | None, models: Ensemble) -> str:
     return resolve_tracking_uri(asked)
 
 
+def delivering_to(models: Ensemble, uri: str) -> AbstractContextManager[Deliver]:
+    """A block with what delivers the journal of the models' run: where that is here, a process
+    that loads MLflow while this one predicts and draws.
+    """
+    run_dir = models.members[0].run_dir
+    if uri == NO_TRACKING or len(models.members) > 1 or not _has_journal(run_dir, uri):
+        return nullcontext(deliver_rest)
+    return delivering(uri)
+
+
 def publish(
-    models: Ensemble, judgement: Judgement, uri: str, folder: Path, figures: list[Path]
+    models: Ensemble,
+    judgement: Judgement,
+    uri: str,
+    folder: Path,
+    figures: list[Path],
+    deliver: Deliver = deliver_rest,
 ) -> tuple[str, str | None]:
     """Puts scores and files into the MLflow run; returns the run's id and what hindered it.
 
@@ -59,26 +76,35 @@ def publish(
     if not (run_id or run_dir):
         return run_id, None
     records = _records(judgement, folder, figures, first.variant, first.report_name)
-    return tell_run(run_dir, uri, run_id, records)
+    return tell_run(run_dir, uri, run_id, records, deliver)
 
 
 def tell_run(
-    run_dir: Path | None, uri: str, run_id: str, records: list[Record]
+    run_dir: Path | None,
+    uri: str,
+    run_id: str,
+    records: list[Record],
+    deliver: Deliver = deliver_rest,
 ) -> tuple[str, str | None]:
     """Adds records to a finished run: by its journal where that is here and belongs to the
     address, else to MLflow itself. Returns the run's id, which a server that was away during the
     training gives only now, and what hindered it.
     """
-    card = RunCard.read(run_dir) if run_dir is not None else None
-    if run_dir is not None and card is not None and card.uri == uri:
+    if run_dir is not None and _has_journal(run_dir, uri):
         append(run_dir, *records)
-        problem = deliver_rest(run_dir).problem
+        problem = deliver(run_dir).problem
         return tracked_run_id(run_dir) or run_id, problem
     try:
         send_records(uri, run_id, records)
     except TrackingError as error:
         return run_id, str(error)
     return run_id, None
+
+
+def _has_journal(run_dir: Path | None, uri: str) -> bool:
+    """Whether a run's journal is here and belongs to the address."""
+    card = RunCard.read(run_dir) if run_dir is not None else None
+    return card is not None and card.uri == uri
 
 
 def require_own_folder(folder: Path, models: Ensemble) -> None:

@@ -10,8 +10,8 @@ import numpy as np
 import torch
 
 from quickdraw_core.errors import EvaluationError
-from quickdraw_core.evaluation.ensemble import load_models, predict_rows
-from quickdraw_core.evaluation.held_out import counting, share_of, write_part
+from quickdraw_core.evaluation.ensemble import load_models
+from quickdraw_core.evaluation.predicting import counting, predict_rows, share_of, write_part
 from quickdraw_core.parent_death import die_with_parent
 from quickdraw_core.store.location import location_of
 from quickdraw_core.store.pack import open_pack

@@ -15,9 +15,10 @@ from quickdraw_core.code_version import code_version
 from quickdraw_core.errors import CheckpointError, InputError, UnreachableError
 from quickdraw_core.evaluation.config import JudgedConfig
 from quickdraw_core.evaluation.ensemble import PREDICTING_CODE, Ensemble
-from quickdraw_core.evaluation.held_out import HeldOut, predict_held_out
+from quickdraw_core.evaluation.held_out import HeldOut
 from quickdraw_core.evaluation.model import TrainedModel
 from quickdraw_core.evaluation.precision import UNKNOWN
+from quickdraw_core.evaluation.predicting import predict_held_out
 from quickdraw_core.evaluation.predictions import (
     PREDICTIONS_NAME,
     Predicted,

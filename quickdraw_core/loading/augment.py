@@ -9,33 +9,16 @@ import math
 from typing import NamedTuple
 
 import numpy as np
-from pydantic import Field
 
 from quickdraw_core.compiled import compiled
-from quickdraw_core.config import Config
 from quickdraw_core.drawing import DrawingBatch, Int64Array, UInt8Array, UInt16Array
+from quickdraw_core.loading.augmentation import AugmentConfig
 from quickdraw_core.loading.hashing import draw_bits, mix, uniform
 from quickdraw_core.loading.order import stream_key
 from quickdraw_core.render.placement import Float32Array, Points
 
 _AFFINE, _DROP, _NOISE = 0xA46, 0xD80, 0x201
 """Sets the random numbers of one change apart from those of another."""
-
-
-class AugmentConfig(Config):
-    """How far a drawing may be changed. All zero: not at all, but for its place."""
-
-    rotation_degrees: float = Field(12, ge=0, le=180, description="largest turn either way")
-    stretch: float = Field(0.15, ge=0, lt=0.9, description="largest change of width and height")
-    shear: float = Field(0.15, ge=0, lt=1, description="largest slant, x shift a unit of y")
-    shrink: float = Field(0.2, ge=0, lt=0.9, description="largest loss of size after fitting")
-    mirror_share: float = Field(0.5, ge=0, le=1, description="share of drawings mirrored")
-    stroke_drop_share: float = Field(
-        0, ge=0, lt=1, description="share of strokes left out; at least one of a drawing stays"
-    )
-    point_noise: float = Field(
-        0, ge=0, le=64, description="largest shift of a point each way, in 255ths of the square"
-    )
 
 
 class Placed(NamedTuple):

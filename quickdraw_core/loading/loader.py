@@ -21,11 +21,13 @@ import torch
 
 from quickdraw_core.drawing import DrawingBatch, Int64Array
 from quickdraw_core.errors import ConfigError
-from quickdraw_core.loading.augment import AugmentConfig, Placed, augment
+from quickdraw_core.loading.augment import Placed, augment
+from quickdraw_core.loading.augmentation import AugmentConfig
 from quickdraw_core.loading.balance import SampleOrder
 from quickdraw_core.loading.gather import gather
 from quickdraw_core.loading.pool import pooled
 from quickdraw_core.loading.select import find_label
+from quickdraw_core.loading.shape import Shape
 from quickdraw_core.render.encodings import find_encoding, render
 from quickdraw_core.render.on_device import draw_on_device
 from quickdraw_core.render.placement import centred
@@ -38,37 +40,6 @@ class Batch(NamedTuple):
     images_nchw: torch.Tensor
     labels_n: torch.Tensor
     key_ids_n: torch.Tensor
-
-
-@dataclass(frozen=True)
-class Shape:
-    """How a global batch is cut. Checked once, for all ranks alike."""
-
-    global_batch_size: int
-    micro_batch_size: int
-    world_size: int
-
-    def __post_init__(self) -> None:
-        if self.global_batch_size % self.micro_batch_size:
-            raise ConfigError(
-                f"global_batch_size {self.global_batch_size} is no multiple of "
-                f"micro_batch_size {self.micro_batch_size}; choose one that is"
-            )
-        if self.micro_batches % self.world_size:
-            raise ConfigError(
-                f"{self.micro_batches} micro-batches a step cannot be shared out evenly to "
-                f"{self.world_size} ranks; choose a smaller micro_batch_size"
-            )
-
-    @property
-    def micro_batches(self) -> int:
-        """Micro-batches in a global batch."""
-        return self.global_batch_size // self.micro_batch_size
-
-    @property
-    def micro_batches_a_rank(self) -> int:
-        """Micro-batches that each rank computes in a step."""
-        return self.micro_batches // self.world_size
 
 
 _CPU = torch.device("cpu")

@@ -1,20 +1,16 @@
-"""What the channels of an image mean: one row of `ENCODINGS` a choice."""
+"""What the channels of an image mean: one row of `ENCODINGS` a choice.
+
+Compiled code is loaded by what draws, not by who looks a row up.
+"""
 
 from collections.abc import Callable
-from typing import NamedTuple
+from typing import TYPE_CHECKING, NamedTuple
 
-import numpy as np
-
-from quickdraw_core.compiled import compiled
-from quickdraw_core.drawing import DrawingBatch, Int64Array, UInt8Array, UInt16Array
+from quickdraw_core.drawing import DrawingBatch, UInt8Array
 from quickdraw_core.errors import ConfigError, nearest
-from quickdraw_core.render.placement import Float32Array, Points, centred
-from quickdraw_core.render.raster import LINE_WIDTH_SHARE, draw
-from quickdraw_core.render.slots import write_points
 
-_LATEST = 0.25
-"""Brightness of the last stroke or point where order is shown; the first has 1. Not 0: the
-last stroke must still be told from paper."""
+if TYPE_CHECKING:
+    from quickdraw_core.render.placement import Float32Array, Points
 
 
 class Encoding(NamedTuple):
@@ -27,51 +23,20 @@ class Encoding(NamedTuple):
 
     channels: int
     reason: str
-    values: Callable[[DrawingBatch], Float32Array] | None = None
+    values: "Callable[[DrawingBatch], Float32Array] | None" = None
     is_picture: bool = True
 
 
-def _order(batch: DrawingBatch) -> Float32Array:
-    values = np.empty((len(batch.x), 3), np.float32)
-    _fill_order(batch.stroke_lengths, batch.point_offsets, batch.stroke_offsets, values)
-    return values
+def _order(batch: DrawingBatch) -> "Float32Array":
+    from quickdraw_core.render.brightness import order_values
+
+    return order_values(batch)
 
 
-def _thirds(batch: DrawingBatch) -> Float32Array:
-    values = np.empty((len(batch.x), 3), np.float32)
-    _fill_thirds(batch.point_offsets, values)
-    return values
+def _thirds(batch: DrawingBatch) -> "Float32Array":
+    from quickdraw_core.render.brightness import thirds_values
 
-
-@compiled()
-def _fill_order(
-    lengths: UInt16Array, point_offsets: Int64Array, stroke_offsets: Int64Array, out: Float32Array
-) -> None:
-    """Ink; brightness falling from the first stroke to the last; from the first point on."""
-    for drawing in range(len(point_offsets) - 1):
-        start = k = point_offsets[drawing]
-        first, last = stroke_offsets[drawing], stroke_offsets[drawing + 1]
-        points = max(point_offsets[drawing + 1] - start - 1, 1)
-        strokes = max(last - first - 1, 1)
-        for stroke in range(first, last):
-            stroke_value = 255 * (1 - (1 - _LATEST) * ((stroke - first) / strokes))
-            for k in range(start, start + np.int64(lengths[stroke])):
-                out[k, 0] = 255
-                out[k, 1] = stroke_value
-                out[k, 2] = 255 * (1 - (1 - _LATEST) * ((k - point_offsets[drawing]) / points))
-            start += np.int64(lengths[stroke])
-
-
-@compiled()
-def _fill_thirds(point_offsets: Int64Array, out: Float32Array) -> None:
-    """Point r of n is of the first third if r < n/3, of the first two if r < 2n/3."""
-    for drawing in range(len(point_offsets) - 1):
-        start = point_offsets[drawing]
-        count = point_offsets[drawing + 1] - start
-        for rank in range(count):
-            out[start + rank, 0] = 255 if 3 * rank < count else 0
-            out[start + rank, 1] = 255 if 3 * rank < 2 * count else 0
-            out[start + rank, 2] = 255
+    return thirds_values(batch)
 
 
 ENCODINGS: dict[str, Encoding] = {
@@ -99,7 +64,7 @@ def render(
     batch: DrawingBatch,
     encoding: str,
     side_px: int,
-    points: Points | None = None,
+    points: "Points | None" = None,
     line_width_px: float | None = None,
     *,
     out: UInt8Array | None = None,
@@ -116,6 +81,10 @@ def render(
     Raises `ConfigError` for an unknown encoding, or a size or line width that cannot be drawn;
     `ValueError` for arrays that do not fit.
     """
+    from quickdraw_core.render.placement import centred
+    from quickdraw_core.render.raster import LINE_WIDTH_SHARE, draw
+    from quickdraw_core.render.slots import write_points
+
     row = find_encoding(encoding)
     placed = points if points is not None else centred(batch)
     if not row.is_picture:

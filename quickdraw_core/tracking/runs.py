@@ -42,9 +42,18 @@ def client(uri: str) -> "MlflowClient":
     for one where it cannot be used now, as far as that is known without asking a server.
     """
     require_usable(uri)
+    load_mlflow(uri)
+    from mlflow import MlflowClient
+
+    with _set_up_alone(uri), answering(uri):
+        return MlflowClient(tracking_uri=tracking_address(uri))
+
+
+def load_mlflow(uri: str) -> None:
+    """Loads what a `client` of an address takes, for seconds; asks and makes nothing."""
     for name, value in quiet_environment().items():
         os.environ.setdefault(name, value)
-    from mlflow import MlflowClient
+    import mlflow  # noqa: F401
 
     # After the import, which sets levels of its own. Alembic tells each step of setting up a
     # new database.
@@ -52,17 +61,22 @@ def client(uri: str) -> "MlflowClient":
     logging.getLogger("mlflow").setLevel(logging.WARNING)
     logging.getLogger("urllib3").setLevel(logging.ERROR)  # a line for each try
     logging.getLogger("mlflow.store.db.utils").setLevel(logging.ERROR)
-    from mlflow.store.db import utils
+    if not is_server(uri):  # who asks one needs none of what databases take to load
+        from mlflow.store.db import utils
+        from mlflow.store.tracking import sqlalchemy_store  # noqa: F401
 
-    # Ten tries take 100 seconds, whatever is wrong; MLflow has no setting for their number.
-    utils.MAX_RETRY_COUNT = 3
-    with _set_up_alone(uri), answering(uri):
-        return MlflowClient(tracking_uri=tracking_address(uri))
+        # Ten tries take 100 seconds, whatever is wrong; MLflow has no setting for their number.
+        utils.MAX_RETRY_COUNT = 3
 
 
 def is_missing(uri: str) -> bool:
     """Whether an address is of an SQLite file that is not there: nothing was tracked in it yet."""
     return uri.startswith("sqlite:///") and not Path(uri.removeprefix("sqlite:///")).exists()
+
+
+def is_server(uri: str) -> bool:
+    """Whether MLflow is asked through a server, rather than in its database."""
+    return uri.startswith(("http://", "https://"))
 
 
 def reader(uri: str) -> "MlflowClient":
@@ -100,7 +114,7 @@ def run_page(uri: str, run_id: str) -> str | None:
 
     Where people reach MLflow by another address than programs do, `QUICKDRAW_MLFLOW_UI` is it.
     """
-    if not uri.startswith(("http://", "https://")) or not run_id:
+    if not is_server(uri) or not run_id:
         return None
     from quickdraw_core.tracking.card import brief_requests
 

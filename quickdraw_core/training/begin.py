@@ -19,11 +19,11 @@ from quickdraw_core.tracking.logged_model import MODEL_FOLDER
 from quickdraw_core.training.checkpoint import Resumable, latest_checkpoint, open_checkpoint
 from quickdraw_core.training.config import TrainConfig, training_code
 from quickdraw_core.training.meeting import Attempt, answer_host_0
+from quickdraw_core.training.network import new_network
 from quickdraw_core.training.plan import ROWS_NAME, Plan
 from quickdraw_core.training.processes import ERRORS_NAME, Meeting
 from quickdraw_core.training.run_folder import RunFolder, keep_run_folder, open_run_folder
 from quickdraw_core.training.samples import SAMPLES_NAME
-from quickdraw_core.training.state import new_network
 
 RUNS = Path("runs")
 """Where runs are that are given no folder."""

@@ -16,8 +16,8 @@ from quickdraw_core.store.pack import Pack
 from quickdraw_core.tracking.logged_model import log_model, warm_up
 from quickdraw_core.training.checkpoint import find_checkpoint, open_checkpoint
 from quickdraw_core.training.config import TrainConfig
+from quickdraw_core.training.network import OfBytes, looking, network_of, new_network
 from quickdraw_core.training.run_folder import RunFolder
-from quickdraw_core.training.state import OfBytes, looking, network_of, new_network
 
 _EXPORTING = threading.Lock()
 """Networks are written as models one at a time: what silences torch's exporter meanwhile is the

@@ -27,6 +27,8 @@ from quickdraw_core.stage import Opened
 from quickdraw_core.store.place import Folder
 
 CHECKPOINT_VERSION = 2
+BEST_ARTIFACT = "checkpoints/best.pt"
+"""Where a run's best checkpoint stands among its MLflow artifacts."""
 _FOLDER = "checkpoints"
 _NAME = re.compile(r"step-\d+\.pt")
 _RUN_ID = re.compile(r"[0-9A-Za-z_-]*")

@@ -11,9 +11,9 @@ from pydantic import AfterValidator, Field, model_validator
 from quickdraw_core.code_version import code_version
 from quickdraw_core.config import Config
 from quickdraw_core.errors import nearest
-from quickdraw_core.loading.augment import AugmentConfig
-from quickdraw_core.loading.loader import Shape
+from quickdraw_core.loading.augmentation import AugmentConfig
 from quickdraw_core.loading.select import SelectConfig
+from quickdraw_core.loading.shape import Shape
 from quickdraw_core.modeling.losses import LOSSES, check_loss
 from quickdraw_core.modeling.models import MODELS, check_model
 from quickdraw_core.modeling.optimizers import OPTIMIZERS
@@ -216,7 +216,7 @@ _DECISIVE_CODE = (
     *("drawing.py", "labels.py", "store/holdout.py", "store/pack.py"),
     *("loading", "render", "modeling"),
     *(f"training/{name}.py" for name in ("config", "hardware", "loop", "meter", "plan")),
-    *(f"training/{name}.py" for name in ("rank", "state", "step")),
+    *(f"training/{name}.py" for name in ("network", "rank", "state", "step")),
 )
 
 

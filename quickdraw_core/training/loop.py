@@ -13,18 +13,16 @@ from quickdraw_core.store.pack import Pack, open_pack
 from quickdraw_core.store.store import Store
 from quickdraw_core.tracking.journal import Journal, NoJournal
 from quickdraw_core.tracking.system import system_metrics
-from quickdraw_core.training.checkpoint import save_checkpoint
+from quickdraw_core.training.checkpoint import BEST_ARTIFACT, save_checkpoint
 from quickdraw_core.training.distributed import Ranks
 from quickdraw_core.training.hardware import choose_loader_threads
 from quickdraw_core.training.meter import Meter, require_finite
+from quickdraw_core.training.network import looking
 from quickdraw_core.training.plan import Plan
 from quickdraw_core.training.run_folder import RunFolder
 from quickdraw_core.training.samples import recorded
-from quickdraw_core.training.state import looking, open_state, snapshot
+from quickdraw_core.training.state import open_state, snapshot
 from quickdraw_core.training.step import VALIDATION_BATCH, validate
-
-BEST_ARTIFACT = "checkpoints/best.pt"
-"""Where a run's best checkpoint stands among its MLflow artifacts."""
 
 
 def due(step: int, every: int, last: int) -> bool:

@@ -6,20 +6,15 @@ from functools import partial
 from importlib.metadata import version
 
 import torch
-from torch import Tensor, nn
 
-from quickdraw_core.errors import CheckpointError
 from quickdraw_core.modeling.losses import build_loss
-from quickdraw_core.modeling.mirrored import Mirrored
-from quickdraw_core.modeling.models import build_model, find_model
 from quickdraw_core.modeling.optimizers import build_optimizer
-from quickdraw_core.render.encodings import find_encoding
 from quickdraw_core.store.pack import Pack
 from quickdraw_core.tracking.card import tracked_run_id
 from quickdraw_core.training.checkpoint import Checkpoint, latest_checkpoint, load_checkpoint
-from quickdraw_core.training.config import TrainConfig
 from quickdraw_core.training.distributed import Ranks
 from quickdraw_core.training.hardware import Arithmetic, choose_arithmetic
+from quickdraw_core.training.network import new_network
 from quickdraw_core.training.plan import Plan
 from quickdraw_core.training.run_folder import RunFolder
 from quickdraw_core.training.step import Trainer
@@ -56,52 +51,6 @@ class State:
     arithmetic: Arithmetic
     step: int
     standing: Standing
-
-
-def new_network(config: TrainConfig, classes: int, pretrained: str | None = None) -> nn.Module:
-    """The configured network with first weights: by chance, or those of `pretrained`."""
-    return build_model(
-        config.model,
-        find_encoding(config.encoding).channels,
-        classes,
-        config.side_px,
-        small_stem=config.small_stem,
-        pretrained=pretrained,
-    )
-
-
-def network_of(checkpoint: Checkpoint) -> tuple[nn.Module, TrainConfig]:
-    """The network that a checkpoint holds, for use, on the CPU, and its configuration.
-
-    Raises `CheckpointError` where its weights do not fit the model that it names.
-    """
-    config = TrainConfig.parse(checkpoint.config)
-    network = new_network(config, len(checkpoint.label_map))
-    try:
-        network.load_state_dict(checkpoint.weights)
-    except RuntimeError as error:
-        raise CheckpointError(
-            f"the checkpoint does not fit its own model {config.model}: it was written by another "
-            "version; train again"
-        ) from error
-    return looking(network.eval(), config), config
-
-
-def looking(network: nn.Module, config: TrainConfig) -> nn.Module:
-    """The network as it is judged and used: with two looks at each drawing, if it takes them."""
-    return Mirrored(network, find_model(config.model).reads) if config.mirror else network
-
-
-class OfBytes(nn.Module):
-    """A network that takes images as they are drawn: uint8 [N, C, S, S] → logits [N, K]."""
-
-    def __init__(self, network: nn.Module) -> None:
-        super().__init__()
-        self.network = network
-
-    def forward(self, images_nchw: Tensor) -> Tensor:
-        """As `Arithmetic.input` and the network after it."""
-        return self.network(images_nchw.float() / 255)  # type: ignore[no-any-return]
 
 
 def open_state(run: RunFolder, pack: Pack, ranks: Ranks) -> State:
