@@ -135,10 +135,13 @@ def perform(stage: Stage[C, R], config: C, opened: Opened | None = None) -> R:
     return tried_again(stage.name, attempt)
 
 
-def tried_again(name: str, attempt: Callable[[int], R]) -> R:
+def tried_again(
+    name: str, attempt: Callable[[int], R], wait: Callable[[float], object] = time.sleep
+) -> R:
     """What `attempt` returns, given its number from 0: the first that raises nothing.
 
-    Raises what the last one raises, or one after which another would find the same.
+    wait: for so many seconds, or less where the next attempt will refuse to begin. Raises what
+    the last one raises, or one after which another would find the same.
     """
     for number in range(RETRIES):
         try:
@@ -146,7 +149,10 @@ def tried_again(name: str, attempt: Callable[[int], R]) -> R:
         except Exception as error:
             if not is_worth_retrying(error):
                 raise
-            _wait(name, error)
+            why = (str(error).splitlines() or [type(error).__name__])[0]
+            with progress(name, None, "") as bar:
+                bar.note(f"{why}; once more in {RETRY_SECONDS} s")
+                wait(RETRY_SECONDS)
     return attempt(RETRIES)
 
 
@@ -172,10 +178,3 @@ def key_of(name: str, *inputs: object) -> str:
 def options_of(config: Config, *but: str) -> dict[str, Any]:
     """A configuration's values but those that decide nothing, as a key may hold them."""
     return config.model_dump(mode="json", exclude={"fresh", *but})
-
-
-def _wait(name: str, error: Exception) -> None:
-    why = (str(error).splitlines() or [type(error).__name__])[0]
-    with progress(name, None, "") as bar:
-        bar.note(f"failed: {why}; once more in {RETRY_SECONDS} s")
-        time.sleep(RETRY_SECONDS)

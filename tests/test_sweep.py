@@ -7,6 +7,7 @@ import shutil
 import signal
 import subprocess
 import sys
+import threading
 import time
 from collections.abc import Callable
 from dataclasses import replace
@@ -24,13 +25,14 @@ from test_cli import command, quickdraw
 from test_cli import environment_of as cli_environment
 
 import flows.sweep
+from quickdraw_core import stage
 from quickdraw_core.commands import sweeps
 from quickdraw_core.errors import ConfigError, TrainingError
 from quickdraw_core.evaluation.drawn import apart
 from quickdraw_core.evaluation.metrics import Estimate
 from quickdraw_core.stage import Opened
 from quickdraw_core.store.store import Store
-from quickdraw_core.sweep import finish, rows
+from quickdraw_core.sweep import finish, rows, run
 from quickdraw_core.sweep.config import SweepConfig
 from quickdraw_core.sweep.figures import _labels, draw_figures, smoothed
 from quickdraw_core.sweep.finish import finish_sweep
@@ -89,6 +91,29 @@ def table_file(folder: Path, text: str) -> str:
 
 
 # The table
+
+
+def test_ctrl_c_waits_for_no_further_attempt_of_a_row(monkeypatch: pytest.MonkeyPatch) -> None:
+    failed = threading.Event()
+
+    def fail(
+        sweep: Any, name: str, opened: Any, slot: Any, stopping: threading.Event, turn: Any
+    ) -> None:
+        if stopping.is_set():
+            raise KeyboardInterrupt
+        failed.set()
+        raise TrainingError("a rank was lost")
+
+    def interrupted(future: Any) -> None:
+        failed.wait()
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr(stage, "RETRY_SECONDS", 3_600)
+    monkeypatch.setattr(run, "run_row", fail)
+    monkeypatch.setattr(run, "_end_of", interrupted)
+    sweep: Any = SimpleNamespace(slots=make_slots(1, 1, (), 1), chosen=("a",))
+    with pytest.raises(KeyboardInterrupt):
+        run.run_rows_here(sweep, Opened())
 
 
 def test_a_file_is_a_table_with_the_rows_own_values_over_the_base(tmp_path: Path) -> None:

@@ -109,7 +109,11 @@ def run_rows_here(sweep: Sweep, opened: Opened) -> dict[str, str]:
 
     def work(name: str) -> None:
         with slots.taken() as slot:
-            tried_again(name, lambda _: run_row(sweep, name, opened, slot, stopping, turn))
+            tried_again(
+                name,
+                lambda _: run_row(sweep, name, opened, slot, stopping, turn),
+                stopping.wait,
+            )
 
     pool = ThreadPoolExecutor(len(sweep.slots))
     try:
