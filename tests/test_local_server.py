@@ -14,6 +14,10 @@ from forkserver import real_python
 from service import until
 from test_cli import environment_of
 
+from flows import local
+from quickdraw_core.commands import jobs
+from quickdraw_core.commands.running import STOPPED
+
 START = (
     "import json, os, sys, time; from flows.local import start_local_server\n"
     "start_local_server()\n"
@@ -99,6 +103,20 @@ def test_one_that_is_not_waited_for_ends_with_the_command(
         command.send_signal(ending)
     command.communicate("\n", timeout=300)
     until(lambda: not server.is_dir(), 300, "the server's end")
+
+
+def test_ctrl_c_while_the_demo_draws_says_how_to_go_on(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    def interrupted(*_values: object) -> None:
+        raise KeyboardInterrupt
+
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setattr(local, "begin_local_server", lambda: None)
+    monkeypatch.setattr(jobs, "generate_csvs_into", interrupted)
+    with pytest.raises(KeyboardInterrupt):
+        jobs.demo(tmp_path / "demo")
+    assert capsys.readouterr().err.endswith(f"{STOPPED}\n")
 
 
 def test_demo_draws_nothing_where_the_server_does_not_answer(tmp_path: Path) -> None:

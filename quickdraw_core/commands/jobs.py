@@ -31,7 +31,7 @@ from quickdraw_core.commands.options import (
     train_config_of,
     words_of,
 )
-from quickdraw_core.commands.running import flow_of, run
+from quickdraw_core.commands.running import flow_of, going_on_said, run
 from quickdraw_core.console import leave_stdout_to, show_facts
 from quickdraw_core.errors import ConfigError
 from quickdraw_core.progress_display import show_progress
@@ -118,7 +118,7 @@ def demo(
     job = _job_of(ingest_config, train_config.updated({"seed": seed}), {"allow_short": True}, None)
     from flows.local import begin_local_server
 
-    with show_progress():
+    with going_on_said(), show_progress():
         begin_local_server()  # it starts while the doodles are drawn
         generate_csvs_into(source, words, rows, seed)
     _run_job(job, prefect=True)
