@@ -30,6 +30,8 @@ def write_line(text: str) -> None:
 
     A full disk, or a reader that is gone, costs the line and not the work.
     """
+    if sys.stderr is None:  # closed, by `2>&-`
+        return
     line = "".join(letter if letter.isprintable() else "?" for letter in text)
     with suppress(OSError):
         sys.stderr.write(f"{line}\n")

@@ -37,7 +37,7 @@ from quickdraw_core.store.pack import Pack
 from quickdraw_core.store.store import Store
 from quickdraw_core.tracking.card import tracked_run_id
 from quickdraw_core.tracking.runs import client
-from quickdraw_core.training.checkpoint import find_checkpoint, load_checkpoint
+from quickdraw_core.training.checkpoint import find_checkpoint, load_checkpoint, save_checkpoint
 from quickdraw_core.training.config import TrainConfig
 from quickdraw_core.training.train import train
 
@@ -455,6 +455,51 @@ def test_what_was_evaluated_meanwhile_is_not_judged_again(
     counts = count_openings(monkeypatch)
     assert prepared.run() == replace(first, skipped=True)
     assert not counts
+
+
+def test_a_model_whose_run_is_nowhere_yet_is_judged_and_says_so(
+    trained: Path, store: Store, tmp_path: Path
+) -> None:
+    run_dir = shutil.copytree(trained, tmp_path / "run")
+    (run_dir / "mlflow.json").unlink()
+    path = find_checkpoint(run_dir, "best")
+    assert path is not None
+    early = replace(load_checkpoint(path), mlflow_run_id="")
+    save_checkpoint(run_dir, early, is_best=True, keep=1)
+    uri = f"sqlite:///{tmp_path}/mlflow.db"
+    found = evaluate_unreported(config_of(run_dir, store, tmp_path, tracking_uri=uri))
+    assert found.tracking_problem is not None
+    assert found.tracking_problem.startswith(f"the model has no run in MLflow at {uri}; the same")
+    assert not (tmp_path / "mlflow.db").exists()
+
+
+def test_a_report_without_its_curves_is_made_again(
+    trained: Path, store: Store, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    config = config_of(trained, store, tmp_path)
+    with monkeypatch.context() as patch:
+        away = ({}, "MLflow is away")
+        patch.setattr("quickdraw_core.evaluation.judging.curves_of", lambda *_: away)
+        assert evaluate_unreported(config).tracking_problem == "MLflow is away"
+    again = evaluate_unreported(config)
+    assert not again.skipped
+    assert again.tracking_problem is None
+    assert evaluate(config).skipped
+
+
+def test_checkpoints_written_before_their_run_was_made_know_it_by_their_folder(
+    trained: Path, tmp_path: Path
+) -> None:
+    run_dir = shutil.copytree(trained, tmp_path / "run")
+    path = find_checkpoint(run_dir, "best")
+    assert path is not None
+    early = replace(load_checkpoint(path), mlflow_run_id="")
+    save_checkpoint(run_dir, early, is_best=True, keep=1)
+    for reference in (run_dir, path):
+        found = load_model(str(reference)).checkpoint
+        assert found.mlflow_run_id == tracked_run_id(trained) != ""
+    shutil.copy(path, tmp_path)  # out of its run
+    assert load_model(str(tmp_path / path.name)).checkpoint.mlflow_run_id == ""
 
 
 def test_a_store_that_was_written_anew_meanwhile_is_not_judged_on(

@@ -206,6 +206,8 @@ def test_a_line_that_nobody_takes_costs_no_work(monkeypatch: pytest.MonkeyPatch)
         monkeypatch.undo()
         with pytest.raises(OSError, match="No space"):
             full.close()
+    monkeypatch.setattr(sys, "stderr", None)  # closed, by `2>&-`
+    write_line("train: started")
 
 
 @pytest.mark.parametrize(

@@ -25,6 +25,7 @@ PREDICTING_CODE = (
     "drawing.py",
     *("evaluation/ensemble.py", "evaluation/model.py", "evaluation/predicting.py"),
     *("evaluation/predictions.py", "loading", "modeling", "render", "store/pack.py"),
+    *("training/hardware.py", "training/network.py"),
 )
 """What decides what is predicted, beside the weights and the drawings."""
 

@@ -24,7 +24,10 @@ from quickdraw_core.outputs import result_of_outputs
 from quickdraw_core.stage import Opened, Stage, key_of, options_of
 from quickdraw_core.store.store import Store, open_store
 
-_JUDGING_CODE = (*PREDICTING_CODE, "evaluation")
+_JUDGING_CODE = (
+    *PREDICTING_CODE,
+    *("evaluation", "training/curves.py", "training/diagnosis.py"),
+)
 _UNDECISIVE = ("model", "ensemble", "store", "ranks", "batch_size", "report_dir", "tracking_uri")
 """Options that decide nothing of what is written, or only by what they lead to."""
 

@@ -95,7 +95,7 @@ def _judged(
         mlflow_page=run_page(prepared.tracking_uri, run_id),
         tracking_problem=problem or curves_problem,
     )
-    if problem is None:
+    if result.tracking_problem is None:
         note_outputs(folder, prepared.asked, _written(prepared, figures), result)
     return result
 

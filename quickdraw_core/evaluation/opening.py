@@ -24,6 +24,7 @@ from quickdraw_core.training.checkpoint import (
     open_checkpoint,
 )
 from quickdraw_core.training.config import TrainConfig
+from quickdraw_core.training.run_folder import RunFolder
 
 _RUN_ID = re.compile(r"[0-9a-f]{32}")
 
@@ -94,14 +95,15 @@ def _find(reference: str, tracking_uri: str | None, average: int, opened: Opened
         return _registered(resolve_tracking_uri(tracking_uri), reference, opened)
     path = Path(reference)
     if average > 1:
-        return _Found(reference, *average_checkpoints(path, average, opened))
+        mean, newest = average_checkpoints(path, average, opened)
+        return _Found(reference, _of_run(mean, path), newest)
     if path.is_dir():
         best = find_checkpoint(path, "best")
         if best is None:
             raise CheckpointError(f"{path} holds no checkpoint; give a run folder, file or run id")
         return _Found(reference, _of_run(open_checkpoint(best, opened), path), best)
     if path.is_file():
-        return _Found(reference, open_checkpoint(path, opened), path)
+        return _Found(reference, _of_run(open_checkpoint(path, opened), path.parent.parent), path)
     if not _RUN_ID.fullmatch(reference):
         raise CheckpointError(
             f"no model {reference}: no such file or folder, and an MLflow run id has 32 digits "
@@ -113,7 +115,7 @@ def _find(reference: str, tracking_uri: str | None, average: int, opened: Opened
 
 def _of_run(checkpoint: Checkpoint, run_dir: Path) -> Checkpoint:
     """With the MLflow run of its folder, which may have been made only after it was written."""
-    if checkpoint.mlflow_run_id:
+    if checkpoint.mlflow_run_id or not RunFolder.is_there(run_dir):
         return checkpoint
     return replace(checkpoint, mlflow_run_id=tracked_run_id(run_dir))
 

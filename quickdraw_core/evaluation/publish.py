@@ -94,6 +94,11 @@ def tell_run(
         append(run_dir, *records)
         problem = deliver(run_dir).problem
         return tracked_run_id(run_dir) or run_id, problem
+    if not run_id:
+        return run_id, (
+            f"the model has no run in MLflow at {uri}; the same training again, with "
+            f"--tracking-uri {uri}, makes it there"
+        )
     try:
         send_records(uri, run_id, records)
     except TrackingError as error:

@@ -32,7 +32,6 @@ def delivering(uri: str) -> Iterator[Deliver]:
         stdout=subprocess.PIPE,
         stderr=subprocess.DEVNULL,
         text=True,
-        preexec_fn=die_with_parent,
     )
 
     def deliver(run_dir: Path) -> Delivery:

@@ -11,7 +11,7 @@ import sys
 import threading
 import time
 from collections.abc import Callable, Iterator, Mapping
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any, Self
@@ -158,7 +158,8 @@ def courier(run_dir: Path, uri: str) -> "Courier":
 
 
 def _to_stderr(text: str) -> None:
-    sys.stderr.write(text + "\n")
+    with suppress(OSError, AttributeError):  # nobody reads there, or it is closed
+        sys.stderr.write(text + "\n")
 
 
 def _to_nobody(text: str) -> None:
