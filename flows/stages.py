@@ -82,21 +82,19 @@ class StageTask(Generic[C, R]):
         if found is None:
             result: R = state.result()
             return result
-        get_run_logger().info("%s: nothing to do, its outputs are there and whole", self._name)
+        self._say_skipped()
         return found
 
-    @property
-    def _name(self) -> str:
-        return self.stage.name
-
     def _run(self, config: C) -> R:
-        with told(self._name):
+        with told(self.stage.name):
             opened = opened_here()
             if max(task_run.run_count, flow_run.run_count) > 1:
                 opened.forget()
                 config = self.stage.going_on(config, _begun(), opened)
             result = self.stage.finished(config, opened)
-            if result is None:
+            if result is not None:
+                self._say_skipped()
+            else:
                 try:
                     with self._slots(config):
                         result = self.stage.prepared(config, opened).run()
@@ -105,6 +103,11 @@ class StageTask(Generic[C, R]):
                     raise
             self._show(result)
         return result
+
+    def _say_skipped(self) -> None:
+        get_run_logger().info(
+            "%s: nothing to do, its outputs are there and whole", self.stage.name
+        )
 
     def _show_of(self, error: Exception) -> None:
         result = getattr(error, "result", None)

@@ -171,6 +171,16 @@ def test_a_flow_opens_everything_once(server: None, csv_folder: Path, tmp_path: 
     assert {path: counts[str(path)] for path in once} == dict.fromkeys(once, 1)
 
 
+def test_what_was_made_without_prefect_is_skipped_and_said(
+    server: None, csv_folder: Path, tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    config = IngestConfig(source=(str(csv_folder),), store=tmp_path / "store", workers=1)
+    assert not perform(INGEST_STAGE, config).skipped
+    with caplog.at_level("INFO"):
+        assert ingest(config).skipped
+    assert "ingest: nothing to do" in caplog.text
+
+
 def test_what_an_earlier_version_kept_is_not_used(
     server: None, csv_folder: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
