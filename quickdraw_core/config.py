@@ -3,6 +3,7 @@
 One model validates the command line, `--set a.b=c` and the parameters of a Prefect deployment.
 """
 
+import json
 from collections.abc import Mapping
 from typing import Any, ClassVar, Self, get_args
 
@@ -66,6 +67,12 @@ class Config(BaseModel):
             return cls.model_validate(values)
         except ValidationError as error:
             raise ConfigError(_explain(cls, error)) from error
+
+    def as_text(self) -> str:
+        """Which configuration it is. Not pydantic's JSON, which refuses the names of folders that
+        are no text.
+        """
+        return json.dumps(self.model_dump(), sort_keys=True, default=str)
 
     def updated(self, changes: Mapping[str, Any]) -> Self:
         """A validated copy with `changes`, nested by key, laid over it."""

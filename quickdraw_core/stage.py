@@ -98,12 +98,12 @@ class Stage(Generic[C, R]):
 
     def prepared(self, config: C, opened: Opened) -> Prepared[R]:
         """What `prepare` returns, once for each configuration."""
-        name = (self.name, "prepared", config.model_dump_json())
+        name = (self.name, "prepared", config.as_text())
         return opened.once(name, lambda: self.prepare(config, opened))
 
     def finished(self, config: C, opened: Opened) -> R | None:
         """What the prepared stage says is finished, looked for once."""
-        name = (self.name, "finished", config.model_dump_json())
+        name = (self.name, "finished", config.as_text())
         return opened.once(name, self.prepared(config, opened).finished)
 
     def going_on(self, config: C, since: float, opened: Opened) -> C:

@@ -45,7 +45,7 @@ from quickdraw_core.errors import (
 from quickdraw_core.store.store import Store
 from quickdraw_core.tracking.address import check_address, resolve_tracking_uri
 from quickdraw_core.tracking.card import brief_requests, make_card
-from quickdraw_core.tracking.delivery import Courier, courier, deliver_rest, open_run
+from quickdraw_core.tracking.delivery import Courier, deliver_rest, open_run, sender_of
 from quickdraw_core.tracking.journal import append, points_record
 from quickdraw_core.tracking.problems import answering, explain, require_usable
 from quickdraw_core.tracking.registry import find_version
@@ -107,8 +107,9 @@ def test_a_database_that_cannot_be_used(name: str, tmp_path: Path, empty_databas
     assert opened.problem is not None
     append(tmp_path / "run", points_record(1, {"train/loss": 0.5}))
     told: list[str] = []
-    with courier(tmp_path / "run", uri) as sending:
-        sending._tell, sending._patience_seconds = told.append, 0
+    send = sender_of(tmp_path / "run")
+    with Courier(tmp_path / "run", send, patience_seconds=0, tell=told.append) as sending:
+        pass
     assert sending.delivery.waiting == 1
     assert len(told) == 1
     if path.is_dir():

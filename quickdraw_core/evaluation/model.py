@@ -75,7 +75,7 @@ class TrainedModel:
 
         Raises `CheckpointError` where the weights do not fit the model that the checkpoint names.
         """
-        weights = self.checkpoint.weights_sha256, self.config.model_dump_json()
+        weights = self.checkpoint.weights_sha256, self.config.as_text()
         name = ("network", *weights, self.tta, self.arithmetic, self.device)
         return self.opened.once(name, self._built)
 
