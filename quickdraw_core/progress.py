@@ -89,6 +89,26 @@ def progress(name: str, total: float | None, unit: str) -> Iterator[Bar]:
         reporter.close(bar)
 
 
+class _Of:
+    """Opens bars whose names begin with whose they are."""
+
+    def __init__(self, owner: str, reporter: Reporter) -> None:
+        self._owner, self._reporter = owner, reporter
+
+    def open(self, name: str, total: float | None, unit: str) -> Bar:
+        return self._reporter.open(f"{self._owner}: {name}", total, unit)
+
+    def close(self, bar: Bar) -> None:
+        self._reporter.close(bar)
+
+
+def reporter_of(owner: str) -> Reporter:
+    """The current reporter, with `owner` before the name of each bar: where several do the same
+    at once.
+    """
+    return _Of(owner, _reporter.get())
+
+
 def duration_text(seconds: float) -> str:
     """A duration, to the second: `24 s`, `1 min 50 s`, `2 h 5 min`."""
     minutes, seconds = divmod(round(seconds), 60)

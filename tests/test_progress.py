@@ -14,7 +14,7 @@ from typing import TextIO
 import pytest
 
 from quickdraw_core.cli import app
-from quickdraw_core.progress import Bar, duration_text, progress, report_to
+from quickdraw_core.progress import Bar, duration_text, progress, report_to, reporter_of
 from quickdraw_core.progress_lines import LINE_SECONDS, LineReporter, write_line
 
 LINES = re.compile(
@@ -161,6 +161,12 @@ def test_two_bars_share_the_lines(lines: list[str], clock: Clock) -> None:
         first.advance(50)
         second.advance(50)
     assert len([line for line in lines if ": 50 of 500" in line and "left" in line]) == 1
+
+
+def test_a_bar_says_whose_it_is(lines: list[str]) -> None:
+    with report_to(reporter_of("Row 2")), progress("train", None, "images"):
+        pass
+    assert lines[0].startswith("Row 2: train: started")
 
 
 @pytest.mark.parametrize(

@@ -9,7 +9,7 @@ from dataclasses import dataclass, replace
 from quickdraw_core.errors import DivergedError, TrackingError
 from quickdraw_core.evaluation.evaluate import evaluate
 from quickdraw_core.evaluation.precision import Precision
-from quickdraw_core.progress import progress
+from quickdraw_core.progress import progress, report_to, reporter_of
 from quickdraw_core.stage import Opened
 from quickdraw_core.sweep.plan import PlannedRow, Sweep
 from quickdraw_core.sweep.slots import Slot
@@ -89,7 +89,8 @@ def run_row(
     """
     row = PreparedRow(sweep, sweep.row(name), opened)
     with progress(name, 1, "row") as bar:
-        bar.note(row.finished() or row.run(slot or Slot(), stopping, turn))
+        with report_to(reporter_of(name)) if len(sweep.slots) > 1 else nullcontext():
+            bar.note(row.finished() or row.run(slot or Slot(), stopping, turn))
         nest(sweep, row.planned)
         bar.advance(1)
 
