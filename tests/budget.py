@@ -31,7 +31,14 @@ LONGER = {
     "test_training.py": (15.0, "a training of two ranks, once for the file"),
     "test_store_objects.py": (30.0, "a training and its judgement in an object store"),
     "test_tracking_mlflow.py": (15.0, "MLflow's database, and the end of its server"),
-    "test_imports.py": (30.0, "commands of interpreters of their own"),
+    "test_imports.py::test_a_command_loads_what_it_uses": (
+        30.0,
+        "a command of an interpreter of its own",
+    ),
+    "test_imports.py::test_each_process_of_a_training_loads_what_it_uses": (
+        40.0,
+        "a training of interpreters of their own",
+    ),
     "test_either_way.py": (60.0, "nine commands, each directly and as a flow, once for the file"),
     "test_flows.py": (60.0, "Prefect's server, once for the file"),
     "test_output_files.py::test_pipes_are_written_to_and_symlinks_followed": (
