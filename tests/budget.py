@@ -39,6 +39,10 @@ LONGER = {
         40.0,
         "a training of interpreters of their own",
     ),
+    "test_imports.py::test_a_launcher_that_forks_its_ranks_does_not_begin_cuda": (
+        15.0,
+        "an interpreter of its own loads torch and its compiler",
+    ),
     "test_either_way.py": (60.0, "nine commands, each directly and as a flow, once for the file"),
     "test_flows.py": (60.0, "Prefect's server, once for the file"),
     "test_output_files.py::test_pipes_are_written_to_and_symlinks_followed": (

@@ -47,7 +47,7 @@ def launcher_process(run_dir: Path) -> int | None:
             words = (folder / "cmdline").read_bytes().split(b"\0")
         except OSError:
             continue
-        of_this = b"torch.distributed.run" in words and str(run_dir).encode() in words
+        of_this = b"quickdraw_core.training.launcher" in words and str(run_dir).encode() in words
         if of_this and int(folder.name) not in ranks:
             return int(folder.name)
     return None

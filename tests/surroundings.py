@@ -85,3 +85,9 @@ def bound_by_permissions() -> Iterator[None]:
         yield
     finally:
         assert libc.capset(header, before) == 0
+
+
+def pretend_gpus(monkeypatch: pytest.MonkeyPatch, count: int) -> None:
+    """Has this process find so many GPUs."""
+    monkeypatch.setattr("quickdraw_core.training.hardware.has_gpu_driver", lambda: True)
+    monkeypatch.setattr("torch.cuda.device_count", lambda: count)

@@ -10,7 +10,7 @@ from pathlib import Path
 
 import pytest
 from service import until
-from surroundings import as_nobody
+from surroundings import as_nobody, pretend_gpus
 
 from quickdraw_core.training.gpus import (
     VISIBLE,
@@ -121,7 +121,7 @@ def test_gpus_are_named_as_this_process_was_told_them() -> None:
 @pytest.fixture
 def one_of_two_gpus(monkeypatch: pytest.MonkeyPatch) -> None:
     """A host with two, one of which the visible devices leave out."""
-    monkeypatch.setattr("torch.cuda.device_count", lambda: 1)
+    pretend_gpus(monkeypatch, 1)
     monkeypatch.setenv(VISIBLE, "1")
 
 

@@ -61,7 +61,7 @@ COMMANDS = {
     "describe {store}": set(),
     "verify {store}": NUMBA,
     "show {store} --class sun": NUMBA,
-    "losses": {"torch"},
+    "losses": set(),
     "losses --plot losses.png": {"torch", "matplotlib"},
     "inspect {run} --tracking-uri none": {"torch"},
     "evaluate {run} --store {store} --per-class 5 --tracking-uri none --report-dir report": (
@@ -101,10 +101,26 @@ def test_each_process_of_a_training_loads_what_it_uses(store: Store, tmp_path: P
         words += ["--set", change]
     loaded = loaded_by(tmp_path, *words)
     allowed = {
-        "quickdraw_core.cli": NUMBA | {"torch"},
-        "torch.distributed.run": {"torch"},
-        "quickdraw_core.training.rank": NUMBA | {"torch"},
+        "quickdraw_core.cli": {"torch"},  # by the checkpoint, at the end
+        "quickdraw_core.training.launcher": NUMBA | {"torch"},
     }
     for command, modules in loaded.items():
         _, _, rest = command.partition("-m ")
         assert modules <= allowed[rest.split()[0]], command
+
+
+CUDA_COUNTED = """
+import torch
+import torch.cuda
+
+def refused(*arguments):
+    raise AssertionError("CUDA was begun")
+
+torch._C._cuda_getDeviceCount = torch.cuda._lazy_init = refused
+import quickdraw_core.training.launcher
+"""
+
+
+def test_a_launcher_that_forks_its_ranks_does_not_begin_cuda() -> None:
+    # A forked process cannot use CUDA where the one before it has begun it.
+    subprocess.run([real_python(), "-c", CUDA_COUNTED], check=True, capture_output=True)

@@ -17,6 +17,7 @@ import pytest
 import torch
 from forkserver import real_python
 from processes import TRAIN, rank_processes
+from surroundings import pretend_gpus
 
 from quickdraw_core.errors import CheckpointError, ConfigError, StoreError, TrainingError
 from quickdraw_core.stage import Opened
@@ -357,7 +358,7 @@ def test_a_file_of_weights_that_is_missing_is_refused_by_the_check_unless_the_ru
 def test_gpus_that_are_too_few_for_the_ranks_are_named(
     finished: Path, store: Store, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(torch.cuda, "device_count", lambda: 1)
+    pretend_gpus(monkeypatch, 1)
     note = "1 GPU and 2 ranks: training on the CPU; --nproc 1 uses the GPU"
     assert train(config_of(store, tmp_path / "run", epochs=0.5)).notes == (note,)
     assert train(config_of(store, finished)).notes == ()  # finished before: nothing was run
@@ -372,7 +373,7 @@ def test_gpus_that_are_too_few_for_the_ranks_are_named(
 def test_the_advised_number_of_ranks_shares_out_the_micro_batches(
     gpus: int, ranks: int, nodes: int, advised: int | None, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(torch.cuda, "device_count", lambda: gpus)
+    pretend_gpus(monkeypatch, gpus)
     hosts = {"nodes": nodes, "rendezvous": "alpha:29400"}
     config = TrainConfig.parse(
         {"ranks": ranks, "hosts": hosts, "global_batch_size": 256, "micro_batch_size": 32}

@@ -77,11 +77,12 @@ def losses(
     ] = None,
 ) -> None:
     """List the losses, and draw them against the margin."""
-    from quickdraw_core.evaluation.loss_figure import draw_loss_figure
     from quickdraw_core.modeling.losses import list_losses
 
     leave_stdout_to(plot)
     if plot is not None:
+        from quickdraw_core.evaluation.loss_figure import draw_loss_figure
+
         draw_loss_figure(plot)
     show_table(
         ["loss", "label smoothing", "what it is"],

@@ -32,17 +32,16 @@ these MAP@3: cross_entropy and nll 0.76, mse 0.78 (of the softmax: 0.73), softma
 0.47), l1 0.18: where many classes are to be told apart it hardly begins.
 """
 
-import math
 from collections.abc import Callable
-from typing import NamedTuple
-
-import torch
-from torch import Tensor
-from torch.nn import functional
+from types import ModuleType
+from typing import TYPE_CHECKING, NamedTuple, TypeAlias
 
 from quickdraw_core.errors import ConfigError, nearest
 
-LossFunction = Callable[[Tensor, Tensor], Tensor]
+if TYPE_CHECKING:
+    from torch import Tensor
+
+LossFunction: TypeAlias = "Callable[[Tensor, Tensor], Tensor]"
 
 STEEPEST = 10_000.0
 """Slope at which E goes on straight."""
@@ -56,118 +55,38 @@ class Loss(NamedTuple):
     smooths: bool = False
 
 
-def _cross_entropy(label_smoothing: float) -> LossFunction:
-    def loss(logits: Tensor, labels: Tensor) -> Tensor:
-        return functional.cross_entropy(_wide(logits), labels, label_smoothing=label_smoothing)
+def _functions() -> ModuleType:
+    """Imported when one is called for: torch, which they need, takes two seconds to load."""
+    from quickdraw_core.modeling import loss_functions
 
-    return loss
-
-
-def _nll_without_log(logits: Tensor, labels: Tensor) -> Tensor:
-    return -_log_p(logits, labels).exp().mean()
+    return loss_functions
 
 
-class _NegativeLogLikelihood:
-    """Log-softmax, then the negative log likelihood; looks at its first logits.
-
-    A softmax before it is a mistake that trains, badly: it is found once, at the first step.
-    """
-
-    def __init__(self) -> None:
-        self._looked = False
-
-    def __call__(self, logits: Tensor, labels: Tensor) -> Tensor:
-        if not self._looked:
-            _refuse_probabilities(logits.detach())
-            self._looked = True
-        return functional.nll_loss(functional.log_softmax(_wide(logits), dim=1), labels)
-
-
-def _refuse_probabilities(logits: Tensor) -> None:
-    values = _wide(logits)
-    within = bool(((values >= 0) & (values <= 1)).all())
-    if logits.shape[1] > 1 and within and bool(((values.sum(1) - 1).abs() < 0.01).all()):
-        raise ConfigError(
-            "nll was fed probabilities: all values are in 0..1 and each row's sum is 1. Without "
-            "the logarithm the loss starts near 0 and falls to -1, and its negation trains away "
-            "from the right class; give it logits, with no softmax at the end of the network"
-        )
-
-
-def _softmax_reciprocal(logits: Tensor, labels: Tensor) -> Tensor:
-    return _bounded_exp(-_log_p(logits, labels)).mean()
-
-
-def _mse(logits: Tensor, labels: Tensor) -> Tensor:
-    scores = _wide(logits)
-    right = functional.one_hot(labels, scores.shape[1])
-    return (scores - right).square().sum(1).mean()
-
-
-def _l1(logits: Tensor, labels: Tensor) -> Tensor:
-    return (-2 * torch.expm1(_log_p(logits, labels))).mean()
-
-
-def _hinge(logits: Tensor, labels: Tensor) -> Tensor:
-    return (1 - _margins(logits, labels)).clamp(min=0).mean()
-
-
-def _logistic(logits: Tensor, labels: Tensor) -> Tensor:
-    margins = _margins(logits, labels)
-    return torch.logaddexp(-margins, torch.zeros_like(margins)).mean()
-
-
-def _exponential(logits: Tensor, labels: Tensor) -> Tensor:
-    return _bounded_exp(-_margins(logits, labels)).mean()
-
-
-def _wide(logits: Tensor) -> Tensor:
-    """In float32 at least: eight bits of precision do not tell a loss of 1.001 from one of 1."""
-    return logits.float() if logits.dtype in (torch.bfloat16, torch.float16) else logits
-
-
-def _log_p(logits: Tensor, labels: Tensor) -> Tensor:
-    """ln p of the right class, [N], never above 0."""
-    return functional.log_softmax(_wide(logits), dim=1).gather(1, labels[:, None]).squeeze(1)
-
-
-def _margins(logits: Tensor, labels: Tensor) -> Tensor:
-    """Logit of the right class less the largest of the others, [N]. Needs two classes."""
-    scores = _wide(logits)
-    right = labels[:, None]
-    others = scores.scatter(1, right, float("-inf"))
-    # Not amax: where two are equal, it would halve the gradient between them.
-    return scores.gather(1, right).squeeze(1) - others.max(1).values
-
-
-def _bounded_exp(u: Tensor) -> Tensor:
-    """E: e^u up to a slope of STEEPEST, then straight on."""
-    knee = math.log(STEEPEST)
-    return u.clamp(max=knee).exp() + STEEPEST * (u - knee).clamp(min=0)
-
-
-def _plain(function: LossFunction) -> Callable[[float], LossFunction]:
-    return lambda label_smoothing: function
+def _plain(name: str) -> Callable[[float], LossFunction]:
+    """Makes a function that takes no label smoothing."""
+    return lambda label_smoothing: getattr(_functions(), name)
 
 
 LOSSES: dict[str, Loss] = {
     "cross_entropy": Loss(
-        _cross_entropy, "log-softmax and negative log likelihood in one", smooths=True
+        lambda label_smoothing: _functions().cross_entropy(label_smoothing),
+        "log-softmax and negative log likelihood in one",
+        smooths=True,
     ),
     "nll": Loss(
-        lambda label_smoothing: _NegativeLogLikelihood(),
+        lambda label_smoothing: _functions().NegativeLogLikelihood(),
         "the same in two steps, as the report has it; refuses probabilities",
     ),
     "softmax_reciprocal": Loss(
-        _plain(_softmax_reciprocal), "the report's own: 1 / p of the right class, made safe"
+        _plain("softmax_reciprocal"), "the report's own: 1 / p of the right class, made safe"
     ),
-    "mse": Loss(_plain(_mse), "squared error of the logits against one-hot"),
-    "l1": Loss(_plain(_l1), "absolute error of the softmax against one-hot"),
-    "hinge": Loss(_plain(_hinge), "the SVM's: nothing to gain beyond a margin of 1"),
-    "logistic": Loss(_plain(_logistic), "logistic regression's, of the margin"),
-    "exponential": Loss(_plain(_exponential), "boosting's, of the margin, made safe"),
+    "mse": Loss(_plain("mse"), "squared error of the logits against one-hot"),
+    "l1": Loss(_plain("l1"), "absolute error of the softmax against one-hot"),
+    "hinge": Loss(_plain("hinge"), "the SVM's: nothing to gain beyond a margin of 1"),
+    "logistic": Loss(_plain("logistic"), "logistic regression's, of the margin"),
+    "exponential": Loss(_plain("exponential"), "boosting's, of the margin, made safe"),
     "nll_without_log": Loss(
-        _plain(_nll_without_log),
+        _plain("nll_without_log"),
         "a mistake to be shown: NLL of the softmax, its log forgotten; falls from -1/K to -1",
     ),
 }

@@ -5,17 +5,12 @@ the same tensor, the points themselves; a row says which.
 """
 
 from collections.abc import Callable
-from functools import partial
-from typing import Literal, NamedTuple
-
-from torch import nn
+from typing import TYPE_CHECKING, Literal, NamedTuple
 
 from quickdraw_core.errors import ConfigError, nearest
-from quickdraw_core.modeling.net import net
-from quickdraw_core.modeling.pretrained import load_pretrained
-from quickdraw_core.modeling.small_cnn import small_cnn
-from quickdraw_core.modeling.stroke_transformer import StrokeTransformer
-from quickdraw_core.modeling.torchvision_models import torchvision_network
+
+if TYPE_CHECKING:
+    from torch import nn
 
 SMALL_IMAGE_PX = 64
 """Up to this side a network gets a small-image stem: the usual one would throw away 15 of 16
@@ -32,7 +27,7 @@ class Model(NamedTuple):
     do. imagenet: torchvision has weights for it, trained on ImageNet.
     """
 
-    build: Callable[[int, int, int, bool], nn.Module]
+    build: "Callable[[int, int, int, bool], nn.Module]"
     reason: str
     channels: tuple[int, ...] = (1, 3)
     reads: Reads = "picture"
@@ -40,24 +35,49 @@ class Model(NamedTuple):
     imagenet: bool = False
 
 
+# torch, which the networks need, takes two seconds to load: not for who looks a row up.
+def _small_cnn(channels: int, classes: int, side_px: int, small_stem: bool) -> "nn.Module":
+    from quickdraw_core.modeling.small_cnn import small_cnn
+
+    return small_cnn(channels, classes)
+
+
+def _stroke_transformer(
+    channels: int, classes: int, side_px: int, small_stem: bool
+) -> "nn.Module":
+    from quickdraw_core.modeling.stroke_transformer import StrokeTransformer
+
+    return StrokeTransformer(classes)
+
+
+def _net(channels: int, classes: int, side_px: int, small_stem: bool) -> "nn.Module":
+    from quickdraw_core.modeling.net import net
+
+    return net(channels, classes, side_px)
+
+
 def _torchvision(name: str, reason: str, least_px: int = 1) -> Model:
-    build = partial(torchvision_network, name)
+    def build(channels: int, classes: int, side_px: int, small_stem: bool) -> "nn.Module":
+        from quickdraw_core.modeling.torchvision_models import torchvision_network
+
+        return torchvision_network(name, channels, classes, side_px, small_stem)
+
     return Model(build, reason, least_px=least_px, imagenet=True)
 
 
 MODELS: dict[str, Model] = {
     "small_cnn": Model(
-        lambda channels, classes, side_px, small_stem: small_cnn(channels, classes),
+        _small_cnn,
         "for CPUs: a narrow residual network, 1.2 M weights",
     ),
     "stroke_transformer": Model(
-        lambda channels, classes, side_px, small_stem: StrokeTransformer(classes),
+        _stroke_transformer,
         "reads the points themselves, in the order they were drawn; 1.3 M weights",
         channels=(3,),
         reads="points",
     ),
     "net": Model(
-        lambda channels, classes, side_px, small_stem: net(channels, classes, side_px),
+        _net,
         "the report's own: two convolutions, three linear layers",
     ),
     "vgg11": _torchvision("vgg11", "the report's; no norms, 130 M weights", least_px=32),
@@ -123,7 +143,7 @@ def build_model(
     *,
     small_stem: bool | None = None,
     pretrained: str | None = None,
-) -> nn.Module:
+) -> "nn.Module":
     """A network: float [N, channels, side_px, side_px] → logits float [N, classes].
 
     small_stem: keep more of the picture at the beginning, for sides up to 64 px; None: there,
@@ -139,6 +159,8 @@ def build_model(
     check_model(name, channels, row.reads, side_px, small_stem=small_stem, pretrained=pretrained)
     network = row.build(channels, classes, side_px, _is_small(side_px, small_stem))
     if pretrained is not None:
+        from quickdraw_core.modeling.pretrained import load_pretrained
+
         load_pretrained(network, name, pretrained, has_imagenet=row.imagenet)
     return network
 

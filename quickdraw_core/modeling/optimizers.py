@@ -7,14 +7,13 @@ foreach 0.6 ms against 0.8 (a loop) and 1.0 (fused).
 """
 
 from collections.abc import Callable, Iterable
-from typing import NamedTuple
-
-import torch
-from torch import nn
-from torch.optim import Optimizer
+from typing import TYPE_CHECKING, NamedTuple
 
 from quickdraw_core.errors import ConfigError, nearest
-from quickdraw_core.modeling.muon import Muon, hidden_matrices
+
+if TYPE_CHECKING:
+    from torch import nn
+    from torch.optim import Optimizer
 
 Groups = list[dict[str, object]]
 
@@ -27,9 +26,9 @@ class Trained(NamedTuple):
     are known: of a network, not of bare parameters.
     """
 
-    weights: list[nn.Parameter]
-    vectors: list[nn.Parameter]
-    matrices: list[nn.Parameter]
+    weights: list["nn.Parameter"]
+    vectors: list["nn.Parameter"]
+    matrices: list["nn.Parameter"]
 
     def groups(self, weight_decay: float) -> Groups:
         """Two parameter groups: decayed and not."""
@@ -51,27 +50,35 @@ class OptimizerRow(NamedTuple):
     than decay that is not: 0.02 keeps sgd and adam from learning at all.
     """
 
-    make: Callable[[Trained, float, float], Optimizer]
+    make: "Callable[[Trained, float, float], Optimizer]"
     reason: str
     weight_decay: float
 
 
-def _sgd(trained: Trained, learning_rate: float, weight_decay: float) -> Optimizer:
+def _sgd(trained: Trained, learning_rate: float, weight_decay: float) -> "Optimizer":
+    from torch.optim import SGD
+
     groups = trained.groups(weight_decay)
-    return torch.optim.SGD(groups, learning_rate, momentum=0.9, foreach=True)
+    return SGD(groups, learning_rate, momentum=0.9, foreach=True)
 
 
-def _adam(trained: Trained, learning_rate: float, weight_decay: float) -> Optimizer:
+def _adam(trained: Trained, learning_rate: float, weight_decay: float) -> "Optimizer":
+    from torch.optim import Adam
+
     groups = trained.groups(weight_decay)
-    return torch.optim.Adam(groups, learning_rate, fused=trained.fusible or None)
+    return Adam(groups, learning_rate, fused=trained.fusible or None)
 
 
-def _adamw(trained: Trained, learning_rate: float, weight_decay: float) -> Optimizer:
+def _adamw(trained: Trained, learning_rate: float, weight_decay: float) -> "Optimizer":
+    from torch.optim import AdamW
+
     groups = trained.groups(weight_decay)
-    return torch.optim.AdamW(groups, learning_rate, fused=trained.fusible or None)
+    return AdamW(groups, learning_rate, fused=trained.fusible or None)
 
 
-def _muon(trained: Trained, learning_rate: float, weight_decay: float) -> Optimizer:
+def _muon(trained: Trained, learning_rate: float, weight_decay: float) -> "Optimizer":
+    from quickdraw_core.modeling.muon import Muon
+
     if not trained.matrices:
         raise ConfigError(
             "muon needs matrices between the first and the last layer, and found none; give it "
@@ -98,10 +105,10 @@ OPTIMIZERS: dict[str, OptimizerRow] = {
 
 def build_optimizer(
     name: str,
-    network: nn.Module | Iterable[nn.Parameter],
+    network: "nn.Module | Iterable[nn.Parameter]",
     learning_rate: float,
     weight_decay: float | None = None,
-) -> Optimizer:
+) -> "Optimizer":
     """The optimiser `name` of a network's parameters, on the device where they are.
 
     weight_decay: None for the row's own. Biases, norms and other vectors are not decayed. Bare
@@ -115,7 +122,11 @@ def build_optimizer(
     return row.make(_sorted(network), learning_rate, decay)
 
 
-def _sorted(network: nn.Module | Iterable[nn.Parameter]) -> Trained:
+def _sorted(network: "nn.Module | Iterable[nn.Parameter]") -> Trained:
+    from torch import nn
+
+    from quickdraw_core.modeling.muon import hidden_matrices
+
     if isinstance(network, nn.Module):
         parameters, matrices = list(network.parameters()), hidden_matrices(network)
     else:
@@ -128,6 +139,6 @@ def _sorted(network: nn.Module | Iterable[nn.Parameter]) -> Trained:
     )
 
 
-def _is_vector(parameter: nn.Parameter) -> bool:
+def _is_vector(parameter: "nn.Parameter") -> bool:
     """One number a channel, also written as [C, 1, 1], as ConvNeXt's scales are."""
     return parameter.ndim < 2 or (parameter.ndim == 3 and parameter.shape[1:].numel() == 1)

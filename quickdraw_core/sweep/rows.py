@@ -6,7 +6,7 @@ import threading
 from contextlib import AbstractContextManager, nullcontext
 from dataclasses import dataclass, replace
 
-from quickdraw_core.errors import DivergedError, TrackingError
+from quickdraw_core.errors import DIVERGED, DivergedError, TrackingError
 from quickdraw_core.evaluation.evaluate import evaluate
 from quickdraw_core.evaluation.precision import Precision
 from quickdraw_core.progress import progress, report_to, reporter_of
@@ -25,7 +25,6 @@ from quickdraw_core.tracking.journal import (
 )
 from quickdraw_core.training.checkpoint import find_checkpoint
 from quickdraw_core.training.curves import read_failure
-from quickdraw_core.training.meter import DIVERGED
 from quickdraw_core.training.processes import Surroundings
 from quickdraw_core.training.train import train
 

@@ -19,7 +19,6 @@ from quickdraw_core.tracking.logged_model import MODEL_FOLDER
 from quickdraw_core.training.checkpoint import Resumable, latest_checkpoint, open_checkpoint
 from quickdraw_core.training.config import TrainConfig, training_code
 from quickdraw_core.training.meeting import Attempt, answer_host_0
-from quickdraw_core.training.network import new_network
 from quickdraw_core.training.plan import ROWS_NAME, Plan
 from quickdraw_core.training.processes import ERRORS_NAME, Meeting
 from quickdraw_core.training.run_folder import RunFolder, keep_run_folder, open_run_folder
@@ -142,6 +141,8 @@ def _fetch_weights(config: TrainConfig, classes: int) -> None:
     what torchvision downloads is there once, for all ranks of this host.
     """
     if config.pretrained is not None:
+        from quickdraw_core.training.network import new_network
+
         new_network(config, classes, config.pretrained)
 
 

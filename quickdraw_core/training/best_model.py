@@ -1,4 +1,8 @@
-"""The best checkpoint of a run as a model of MLflow's, and getting ready for that."""
+"""The best checkpoint of a run as a model of MLflow's, and getting ready for that.
+
+torch is loaded here, and not before the ranks are on their way: they load it themselves, at the
+same time.
+"""
 
 import os
 import sys
@@ -10,13 +14,11 @@ import numpy as np
 import numpy.typing as npt
 
 from quickdraw_core.errors import TrackingError
-from quickdraw_core.loading.loader import Feed, make_batch
 from quickdraw_core.stage import Opened
 from quickdraw_core.store.pack import Pack
 from quickdraw_core.tracking.logged_model import log_model, warm_up
 from quickdraw_core.training.checkpoint import find_checkpoint, open_checkpoint
 from quickdraw_core.training.config import TrainConfig
-from quickdraw_core.training.network import OfBytes, looking, network_of, new_network
 from quickdraw_core.training.run_folder import RunFolder
 
 _EXPORTING = threading.Lock()
@@ -31,6 +33,8 @@ def log_best(run: RunFolder, pack: Pack, opened: Opened) -> list[str]:
     best = find_checkpoint(run.path, "best")
     if best is None:
         return []
+    from quickdraw_core.training.network import OfBytes, network_of
+
     checkpoint = open_checkpoint(best, opened)
     network, config = network_of(checkpoint)
     try:
@@ -71,6 +75,8 @@ def _warm_up(config: TrainConfig, pack: Pack, ending: threading.Event) -> None:
     with _EXPORTING, suppress(Exception):  # what is wrong, `log_best` says
         if _WARM.is_set():
             return
+        from quickdraw_core.training.network import OfBytes, looking, new_network
+
         network = looking(new_network(config, len(pack.label_map)).eval(), config)
         for _ in warm_up(OfBytes(network), _example(config, pack)):
             if ending.is_set():
@@ -80,6 +86,8 @@ def _warm_up(config: TrainConfig, pack: Pack, ending: threading.Event) -> None:
 
 def _example(config: TrainConfig, pack: Pack) -> npt.NDArray[np.uint8]:
     """Two drawings as the network takes them: uint8 [2, C, S, S]."""
+    from quickdraw_core.loading.loader import Feed, make_batch
+
     batch = make_batch(pack, np.arange(2), config.encoding, config.side_px, Feed())
     images: npt.NDArray[np.uint8] = batch.images_nchw.numpy()
     return images

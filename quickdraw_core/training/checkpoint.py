@@ -15,16 +15,16 @@ from collections.abc import Callable
 from dataclasses import dataclass, field, fields
 from functools import cached_property
 from pathlib import Path
-from typing import Any
-
-import torch
-from torch import Tensor
+from typing import TYPE_CHECKING, Any
 
 from quickdraw_core.errors import CheckpointError
 from quickdraw_core.files import is_cause, opened_aside, write_aside
 from quickdraw_core.labels import LabelMap
 from quickdraw_core.stage import Opened
 from quickdraw_core.store.place import Folder
+
+if TYPE_CHECKING:
+    from torch import Tensor
 
 CHECKPOINT_VERSION = 2
 BEST_ARTIFACT = "checkpoints/best.pt"
@@ -68,13 +68,15 @@ class Checkpoint:
         return LabelMap.from_json(self.labels)
 
     @property
-    def weights(self) -> dict[str, Tensor]:
+    def weights(self) -> dict[str, "Tensor"]:
         """What is judged and used: the running average where there is one."""
         return self.model if self.ema is None else self.ema
 
     @cached_property
     def weights_sha256(self) -> str:
         """Of names, types, shapes and bytes of the weights, whatever file they stand in."""
+        import torch  # two seconds, not for who only looks for a checkpoint
+
         found = hashlib.sha256()
         for name, value in sorted(self.weights.items()):
             found.update(f"{name} {value.dtype} {tuple(value.shape)}\n".encode())
@@ -85,6 +87,8 @@ class Checkpoint:
 
 def save_checkpoint(run_dir: Path, checkpoint: Checkpoint, is_best: bool, keep: int) -> Path:
     """Writes a checkpoint, points `last` (and `best`) to it, deletes the oldest beyond `keep`."""
+    import torch
+
     folder = run_dir / _FOLDER
     path = folder / f"step-{checkpoint.step:08d}.pt"
     # Not `asdict`, which would copy every tensor.
@@ -175,6 +179,8 @@ def load_checkpoint(path: Path, device: str = "cpu") -> Checkpoint:
     """
     if not path.is_file():
         raise CheckpointError(f"no checkpoint {path}; give a .pt file or a run folder")
+    import torch
+
     try:
         # A file of another kind would go to torch's reader of old pickles, which warns and then
         # fails in its own ways; ours are zip archives, whose checksums are looked at first.

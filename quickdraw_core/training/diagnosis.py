@@ -32,8 +32,8 @@ from enum import StrEnum
 import numpy as np
 import numpy.typing as npt
 
+from quickdraw_core.errors import DIVERGED
 from quickdraw_core.training.curves import Curve, Curves
-from quickdraw_core.training.meter import DIVERGED
 
 Floats = npt.NDArray[np.float64]
 

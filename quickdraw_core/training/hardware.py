@@ -1,15 +1,21 @@
 """What the switches of the configuration mean on the hardware at hand."""
 
 import shutil
+import sys
 from dataclasses import dataclass
-
-import torch
-from torch import Tensor, nn
+from pathlib import Path
+from typing import TYPE_CHECKING
 
 from quickdraw_core.errors import ConfigError
 from quickdraw_core.threads import threads_each
 from quickdraw_core.training.config import TrainConfig
 
+if TYPE_CHECKING:
+    import torch
+    from torch import Tensor, nn
+
+_DRIVERS = ("/dev/nvidiactl", "/dev/dxg", "/dev/kfd")
+"""One of these is there where Linux has a driver of GPUs: NVIDIA's, Windows's, or AMD's."""
 _COMPILERS = ("c++", "g++", "clang++", "cl")
 
 
@@ -21,25 +27,40 @@ class Arithmetic:
     channels_last: bool
     compiled: bool
 
-    def input(self, images: Tensor, device: torch.device) -> Tensor:
+    def input(self, images: "Tensor", device: "torch.device") -> "Tensor":
         """uint8 [N, C, S, S] → float32 0..1 on the device, in the network's memory layout."""
+        import torch
+
         layout = torch.channels_last if self.channels_last else torch.contiguous_format
         moved = images.to(device, non_blocking=True)
         return moved.float().div_(255).contiguous(memory_format=layout)
 
-    def place(self, network: nn.Module, device: torch.device) -> None:
+    def place(self, network: "nn.Module", device: "torch.device") -> None:
         """Moves a network to the device, in the layout of its input."""
+        import torch
+
         layout = torch.channels_last if self.channels_last else torch.preserve_format
         network.to(device=device, memory_format=layout)  # type: ignore[call-overload]
 
-    def autocast(self, device: torch.device) -> torch.autocast:
+    def autocast(self, device: "torch.device") -> "torch.autocast":
         """A block whose matrix products and convolutions are computed in bf16, if they are."""
+        import torch
+
         return torch.autocast(device.type, torch.bfloat16, enabled=self.bf16)
 
 
 def gpu_count() -> int:
     """GPUs that this process sees."""
+    if not has_gpu_driver():
+        return 0
+    import torch
+
     return torch.cuda.device_count()
+
+
+def has_gpu_driver() -> bool:
+    """Whether there may be GPUs, found out without torch, which takes two seconds to load."""
+    return not sys.platform.startswith("linux") or any(Path(name).exists() for name in _DRIVERS)
 
 
 def choose_device(wanted: str, ranks: int) -> str:
@@ -70,6 +91,8 @@ def choose_arithmetic(config: TrainConfig, device: str) -> Arithmetic:
     `torch.compile` on GPUs: on a CPU `small_cnn` takes 17 s to compile and is no faster then
     (measured: 1,136 and 1,326 images/s against 1,240 and 1,320).
     """
+    import torch
+
     if device == "cuda":
         has_bf16 = torch.cuda.is_bf16_supported(including_emulation=False)
     else:
@@ -77,8 +100,13 @@ def choose_arithmetic(config: TrainConfig, device: str) -> Arithmetic:
     return Arithmetic(
         bf16={"auto": has_bf16, "bf16": True, "fp32": False}[config.precision],
         channels_last=config.channels_last is not False,
-        compiled=device == "cuda" if config.compile is None else config.compile,
+        compiled=is_compiled(config, device),
     )
+
+
+def is_compiled(config: TrainConfig, device: str) -> bool:
+    """Whether a network goes through `torch.compile` on `cpu` or `cuda`."""
+    return device == "cuda" if config.compile is None else config.compile
 
 
 def choose_loader_threads(config: TrainConfig, device: str) -> int:
@@ -101,7 +129,7 @@ def check_hardware(config: TrainConfig) -> None:
             f"{config.ranks} ranks on cuda, but this host has {gpu_count()} GPUs; "
             "give a smaller --nproc or --set device=cpu"
         )
-    if choose_arithmetic(config, device).compiled and not any(map(shutil.which, _COMPILERS)):
+    if is_compiled(config, device) and not any(map(shutil.which, _COMPILERS)):
         raise ConfigError(
             "torch.compile needs a C++ compiler and finds none here; install one, or give "
             "--set compile=false"

@@ -8,12 +8,9 @@ from contextlib import contextmanager
 import torch
 from torch import Tensor
 
-from quickdraw_core.errors import DivergedError
+from quickdraw_core.errors import DIVERGED, DivergedError
 from quickdraw_core.training.distributed import Ranks
 from quickdraw_core.training.step import Stepped
-
-DIVERGED = "training diverged"
-"""In the error of a loss that is not finite, by which a diagnosis knows it."""
 
 
 class Meter:

@@ -19,14 +19,19 @@ from pathlib import Path
 from typing import Any, BinaryIO
 
 from quickdraw_core.child_environment import child_environment
-from quickdraw_core.errors import DivergedError, OutOfMemoryError, TrainingError, WriteError
+from quickdraw_core.errors import (
+    DIVERGED,
+    DivergedError,
+    OutOfMemoryError,
+    TrainingError,
+    WriteError,
+)
 from quickdraw_core.parent_death import die_with_parent
 from quickdraw_core.progress import Bar, duration_text, progress
 from quickdraw_core.threads import share_cores
 from quickdraw_core.tracking.journal import JOURNAL_NAME, follow
 from quickdraw_core.training.config import TrainConfig
 from quickdraw_core.training.meeting import interface_of
-from quickdraw_core.training.meter import DIVERGED
 from quickdraw_core.training.plan import Plan
 from quickdraw_core.training.run_folder import RunFolder
 
@@ -40,7 +45,7 @@ host 0 hangs in a call that no signal reaches."""
 _TIMED_OUT = "Timed out waiting"
 """What gloo says of a peer that is silent."""
 _MEETING_SECONDS = 60
-"""The least time-out of the launchers' meeting: they import torch first."""
+"""The least time-out of the launchers' meeting: they load torch and more first."""
 _ERROR_LINE = re.compile(r"\w+(\.\w+)*(Error|Exception)\b.*")
 _WRITE_FAILED = f"{WriteError.__name__}: "
 _OUT_OF_MEMORY = ("out of memory", "can't allocate memory", "not enough memory")
@@ -140,7 +145,9 @@ def run_ranks(
 def _command(run: RunFolder, errors: Path, meeting: Meeting | None) -> list[str]:
     """torch's launcher, for one host or as one of several."""
     config, hosts = run.config, run.config.hosts
-    command = [sys.executable, "-m", "torch.distributed.run"]
+    forks = sys.platform.startswith("linux")
+    launcher = "quickdraw_core.training.launcher" if forks else "torch.distributed.run"
+    command = [sys.executable, "-m", launcher]
     if meeting is None:
         command += ["--standalone"]
     else:
@@ -156,10 +163,8 @@ def _command(run: RunFolder, errors: Path, meeting: Meeting | None) -> list[str]
     command += ["--nproc-per-node", str(config.ranks), "--max-restarts", "0"]
     command += ["--log-dir", str(errors)]
     where = [str(run.path), str(config.store)]
-    if not sys.platform.startswith("linux"):
+    if not forks:
         return [*command, "-m", "quickdraw_core.training.rank", *where]
-    # Ranks forked from the launcher need not import torch again, which takes seconds. CUDA, which
-    # a fork would break, is begun by none but the ranks.
     forked = ["--start-method", "fork", "--run-path"]
     return [*command, *forked, str(Path(__file__).with_name("rank.py")), *where]
 
@@ -215,6 +220,9 @@ def environment_of(
     """
     environment = child_environment() | dict(more or {})
     share_cores(environment, config.ranks)
+    # Asked whether there are GPUs, torch then asks the driver, and does not begin CUDA in a
+    # launcher that forks the ranks.
+    environment.setdefault("PYTORCH_NVML_BASED_CUDA_CHECK", "1")
     # glibc gives the large tensors of a step back to the kernel and faults their pages in
     # again at the next one: a fifth of the time on a CPU. (Other allocators ignore these.)
     environment.setdefault("MALLOC_MMAP_THRESHOLD_", str(1 << 30))

@@ -3,15 +3,17 @@
 import json
 from collections.abc import Iterator
 from pathlib import Path
+from typing import TYPE_CHECKING
 
-from quickdraw_core.loading.loader import Batch
+if TYPE_CHECKING:
+    from quickdraw_core.loading.loader import Batch
 
 SAMPLES_NAME = "samples"
 
 
 def recorded(
-    batches: Iterator[Batch], run_dir: Path, rank: int, start_step: int, parts: int
-) -> Iterator[Batch]:
+    batches: Iterator["Batch"], run_dir: Path, rank: int, start_step: int, parts: int
+) -> Iterator["Batch"]:
     """Passes batches on, and appends a line for each to `RUN/samples/rank-<rank>.jsonl`:
     `{"step", "micro_batch", "key_ids"}`, the step from 0, the micro-batch's number in the global
     batch. A run that goes on from a checkpoint comes by some steps twice; so do the lines.

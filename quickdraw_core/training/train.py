@@ -11,7 +11,6 @@ from quickdraw_core.errors import ConfigError, QuickdrawError
 from quickdraw_core.files import require_writable
 from quickdraw_core.loading.select import find_label
 from quickdraw_core.locks import FOLDER_LOCK, held_folder, require_free
-from quickdraw_core.modeling.pretrained import check_weights
 from quickdraw_core.progress import progress
 from quickdraw_core.stage import Opened, Stage, key_of, options_of
 from quickdraw_core.store.pack import opened_pack
@@ -99,6 +98,8 @@ def prepare(config: TrainConfig, opened: Opened) -> PreparedTraining:
     require_free(path / _lock_name(config), str(path))
     goes_on = not config.fresh and find_checkpoint(path, "last") is not None
     if config.pretrained is not None and not goes_on:
+        from quickdraw_core.modeling.pretrained import check_weights
+
         check_weights(config.pretrained)
     return PreparedTraining(config, opened, store, path)
 
