@@ -37,6 +37,8 @@ SETTINGS: Any = {
     "text.parse_math": False,
 }
 DPI = 160
+_COMPRESSION = 2
+"""Of PNG: at Pillow's 6, a tenth of the bytes less takes a tenth of the time to draw more."""
 
 COLOURS = ("#0072B2", "#D55E00", "#009E73", "#CC79A7", "#E69F00", "#56B4E9", "#7A5C2E", "#6A3D9A")
 """Okabe and Ito's, which people of any colour vision tell apart; two of our own at the end, since
@@ -59,7 +61,8 @@ def new_panel(size: tuple[float, float]) -> tuple["Figure", "Axes"]:
     """A figure of one panel, without a ground of its own; size in inches."""
     from matplotlib.figure import Figure
 
-    figure = Figure(figsize=size, layout="constrained", facecolor="none")
+    # With the files' DPI, sizes of text that the layout took are used again.
+    figure = Figure(figsize=size, dpi=DPI, layout="constrained", facecolor="none")
     return figure, figure.add_subplot()
 
 
@@ -70,17 +73,21 @@ def finished(name: str, alt: str, figure: "Figure") -> Drawn:
 
 
 def lay_out(figure: "Figure") -> None:
-    """Once, and not again for each file, which would take as long as drawing it."""
+    """Once, and not again for each file, which would take as long as drawing it.
+
+    A figure that has any engine after that, be it the one called "none", is drawn twice a file.
+    """
     engine = figure.get_layout_engine()
     if engine is not None:
         engine.execute(figure)
-    figure.set_layout_engine("none")
+    figure.set_layout_engine(None)
 
 
 def as_png(figure: "Figure", dpi: int) -> bytes:
     """The figure as a file, on white."""
     file = io.BytesIO()
-    figure.savefig(file, format="png", dpi=dpi, facecolor="white")
+    pil = {"compress_level": _COMPRESSION}
+    figure.savefig(file, format="png", dpi=dpi, facecolor="white", pil_kwargs=pil)
     return file.getvalue()
 
 

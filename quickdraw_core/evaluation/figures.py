@@ -11,6 +11,7 @@ import numpy.typing as npt
 from quickdraw_core.evaluation.confused import in_order, most_confused
 from quickdraw_core.evaluation.drawn import (
     BLUE,
+    DPI,
     INK,
     LINE,
     MUTED,
@@ -47,6 +48,7 @@ POINTS = 300
 """Of a curve, at most: more than that no eye tells apart at this size."""
 _ROWS = 70
 _PANEL = (4.4, 2.9)
+_NAMED_DPI = 110
 # What is bold in a cell must leave the number in it readable, on white and on black.
 _DEEPEST = 0.6
 
@@ -181,7 +183,7 @@ def _classes_named(judgement: Judgement) -> Drawn:
     from matplotlib.figure import Figure
 
     size = (max(4.4, 3.3 * columns), 1.1 + 0.19 * height)
-    figure = Figure(figsize=size, layout="constrained", facecolor="white")
+    figure = Figure(figsize=size, dpi=_NAMED_DPI, layout="constrained", facecolor="white")
     axes = figure.subplots(1, columns, squeeze=False, sharex=True)[0]
     for column, each in enumerate(axes):
         mine = rows[column * height : (column + 1) * height]
@@ -202,7 +204,7 @@ def _classes_named(judgement: Judgement) -> Drawn:
     )
     alt = "MAP@3 of each class by name, with 95 % intervals"
     lay_out(figure)
-    return Drawn("classes_named", alt, as_png(figure, 110), "")
+    return Drawn("classes_named", alt, as_png(figure, _NAMED_DPI), "")
 
 
 def _confusion(judgement: Judgement) -> list[Drawn]:
@@ -253,7 +255,7 @@ def _confusion(judgement: Judgement) -> list[Drawn]:
 def _calibration(bins: Sequence[CalibrationBin], total: int) -> Drawn:
     from matplotlib.figure import Figure
 
-    figure = Figure(figsize=(4.4, 4.2), layout="constrained", facecolor="none")
+    figure = Figure(figsize=(4.4, 4.2), dpi=DPI, layout="constrained", facecolor="none")
     axes, below = figure.subplots(2, 1, sharex=True, height_ratios=(3, 1))
     edges = [found.from_confidence for found in bins]
     width = bins[0].to_confidence - bins[0].from_confidence
