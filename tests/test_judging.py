@@ -23,6 +23,7 @@ from quickdraw_core.errors import CheckpointError, ConfigError, EvaluationError,
 from quickdraw_core.evaluation.asked import check_before_training
 from quickdraw_core.evaluation.compare import COMPARE_STAGE, CompareConfig
 from quickdraw_core.evaluation.config import EvaluateConfig
+from quickdraw_core.evaluation.delivering import delivering_ahead
 from quickdraw_core.evaluation.ensemble import Ensemble, load_models
 from quickdraw_core.evaluation.evaluate import EVALUATE_STAGE, evaluate
 from quickdraw_core.evaluation.opening import load_model
@@ -32,6 +33,7 @@ from quickdraw_core.evaluation.result import EvaluateResult
 from quickdraw_core.ingest.config import IngestConfig
 from quickdraw_core.ingest.run import ingest
 from quickdraw_core.loading.loader import drawn_rows
+from quickdraw_core.outputs import OUTPUTS_NAME
 from quickdraw_core.stage import Opened, perform
 from quickdraw_core.store.pack import Pack
 from quickdraw_core.store.store import Store
@@ -378,6 +380,27 @@ def test_numbers_reach_mlflow_though_the_process_that_delivers_is_lost(
     assert found.tracking_problem is None
     metrics = client(uri).get_run(found.mlflow_run_id).data.metrics
     assert metrics["test-bf16/map_at_3"] == found.scores["map_at_3"].value
+
+
+def test_who_delivers_begins_before_torch_is_loaded_where_there_is_something_to_judge(
+    trained: Path, store: Store, tmp_path: Path
+) -> None:
+    report = tmp_path / "report"
+    config = EvaluateConfig(model=str(trained), store=store.path, report_dir=report)
+
+    def begun(config: EvaluateConfig) -> int:
+        with delivering_ahead(config, Opened()):
+            return len(children_of("quickdraw_core.tracking.deliverer"))
+
+    assert begun(config) == 1
+    checkpoint = find_checkpoint(trained, "best")
+    for other in (str(checkpoint), "0" * 32, "models:/none@champion", None):
+        assert begun(config.updated({"model": other})) == 0
+    assert begun(config.updated({"ensemble": (str(trained),)})) == 0
+    assert begun(config.updated({"tracking_uri": "none"})) == 0
+    report.mkdir()
+    (report / OUTPUTS_NAME).touch()
+    assert begun(config) == 0
 
 
 @pytest.mark.parametrize(

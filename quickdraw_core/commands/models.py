@@ -142,7 +142,8 @@ def evaluate(
 ) -> None:
     """Judge a model on the held-out drawings of a store: MAP@3 and more, with intervals."""
     from quickdraw_core.evaluation.config import EvaluateConfig
-    from quickdraw_core.evaluation.evaluate import EVALUATE_STAGE
+    from quickdraw_core.evaluation.delivering import delivering_ahead
+    from quickdraw_core.stage import Opened
 
     config = EvaluateConfig.parse(
         {
@@ -162,7 +163,12 @@ def evaluate(
         }
     ).updated(parse_assignments(changes or ()))
     leave_stdout_to(config.json_file)
-    show_evaluated(run_stage(EVALUATE_STAGE, config, prefect))
+    opened = Opened()
+    with delivering_ahead(config, opened):
+        from quickdraw_core.evaluation.evaluate import EVALUATE_STAGE
+
+        result = run_stage(EVALUATE_STAGE, config, prefect, opened)
+    show_evaluated(result)
 
 
 def predict(

@@ -24,11 +24,13 @@ STOPPED = "stopped; the same command goes on from here"
 STOPPED_FRESH = "stopped; the same command (without --fresh) goes on from here"
 
 
-def run_stage(stage: "Stage[C, R]", config: C, prefect: bool) -> R:
-    """Runs a stage, or the flow of its name, once nothing about it is refused."""
+def run_stage(stage: "Stage[C, R]", config: C, prefect: bool, opened: "Opened | None" = None) -> R:
+    """Runs a stage, or the flow of its name, once nothing about it is refused. opened: what is
+    open already.
+    """
     from quickdraw_core.stage import Opened, perform
 
-    opened = Opened()
+    opened = opened or Opened()
     stage.prepared(config, opened)
     return run(
         lambda: perform(stage, config, opened),

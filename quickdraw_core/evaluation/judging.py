@@ -13,13 +13,13 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from quickdraw_core.evaluation.bootstrap import LEVEL, RESAMPLES
+from quickdraw_core.evaluation.delivering import delivering_to
 from quickdraw_core.evaluation.facts import curves_of, facts_of, failure_of
 from quickdraw_core.evaluation.guesses import guess_lines, sampled_guesses
 from quickdraw_core.evaluation.held_out import HeldOut, find_held_out
 from quickdraw_core.evaluation.judgement import Judgement, judge
-from quickdraw_core.evaluation.predicting import predict_held_out
 from quickdraw_core.evaluation.predictions import PREDICTIONS_NAME, Predicted
-from quickdraw_core.evaluation.publish import delivering_to, publish
+from quickdraw_core.evaluation.publish import publish
 from quickdraw_core.evaluation.report import Report, evaluate_command, write_report
 from quickdraw_core.evaluation.result import EvaluateResult
 from quickdraw_core.evaluation.reuse import read_if_same, write_predictions
@@ -39,7 +39,9 @@ def judge_and_write(
 ) -> EvaluateResult:
     """Does the work of an evaluation, whose folder is this command's alone."""
     held_out = find_held_out(prepared.config, prepared.store, prepared.opened)
-    with delivering_to(prepared.models, prepared.tracking_uri) as deliver:
+    members, uri = prepared.models.members, prepared.tracking_uri
+    run_dir = members[0].run_dir if len(members) == 1 else None
+    with delivering_to(run_dir, uri, prepared.opened) as deliver:
         return _judged(prepared, held_out, stopping, deliver)
 
 
@@ -108,6 +110,9 @@ def _predicted(
     found = read_if_same(prepared.folder / PREDICTIONS_NAME, config, models, held_out)
     if found is not None:
         return found
+    # Here, since predictions of before take none of what draws.
+    from quickdraw_core.evaluation.predicting import predict_held_out
+
     with gpus_locked(config.ranks or 1):
         return predict_held_out(config, models, held_out, stopping)
 

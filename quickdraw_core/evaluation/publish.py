@@ -6,18 +6,17 @@ checkpoint of it, an average, two looks, another store) beside that, as `test-fl
 models that guess together are a run of their own.
 """
 
-import os
-from contextlib import AbstractContextManager, nullcontext
 from pathlib import Path
 from typing import Any
 
 from quickdraw_core.errors import ConfigError, TrackingError
+from quickdraw_core.evaluation.delivering import has_journal, tracking_uri_of_run
 from quickdraw_core.evaluation.ensemble import Ensemble
 from quickdraw_core.evaluation.judgement import Judgement
 from quickdraw_core.evaluation.predictions import PREDICTIONS_NAME
-from quickdraw_core.tracking.address import NO_TRACKING, resolve_tracking_uri
+from quickdraw_core.tracking.address import NO_TRACKING
 from quickdraw_core.tracking.card import RunCard, tracked_run_id
-from quickdraw_core.tracking.deliverer import Deliver, delivering
+from quickdraw_core.tracking.deliverer import Deliver
 from quickdraw_core.tracking.delivery import deliver_rest, open_run, send_records
 from quickdraw_core.tracking.journal import (
     Record,
@@ -36,22 +35,7 @@ _MODELS_PARAM = "models_sha256"
 
 def tracking_uri_of(asked: str | None, models: Ensemble) -> str:
     """Where the model's run is: as asked for, else where its run folder says, else the default."""
-    asked = asked or os.environ.get("MLFLOW_TRACKING_URI")
-    run_dir = models.members[0].run_dir
-    card = RunCard.read(run_dir) if run_dir is not None else None
-    if asked is None and card is not None:
-        return card.uri
-    return resolve_tracking_uri(asked)
-
-
-def delivering_to(models: Ensemble, uri: str) -> AbstractContextManager[Deliver]:
-    """A block with what delivers the journal of the models' run: where that is here, a process
-    that loads MLflow while this one predicts and draws.
-    """
-    run_dir = models.members[0].run_dir
-    if uri == NO_TRACKING or len(models.members) > 1 or not _has_journal(run_dir, uri):
-        return nullcontext(deliver_rest)
-    return delivering(uri)
+    return tracking_uri_of_run(asked, models.members[0].run_dir)
 
 
 def publish(
@@ -90,7 +74,7 @@ def tell_run(
     address, else to MLflow itself. Returns the run's id, which a server that was away during the
     training gives only now, and what hindered it.
     """
-    if run_dir is not None and _has_journal(run_dir, uri):
+    if run_dir is not None and has_journal(run_dir, uri):
         append(run_dir, *records)
         problem = deliver(run_dir).problem
         return tracked_run_id(run_dir) or run_id, problem
@@ -104,12 +88,6 @@ def tell_run(
     except TrackingError as error:
         return run_id, str(error)
     return run_id, None
-
-
-def _has_journal(run_dir: Path | None, uri: str) -> bool:
-    """Whether a run's journal is here and belongs to the address."""
-    card = RunCard.read(run_dir) if run_dir is not None else None
-    return card is not None and card.uri == uri
 
 
 def require_own_folder(folder: Path, models: Ensemble) -> None:

@@ -18,7 +18,6 @@ from quickdraw_core.evaluation.ensemble import PREDICTING_CODE, Ensemble
 from quickdraw_core.evaluation.held_out import HeldOut
 from quickdraw_core.evaluation.model import TrainedModel
 from quickdraw_core.evaluation.precision import UNKNOWN
-from quickdraw_core.evaluation.predicting import predict_held_out
 from quickdraw_core.evaluation.predictions import (
     PREDICTIONS_NAME,
     Predicted,
@@ -41,6 +40,9 @@ def predictions_of(
     found = left_by_evaluation(config, model, held_out)
     if found is not None:
         return found.predictions, True
+    # Here, since predictions of before take none of what draws.
+    from quickdraw_core.evaluation.predicting import predict_held_out
+
     return predict_held_out(config, Ensemble((model,)), held_out).predictions, False
 
 

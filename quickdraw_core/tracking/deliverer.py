@@ -4,6 +4,7 @@
 Loading MLflow takes seconds of a core, and a process that is to deliver has nothing else to do.
 """
 
+import gc
 import json
 import os
 import subprocess
@@ -56,8 +57,11 @@ def main() -> None:
     die_with_parent()
     answers = os.fdopen(os.dup(sys.stdout.fileno()), "w")
     os.dup2(sys.stderr.fileno(), sys.stdout.fileno())  # whatever libraries may print
+    gc.disable()  # looking through what is being loaded would take a seventh of the time
     with suppress(Exception):  # who delivers says what is wrong
         load_mlflow(sys.argv[1])
+    gc.freeze()
+    gc.enable()
     for line in sys.stdin:
         answers.write(json.dumps(asdict(deliver_rest(Path(json.loads(line))))) + "\n")
         answers.flush()

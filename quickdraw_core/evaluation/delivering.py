@@ -1,0 +1,68 @@
+"""Who delivers an evaluation to the run that was judged, where that run's folder is here.
+
+Loads nothing heavy: a command may have MLflow loaded by another process before it loads torch.
+"""
+
+import os
+from collections.abc import Iterator
+from contextlib import AbstractContextManager, contextmanager, nullcontext
+from pathlib import Path
+
+from quickdraw_core.evaluation.config import EvaluateConfig
+from quickdraw_core.outputs import OUTPUTS_NAME
+from quickdraw_core.stage import Opened
+from quickdraw_core.tracking.address import NO_TRACKING, resolve_tracking_uri
+from quickdraw_core.tracking.card import RunCard
+from quickdraw_core.tracking.deliverer import Deliver, delivering
+from quickdraw_core.tracking.delivery import deliver_rest
+
+
+def tracking_uri_of_run(asked: str | None, run_dir: Path | None) -> str:
+    """Where a model's run is: as asked for, else where its run folder says, else the default."""
+    asked = asked or os.environ.get("MLFLOW_TRACKING_URI")
+    card = RunCard.read(run_dir) if run_dir is not None else None
+    if asked is None and card is not None:
+        return card.uri
+    return resolve_tracking_uri(asked)
+
+
+def has_journal(run_dir: Path | None, uri: str) -> bool:
+    """Whether a run's journal is here and belongs to the address."""
+    card = RunCard.read(run_dir) if run_dir is not None else None
+    return card is not None and card.uri == uri
+
+
+@contextmanager
+def delivering_ahead(config: EvaluateConfig, opened: Opened) -> Iterator[None]:
+    """A block that has what `delivering_to` gives begin at once, where it will be needed: for the
+    model of a run's folder, unless a report is there already.
+    """
+    run_dir = Path(config.models[0]) if len(config.models) == 1 else None
+    if run_dir is None or not run_dir.is_dir() or _is_judged(config, run_dir):
+        yield
+        return
+    uri = tracking_uri_of_run(config.tracking_uri, run_dir)
+    with delivering_to(run_dir, uri, Opened()) as deliver:
+        opened.keep(_name(uri), deliver)
+        yield
+
+
+def delivering_to(
+    run_dir: Path | None, uri: str, opened: Opened
+) -> AbstractContextManager[Deliver]:
+    """A block with what delivers the journal of a run: where that is here, a process that loads
+    MLflow while this one predicts and draws, or has begun to (`delivering_ahead`).
+    """
+    if uri == NO_TRACKING or not has_journal(run_dir, uri):
+        return nullcontext(deliver_rest)
+    ahead: Deliver | None = opened.once(_name(uri), lambda: None)
+    return delivering(uri) if ahead is None else nullcontext(ahead)
+
+
+def _is_judged(config: EvaluateConfig, run_dir: Path) -> bool:
+    """Whether a report is there, so that there may be nothing to do."""
+    return ((config.report_dir or run_dir / "evaluation") / OUTPUTS_NAME).exists()
+
+
+def _name(uri: str) -> tuple[str, str]:
+    return "deliver", uri
