@@ -25,21 +25,21 @@ from pathlib import Path
 import torch
 from ingest_input import generate
 
+from quickdraw_core.diagnosis.curves import read_curves
 from quickdraw_core.evaluation.config import EvaluateConfig
-from quickdraw_core.evaluation.ensemble import load_models
 from quickdraw_core.evaluation.evaluate import evaluate
-from quickdraw_core.evaluation.guesses import Guess
-from quickdraw_core.evaluation.judgement import judge
-from quickdraw_core.evaluation.predicting import predict_rows
-from quickdraw_core.evaluation.report import Report, write_report
+from quickdraw_core.inference.ensemble import load_models
+from quickdraw_core.inference.predict import predict_rows
 from quickdraw_core.ingest.config import IngestConfig
 from quickdraw_core.ingest.run import ingest
+from quickdraw_core.launching.train import train
+from quickdraw_core.metrics.judgement import judge
 from quickdraw_core.recipes import find_recipe
 from quickdraw_core.render.encodings import find_encoding
+from quickdraw_core.reporting.guess_table import Guess
+from quickdraw_core.reporting.report import Report, write_report
 from quickdraw_core.store.pack import open_pack
 from quickdraw_core.store.store import Store
-from quickdraw_core.training.curves import read_curves
-from quickdraw_core.training.train import train
 
 ROWS, PER_CLASS, BATCH = 300_000, 100, 256
 

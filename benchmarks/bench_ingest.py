@@ -279,9 +279,9 @@ def bench_windows(options: argparse.Namespace, work: Path) -> None:
 def window_reader(paths: Sequence[Path]) -> Callable[[Path, int], list[int]]:
     """Indexes `paths`; returns what gives the ids of the 4,000 rows after so many of a file."""
     from quickdraw_core.formats.readers import reader_for
-    from quickdraw_core.ingest.blocks import go_to, window_blocks
-    from quickdraw_core.ingest.row_index import index_rows
-    from quickdraw_core.ingest.windows import Window
+    from quickdraw_core.reading.blocks import go_to, window_blocks
+    from quickdraw_core.reading.row_index import index_rows
+    from quickdraw_core.reading.windows import Window
     from quickdraw_core.sources.find import find_sources
 
     sources = {source.word: source for source in find_sources([str(path) for path in paths], None)}

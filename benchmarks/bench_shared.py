@@ -39,19 +39,19 @@ from typing import NamedTuple, TextIO
 
 import psutil
 
-from quickdraw_core.evaluation.ensemble import Ensemble, load_models
-from quickdraw_core.evaluation.predicting import predict_rows
+from quickdraw_core.inference.ensemble import Ensemble, load_models
+from quickdraw_core.inference.predict import predict_rows
 from quickdraw_core.ingest.config import IngestConfig
 from quickdraw_core.ingest.run import ingest
-from quickdraw_core.parent_death import die_with_parent
+from quickdraw_core.launching.train import train
 from quickdraw_core.recipes import find_recipe
 from quickdraw_core.sources.doodles.generator import generate_csvs
 from quickdraw_core.sources.doodles.programs import default_words
 from quickdraw_core.store.pack import open_pack
 from quickdraw_core.store.store import Store
-from quickdraw_core.threads import set_waiting
+from quickdraw_core.system.parent_death import die_with_parent
+from quickdraw_core.system.threads import set_waiting
 from quickdraw_core.tracking.journal import follow
-from quickdraw_core.training.train import train
 
 WORDS, ROWS, BATCH = 24, 500, 256
 BUSY = (0, 1, 2)

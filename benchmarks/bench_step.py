@@ -31,6 +31,8 @@ import torch
 from quickdraw_core.assignments import parse_assignments
 from quickdraw_core.ingest.config import IngestConfig
 from quickdraw_core.ingest.run import ingest
+from quickdraw_core.launching.processes import environment_of
+from quickdraw_core.launching.train import train
 from quickdraw_core.modeling.losses import build_loss
 from quickdraw_core.modeling.models import build_model
 from quickdraw_core.modeling.optimizers import build_optimizer
@@ -42,8 +44,6 @@ from quickdraw_core.store.store import Store
 from quickdraw_core.training.config import TrainConfig
 from quickdraw_core.training.distributed import process_group
 from quickdraw_core.training.hardware import choose_arithmetic
-from quickdraw_core.training.processes import environment_of
-from quickdraw_core.training.train import train
 
 WARM_STEPS = 20
 

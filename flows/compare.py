@@ -7,7 +7,7 @@ from flows.gpus import gpu_slots
 from flows.stages import StageTask
 from flows.telling import show
 from quickdraw_core.evaluation.compare import COMPARE_STAGE, CompareConfig, CompareResult
-from quickdraw_core.evaluation.verdicts import comparison_markdown
+from quickdraw_core.metrics.comparison_text import comparison_markdown
 
 
 def _show(result: CompareResult) -> None:

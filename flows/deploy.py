@@ -32,10 +32,10 @@ from pydantic import Field, ValidationError, field_validator
 
 from flows.gpus import LIMIT
 from flows.server import require_server
-from quickdraw_core.child_environment import child_environment
 from quickdraw_core.config import Config
 from quickdraw_core.errors import ConfigError, UnreachableError
 from quickdraw_core.redaction import HIDDEN
+from quickdraw_core.system.child_environment import child_environment
 
 DEPLOYMENTS = Path(__file__).parents[1] / "infra" / "prefect.yaml"
 AUTOMATION = "quickdraw: end runs whose worker died"

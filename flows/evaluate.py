@@ -13,7 +13,7 @@ from flows.telling import show
 from quickdraw_core.evaluation.config import EvaluateConfig
 from quickdraw_core.evaluation.evaluate import EVALUATE_STAGE
 from quickdraw_core.evaluation.result import EvaluateResult
-from quickdraw_core.evaluation.told import class_rows, evaluation_markdown
+from quickdraw_core.evaluation.summary import class_rows, evaluation_markdown
 
 
 def _show(result: EvaluateResult) -> None:

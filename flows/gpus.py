@@ -2,7 +2,7 @@
 
 They are a global concurrency limit, named `gpu`: runs queue there, and it is seen in the UI. Its
 slots are leased, so that those of a run that was killed come back by themselves. Which GPUs a run
-then uses is its host's to say (`quickdraw_core/training/gpus.py`): a lease that ran out while the
+then uses is its host's to say (`quickdraw_core/launching/gpus.py`): a lease that ran out while the
 server was away gives nobody a GPU that is in use.
 """
 

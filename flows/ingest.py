@@ -8,7 +8,7 @@ from flows.telling import show
 from quickdraw_core.ingest.config import IngestConfig
 from quickdraw_core.ingest.result import IngestResult
 from quickdraw_core.ingest.run import INGEST_STAGE
-from quickdraw_core.ingest.told import ingest_markdown
+from quickdraw_core.ingest.summary import ingest_markdown
 
 
 def _show(result: IngestResult) -> None:

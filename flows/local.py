@@ -21,9 +21,9 @@ from prefect.context import refresh_global_settings_context
 from prefect.settings import get_current_settings
 
 from flows.server import REMEDY, require_home, require_server
-from quickdraw_core.child_environment import child_environment
 from quickdraw_core.errors import QuickdrawError
-from quickdraw_core.parent_death import die_with_parent
+from quickdraw_core.system.child_environment import child_environment
+from quickdraw_core.system.parent_death import die_with_parent
 
 _START_SECONDS = 180
 """Some 6 on an idle machine; more than 20 were seen where others compute."""

@@ -14,9 +14,9 @@ from flows.stages import StageTask, opened_here
 from flows.train import name_of, train_stage
 from quickdraw_core.config import Config
 from quickdraw_core.evaluation.config import EvaluateConfig
-from quickdraw_core.evaluation.promote import PromoteConfig
 from quickdraw_core.ingest.config import IngestConfig
 from quickdraw_core.pipeline import Pipeline, PipelineResult, run_pipeline
+from quickdraw_core.promotion.promote import PromoteConfig
 from quickdraw_core.recipes import RecipedConfig
 from quickdraw_core.stage import Opened, Stage
 

@@ -6,8 +6,8 @@ from prefect.artifacts import create_markdown_artifact
 from flows.gpus import gpu_slots
 from flows.stages import StageTask
 from flows.telling import show
-from quickdraw_core.evaluation.promote import PROMOTE_STAGE, PromoteConfig
-from quickdraw_core.evaluation.promotion import PromoteResult, promotion_markdown
+from quickdraw_core.promotion.decision import PromoteResult, promotion_markdown
+from quickdraw_core.promotion.promote import PROMOTE_STAGE, PromoteConfig
 
 
 def _show(result: PromoteResult) -> None:

@@ -10,14 +10,14 @@ from flows.gpus import gpu_slots
 from flows.stages import StageTask, opened_here
 from flows.telling import show
 from quickdraw_core.errors import StoreError
+from quickdraw_core.launching.result import TrainResult
+from quickdraw_core.launching.summary import training_markdown
+from quickdraw_core.launching.train import TRAIN_STAGE
 from quickdraw_core.recipes import RecipedConfig
-from quickdraw_core.store.location import Location
+from quickdraw_core.storage.location import Location
 from quickdraw_core.store.store import open_store
 from quickdraw_core.tracking.runs import run_page
 from quickdraw_core.training.config import TrainConfig
-from quickdraw_core.training.result import TrainResult
-from quickdraw_core.training.told import training_markdown
-from quickdraw_core.training.train import TRAIN_STAGE
 
 
 def _show(result: TrainResult) -> None:

@@ -15,8 +15,8 @@ from types import FrameType
 
 import psutil
 
-from quickdraw_core.child_environment import set_safe_path
-from quickdraw_core.threads import set_waiting
+from quickdraw_core.system.child_environment import set_safe_path
+from quickdraw_core.system.threads import set_waiting
 
 GRACE_SECONDS = 60
 """For runs to end. `stop_grace_period` of the container has to be longer."""

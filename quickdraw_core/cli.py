@@ -11,14 +11,14 @@ import warnings
 
 import typer
 
-from quickdraw_core.child_environment import set_safe_path
 from quickdraw_core.commands import data, jobs, judging, models, operations, sweeps
 from quickdraw_core.commands.options import with_progress_options
-from quickdraw_core.console import errors
 from quickdraw_core.errors import ConfigError, QuickdrawError, WriteError
-from quickdraw_core.files import cause_of, is_cause
 from quickdraw_core.redaction import traceback_without_secrets
-from quickdraw_core.threads import set_waiting
+from quickdraw_core.system.child_environment import set_safe_path
+from quickdraw_core.system.files import cause_of, is_cause
+from quickdraw_core.system.threads import set_waiting
+from quickdraw_core.terminal.console import errors
 
 app = typer.Typer(
     name="quickdraw",

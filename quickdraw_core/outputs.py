@@ -13,7 +13,7 @@ from typing import TypeVar
 
 from pydantic import TypeAdapter
 
-from quickdraw_core.files import write_aside
+from quickdraw_core.system.files import write_aside
 
 OUTPUTS_NAME = "outputs.json"
 

@@ -4,20 +4,20 @@ from dataclasses import dataclass
 from typing import NamedTuple, Protocol, TypeVar
 
 from quickdraw_core.config import Config
-from quickdraw_core.evaluation.asked import check_asked, check_before_training
+from quickdraw_core.evaluation.checks import check_asked, check_before_training
 from quickdraw_core.evaluation.config import EvaluateConfig
 from quickdraw_core.evaluation.evaluate import EVALUATE_STAGE
-from quickdraw_core.evaluation.promote import PROMOTE_STAGE, PromoteConfig, check_promotable
-from quickdraw_core.evaluation.promotion import PromoteResult
 from quickdraw_core.evaluation.result import EvaluateResult
 from quickdraw_core.ingest.config import IngestConfig
 from quickdraw_core.ingest.result import IngestResult
 from quickdraw_core.ingest.run import INGEST_STAGE
+from quickdraw_core.launching.result import TrainResult
+from quickdraw_core.launching.train import TRAIN_STAGE, check_options
+from quickdraw_core.promotion.decision import PromoteResult
+from quickdraw_core.promotion.promote import PROMOTE_STAGE, PromoteConfig, check_promotable
 from quickdraw_core.stage import Opened, Stage
 from quickdraw_core.store.packing import PACK_STAGE, PackConfig, PackResult
 from quickdraw_core.training.config import TrainConfig
-from quickdraw_core.training.result import TrainResult
-from quickdraw_core.training.train import TRAIN_STAGE, check_options
 
 C = TypeVar("C", bound=Config)
 R = TypeVar("R")

@@ -17,10 +17,10 @@ from collections.abc import Callable, Hashable
 from dataclasses import dataclass
 from typing import Any, Generic, Protocol, TypeVar, cast
 
-from quickdraw_core.code_version import package_version
 from quickdraw_core.config import Config
 from quickdraw_core.errors import DivergedError, QuickdrawError, UnreadableError, WriteError
 from quickdraw_core.progress import progress
+from quickdraw_core.system.code_version import package_version
 
 RETRIES = 1
 RETRY_SECONDS = 10

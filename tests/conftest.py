@@ -128,8 +128,8 @@ def trained(store: Store, empty_database: Path) -> Path:
 
     def make(folder: Path) -> str:
         # Here, so that the process that only starts the workers does not load torch.
+        from quickdraw_core.launching.train import train
         from quickdraw_core.training.config import TrainConfig
-        from quickdraw_core.training.train import train
 
         shutil.copy(empty_database, folder / "mlflow.db")
         values = {"store": store.path, "run_dir": folder / "run", "ranks": 1, "epochs": 2}

@@ -8,7 +8,7 @@ from typing import Any
 import pytest
 import torch
 
-from quickdraw_core.evaluation.predictions import Predictions
+from quickdraw_core.inference.predictions import Predictions
 from quickdraw_core.store import pack
 from quickdraw_core.store.manifest import Manifest
 from quickdraw_core.training import network

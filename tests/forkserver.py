@@ -100,9 +100,9 @@ class Client(NamedTuple):
 
 
 PROJECT = (
-    *("quickdraw_core.cli", "quickdraw_core.training.rank", "quickdraw_core.training.train"),
-    *("quickdraw_core.evaluation.rank", "quickdraw_core.evaluation.judging"),
-    *("quickdraw_core.evaluation.promote", "quickdraw_core.evaluation.submission"),
+    *("quickdraw_core.cli", "quickdraw_core.training.rank", "quickdraw_core.launching.train"),
+    *("quickdraw_core.inference.predict_rank", "quickdraw_core.evaluation.work"),
+    *("quickdraw_core.promotion.promote", "quickdraw_core.challenge.submission"),
     *("quickdraw_core.evaluation.publish", "quickdraw_core.tracking.logged_model"),
     *("quickdraw_core.tracking.delivery", "quickdraw_core.tracking.system"),
     *("quickdraw_core.sweep.run", "quickdraw_core.sources.fetch", "quickdraw_core.store.verify"),

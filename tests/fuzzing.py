@@ -10,7 +10,7 @@ import numpy as np
 import numpy.typing as npt
 
 from quickdraw_core.formats.rows import Rows
-from quickdraw_core.formats.scan import scan_unsigned
+from quickdraw_core.formats.scanning.scan import scan_unsigned
 
 SPECIAL = b'\n\r\t ",:{}[]\\.-+eE0\0\x7f\x80\xff'
 """Bytes that mean something, or should not be there."""

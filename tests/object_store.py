@@ -11,7 +11,7 @@ from typing import Any
 
 import pytest
 
-from quickdraw_core.store.location import location_of
+from quickdraw_core.storage.location import location_of
 from quickdraw_core.store.pack import open_pack
 from quickdraw_core.store.store import Store
 

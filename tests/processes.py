@@ -5,7 +5,7 @@ from pathlib import Path
 
 TRAIN = (
     "import sys; from quickdraw_core.training.config import TrainConfig; "
-    "from quickdraw_core.training.train import train; "
+    "from quickdraw_core.launching.train import train; "
     "train(TrainConfig.model_validate_json(sys.argv[1]))"
 )
 """Trains as a process of its own, on the configuration given as JSON."""

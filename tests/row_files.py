@@ -13,9 +13,9 @@ from writers import Row, binary_record, csv_line, ndjson_line
 from quickdraw_core.formats.header import TRAIN_COLUMNS
 from quickdraw_core.formats.readers import reader_for
 from quickdraw_core.formats.rows import Rejected
-from quickdraw_core.ingest.blocks import BLOCK_BYTES, Block, go_to, window_blocks
-from quickdraw_core.ingest.row_index import index_rows
-from quickdraw_core.ingest.windows import Window
+from quickdraw_core.reading.blocks import BLOCK_BYTES, Block, go_to, window_blocks
+from quickdraw_core.reading.row_index import index_rows
+from quickdraw_core.reading.windows import Window
 from quickdraw_core.sources.files import SourceFile
 from quickdraw_core.sources.find import find_sources
 from quickdraw_core.store.schema import SCHEMA, table_of

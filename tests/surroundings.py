@@ -11,7 +11,7 @@ from pathlib import Path
 
 import pytest
 
-from quickdraw_core.threads import set_waiting
+from quickdraw_core.system.threads import set_waiting
 
 _REMOVED = (
     *("MLFLOW_", "PREFECT_", "QUICKDRAW_", "DASK_"),

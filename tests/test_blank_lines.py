@@ -13,14 +13,15 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from row_files import HEADER, read_window, short_rows, source_of
 
-from quickdraw_core.formats.scan import skip_rows
-from quickdraw_core.ingest import first_read, reading, row_index
+from quickdraw_core.formats.scanning.scan import skip_rows
 from quickdraw_core.ingest.config import IngestConfig
-from quickdraw_core.ingest.first_read import found_windows, unread
-from quickdraw_core.ingest.reading import DUPLICATE, read_windows, window_groups
-from quickdraw_core.ingest.row_index import index_rows
 from quickdraw_core.ingest.run import IngestResult, ingest
-from quickdraw_core.ingest.windows import RowSelection, Window
+from quickdraw_core.reading import first_read, row_index
+from quickdraw_core.reading import row_reader as reading
+from quickdraw_core.reading.first_read import found_windows, unread
+from quickdraw_core.reading.row_index import index_rows
+from quickdraw_core.reading.row_reader import DUPLICATE, read_windows, window_groups
+from quickdraw_core.reading.windows import RowSelection, Window
 from quickdraw_core.store.manifest import Manifest
 from quickdraw_core.store.verify import verify_store
 

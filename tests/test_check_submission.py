@@ -6,13 +6,13 @@ import numpy as np
 import pytest
 from typer.testing import CliRunner
 
+from quickdraw_core.challenge.check_submission import CHALLENGE_ROWS, check_submission
+from quickdraw_core.challenge.submission import write_submission
 from quickdraw_core.cli import app
 from quickdraw_core.errors import InputError
-from quickdraw_core.evaluation.check_submission import CHALLENGE_ROWS, check_submission
-from quickdraw_core.evaluation.ensemble import load_models
-from quickdraw_core.evaluation.submission import write_submission
 from quickdraw_core.formats.fields import parse_key_id
 from quickdraw_core.formats.rows import RowError
+from quickdraw_core.inference.ensemble import load_models
 
 RIGHT = "ice_cream sun cat"
 
@@ -54,7 +54,7 @@ def test_no_word_is_looked_for_in_lines_that_are_not_named(
     """Each costs some 10 ms, and a submission has 112,199 lines."""
     asked: list[str] = []
     monkeypatch.setattr(
-        "quickdraw_core.evaluation.check_submission.nearest",
+        "quickdraw_core.challenge.check_submission.nearest",
         lambda word, *_, **__: asked.append(word) or "known",
     )
     lines = [f"{key_id},ice cream" for key_id in range(50)]

@@ -10,9 +10,9 @@ import pytest
 from forkserver import real_python
 from test_cli import environment_of
 
-from quickdraw_core.child_environment import SAFE_PATH, child_environment
 from quickdraw_core.ingest.cluster import cluster
 from quickdraw_core.ingest.config import IngestConfig
+from quickdraw_core.system.child_environment import SAFE_PATH, child_environment
 
 ROOT = Path(__file__).resolve().parents[1]
 SHADOWED = sorted(name for name in sys.stdlib_module_names if not name.startswith("_"))

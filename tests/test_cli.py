@@ -16,7 +16,7 @@ from session import prefect_api
 
 from quickdraw_core.commands.running import going_on_said
 from quickdraw_core.store.store import Store
-from quickdraw_core.tracking.card import tracked_run_id
+from quickdraw_core.tracking.run_record import tracked_run_id
 from quickdraw_core.tracking.runs import client
 
 

@@ -7,10 +7,10 @@ from pathlib import Path
 
 import pytest
 
-from quickdraw_core import code_version as module
-from quickdraw_core.code_version import code_version, package_version
-from quickdraw_core.evaluation.metrics import Estimate
+from quickdraw_core.metrics.metrics import Estimate
 from quickdraw_core.outputs import note_outputs, result_of_outputs
+from quickdraw_core.system import code_version as module
+from quickdraw_core.system.code_version import code_version, package_version
 
 SOURCE = '"""Doc."""\n\n\ndef f(x):\n    """Doc."""\n    return x + 1\n'
 

@@ -9,18 +9,9 @@ from hypothesis import strategies as st
 from test_evaluation import sure_predictions
 
 from quickdraw_core.errors import InputError
-from quickdraw_core.evaluation.differences import (
-    Comparison,
-    Named,
-    chance,
-    compare,
-    discoveries,
-    sign_flip_p,
-)
-from quickdraw_core.evaluation.metrics import METRICS
-from quickdraw_core.evaluation.predictions import Predictions
-from quickdraw_core.evaluation.promotion import Decision, decide
-from quickdraw_core.evaluation.verdicts import (
+from quickdraw_core.inference.predictions import Predictions
+from quickdraw_core.labels import LabelMap
+from quickdraw_core.metrics.comparison_text import (
     class_table,
     comparison_markdown,
     difference_table,
@@ -28,7 +19,16 @@ from quickdraw_core.evaluation.verdicts import (
     sentence,
     sentences,
 )
-from quickdraw_core.labels import LabelMap
+from quickdraw_core.metrics.differences import (
+    Comparison,
+    Named,
+    chance,
+    compare,
+    discoveries,
+    sign_flip_p,
+)
+from quickdraw_core.metrics.metrics import METRICS
+from quickdraw_core.promotion.decision import Decision, decide
 
 Rng = np.random.Generator
 
@@ -165,7 +165,7 @@ def test_pairing_tells_what_two_separate_intervals_would_not() -> None:
     a, b = pair(3, 0.2)
     found = compare(a, b).differences["map_at_3"]
     assert found.told
-    from quickdraw_core.evaluation.judgement import judge
+    from quickdraw_core.metrics.judgement import judge
 
     alone = [judge(named.predictions).scores["map_at_3"] for named in (a, b)]
     assert alone[0].high > alone[1].low

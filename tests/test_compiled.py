@@ -8,10 +8,10 @@ import pytest
 from forkserver import real_python
 from numba.core.errors import TypingError
 
-from quickdraw_core.compiled import compiled
+from quickdraw_core.system.compiled import compiled
 
 INNER = """
-from quickdraw_core.compiled import compiled
+from quickdraw_core.system.compiled import compiled
 
 @compiled()
 def inner(x):
@@ -19,7 +19,7 @@ def inner(x):
 """
 OUTER = """
 from kernels.inner import inner
-from quickdraw_core.compiled import compiled
+from quickdraw_core.system.compiled import compiled
 
 @compiled()
 def outer(x):

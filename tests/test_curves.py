@@ -4,6 +4,7 @@ from pathlib import Path
 
 import pytest
 
+from quickdraw_core.diagnosis.curves import read_curves, read_failure
 from quickdraw_core.errors import TrackingError
 from quickdraw_core.tracking.delivery import deliver_rest, open_run
 from quickdraw_core.tracking.journal import (
@@ -14,7 +15,6 @@ from quickdraw_core.tracking.journal import (
     status_record,
 )
 from quickdraw_core.tracking.runs import client, fetch_curves
-from quickdraw_core.training.curves import read_curves, read_failure
 
 
 @pytest.fixture

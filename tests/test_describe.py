@@ -17,17 +17,17 @@ from strategies import drawing
 
 from quickdraw_core.drawing import Stroke
 from quickdraw_core.errors import StoreError
-from quickdraw_core.files import write_aside
 from quickdraw_core.formats.rows import ParsedRows, Rows
 from quickdraw_core.ingest.config import IngestConfig
 from quickdraw_core.ingest.run import ingest
 from quickdraw_core.labels import LabelMap
+from quickdraw_core.storage.storage import Folder
 from quickdraw_core.store.describe import Description, Distribution, describe_store
 from quickdraw_core.store.holdout import DEFAULT_SALT, HoldoutRule, Split
 from quickdraw_core.store.manifest import FORMAT_VERSION, FileRecord, Manifest, SourceRecord
-from quickdraw_core.store.place import Folder
 from quickdraw_core.store.schema import SCHEMA, part_path, quarantine_path, table_of, write_part
 from quickdraw_core.store.store import Store, sha256_of
+from quickdraw_core.system.files import write_aside
 
 
 @dataclass(frozen=True)

@@ -15,22 +15,22 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from torch import Tensor, distributed
 
+from quickdraw_core.diagnosis.curves import Curve, Curves, curve_of, read_curves, read_failure
+from quickdraw_core.diagnosis.diagnosis import Finding, Kind, diagnose
 from quickdraw_core.errors import DivergedError
 from quickdraw_core.ingest.config import IngestConfig
 from quickdraw_core.ingest.run import ingest
+from quickdraw_core.launching.train import train
 from quickdraw_core.modeling.losses import LOSSES, Loss
 from quickdraw_core.sources.doodles.generator import generate_csvs
 from quickdraw_core.store.pack import open_pack
 from quickdraw_core.store.store import Store
-from quickdraw_core.summaries import train_facts
+from quickdraw_core.terminal.summaries import train_facts
 from quickdraw_core.training.config import TrainConfig
-from quickdraw_core.training.curves import Curve, Curves, curve_of, read_curves, read_failure
-from quickdraw_core.training.diagnosis import Finding, Kind, diagnose
 from quickdraw_core.training.distributed import Ranks
 from quickdraw_core.training.loop import train_loop
 from quickdraw_core.training.plan import Plan
 from quickdraw_core.training.run_folder import RunFolder
-from quickdraw_core.training.train import train
 
 WORDS = (
     *("star", "ice cream", "sun", "envelope", "hat"),

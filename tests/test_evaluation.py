@@ -11,19 +11,19 @@ from hypothesis import example, given, settings
 from hypothesis import strategies as st
 
 from quickdraw_core.errors import InputError
-from quickdraw_core.evaluation import bootstrap
-from quickdraw_core.evaluation.bootstrap import interval, resampled_sums
-from quickdraw_core.evaluation.guesses import Guess, guess_lines
-from quickdraw_core.evaluation.judgement import CLASS_MEAN, judge
-from quickdraw_core.evaluation.metrics import (
+from quickdraw_core.inference.predictions import Predictions, joined, ranked
+from quickdraw_core.labels import LabelMap
+from quickdraw_core.metrics import bootstrap
+from quickdraw_core.metrics.bootstrap import interval, resampled_sums
+from quickdraw_core.metrics.judgement import CLASS_MEAN, judge
+from quickdraw_core.metrics.metrics import (
     BINS,
     METRICS,
     calibration_bins,
     confused_pairs,
     confusion,
 )
-from quickdraw_core.evaluation.predictions import Predictions, joined, ranked
-from quickdraw_core.labels import LabelMap
+from quickdraw_core.reporting.guess_table import Guess, guess_lines
 
 UNSAID = 2
 """Whether the game's own model knew a drawing was not recorded: no subset is judged."""

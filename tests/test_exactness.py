@@ -14,10 +14,10 @@ import torch
 from forkserver import real_python
 from processes import TRAIN, launcher_process, rank_processes
 
+from quickdraw_core.launching.train import train
 from quickdraw_core.store.store import Store
 from quickdraw_core.training.checkpoint import Checkpoint, find_checkpoint, load_checkpoint
 from quickdraw_core.training.config import TrainConfig
-from quickdraw_core.training.train import train
 
 pytestmark = [
     pytest.mark.services,  # long trainings

@@ -12,10 +12,10 @@ from test_cli import command, environment_of
 from typer.testing import CliRunner
 
 from quickdraw_core.cli import app
-from quickdraw_core.console import errors, show_facts
 from quickdraw_core.errors import ConfigError, QuickdrawError
-from quickdraw_core.output_files import STDOUT, require_output
 from quickdraw_core.store.store import Store
+from quickdraw_core.system.output_files import STDOUT, require_output
+from quickdraw_core.terminal.console import errors, show_facts
 
 PAGE = Path(__file__).resolve().parents[1] / "docs" / "pipeline.md"
 TABLE = re.findall(r"^\| `([a-z-]+)` \| (.+) \| (.+) \|$", PAGE.read_text("utf-8"), re.MULTILINE)
@@ -94,7 +94,7 @@ def test_output_that_nobody_reads_ends_a_command_quietly(
 
 def test_a_closed_standard_output_is_no_traceback(monkeypatch: pytest.MonkeyPatch) -> None:
     """Python's `sys.stdout` is then None (`quickdraw … >&-`)."""
-    spec = importlib.util.find_spec("quickdraw_core.console")
+    spec = importlib.util.find_spec("quickdraw_core.terminal.console")
     assert spec is not None
     assert spec.loader is not None
     monkeypatch.setattr(sys, "stdout", None)

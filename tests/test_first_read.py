@@ -22,15 +22,16 @@ from writers import Row
 from writers import rows as a_row
 
 from quickdraw_core.errors import InputError
-from quickdraw_core.ingest import blocks, first_read, reading, row_index
 from quickdraw_core.ingest.config import IngestConfig
-from quickdraw_core.ingest.first_read import FoundWindow, found_windows, unread
-from quickdraw_core.ingest.reading import parse_window, read_windows, window_groups
-from quickdraw_core.ingest.row_index import RowIndex, index_rows
 from quickdraw_core.ingest.run import ingest
 from quickdraw_core.ingest.target import Target
 from quickdraw_core.ingest.window_task import FirstReadTask, ingest_first_read
-from quickdraw_core.ingest.windows import STRIDE, WINDOW_BYTES, RowSelection
+from quickdraw_core.reading import blocks, first_read, row_index
+from quickdraw_core.reading import row_reader as reading
+from quickdraw_core.reading.first_read import FoundWindow, found_windows, unread
+from quickdraw_core.reading.row_index import RowIndex, index_rows
+from quickdraw_core.reading.row_reader import parse_window, read_windows, window_groups
+from quickdraw_core.reading.windows import STRIDE, WINDOW_BYTES, RowSelection
 from quickdraw_core.sources.files import SourceFile
 from quickdraw_core.store.store import sha256_of
 

@@ -29,12 +29,12 @@ from quickdraw_core.ingest.result import IngestResult
 from quickdraw_core.ingest.run import INGEST_STAGE, PreparedIngest
 from quickdraw_core.ingest.target import open_target
 from quickdraw_core.ingest.work import Made
+from quickdraw_core.launching.result import TrainResult
+from quickdraw_core.launching.train import PreparedTraining
 from quickdraw_core.stage import perform
 from quickdraw_core.store.manifest import MANIFEST_NAME
 from quickdraw_core.store.store import Store
 from quickdraw_core.training.config import TrainConfig
-from quickdraw_core.training.result import TrainResult
-from quickdraw_core.training.train import PreparedTraining
 
 
 @pytest.fixture(scope="module")

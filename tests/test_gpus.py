@@ -12,7 +12,7 @@ import pytest
 from service import until
 from surroundings import as_nobody, pretend_gpus
 
-from quickdraw_core.training.gpus import (
+from quickdraw_core.launching.gpus import (
     VISIBLE,
     devices_locked,
     gpus_locked,
@@ -22,7 +22,7 @@ from quickdraw_core.training.gpus import (
 )
 
 HOLD = (
-    "import sys, time; from quickdraw_core.training.gpus import devices_locked\n"
+    "import sys, time; from quickdraw_core.launching.gpus import devices_locked\n"
     "with devices_locked(('0', '1'), 1) as taken:\n"
     "    print(*taken, flush=True)\n"
     "    time.sleep(600)\n"

@@ -13,9 +13,9 @@ from hosts import Host, Hosts, two_hosts
 from processes import TRAIN, rank_processes
 from test_exactness import curve_of, last_of, samples_of
 
+from quickdraw_core.launching.train import train
 from quickdraw_core.store.store import Store
 from quickdraw_core.training.config import TrainConfig
-from quickdraw_core.training.train import train
 
 TIMEOUT_S = 20
 MARGIN_S = 20

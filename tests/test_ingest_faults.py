@@ -24,9 +24,9 @@ from quickdraw_core.ingest import cluster, window_task
 from quickdraw_core.ingest.config import IngestConfig
 from quickdraw_core.ingest.result import IngestResult
 from quickdraw_core.ingest.run import ingest
-from quickdraw_core.ingest.windows import STRIDE
+from quickdraw_core.reading.windows import STRIDE
+from quickdraw_core.storage.storage import Place, Written
 from quickdraw_core.store.manifest import MANIFEST_NAME
-from quickdraw_core.store.place import Place, Written
 from quickdraw_core.store.store import Store, sha256_of
 
 KILLS = 24

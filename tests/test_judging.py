@@ -20,28 +20,28 @@ from processes import children_of
 from unreported import evaluate_unreported
 
 from quickdraw_core.errors import CheckpointError, ConfigError, EvaluationError, StoreError
-from quickdraw_core.evaluation.asked import check_before_training
+from quickdraw_core.evaluation.checks import check_before_training
 from quickdraw_core.evaluation.compare import COMPARE_STAGE, CompareConfig
 from quickdraw_core.evaluation.config import EvaluateConfig
 from quickdraw_core.evaluation.delivering import delivering_ahead
-from quickdraw_core.evaluation.ensemble import Ensemble, load_models
 from quickdraw_core.evaluation.evaluate import EVALUATE_STAGE, evaluate
-from quickdraw_core.evaluation.opening import load_model
-from quickdraw_core.evaluation.predicting import predict_rows
-from quickdraw_core.evaluation.predictions import Predictions
 from quickdraw_core.evaluation.result import EvaluateResult
+from quickdraw_core.inference.ensemble import Ensemble, load_models
+from quickdraw_core.inference.predict import predict_rows
+from quickdraw_core.inference.predictions import Predictions
+from quickdraw_core.inference.references import load_model
 from quickdraw_core.ingest.config import IngestConfig
 from quickdraw_core.ingest.run import ingest
+from quickdraw_core.launching.train import train
 from quickdraw_core.loading.loader import drawn_rows
 from quickdraw_core.outputs import OUTPUTS_NAME
 from quickdraw_core.stage import Opened, perform
 from quickdraw_core.store.pack import Pack
 from quickdraw_core.store.store import Store
-from quickdraw_core.tracking.card import tracked_run_id
+from quickdraw_core.tracking.run_record import tracked_run_id
 from quickdraw_core.tracking.runs import client
 from quickdraw_core.training.checkpoint import find_checkpoint, load_checkpoint, save_checkpoint
 from quickdraw_core.training.config import TrainConfig
-from quickdraw_core.training.train import train
 
 
 @pytest.fixture(scope="module")
@@ -156,7 +156,7 @@ def test_a_lost_process_is_an_error_and_takes_the_others_along(
     def kill_one() -> None:
         deadline = time.monotonic() + 300
         while len(found) < 2 and time.monotonic() < deadline:
-            found[:] = children_of("quickdraw_core.evaluation.rank")
+            found[:] = children_of("quickdraw_core.inference.predict_rank")
             time.sleep(0.01)
         os.kill(found[0], signal.SIGKILL)
 
@@ -167,7 +167,7 @@ def test_a_lost_process_is_an_error_and_takes_the_others_along(
     ):
         evaluate(config_of(trained, store, tmp_path, ranks=2, batch_size=16))
     killer.join()
-    assert not children_of("quickdraw_core.evaluation.rank")
+    assert not children_of("quickdraw_core.inference.predict_rank")
 
 
 def test_an_ensemble_is_the_mean_of_its_members_probabilities(
@@ -281,7 +281,7 @@ def test_an_evaluation_that_breaks_off_leaves_no_sign_of_being_whole(
         raise OSError("no space left on device")
 
     with monkeypatch.context() as patch:
-        patch.setattr("quickdraw_core.evaluation.judging.write_report", full)
+        patch.setattr("quickdraw_core.evaluation.work.write_report", full)
         with pytest.raises(OSError, match="no space"):
             evaluate(config_of(trained, store, tmp_path))
     assert (tmp_path / "predictions.parquet").is_file()
@@ -502,7 +502,7 @@ def test_a_report_without_its_curves_is_made_again(
     config = config_of(trained, store, tmp_path)
     with monkeypatch.context() as patch:
         away = ({}, "MLflow is away")
-        patch.setattr("quickdraw_core.evaluation.judging.curves_of", lambda *_: away)
+        patch.setattr("quickdraw_core.evaluation.work.curves_of", lambda *_: away)
         assert evaluate_unreported(config).tracking_problem == "MLflow is away"
     again = evaluate_unreported(config)
     assert not again.skipped

@@ -14,11 +14,11 @@ from quickdraw_core.errors import InputError
 from quickdraw_core.formats.detect import BLANK
 from quickdraw_core.formats.header import TEST_COLUMNS, TRAIN_COLUMNS, Header
 from quickdraw_core.formats.kaggle import KaggleReader, format_drawing, parse_lines
-from quickdraw_core.formats.kaggle_scan import scan_lines
-from quickdraw_core.formats.raw_scan import make_raw_room
 from quickdraw_core.formats.reader import MAX_LINE_BYTES, MAX_QUOTED_BYTES
 from quickdraw_core.formats.rows import Rejected, Rows
-from quickdraw_core.formats.scan import Columns
+from quickdraw_core.formats.scanning.kaggle_scan import scan_lines
+from quickdraw_core.formats.scanning.raw_scan import make_raw_room
+from quickdraw_core.formats.scanning.scan import Columns
 
 DRAWING = "[[[1, 2], [3, 4]]]"
 GOOD = f'US,"{DRAWING}",5666841479348224,True,2017-03-08 21:12:07.266040,cat\n'

@@ -15,26 +15,33 @@ from pathlib import Path
 import pytest
 from typer.testing import CliRunner
 
+from quickdraw_core.challenge.output_file import written_aside
 from quickdraw_core.cli import app
 from quickdraw_core.errors import BusyError, UnreachableError
-from quickdraw_core.evaluation.aside import written_aside
 from quickdraw_core.evaluation.compare import CompareConfig, compare_models
 from quickdraw_core.evaluation.config import EvaluateConfig
 from quickdraw_core.evaluation.evaluate import evaluate
 from quickdraw_core.ingest.config import IngestConfig
 from quickdraw_core.ingest.run import ingest
 from quickdraw_core.ingest.target import alone
-from quickdraw_core.locks import FOLDER_LOCK, held, held_folder, lock_of_file, require_free_folder
+from quickdraw_core.launching.train import train
 from quickdraw_core.sources.fetch import FetchConfig, fetch
-from quickdraw_core.store.location import location_of
-from quickdraw_core.store.place import place_of
+from quickdraw_core.storage.location import location_of
+from quickdraw_core.storage.storage import place_of
 from quickdraw_core.store.store import Store
+from quickdraw_core.system.locks import (
+    FOLDER_LOCK,
+    held,
+    held_folder,
+    lock_of_file,
+    require_free_folder,
+)
 from quickdraw_core.tracking import runs
 from quickdraw_core.training.config import TrainConfig
-from quickdraw_core.training.train import train
 
 HOLD = (
-    "import sys, time; from pathlib import Path; from quickdraw_core.locks import held_folder\n"
+    "import sys, time; from pathlib import Path\n"
+    "from quickdraw_core.system.locks import held_folder\n"
     "with held_folder(Path(sys.argv[1]), 'ingest'):\n"
     "    print('held', flush=True); time.sleep(600)\n"
 )

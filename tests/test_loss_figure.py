@@ -7,8 +7,8 @@ import numpy as np
 import pytest
 
 from quickdraw_core.errors import ConfigError
-from quickdraw_core.evaluation.loss_figure import draw_loss_figure, loss_curves, zero_one_loss
 from quickdraw_core.modeling.losses import LOSSES
+from quickdraw_core.reporting.loss_figure import draw_loss_figure, loss_curves, zero_one_loss
 
 AT = np.array([-2.0, -0.5, 0.0, 1.0, 3.0])
 FORMULAS = {

@@ -11,8 +11,7 @@ from pathlib import Path
 import pytest
 
 from quickdraw_core.errors import ConfigError, TrainingError
-from quickdraw_core.training.config import HostsConfig
-from quickdraw_core.training.meeting import (
+from quickdraw_core.launching.rendezvous import (
     Attempt,
     address_towards,
     answer_host_0,
@@ -20,6 +19,7 @@ from quickdraw_core.training.meeting import (
     dismiss_hosts,
     interface_of,
 )
+from quickdraw_core.training.config import HostsConfig
 
 Met = Future[tuple[Attempt, str]]
 

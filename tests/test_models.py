@@ -278,9 +278,9 @@ def test_the_tables_are_read_without_torchvision_and_no_global_figure_is_made(
     code = (
         "import pathlib, sys, quickdraw_core.modeling.models, quickdraw_core.modeling.optimizers, "
         "quickdraw_core.modeling.losses, quickdraw_core.modeling.schedules, "
-        "quickdraw_core.evaluation.loss_figure\n"
+        "quickdraw_core.reporting.loss_figure\n"
         "print(*({'torchvision', 'matplotlib'} & set(sys.modules)))\n"
-        "quickdraw_core.evaluation.loss_figure.draw_loss_figure(pathlib.Path(sys.argv[1]))\n"
+        "quickdraw_core.reporting.loss_figure.draw_loss_figure(pathlib.Path(sys.argv[1]))\n"
         "print('matplotlib.pyplot' in sys.modules)"
     )
     command = [real_python(), "-c", code, str(tmp_path / "losses.png")]

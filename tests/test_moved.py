@@ -8,10 +8,10 @@ from pathlib import Path
 import pytest
 
 from quickdraw_core.errors import TrackingError, UnreachableError
-from quickdraw_core.evaluation.opening import best_of_run
-from quickdraw_core.tracking.card import CARD_NAME, RunCard
+from quickdraw_core.inference.references import best_of_run
 from quickdraw_core.tracking.delivery import send_records
 from quickdraw_core.tracking.journal import file_record
+from quickdraw_core.tracking.run_record import CARD_NAME, RunCard
 
 
 @pytest.fixture

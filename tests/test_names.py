@@ -22,8 +22,8 @@ from quickdraw_core.ingest.run import ingest
 from quickdraw_core.labels import challenge_words
 from quickdraw_core.names import check_relative, check_word
 from quickdraw_core.sources.find import find_sources, word_of
+from quickdraw_core.storage.storage import Folder
 from quickdraw_core.store.manifest import Manifest
-from quickdraw_core.store.place import Folder
 from quickdraw_core.store.schema import part_path, quarantine_path
 from quickdraw_core.store.store import Store
 from quickdraw_core.training.checkpoint import find_checkpoint

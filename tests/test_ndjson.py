@@ -17,10 +17,10 @@ from quickdraw_core.formats.detect import BLANK
 from quickdraw_core.formats.header import TRAIN_COLUMNS, Header
 from quickdraw_core.formats.kaggle import KaggleReader
 from quickdraw_core.formats.ndjson import NdjsonReader, parse_lines
-from quickdraw_core.formats.ndjson_scan import scan_lines
-from quickdraw_core.formats.raw_scan import make_raw_room
 from quickdraw_core.formats.rows import CUT_SHORT, NO_TIME, NOT_SAID, Rejected, Rows
-from quickdraw_core.formats.scan import Columns
+from quickdraw_core.formats.scanning.ndjson_scan import scan_lines
+from quickdraw_core.formats.scanning.raw_scan import make_raw_room
+from quickdraw_core.formats.scanning.scan import Columns
 from quickdraw_core.formats.simplification import simplify
 
 GOOD = (

@@ -11,15 +11,15 @@ from typing import get_type_hints
 import pytest
 from typer.testing import CliRunner
 
-from quickdraw_core import output_files
 from quickdraw_core.cli import app
-from quickdraw_core.console import console
 from quickdraw_core.errors import ConfigError, WriteError
 from quickdraw_core.evaluation.compare import CompareConfig, compare_models
 from quickdraw_core.evaluation.config import EvaluateConfig
 from quickdraw_core.evaluation.evaluate import evaluate as evaluate_model
-from quickdraw_core.files import opened_aside
 from quickdraw_core.store.store import Store
+from quickdraw_core.system import output_files
+from quickdraw_core.system.files import opened_aside
+from quickdraw_core.terminal.console import console
 
 OUTPUTS = {
     ("show", "out"),

@@ -16,7 +16,7 @@ from test_cli import quickdraw
 
 from quickdraw_core.sources.doodles.generator import generate_csvs
 from quickdraw_core.store.store import Store
-from quickdraw_core.tracking.card import tracked_run_id
+from quickdraw_core.tracking.run_record import tracked_run_id
 from quickdraw_core.tracking.runs import client
 
 CLASSES = 8

@@ -16,19 +16,19 @@ from unreported import evaluate_unreported
 from quickdraw_core.cli import app
 from quickdraw_core.errors import ConfigError
 from quickdraw_core.evaluation.compare import CompareConfig, compare_models
-from quickdraw_core.evaluation.config import EvaluateConfig, JudgedConfig
-from quickdraw_core.evaluation.ensemble import Ensemble, load_models
-from quickdraw_core.evaluation.held_out import find_held_out
-from quickdraw_core.evaluation.model import full_float32
-from quickdraw_core.evaluation.opening import load_model
-from quickdraw_core.evaluation.predicting import predict_rows
-from quickdraw_core.evaluation.predictions import PREDICTIONS_NAME, Predictions
-from quickdraw_core.evaluation.reuse import predictions_left, read_if_same
+from quickdraw_core.evaluation.config import EvaluateConfig, HeldOutConfig
+from quickdraw_core.inference.cached_predictions import predictions_left, read_if_same
+from quickdraw_core.inference.ensemble import Ensemble, load_models
+from quickdraw_core.inference.held_out import find_held_out
+from quickdraw_core.inference.model import full_float32
+from quickdraw_core.inference.predict import predict_rows
+from quickdraw_core.inference.predictions import PREDICTIONS_NAME, Predictions
+from quickdraw_core.inference.references import load_model
 from quickdraw_core.render.encodings import find_encoding
 from quickdraw_core.stage import Opened
 from quickdraw_core.store.pack import Pack
 from quickdraw_core.store.store import Store
-from quickdraw_core.summaries import compare_facts, evaluate_facts
+from quickdraw_core.terminal.summaries import compare_facts, evaluate_facts
 from quickdraw_core.training.config import TrainConfig
 from quickdraw_core.training.hardware import choose_arithmetic
 
@@ -136,7 +136,7 @@ def test_it_is_written_down_and_all_processes_compute_in_it(
 def test_predictions_are_used_again_by_the_arithmetic_that_made_them_alone(
     evaluations: dict[str, Path], trained: Path, store: Store
 ) -> None:
-    config = JudgedConfig.parse({"store": store.path, "per_class": JUDGED})
+    config = HeldOutConfig.parse({"store": store.path, "per_class": JUDGED})
     drawings = find_held_out(config, store, Opened())
     for asked in evaluations:
         model = load_model(str(trained), precision=asked)
@@ -156,7 +156,7 @@ def test_predictions_of_an_unknown_arithmetic_are_read_and_not_used_again(
     facts = {k: v for k, v in table.schema.metadata.items() if k != b"precision"}
     file = tmp_path / PREDICTIONS_NAME
     pq.write_table(table.replace_schema_metadata(facts), file, write_page_checksum=True)
-    config = JudgedConfig.parse({"store": store.path, "per_class": JUDGED})
+    config = HeldOutConfig.parse({"store": store.path, "per_class": JUDGED})
     drawings = find_held_out(config, store, Opened())
     assert read_if_same(file, config, load_models([str(trained)]), drawings) is None
     left = predictions_left(str(file), config, drawings, Opened())
@@ -214,7 +214,7 @@ import os, sys
 isa, kernels, model, images, out = sys.argv[1:]
 os.environ |= {"ONEDNN_MAX_CPU_ISA": isa, "ATEN_CPU_CAPABILITY": kernels, "ONEDNN_VERBOSE": "1"}
 import numpy, torch
-from quickdraw_core.evaluation.opening import load_model
+from quickdraw_core.inference.references import load_model
 assert torch.backends.cpu.get_cpu_capability() == kernels.upper()
 numpy.save(out, load_model(model).logits(torch.load(images)).softmax(1).numpy())
 """

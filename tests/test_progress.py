@@ -15,7 +15,7 @@ import pytest
 
 from quickdraw_core.cli import app
 from quickdraw_core.progress import Bar, duration_text, progress, report_to, reporter_of
-from quickdraw_core.progress_lines import LINE_SECONDS, LineReporter, write_line
+from quickdraw_core.terminal.progress_lines import LINE_SECONDS, LineReporter, write_line
 
 LINES = re.compile(
     rb"generate: started, 60 drawings\n"

@@ -26,29 +26,29 @@ from quickdraw_core.errors import (
     TrackingError,
     UnreachableError,
 )
-from quickdraw_core.evaluation import promote as gate
 from quickdraw_core.evaluation.compare import CompareConfig, compare_models
-from quickdraw_core.evaluation.config import EvaluateConfig, JudgedConfig
-from quickdraw_core.evaluation.held_out import find_held_out
-from quickdraw_core.evaluation.metrics import Estimate
-from quickdraw_core.evaluation.opening import load_model
-from quickdraw_core.evaluation.promote import PROMOTE_STAGE, PromoteConfig, promote
-from quickdraw_core.evaluation.promotion import Decision, PromoteResult, decide_alone
-from quickdraw_core.evaluation.reuse import left_by_evaluation
+from quickdraw_core.evaluation.config import EvaluateConfig, HeldOutConfig
+from quickdraw_core.inference.cached_predictions import left_by_evaluation
+from quickdraw_core.inference.held_out import find_held_out
+from quickdraw_core.inference.references import load_model
 from quickdraw_core.ingest.config import IngestConfig
 from quickdraw_core.ingest.run import ingest
+from quickdraw_core.launching import launch
+from quickdraw_core.launching.train import train
+from quickdraw_core.metrics.metrics import Estimate
+from quickdraw_core.promotion import promote as gate
+from quickdraw_core.promotion.decision import Decision, PromoteResult, decide_alone
+from quickdraw_core.promotion.promote import PROMOTE_STAGE, PromoteConfig, promote
 from quickdraw_core.sources.doodles.generator import generate_csvs
 from quickdraw_core.stage import Opened, perform
 from quickdraw_core.store.store import Store
 from quickdraw_core.tracking import registry
 from quickdraw_core.tracking.runs import client
-from quickdraw_core.training import launch
 from quickdraw_core.training.checkpoint import find_checkpoint
 from quickdraw_core.training.config import TrainConfig
 from quickdraw_core.training.distributed import process_group
 from quickdraw_core.training.loop import train_loop
 from quickdraw_core.training.run_folder import RunFolder
-from quickdraw_core.training.train import train
 
 pytestmark = pytest.mark.filterwarnings("ignore")  # MLflow's own, of its database library
 
@@ -414,7 +414,7 @@ def test_what_an_evaluation_left_is_used_again_if_it_is_the_same_and_whole(
     trained: Trained,
 ) -> None:
     config = {"store": trained.store, "per_class": PER_CLASS, "tracking_uri": trained.uri}
-    here, run_dir = JudgedConfig.parse(config), trained.run_dir("good")
+    here, run_dir = HeldOutConfig.parse(config), trained.run_dir("good")
     by_folder, by_run = load_model(run_dir), load_model(trained.runs["good"], trained.uri)
     drawings, fewer = (
         find_held_out(config, Store.open(trained.store), Opened())

@@ -19,9 +19,9 @@ from test_kaggle_scan import lines_left
 from quickdraw_core.formats.header import TRAIN_COLUMNS, Header
 from quickdraw_core.formats.kaggle import KaggleReader, parse_lines
 from quickdraw_core.formats.raw import pack_raw_strokes
-from quickdraw_core.formats.raw_scan import make_raw_room, scan_number, scan_raw_drawing
 from quickdraw_core.formats.rows import RowError, Rows
-from quickdraw_core.formats.scan import FAILED, Columns
+from quickdraw_core.formats.scanning.raw_scan import make_raw_room, scan_number, scan_raw_drawing
+from quickdraw_core.formats.scanning.scan import FAILED, Columns
 from quickdraw_core.formats.simplification import MAX_POINTS, simplify
 
 READER = KaggleReader(Header(TRAIN_COLUMNS), "cat", raw=True)

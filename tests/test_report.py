@@ -14,20 +14,20 @@ from hypothesis.extra import numpy as hnp
 from PIL import Image, ImageStat
 from playwright.sync_api import Browser
 
+from quickdraw_core.diagnosis.curves import curve_of, read_curves, read_failure
 from quickdraw_core.drawing import DrawingBatch
-from quickdraw_core.evaluation.config import EvaluateConfig
-from quickdraw_core.evaluation.confused import in_order, most_confused
-from quickdraw_core.evaluation.figures import draw_figures, proportion_interval, thinned
-from quickdraw_core.evaluation.gallery import best, spread, svg_path, taken_for, worst
-from quickdraw_core.evaluation.guesses import Guess
-from quickdraw_core.evaluation.judgement import judge
-from quickdraw_core.evaluation.metrics import confused_pairs
-from quickdraw_core.evaluation.predictions import Predictions
-from quickdraw_core.evaluation.report import Report, evaluate_command, percent, write_report
+from quickdraw_core.evaluation.config import EvaluateConfig, evaluate_command
+from quickdraw_core.inference.predictions import Predictions
 from quickdraw_core.labels import LabelMap
+from quickdraw_core.metrics.judgement import judge
+from quickdraw_core.metrics.metrics import confused_pairs
+from quickdraw_core.reporting.confusion_order import in_order, most_confused
+from quickdraw_core.reporting.evaluation_figures import draw_figures, proportion_interval, thinned
+from quickdraw_core.reporting.gallery import best, spread, svg_path, taken_for, worst
+from quickdraw_core.reporting.guess_table import Guess
+from quickdraw_core.reporting.report import Report, percent, write_report
 from quickdraw_core.store.pack import UNKNOWN_RECOGNIZED
 from quickdraw_core.tracking.journal import append, points_record
-from quickdraw_core.training.curves import curve_of, read_curves, read_failure
 
 from browser import browser, opened, sideways, take_pictures  # isort: skip
 from strategies import drawing  # isort: skip

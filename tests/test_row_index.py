@@ -28,10 +28,10 @@ from writers import rows as a_row
 
 from quickdraw_core.errors import InputError
 from quickdraw_core.formats.readers import reader_for
-from quickdraw_core.ingest import blocks, row_index
-from quickdraw_core.ingest.blocks import Block, window_blocks
-from quickdraw_core.ingest.row_index import STRIDE, RowIndex, index_rows, require_whole
-from quickdraw_core.ingest.windows import Window
+from quickdraw_core.reading import blocks, row_index
+from quickdraw_core.reading.blocks import Block, window_blocks
+from quickdraw_core.reading.row_index import STRIDE, RowIndex, index_rows, require_whole
+from quickdraw_core.reading.windows import Window
 from quickdraw_core.sources.files import SourceFile
 
 LINES = short_rows(2 * STRIDE + 5)
@@ -249,7 +249,7 @@ def test_two_processes_at_once_find_the_same(csv_path: Path, cache: Path) -> Non
     code = """
 import sys
 from pathlib import Path
-from quickdraw_core.ingest.row_index import index_rows
+from quickdraw_core.reading.row_index import index_rows
 from quickdraw_core.sources.find import find_sources
 
 (source,) = find_sources(sys.argv[1])

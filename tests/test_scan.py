@@ -17,11 +17,11 @@ from quickdraw_core.drawing import DrawingBatch, Stroke
 from quickdraw_core.errors import ConfigError, InputError
 from quickdraw_core.formats.header import TEST_COLUMNS, TRAIN_COLUMNS, Header
 from quickdraw_core.formats.kaggle import parse_lines
-from quickdraw_core.ingest import row_index
 from quickdraw_core.ingest import scan as scan_module
-from quickdraw_core.ingest.row_index import index_rows
 from quickdraw_core.ingest.scan import COLUMNS, scan, strokes
-from quickdraw_core.ingest.windows import RowSelection, select_windows
+from quickdraw_core.reading import row_index
+from quickdraw_core.reading.row_index import index_rows
+from quickdraw_core.reading.windows import RowSelection, select_windows
 
 
 @pytest.fixture(autouse=True)

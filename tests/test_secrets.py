@@ -26,16 +26,16 @@ from quickdraw_core.credentials import set_apart, tracking_address, whole_addres
 from quickdraw_core.errors import ConfigError, QuickdrawError
 from quickdraw_core.evaluation.config import EvaluateConfig
 from quickdraw_core.ingest.config import IngestConfig
+from quickdraw_core.launching.train import train
 from quickdraw_core.redaction import hide_in_logs, shown_address, without_secrets
 from quickdraw_core.store.store import Store
 from quickdraw_core.sweep.config import SweepConfig
 from quickdraw_core.sweep.run import failures_of
 from quickdraw_core.tracking.address import check_address, resolve_tracking_uri, ui_command
-from quickdraw_core.tracking.card import RunCard
 from quickdraw_core.tracking.journal import status_record
+from quickdraw_core.tracking.run_record import RunCard
 from quickdraw_core.training.checkpoint import find_checkpoint, load_checkpoint
 from quickdraw_core.training.config import TrainConfig
-from quickdraw_core.training.train import train
 
 SECRET = "hunter2-Tr0ub4dor"
 LOGIN = f"http://me:{SECRET}@127.0.0.1:1"

@@ -24,12 +24,12 @@ from test_tracking_mlflow import Server
 
 from flows.deploy import DEPLOYMENTS, HEARTBEAT_SECONDS
 from flows.gpus import LEASE_SECONDS
+from quickdraw_core.diagnosis.curves import Curves, read_curves
 from quickdraw_core.stage import Opened
 from quickdraw_core.store.store import Store
 from quickdraw_core.sweep.config import SweepConfig
 from quickdraw_core.sweep.plan import plan_sweep
 from quickdraw_core.training.checkpoint import find_checkpoint, load_checkpoint
-from quickdraw_core.training.curves import Curves, read_curves
 
 pytestmark = [
     pytest.mark.skipif(os.name != "posix", reason="kills processes by signals"),

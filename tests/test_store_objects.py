@@ -38,20 +38,20 @@ from quickdraw_core.formats.header import TRAIN_COLUMNS
 from quickdraw_core.ingest.config import IngestConfig
 from quickdraw_core.ingest.result import IngestResult
 from quickdraw_core.ingest.run import ingest, prepare
+from quickdraw_core.launching.train import train
 from quickdraw_core.sources import objects
 from quickdraw_core.stage import Opened
-from quickdraw_core.store import place
+from quickdraw_core.storage import storage as place
+from quickdraw_core.storage.location import Location, location_of
+from quickdraw_core.storage.storage import modified_at, place_of
 from quickdraw_core.store.describe import describe_store
-from quickdraw_core.store.location import Location, location_of
 from quickdraw_core.store.manifest import MANIFEST_NAME
 from quickdraw_core.store.pack import open_pack, pack_folder
-from quickdraw_core.store.place import modified_at, place_of
 from quickdraw_core.store.store import Store, sha256_of
 from quickdraw_core.store.verify import verify_store
 from quickdraw_core.tracking.runs import client
 from quickdraw_core.training.config import TrainConfig
 from quickdraw_core.training.run_folder import RunFolder
-from quickdraw_core.training.train import train
 
 HEADER = (",".join(TRAIN_COLUMNS) + "\n").encode()
 BAD = b"nonsense\n"

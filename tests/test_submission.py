@@ -17,18 +17,18 @@ from forkserver import real_python
 from hypothesis import given
 from hypothesis import strategies as st
 
+from quickdraw_core.challenge.balance import balance
+from quickdraw_core.challenge.output_file import written_aside
+from quickdraw_core.challenge.submission import write_submission
+from quickdraw_core.challenge.test_file import PIECE_ROWS
 from quickdraw_core.drawing import DrawingBatch
 from quickdraw_core.errors import BusyError, CheckpointError, ConfigError, InputError
-from quickdraw_core.evaluation.aside import written_aside
-from quickdraw_core.evaluation.balance import balance
-from quickdraw_core.evaluation.ensemble import Ensemble, load_models
-from quickdraw_core.evaluation.model import most_common_labels
-from quickdraw_core.evaluation.submission import write_submission
-from quickdraw_core.evaluation.test_file import PIECE_ROWS
 from quickdraw_core.formats.kaggle import format_drawing, parse_drawing
 from quickdraw_core.formats.raw import pack_raw_strokes
+from quickdraw_core.inference.ensemble import Ensemble, load_models
+from quickdraw_core.inference.model import most_common_labels
 from quickdraw_core.labels import LabelMap
-from quickdraw_core.summaries import submission_facts
+from quickdraw_core.terminal.summaries import submission_facts
 
 from test_cli import quickdraw  # isort: skip
 
@@ -430,9 +430,9 @@ import sys
 from dataclasses import replace
 from pathlib import Path
 import torch
-from quickdraw_core.evaluation.ensemble import Ensemble, load_models
-from quickdraw_core.evaluation.model import TrainedModel
-from quickdraw_core.evaluation.submission import write_submission
+from quickdraw_core.inference.ensemble import Ensemble, load_models
+from quickdraw_core.inference.model import TrainedModel
+from quickdraw_core.challenge.submission import write_submission
 from quickdraw_core.labels import LabelMap, challenge_words
 
 class Quick(torch.nn.Module):  # as wide as the challenge, and no work

@@ -12,10 +12,10 @@ import pytest
 
 import quickdraw_core
 from quickdraw_core.errors import ConfigError, InputError
-from quickdraw_core.files import cache_folder
-from quickdraw_core.ingest.row_index import index_rows
+from quickdraw_core.reading.row_index import index_rows
 from quickdraw_core.sources.fetch_call import _seconds_of
 from quickdraw_core.sources.find import find_sources
+from quickdraw_core.system.files import cache_folder
 
 ROOT = Path(quickdraw_core.__file__).parents[1]
 TEXT = {"read_text": 1, "write_text": 2}

@@ -27,9 +27,12 @@ from test_cli import environment_of as cli_environment
 import flows.sweep
 from quickdraw_core import stage
 from quickdraw_core.commands import sweeps
+from quickdraw_core.diagnosis.curves import Curve, read_curves, read_failure
+from quickdraw_core.diagnosis.diagnosis import Kind
 from quickdraw_core.errors import ConfigError, TrainingError
-from quickdraw_core.evaluation.drawn import apart
-from quickdraw_core.evaluation.metrics import Estimate
+from quickdraw_core.launching import processes
+from quickdraw_core.metrics.metrics import Estimate
+from quickdraw_core.reporting.figure import apart
 from quickdraw_core.stage import Opened
 from quickdraw_core.store.store import Store
 from quickdraw_core.sweep import finish, rows, run
@@ -43,12 +46,9 @@ from quickdraw_core.sweep.run import PreparedSweep, prepare
 from quickdraw_core.sweep.slots import Slots, make_slots
 from quickdraw_core.sweep.table import configs_of, read_table
 from quickdraw_core.sweep.tables import TABLES
-from quickdraw_core.tracking.card import RunCard, tracked_run_id
 from quickdraw_core.tracking.journal import append, follow, last_status, tags_record
+from quickdraw_core.tracking.run_record import RunCard, tracked_run_id
 from quickdraw_core.tracking.runs import client
-from quickdraw_core.training import processes
-from quickdraw_core.training.curves import Curve, read_curves, read_failure
-from quickdraw_core.training.diagnosis import Kind
 
 
 def open_sweep(config: SweepConfig) -> Sweep:

@@ -11,10 +11,11 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from quickdraw_core import threads
-from quickdraw_core.evaluation import predicting
+from quickdraw_core.inference import predict as predicting
+from quickdraw_core.launching.processes import environment_of
 from quickdraw_core.sweep.slots import make_slots
-from quickdraw_core.threads import (
+from quickdraw_core.system import threads
+from quickdraw_core.system.threads import (
     NUM_THREADS,
     WAITING,
     cgroup_limits,
@@ -25,7 +26,6 @@ from quickdraw_core.threads import (
 )
 from quickdraw_core.training.config import TrainConfig
 from quickdraw_core.training.hardware import choose_loader_threads
-from quickdraw_core.training.processes import environment_of
 
 ROOT = Path(__file__).resolve().parents[1]
 USERS = [*WAITING, "KMP_BLOCKTIME"]

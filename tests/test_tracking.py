@@ -10,7 +10,6 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from quickdraw_core.tracking.address import artifact_location, resolve_tracking_uri, ui_command
-from quickdraw_core.tracking.card import brief_requests
 from quickdraw_core.tracking.delivery import Courier
 from quickdraw_core.tracking.journal import (
     JOURNAL_NAME,
@@ -21,6 +20,7 @@ from quickdraw_core.tracking.journal import (
     follow,
     status_record,
 )
+from quickdraw_core.tracking.run_record import brief_requests
 
 
 class Server:

@@ -20,7 +20,6 @@ import pytest
 
 from quickdraw_core.errors import TrackingError
 from quickdraw_core.labels import LabelMap
-from quickdraw_core.tracking.card import CARD_NAME, KEY_TAG, RunCard, tracked_run_id
 from quickdraw_core.tracking.delivery import (
     Courier,
     courier,
@@ -41,6 +40,7 @@ from quickdraw_core.tracking.journal import (
     write_table,
 )
 from quickdraw_core.tracking.logged_model import log_model
+from quickdraw_core.tracking.run_record import CARD_NAME, KEY_TAG, RunCard, tracked_run_id
 from quickdraw_core.tracking.runs import client, fetch_file
 
 pytestmark = pytest.mark.filterwarnings("ignore")  # MLflow's own, of its database library
@@ -303,7 +303,7 @@ def test_a_server_killed_ten_times_gets_every_point_once(server: Server, tmp_pat
 MAKER = """
 import os, sys
 from pathlib import Path
-from quickdraw_core.tracking import card
+from quickdraw_core.tracking import run_record as card
 from quickdraw_core.tracking.runs import client
 
 card.RunCard.write = lambda *_: os.kill(os.getpid(), 9)  # made, and its id not written down

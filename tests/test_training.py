@@ -20,6 +20,7 @@ from processes import TRAIN, rank_processes
 from surroundings import pretend_gpus
 
 from quickdraw_core.errors import CheckpointError, ConfigError, StoreError, TrainingError
+from quickdraw_core.launching.train import prepare, train
 from quickdraw_core.stage import Opened
 from quickdraw_core.store.store import Store
 from quickdraw_core.training.checkpoint import find_checkpoint, load_checkpoint
@@ -27,7 +28,6 @@ from quickdraw_core.training.config import TrainConfig
 from quickdraw_core.training.hardware import unused_gpus
 from quickdraw_core.training.run_folder import RunFolder
 from quickdraw_core.training.state import Standing
-from quickdraw_core.training.train import prepare, train
 
 
 def config_of(store: Store, run_dir: Path, **changes: object) -> TrainConfig:

@@ -42,16 +42,16 @@ from quickdraw_core.errors import (
     UnreachableError,
     WriteError,
 )
+from quickdraw_core.launching.train import train
 from quickdraw_core.store.store import Store
 from quickdraw_core.tracking.address import check_address, resolve_tracking_uri
-from quickdraw_core.tracking.card import brief_requests, make_card
 from quickdraw_core.tracking.delivery import Courier, deliver_rest, open_run, sender_of
 from quickdraw_core.tracking.journal import append, points_record
 from quickdraw_core.tracking.problems import answering, explain, require_usable
 from quickdraw_core.tracking.registry import find_version
+from quickdraw_core.tracking.run_record import brief_requests, make_card
 from quickdraw_core.tracking.runs import client, fetch_curves, fetch_file
 from quickdraw_core.training.config import TrainConfig
-from quickdraw_core.training.train import train
 
 RUN_ID = "0123456789abcdef" * 2
 
@@ -303,7 +303,7 @@ def test_a_server_that_hangs(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) ->
     assert int(brief_requests_seconds()) < 10
     monkeypatch.setattr("flows.server._PATIENCE_SECONDS", 0.1)
     monkeypatch.setattr(
-        "quickdraw_core.tracking.card._BriefRequests.SETTINGS",
+        "quickdraw_core.tracking.run_record._BriefRequests.SETTINGS",
         {"MLFLOW_HTTP_REQUEST_MAX_RETRIES": "0", "MLFLOW_HTTP_REQUEST_TIMEOUT": "1"},
     )
     with silent_server() as url:

@@ -18,11 +18,11 @@ from quickdraw_core.errors import StoreError
 from quickdraw_core.ingest.config import IngestConfig
 from quickdraw_core.ingest.run import ingest
 from quickdraw_core.sources.doodles.generator import generate_csvs
+from quickdraw_core.storage.storage import Folder
 from quickdraw_core.store import duplicates
 from quickdraw_core.store.holdout import DEFAULT_SALT, HoldoutRule, Split
 from quickdraw_core.store.manifest import MANIFEST_NAME, Manifest
 from quickdraw_core.store.pack import open_pack
-from quickdraw_core.store.place import Folder
 from quickdraw_core.store.reading import on_threads
 from quickdraw_core.store.schema import SCHEMA, write_part
 from quickdraw_core.store.store import Store, sha256_of

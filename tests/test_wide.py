@@ -6,7 +6,7 @@ from hypothesis import example, given, settings
 from hypothesis import strategies as st
 from numba import njit
 
-from quickdraw_core.formats.scan import FAILED, scan_axis, scan_axis_bytewise
+from quickdraw_core.formats.scanning.scan import FAILED, scan_axis, scan_axis_bytewise
 from quickdraw_core.formats.wide import (
     WIDTH,
     count_bits,

@@ -27,11 +27,12 @@ from writers import rows as a_row
 from quickdraw_core.errors import ConfigError
 from quickdraw_core.formats.header import TRAIN_COLUMNS
 from quickdraw_core.formats.kaggle import format_drawing
-from quickdraw_core.ingest import blocks, reading, row_index
-from quickdraw_core.ingest.reading import read_windows, window_groups
-from quickdraw_core.ingest.row_index import index_rows
 from quickdraw_core.ingest.scan import strokes
-from quickdraw_core.ingest.windows import (
+from quickdraw_core.reading import blocks, row_index
+from quickdraw_core.reading import row_reader as reading
+from quickdraw_core.reading.row_index import index_rows
+from quickdraw_core.reading.row_reader import read_windows, window_groups
+from quickdraw_core.reading.windows import (
     STRIDE,
     WINDOW_BYTES,
     WINDOW_ROWS,

@@ -16,19 +16,19 @@ import pytest
 from row_files import HEADER, CountedSource, short_rows
 from writers import csv_line, random_rows
 
+from quickdraw_core.challenge.test_file import open_test_file
 from quickdraw_core.errors import InputError
-from quickdraw_core.evaluation.test_file import open_test_file
 from quickdraw_core.ingest.config import IngestConfig
-from quickdraw_core.ingest.reading import read_windows, window_groups
 from quickdraw_core.ingest.result import LeftOutError
-from quickdraw_core.ingest.row_index import index_rows
 from quickdraw_core.ingest.run import IngestResult, ingest
-from quickdraw_core.ingest.windows import STRIDE, RowSelection
+from quickdraw_core.reading.row_index import index_rows
+from quickdraw_core.reading.row_reader import read_windows, window_groups
+from quickdraw_core.reading.windows import STRIDE, RowSelection
 from quickdraw_core.sources import zipped as zipped_module
 from quickdraw_core.sources.find import find_readable, find_sources
 from quickdraw_core.sources.lookalikes import why_unread
 from quickdraw_core.store.manifest import Manifest
-from quickdraw_core.summaries import ingest_facts
+from quickdraw_core.terminal.summaries import ingest_facts
 
 WORDS = ("cat", "ice cream", "sun")
 

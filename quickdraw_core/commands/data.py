@@ -28,16 +28,16 @@ from quickdraw_core.commands.options import (
     words_of,
 )
 from quickdraw_core.commands.running import STOPPED, run_stage
-from quickdraw_core.console import (
+from quickdraw_core.errors import ConfigError, nearest
+from quickdraw_core.terminal.console import (
     errors,
     leave_stdout_to,
     show_facts,
     show_lines,
     show_table,
 )
-from quickdraw_core.errors import ConfigError, nearest
-from quickdraw_core.progress_display import show_progress
-from quickdraw_core.summaries import (
+from quickdraw_core.terminal.progress_display import show_progress
+from quickdraw_core.terminal.summaries import (
     class_table,
     describe_facts,
     fetch_facts,
@@ -140,8 +140,8 @@ def describe(
     as_json: Annotated[bool, typer.Option("--json", help="Print everything as JSON.")] = False,
 ) -> None:
     """Show what a store holds: classes, countries, strokes, points, splits."""
+    from quickdraw_core.storage.location import location_of
     from quickdraw_core.store.describe import describe_store
-    from quickdraw_core.store.location import location_of
 
     if as_json:  # without a progress bar: what is printed is the JSON alone
         typer.echo(json.dumps(describe_store(location_of(store)).to_json(), indent=1))
@@ -155,7 +155,7 @@ def describe(
 
 def verify(store: StoreArgument) -> None:
     """Read a whole store again; exit code 1 and a list where something is off."""
-    from quickdraw_core.store.location import location_of
+    from quickdraw_core.storage.location import location_of
     from quickdraw_core.store.verify import verify_store
 
     with show_progress():
@@ -184,8 +184,8 @@ def show(
     from quickdraw_core.labels import underscored
     from quickdraw_core.loading.select import find_label
     from quickdraw_core.loading.show import write_grid
+    from quickdraw_core.storage.location import location_of
     from quickdraw_core.store.holdout import Split
-    from quickdraw_core.store.location import location_of
     from quickdraw_core.store.pack import open_pack
     from quickdraw_core.store.store import Store
 

@@ -32,10 +32,10 @@ from quickdraw_core.commands.options import (
     words_of,
 )
 from quickdraw_core.commands.running import flow_of, going_on_said, run
-from quickdraw_core.console import leave_stdout_to, show_facts
 from quickdraw_core.errors import ConfigError
-from quickdraw_core.progress_display import show_progress
-from quickdraw_core.summaries import ingest_facts, promote_facts, train_facts
+from quickdraw_core.terminal.console import leave_stdout_to, show_facts
+from quickdraw_core.terminal.progress_display import show_progress
+from quickdraw_core.terminal.summaries import ingest_facts, promote_facts, train_facts
 
 if TYPE_CHECKING:
     from quickdraw_core.ingest.config import IngestConfig
@@ -106,8 +106,8 @@ def demo(
     tracking_uri: Tracking = None,
 ) -> None:
     """Generate doodles, then the whole pipeline on them: no data, network or GPU needed."""
-    from quickdraw_core.files import require_writable
     from quickdraw_core.sources.doodles.programs import default_words
+    from quickdraw_core.system.files import require_writable
 
     source, store, words = folder / "csv", folder / "store", default_words(classes)
     require_writable(source)
@@ -132,8 +132,8 @@ def _job_of(
 ) -> "Pipeline":
     """What the stages are to do, once nothing about it is refused."""
     from quickdraw_core.evaluation.config import EvaluateConfig
-    from quickdraw_core.evaluation.promote import PromoteConfig
     from quickdraw_core.pipeline import Pipeline
+    from quickdraw_core.promotion.promote import PromoteConfig
 
     evaluate_config = EvaluateConfig.parse(evaluate_values)
     leave_stdout_to(evaluate_config.json_file)

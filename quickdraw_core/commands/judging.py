@@ -19,8 +19,8 @@ from quickdraw_core.commands.options import (
     Tta,
 )
 from quickdraw_core.commands.running import run_stage
-from quickdraw_core.console import leave_stdout_to, show_facts, show_lines, show_table
-from quickdraw_core.summaries import compare_facts, promote_facts
+from quickdraw_core.terminal.console import leave_stdout_to, show_facts, show_lines, show_table
+from quickdraw_core.terminal.summaries import compare_facts, promote_facts
 
 _WORDS = 20
 """Words that changed, in the printed table; --out and --json have all."""
@@ -53,7 +53,7 @@ def compare(
 ) -> None:
     """Say which model is better, by how much, and whether that can be told from noise."""
     from quickdraw_core.evaluation.compare import COMPARE_STAGE, CompareConfig
-    from quickdraw_core.evaluation.verdicts import class_table, difference_table, sentences
+    from quickdraw_core.metrics.comparison_text import class_table, difference_table, sentences
 
     config = CompareConfig.parse(
         {
@@ -107,8 +107,8 @@ def promote(
     changes: Set = None,
 ) -> None:
     """Make a model the champion if it is better than the present one by more than the noise."""
-    from quickdraw_core.evaluation.promote import PROMOTE_STAGE, PromoteConfig
-    from quickdraw_core.evaluation.promotion import Decision
+    from quickdraw_core.promotion.decision import Decision
+    from quickdraw_core.promotion.promote import PROMOTE_STAGE, PromoteConfig
 
     config = PromoteConfig.parse(
         {

@@ -26,15 +26,15 @@ from quickdraw_core.commands.options import (
     train_config_of,
 )
 from quickdraw_core.commands.running import run_stage
-from quickdraw_core.console import (
+from quickdraw_core.errors import ConfigError
+from quickdraw_core.terminal.console import (
     leave_stdout_to,
     show_facts,
     show_lines,
     show_table,
 )
-from quickdraw_core.errors import ConfigError
-from quickdraw_core.progress_display import show_progress
-from quickdraw_core.summaries import (
+from quickdraw_core.terminal.progress_display import show_progress
+from quickdraw_core.terminal.summaries import (
     evaluate_facts,
     inspect_facts,
     score_table,
@@ -66,7 +66,7 @@ def train(
     if nnodes > 1 or node_rank or rendezvous:
         hosts = {"nodes": nnodes, "node_rank": node_rank, "rendezvous": rendezvous}
         config = config.updated({"hosts": hosts})
-    from quickdraw_core.training.train import TRAIN_STAGE
+    from quickdraw_core.launching.train import TRAIN_STAGE
 
     show_facts(train_facts(run_stage(TRAIN_STAGE, config, prefect)))
 
@@ -81,7 +81,7 @@ def losses(
 
     leave_stdout_to(plot)
     if plot is not None:
-        from quickdraw_core.evaluation.loss_figure import draw_loss_figure
+        from quickdraw_core.reporting.loss_figure import draw_loss_figure
 
         draw_loss_figure(plot)
     show_table(
@@ -99,8 +99,8 @@ def inspect(
     as_json: Annotated[bool, typer.Option("--json", help="Print everything as JSON.")] = False,
 ) -> None:
     """Show what a model is: config, step, metrics, classes, versions, digest of its weights."""
-    from quickdraw_core.evaluation.inspection import inspect_model
-    from quickdraw_core.evaluation.opening import load_model
+    from quickdraw_core.inference.inspection import inspect_model
+    from quickdraw_core.inference.references import load_model
 
     found = inspect_model(load_model(model, tracking_uri))
     if as_json:
@@ -111,7 +111,7 @@ def inspect(
 
 def _refuse_balance(given: bool) -> None:
     if given:
-        from quickdraw_core.evaluation.submission import BALANCE_REFUSED
+        from quickdraw_core.challenge.submission import BALANCE_REFUSED
 
         raise ConfigError(BALANCE_REFUSED)
 
@@ -194,8 +194,8 @@ def predict(
     tracking_uri: Tracking = None,
 ) -> None:
     """Write a Kaggle submission: key_id and three guesses a row."""
-    from quickdraw_core.evaluation.ensemble import load_models
-    from quickdraw_core.evaluation.submission import write_submission
+    from quickdraw_core.challenge.submission import write_submission
+    from quickdraw_core.inference.ensemble import load_models
 
     leave_stdout_to(out, probabilities)
     models = load_models(model, tracking_uri, average, tta, precision=precision)
@@ -212,7 +212,7 @@ def check_submission(
     ] = None,
 ) -> None:
     """Say whether Kaggle would take a submission; exit code 1 and a list where not."""
-    from quickdraw_core.evaluation.check_submission import check_submission as check
+    from quickdraw_core.challenge.check_submission import check_submission as check
 
     found = check(file, test_csv)
     state = f"{len(found.problems):,} problems" if found.problems else "all is right"

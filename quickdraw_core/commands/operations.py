@@ -6,8 +6,8 @@ from typing import Annotated, Any
 import typer
 
 from quickdraw_core.commands.running import going_on_said, run_flow
-from quickdraw_core.console import show_facts, show_lines, show_table
 from quickdraw_core.errors import ConfigError
+from quickdraw_core.terminal.console import show_facts, show_lines, show_table
 
 
 def deploy(

@@ -10,7 +10,7 @@ import typer
 
 from quickdraw_core.assignments import parse_assignments
 from quickdraw_core.errors import ConfigError
-from quickdraw_core.progress_display import DISPLAYS, display_as
+from quickdraw_core.terminal.progress_display import DISPLAYS, display_as
 
 if TYPE_CHECKING:
     from quickdraw_core.ingest.config import IngestConfig

@@ -7,9 +7,9 @@ from contextlib import contextmanager
 from importlib import import_module
 from typing import TYPE_CHECKING, TypeVar
 
-from quickdraw_core.console import errors
 from quickdraw_core.errors import ConfigError
-from quickdraw_core.progress_display import show_progress
+from quickdraw_core.terminal.console import errors
+from quickdraw_core.terminal.progress_display import show_progress
 
 if TYPE_CHECKING:
     from quickdraw_core.config import Config

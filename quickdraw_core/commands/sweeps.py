@@ -16,8 +16,8 @@ from quickdraw_core.commands.options import (
     Tracking,
 )
 from quickdraw_core.commands.running import flow_of, run
-from quickdraw_core.console import show_facts, show_lines, show_table
 from quickdraw_core.errors import ConfigError
+from quickdraw_core.terminal.console import show_facts, show_lines, show_table
 
 if TYPE_CHECKING:
     from quickdraw_core.sweep.results import SweepResult
@@ -88,8 +88,8 @@ def sweep(
 
 
 def _show_swept(result: "SweepResult") -> None:
-    from quickdraw_core.summaries import sweep_facts
     from quickdraw_core.sweep.results import order_lines, table_of
+    from quickdraw_core.terminal.summaries import sweep_facts
 
     heads, rows = table_of(result, settings=False)
     show_table(heads, rows, numbers=False)

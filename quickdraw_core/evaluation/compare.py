@@ -12,25 +12,29 @@ from pathlib import Path
 
 from pydantic import Field
 
-from quickdraw_core.evaluation.bootstrap import LEVEL, RESAMPLES
-from quickdraw_core.evaluation.compare_figure import draw_class_changes, draw_differences
-from quickdraw_core.evaluation.config import JudgedConfig
-from quickdraw_core.evaluation.differences import Comparison, Named, compare
-from quickdraw_core.evaluation.ensemble import Ensemble, load_models
-from quickdraw_core.evaluation.held_out import find_held_out, judged_on, require_same_store
-from quickdraw_core.evaluation.model import TrainedModel
-from quickdraw_core.evaluation.reuse import is_evaluation, predictions_left, predictions_of
-from quickdraw_core.evaluation.verdicts import comparison_markdown
-from quickdraw_core.files import require_writable, write_aside
-from quickdraw_core.locks import held_folder
-from quickdraw_core.output_files import require_output, write_output
+from quickdraw_core.inference.cached_predictions import (
+    is_evaluation,
+    predictions_left,
+    predictions_of,
+)
+from quickdraw_core.inference.config import HeldOutConfig
+from quickdraw_core.inference.ensemble import Ensemble, load_models
+from quickdraw_core.inference.held_out import find_held_out, judged_on, require_same_store
+from quickdraw_core.inference.model import TrainedModel
+from quickdraw_core.launching.gpus import gpus_locked
+from quickdraw_core.metrics.bootstrap import LEVEL, RESAMPLES
+from quickdraw_core.metrics.comparison_text import comparison_markdown
+from quickdraw_core.metrics.differences import Comparison, Named, compare
+from quickdraw_core.reporting.comparison_figures import draw_class_changes, draw_differences
 from quickdraw_core.stage import Opened, Stage, key_of, options_of
 from quickdraw_core.store.store import Store, open_store
+from quickdraw_core.system.files import require_writable, write_aside
+from quickdraw_core.system.locks import held_folder
+from quickdraw_core.system.output_files import require_output, write_output
 from quickdraw_core.tracking.registry import is_registered
-from quickdraw_core.training.gpus import gpus_locked
 
 
-class CompareConfig(JudgedConfig):
+class CompareConfig(HeldOutConfig):
     """Which models to compare, on what, and where the answer goes."""
 
     models: tuple[str, ...] = Field(

@@ -1,63 +1,16 @@
-"""The evaluation stage's configuration."""
+"""The evaluation stage's configuration, and the command line that it was given by."""
 
-from collections.abc import Mapping
+import shlex
+from collections.abc import Sequence
 from pathlib import Path
-from typing import Annotated
 
-from pydantic import AfterValidator, Field
+from pydantic import Field
 
-from quickdraw_core.config import Config
-from quickdraw_core.errors import nearest
-from quickdraw_core.evaluation.precision import PRECISIONS, Precision
-from quickdraw_core.evaluation.tta import TTA, Looks
-from quickdraw_core.store.location import Location
+from quickdraw_core.inference.config import HeldOutConfig
+from quickdraw_core.inference.options import Precision
 
 
-def _row_of(table: Mapping[str, str]) -> AfterValidator:
-    """Refuses a name that is no row of the table, and says which was probably meant."""
-
-    def check(value: str) -> str:
-        if value not in table:
-            raise ValueError(f"unknown name; {nearest(value, table)}")
-        return value
-
-    return AfterValidator(check)
-
-
-class JudgedConfig(Config):
-    """On which drawings models are judged, and how they look at them."""
-
-    store: Location = Field(
-        Path("store"), description="folder or address of the store with the held-out drawings"
-    )
-    per_class: int = Field(100, ge=1, description="held-out drawings a class")
-    allow_short: bool = Field(
-        False,
-        description="judge classes with fewer drawings than per_class on what they have",
-    )
-    other_store: bool = Field(
-        False, description="judge models that were trained on another store than this one"
-    )
-    tta: Annotated[str, _row_of(TTA)] = Field(
-        Looks.NONE, description="test-time augmentation, row of TTA"
-    )
-    precision: Annotated[str, _row_of(PRECISIONS)] = Field(
-        Precision.FP32,
-        description="arithmetic of judging, whatever the training's: row of PRECISIONS",
-    )
-    seed: int = Field(
-        0, ge=0, lt=1 << 63, description="of the resamples, and of the table of guesses"
-    )
-    ranks: int | None = Field(
-        None, ge=1, description="processes that predict; none: one a GPU, or one"
-    )
-    batch_size: int = Field(256, ge=1, description="drawings computed at once by a process")
-    tracking_uri: str | None = Field(
-        None, description="MLflow; none: MLFLOW_TRACKING_URI, else mlflow.db in this folder"
-    )
-
-
-class EvaluateConfig(JudgedConfig):
+class EvaluateConfig(HeldOutConfig):
     """Which model to judge, on what, and where the report goes."""
 
     model: str | None = Field(
@@ -83,3 +36,22 @@ class EvaluateConfig(JudgedConfig):
     def models(self) -> tuple[str, ...]:
         """All models that are judged together."""
         return (*((self.model,) if self.model is not None else ()), *self.ensemble)
+
+
+def evaluate_command(config: EvaluateConfig, references: Sequence[str]) -> str:
+    """The command line that makes an evaluation again, as typed where it was made.
+
+    references: the models, by number where they had an alias, which may be another's tomorrow.
+    """
+    options: list[str] = ["--store", str(config.store), "--per-class", str(config.per_class)]
+    options += ["--tta", config.tta] if config.tta != "none" else []
+    options += ["--precision", config.precision] if config.precision != Precision.FP32 else []
+    options += ["--average", str(config.average)] if config.average > 1 else []
+    options += ["--allow-short"] if config.allow_short else []
+    options += ["--other-store"] if config.other_store else []
+    uri = config.tracking_uri or ""
+    options += ["--tracking-uri", uri] if uri and "@" not in uri else []  # no password
+    options += ["--set", f"seed={config.seed}"] if config.seed else []
+    default = EvaluateConfig.model_fields["guesses"].default
+    options += ["--set", f"guesses={config.guesses}"] if config.guesses != default else []
+    return shlex.join(["quickdraw", "evaluate", *references, *options])

@@ -3,7 +3,6 @@
 Loads nothing heavy: a command may have MLflow loaded by another process before it loads torch.
 """
 
-import os
 from collections.abc import Iterator
 from contextlib import AbstractContextManager, contextmanager, nullcontext
 from pathlib import Path
@@ -11,19 +10,10 @@ from pathlib import Path
 from quickdraw_core.evaluation.config import EvaluateConfig
 from quickdraw_core.outputs import OUTPUTS_NAME
 from quickdraw_core.stage import Opened
-from quickdraw_core.tracking.address import NO_TRACKING, resolve_tracking_uri
-from quickdraw_core.tracking.card import RunCard
+from quickdraw_core.tracking.address import NO_TRACKING
 from quickdraw_core.tracking.deliverer import Deliver, delivering
 from quickdraw_core.tracking.delivery import deliver_rest
-
-
-def tracking_uri_of_run(asked: str | None, run_dir: Path | None) -> str:
-    """Where a model's run is: as asked for, else where its run folder says, else the default."""
-    asked = asked or os.environ.get("MLFLOW_TRACKING_URI")
-    card = RunCard.read(run_dir) if run_dir is not None else None
-    if asked is None and card is not None:
-        return card.uri
-    return resolve_tracking_uri(asked)
+from quickdraw_core.tracking.run_record import RunCard, tracking_uri_of_run
 
 
 def has_journal(run_dir: Path | None, uri: str) -> bool:

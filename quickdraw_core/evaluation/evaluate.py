@@ -1,6 +1,6 @@
 """The evaluation stage: a model's guesses on the held-out drawings, judged and written down.
 
-What it writes: `judging.py`.
+What it writes: `work.py`.
 """
 
 import hashlib
@@ -10,23 +10,27 @@ from dataclasses import dataclass, field, replace
 from functools import cached_property
 from pathlib import Path
 
-from quickdraw_core.code_version import code_version
 from quickdraw_core.errors import ConfigError
 from quickdraw_core.evaluation.config import EvaluateConfig
-from quickdraw_core.evaluation.ensemble import PREDICTING_CODE, Ensemble, load_models
-from quickdraw_core.evaluation.held_out import judged_on, require_same_store
-from quickdraw_core.evaluation.publish import tracking_uri_of
 from quickdraw_core.evaluation.report_folder import report_folder
 from quickdraw_core.evaluation.result import EvaluateResult
-from quickdraw_core.locks import held_folder
-from quickdraw_core.output_files import is_stream, require_output
+from quickdraw_core.inference.ensemble import (
+    PREDICTING_CODE,
+    Ensemble,
+    load_models,
+    tracking_uri_of,
+)
+from quickdraw_core.inference.held_out import judged_on, require_same_store
 from quickdraw_core.outputs import result_of_outputs
 from quickdraw_core.stage import Opened, Stage, key_of, options_of
 from quickdraw_core.store.store import Store, open_store
+from quickdraw_core.system.code_version import code_version
+from quickdraw_core.system.locks import held_folder
+from quickdraw_core.system.output_files import is_stream, require_output
 
 _JUDGING_CODE = (
     *PREDICTING_CODE,
-    *("evaluation", "training/curves.py", "training/diagnosis.py"),
+    *("evaluation", "inference", "metrics", "reporting", "diagnosis"),
 )
 _UNDECISIVE = ("model", "ensemble", "store", "ranks", "batch_size", "report_dir", "tracking_uri")
 """Options that decide nothing of what is written, or only by what they lead to."""
@@ -66,7 +70,7 @@ class PreparedEvaluation:
         the store changed, a process that predicts is lost, or a model gives no numbers.
         """
         # Here, since what is finished needs none of it.
-        from quickdraw_core.evaluation.judging import judge_and_write
+        from quickdraw_core.evaluation.work import judge_and_write
 
         with held_folder(self.folder, "evaluation"):
             return self.finished() or judge_and_write(self, stopping)

@@ -1,11 +1,11 @@
 """What is said of an evaluation beside its numbers: of what it is, and how that was trained."""
 
+from quickdraw_core.diagnosis.curves import Curves, curve_of, read_curves, read_failure
 from quickdraw_core.errors import TrackingError
 from quickdraw_core.evaluation.config import EvaluateConfig
-from quickdraw_core.evaluation.ensemble import Ensemble
+from quickdraw_core.inference.ensemble import Ensemble
 from quickdraw_core.tracking.address import NO_TRACKING
 from quickdraw_core.tracking.runs import fetch_curves
-from quickdraw_core.training.curves import Curves, curve_of, read_curves, read_failure
 
 
 def facts_of(config: EvaluateConfig, models: Ensemble, store_fingerprint: str) -> dict[str, str]:

@@ -10,12 +10,11 @@ from pathlib import Path
 from typing import Any
 
 from quickdraw_core.errors import ConfigError, TrackingError
-from quickdraw_core.evaluation.delivering import has_journal, tracking_uri_of_run
-from quickdraw_core.evaluation.ensemble import Ensemble
-from quickdraw_core.evaluation.judgement import Judgement
-from quickdraw_core.evaluation.predictions import PREDICTIONS_NAME
+from quickdraw_core.evaluation.delivering import has_journal
+from quickdraw_core.inference.ensemble import Ensemble
+from quickdraw_core.inference.predictions import PREDICTIONS_NAME
+from quickdraw_core.metrics.judgement import Judgement
 from quickdraw_core.tracking.address import NO_TRACKING
-from quickdraw_core.tracking.card import RunCard, tracked_run_id
 from quickdraw_core.tracking.deliverer import Deliver
 from quickdraw_core.tracking.delivery import deliver_rest, open_run, send_records
 from quickdraw_core.tracking.journal import (
@@ -27,15 +26,11 @@ from quickdraw_core.tracking.journal import (
     tags_record,
     write_table,
 )
+from quickdraw_core.tracking.run_record import RunCard, tracked_run_id
 from quickdraw_core.training.run_folder import RunFolder
 
 _FILES = ("evaluation.json", "guesses.txt", "report.html", PREDICTIONS_NAME)
 _MODELS_PARAM = "models_sha256"
-
-
-def tracking_uri_of(asked: str | None, models: Ensemble) -> str:
-    """Where the model's run is: as asked for, else where its run folder says, else the default."""
-    return tracking_uri_of_run(asked, models.members[0].run_dir)
 
 
 def publish(

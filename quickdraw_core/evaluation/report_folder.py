@@ -4,9 +4,9 @@ import hashlib
 from pathlib import Path
 
 from quickdraw_core.evaluation.config import EvaluateConfig
-from quickdraw_core.evaluation.ensemble import Ensemble
 from quickdraw_core.evaluation.publish import require_own_folder
-from quickdraw_core.files import require_writable
+from quickdraw_core.inference.ensemble import Ensemble
+from quickdraw_core.system.files import require_writable
 
 
 def report_folder(config: EvaluateConfig, models: Ensemble) -> Path:

@@ -4,7 +4,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 
-from quickdraw_core.evaluation.metrics import Estimate
+from quickdraw_core.metrics.metrics import Estimate
 
 
 @dataclass(frozen=True)

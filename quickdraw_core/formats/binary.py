@@ -18,7 +18,9 @@ from dataclasses import dataclass
 import numpy as np
 
 from quickdraw_core.drawing import UInt8Array
-from quickdraw_core.formats.binary_scan import (
+from quickdraw_core.formats.reader import MAX_QUOTED_BYTES
+from quickdraw_core.formats.rows import Rejected, Rows
+from quickdraw_core.formats.scanning.binary_scan import (
     REASONS,
     columns_for,
     found_in,
@@ -26,8 +28,6 @@ from quickdraw_core.formats.binary_scan import (
     scan_records,
     skip_records,
 )
-from quickdraw_core.formats.reader import MAX_QUOTED_BYTES
-from quickdraw_core.formats.rows import Rejected, Rows
 
 
 @dataclass(frozen=True)

@@ -22,12 +22,12 @@ from quickdraw_core.drawing import Int64Array, Stroke, UInt8Array
 from quickdraw_core.errors import InputError
 from quickdraw_core.formats.fields import parse_key_id, parse_timestamp, require_word
 from quickdraw_core.formats.header import Header
-from quickdraw_core.formats.kaggle_scan import COLUMN_CODES, PASSED_OVER, scan_lines
 from quickdraw_core.formats.raw import pack_raw_strokes
-from quickdraw_core.formats.raw_scan import make_raw_room
 from quickdraw_core.formats.reader import LineReader, not_blank, quoted, read_lines
 from quickdraw_core.formats.rows import ParsedRows, Rejected, RowError, Rows, shown
-from quickdraw_core.formats.scan import Columns
+from quickdraw_core.formats.scanning.kaggle_scan import COLUMN_CODES, PASSED_OVER, scan_lines
+from quickdraw_core.formats.scanning.raw_scan import make_raw_room
+from quickdraw_core.formats.scanning.scan import Columns
 from quickdraw_core.formats.strokes import pack_strokes
 from quickdraw_core.labels import spaced, underscored
 

@@ -13,7 +13,7 @@ import numpy as np
 from quickdraw_core.drawing import Int64Array, UInt8Array
 from quickdraw_core.formats.detect import BLANK
 from quickdraw_core.formats.rows import CUT_SHORT, ParsedRows, Rejected, Rows
-from quickdraw_core.formats.scan import Columns, count_lines, is_blank, skip_rows
+from quickdraw_core.formats.scanning.scan import Columns, count_lines, is_blank, skip_rows
 
 LINE_FEED = 10
 MAX_LINE_BYTES = 16 << 20

@@ -16,10 +16,10 @@ from queue import Empty, SimpleQueue
 from time import monotonic
 from typing import Any, NamedTuple
 
-from quickdraw_core.child_environment import SAFE_PATH
 from quickdraw_core.errors import ClusterError, ConfigError, QuickdrawError
 from quickdraw_core.ingest.config import IngestConfig
-from quickdraw_core.threads import usable_cores
+from quickdraw_core.system.child_environment import SAFE_PATH
+from quickdraw_core.system.threads import usable_cores
 
 _JOBS_IN_FLIGHT_PER_THREAD = 2
 """One at work and one that waits: more would only keep more files warm at once."""

@@ -7,10 +7,10 @@ from pydantic import Field, ValidationInfo, field_validator
 
 from quickdraw_core.config import Config
 from quickdraw_core.errors import ConfigError
-from quickdraw_core.ingest.windows import RowSelection
+from quickdraw_core.reading.windows import RowSelection
 from quickdraw_core.redaction import HIDDEN
+from quickdraw_core.storage.location import Location
 from quickdraw_core.store.holdout import DEFAULT_SALT
-from quickdraw_core.store.location import Location
 
 
 class DaskTls(Config):

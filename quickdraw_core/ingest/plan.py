@@ -3,11 +3,11 @@
 from dataclasses import dataclass
 
 from quickdraw_core.ingest.config import IngestConfig
-from quickdraw_core.ingest.reading import window_groups
-from quickdraw_core.ingest.row_index import RowIndex, index_rows, require_rows
 from quickdraw_core.ingest.target import Target
 from quickdraw_core.ingest.window_task import FirstReadTask, WindowTask
-from quickdraw_core.ingest.windows import RowSelection
+from quickdraw_core.reading.row_index import RowIndex, index_rows, require_rows
+from quickdraw_core.reading.row_reader import window_groups
+from quickdraw_core.reading.windows import RowSelection
 from quickdraw_core.sources.files import SourceFile
 
 

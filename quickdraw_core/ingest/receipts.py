@@ -13,10 +13,10 @@ from dataclasses import asdict
 from pydantic import Field, ValidationError
 
 from quickdraw_core.config import Config
-from quickdraw_core.ingest.windows import Window
+from quickdraw_core.reading.windows import Window
 from quickdraw_core.sources.files import SourceFile
+from quickdraw_core.storage.storage import Place
 from quickdraw_core.store.manifest import FileRecord
-from quickdraw_core.store.place import Place
 from quickdraw_core.store.schema import part_name, quarantine_path
 
 INGEST_VERSION = 7

@@ -15,9 +15,9 @@ from quickdraw_core.ingest.target import FRESH_NAME, alone, check_target, is_beg
 from quickdraw_core.sources.files import Stamp
 from quickdraw_core.sources.find import FoundFiles, find_readable
 from quickdraw_core.stage import Opened, Stage, key_of, options_of
+from quickdraw_core.storage.storage import place_of
 from quickdraw_core.store.holdout import HoldoutRule
 from quickdraw_core.store.manifest import MANIFEST_NAME, PREVIOUS_NAME, Manifest
-from quickdraw_core.store.place import place_of
 from quickdraw_core.store.store import keep_store, open_manifest, open_store
 
 

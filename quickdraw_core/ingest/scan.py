@@ -17,12 +17,12 @@ import pyarrow as pa
 from quickdraw_core.errors import ConfigError, nearest
 from quickdraw_core.ingest.config import IngestConfig
 from quickdraw_core.ingest.plan import IndexTask, PlannedSource, plan_source
-from quickdraw_core.ingest.reading import WindowGroup, read_windows, window_groups
-from quickdraw_core.ingest.row_index import require_whole
 from quickdraw_core.progress import progress
+from quickdraw_core.reading.row_index import require_whole
+from quickdraw_core.reading.row_reader import WindowGroup, read_windows, window_groups
 from quickdraw_core.sources.find import find_sources
 from quickdraw_core.store.schema import SCHEMA, table_of
-from quickdraw_core.threads import usable_cores
+from quickdraw_core.system.threads import usable_cores
 
 if TYPE_CHECKING:
     from dask.dataframe import DataFrame

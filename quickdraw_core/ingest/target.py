@@ -13,11 +13,10 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from quickdraw_core.errors import ConfigError, StoreError
-from quickdraw_core.files import require_writable
 from quickdraw_core.ingest.receipts import Receipt, find_receipt, receipt_path
-from quickdraw_core.locks import held, require_free
 from quickdraw_core.names import is_word
-from quickdraw_core.store.location import Location
+from quickdraw_core.storage.location import Location
+from quickdraw_core.storage.storage import PACKS, Place, place_of
 from quickdraw_core.store.manifest import (
     MANIFEST_NAME,
     PREVIOUS_NAME,
@@ -25,9 +24,10 @@ from quickdraw_core.store.manifest import (
     FileRecord,
     Manifest,
 )
-from quickdraw_core.store.place import PACKS, Place, place_of
 from quickdraw_core.store.reading import on_threads
 from quickdraw_core.store.schema import part_name, quarantine_path
+from quickdraw_core.system.files import require_writable
+from quickdraw_core.system.locks import held, require_free
 
 FRESH_NAME = f"{UNFINISHED}/fresh"
 """Written when an ingest with --fresh begins beside a store that can be read: until it has

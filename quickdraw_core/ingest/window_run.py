@@ -21,7 +21,6 @@ from quickdraw_core.ingest.cluster import Failure, Job, run_jobs
 from quickdraw_core.ingest.config import IngestConfig
 from quickdraw_core.ingest.expectation import Expectation
 from quickdraw_core.ingest.finish import ALLOW_CUT_ADVICE, fault_of, source_record
-from quickdraw_core.ingest.first_read import unread
 from quickdraw_core.ingest.plan import (
     IndexTask,
     PlannedSource,
@@ -31,7 +30,6 @@ from quickdraw_core.ingest.plan import (
 )
 from quickdraw_core.ingest.receipts import Receipt
 from quickdraw_core.ingest.result import explain
-from quickdraw_core.ingest.row_index import require_whole
 from quickdraw_core.ingest.target import Target
 from quickdraw_core.ingest.window_task import (
     FirstRead,
@@ -40,8 +38,10 @@ from quickdraw_core.ingest.window_task import (
     ingest_windows,
     rejected_rows,
 )
-from quickdraw_core.ingest.windows import WINDOW_BYTES, Window
 from quickdraw_core.progress import Bar
+from quickdraw_core.reading.first_read import unread
+from quickdraw_core.reading.row_index import require_whole
+from quickdraw_core.reading.windows import WINDOW_BYTES, Window
 from quickdraw_core.sources.files import SourceFile
 from quickdraw_core.store.duplicates import DuplicateSearch, find_duplicates
 from quickdraw_core.store.manifest import UNFINISHED

@@ -12,24 +12,24 @@ from typing import NamedTuple
 import numpy as np
 
 from quickdraw_core.errors import WriteError
-from quickdraw_core.files import cause_of
 from quickdraw_core.formats.rows import Rejected, Rows
-from quickdraw_core.ingest.first_read import found_windows
-from quickdraw_core.ingest.reading import (
+from quickdraw_core.ingest.receipts import Receipt, receipt_key, write_receipt
+from quickdraw_core.ingest.target import Target
+from quickdraw_core.reading.first_read import found_windows
+from quickdraw_core.reading.row_index import RowIndex, cached_index, keep_index, require_rows
+from quickdraw_core.reading.row_reader import (
     WindowGroup,
     parse_window,
     read_windows,
     require_unchanged,
 )
-from quickdraw_core.ingest.receipts import Receipt, receipt_key, write_receipt
-from quickdraw_core.ingest.row_index import RowIndex, cached_index, keep_index, require_rows
-from quickdraw_core.ingest.target import Target
-from quickdraw_core.ingest.windows import Window
+from quickdraw_core.reading.windows import Window
 from quickdraw_core.sources.files import SourceFile
+from quickdraw_core.storage.storage import Place
 from quickdraw_core.store.holdout import mix64
 from quickdraw_core.store.manifest import FileRecord, count_reasons
-from quickdraw_core.store.place import Place
 from quickdraw_core.store.schema import part_path, quarantine_path, table_of, write_part
+from quickdraw_core.system.files import cause_of
 
 
 @dataclass(frozen=True)

@@ -8,7 +8,6 @@ could be read before is as it was.
 from pathlib import Path
 from typing import Any, NamedTuple
 
-from quickdraw_core.files import require_writable
 from quickdraw_core.ingest.cluster import SMALL_BYTES, cluster
 from quickdraw_core.ingest.config import IngestConfig
 from quickdraw_core.ingest.finish import build_manifest
@@ -19,6 +18,7 @@ from quickdraw_core.sources.files import SourceFile
 from quickdraw_core.sources.find import FoundFiles
 from quickdraw_core.sources.stored import scheme_of
 from quickdraw_core.store.manifest import Manifest
+from quickdraw_core.system.files import require_writable
 
 
 class Made(NamedTuple):

@@ -7,11 +7,11 @@ so order and resume are as exact with class balance as without.
 import numpy as np
 import numpy.typing as npt
 
-from quickdraw_core.compiled import compiled
 from quickdraw_core.drawing import Int64Array, UInt16Array
 from quickdraw_core.loading.hashing import extended
 from quickdraw_core.loading.order import checked_positions, permute, permuted, stream_key
 from quickdraw_core.store.holdout import UInt64Array
+from quickdraw_core.system.compiled import compiled
 
 _IN_CLASS = 0xBA1
 """Sets the orders within a class apart from the order of an epoch."""

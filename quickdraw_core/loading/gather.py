@@ -9,10 +9,10 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
-from quickdraw_core.compiled import compiled
 from quickdraw_core.drawing import DrawingBatch, Int64Array, UInt8Array, UInt16Array
 from quickdraw_core.store.holdout import UInt64Array
 from quickdraw_core.store.pack import Pack
+from quickdraw_core.system.compiled import compiled
 
 
 def gather(

@@ -6,7 +6,7 @@ needs where it needs it, without an array of random numbers.
 
 import numpy as np
 
-from quickdraw_core.compiled import compiled
+from quickdraw_core.system.compiled import compiled
 
 GOLDEN = np.uint64(0x9E37_79B9_7F4A_7C15)
 """2**64 over the golden ratio: steps of it fall far from one another."""

@@ -12,9 +12,9 @@ import numpy as np
 from quickdraw_core.drawing import Int64Array, Stroke, UInt8Array
 from quickdraw_core.errors import ConfigError
 from quickdraw_core.loading.select import find_label
-from quickdraw_core.output_files import opened_output, require_output
 from quickdraw_core.store.holdout import Split
 from quickdraw_core.store.pack import Pack
+from quickdraw_core.system.output_files import opened_output, require_output
 
 ROWS, COLUMNS = 3, 8
 _SEPARATOR_PX, _SEPARATOR_GRAY = 1, 208

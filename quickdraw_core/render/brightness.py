@@ -2,9 +2,9 @@
 
 import numpy as np
 
-from quickdraw_core.compiled import compiled
 from quickdraw_core.drawing import DrawingBatch, Int64Array, UInt16Array
 from quickdraw_core.render.placement import Float32Array
+from quickdraw_core.system.compiled import compiled
 
 _LATEST = 0.25
 """Brightness of the last stroke or point where order is shown; the first has 1. Not 0: the

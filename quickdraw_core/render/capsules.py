@@ -12,9 +12,9 @@ cache), and the same drawing must give the same bytes everywhere.
 
 import numpy as np
 
-from quickdraw_core.compiled import compiled
 from quickdraw_core.drawing import Int64Array, UInt8Array, UInt16Array
 from quickdraw_core.render.placement import Float32Array
+from quickdraw_core.system.compiled import compiled
 
 LANES = 16
 """Pixels drawn at a time. With 8, LLVM unrolls the loop over them before it would vectorise it,

@@ -9,8 +9,8 @@ from typing import NamedTuple
 import numpy as np
 import numpy.typing as npt
 
-from quickdraw_core.compiled import compiled
 from quickdraw_core.drawing import DrawingBatch, Int64Array, UInt8Array
+from quickdraw_core.system.compiled import compiled
 
 Float32Array = npt.NDArray[np.float32]
 

@@ -14,7 +14,7 @@ import numpy as np
 
 from quickdraw_core.drawing import Int64Array
 from quickdraw_core.errors import ConfigError
-from quickdraw_core.threads import usable_cores
+from quickdraw_core.system.threads import usable_cores
 
 
 def in_slices(work: Callable[[int, int], None], point_offsets: Int64Array, threads: int) -> None:

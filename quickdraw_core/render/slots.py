@@ -6,12 +6,12 @@ shape carry them, and augmentation moves them as it does what is drawn.
 
 import numpy as np
 
-from quickdraw_core.compiled import compiled
 from quickdraw_core.drawing import DrawingBatch, Int64Array, UInt8Array, UInt16Array
 from quickdraw_core.errors import ConfigError
 from quickdraw_core.render.placement import Float32Array, Points
 from quickdraw_core.render.raster import images_for
 from quickdraw_core.render.sharing import in_slices
+from quickdraw_core.system.compiled import compiled
 
 PEN_DOWN = 255
 """A stroke begins at this point."""

@@ -29,11 +29,11 @@ from quickdraw_core.config import Config
 from quickdraw_core.credentials import whole_address, without_login
 from quickdraw_core.errors import ConfigError, InputError, nearest
 from quickdraw_core.labels import challenge_words, spaced
-from quickdraw_core.locks import held_folder
 from quickdraw_core.progress import progress
 from quickdraw_core.sources.fetch_call import Call, MissingError, RefusedError
 from quickdraw_core.sources.fetch_file import ask, download
 from quickdraw_core.sources.fetch_parts import Part, Remote
+from quickdraw_core.system.locks import held_folder
 
 T = TypeVar("T")
 

@@ -15,7 +15,7 @@ import pyarrow.compute as pc
 from quickdraw_core.drawing import Int64Array
 from quickdraw_core.errors import StoreError
 from quickdraw_core.progress import progress
-from quickdraw_core.store.location import Location
+from quickdraw_core.storage.location import Location
 from quickdraw_core.store.manifest import FileRecord, SourceRecord
 from quickdraw_core.store.reading import Lengths, numbers_of, on_threads
 from quickdraw_core.store.store import Store

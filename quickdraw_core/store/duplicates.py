@@ -13,11 +13,11 @@ from typing import Any
 import numpy as np
 from numba import uint64
 
-from quickdraw_core.compiled import compiled
+from quickdraw_core.storage.location import Location
+from quickdraw_core.storage.storage import Place, place_of
 from quickdraw_core.store.holdout import UInt64Array
-from quickdraw_core.store.location import Location
-from quickdraw_core.store.place import Place, place_of
 from quickdraw_core.store.reading import on_threads
+from quickdraw_core.system.compiled import compiled
 
 BITS_A_ROW = 16
 """Bits of a filter at least: of many rows, one id in 30 is noted for nothing."""

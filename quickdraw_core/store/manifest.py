@@ -13,12 +13,12 @@ from pydantic import Field, ValidationError, ValidationInfo, field_serializer, f
 
 from quickdraw_core.config import Config
 from quickdraw_core.errors import InputError, StoreError
-from quickdraw_core.files import cause_of, is_cause
 from quickdraw_core.labels import LabelMap
 from quickdraw_core.names import check_relative, check_word
+from quickdraw_core.storage.location import Location
+from quickdraw_core.storage.storage import Place, place_of
 from quickdraw_core.store.holdout import HoldoutRule
-from quickdraw_core.store.location import Location
-from quickdraw_core.store.place import Place, place_of
+from quickdraw_core.system.files import cause_of, is_cause
 
 FORMAT_VERSION = 2
 MANIFEST_NAME = "manifest.json"

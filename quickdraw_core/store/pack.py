@@ -27,14 +27,14 @@ import pyarrow.compute as pc
 
 from quickdraw_core.drawing import DrawingBatch, Int64Array, UInt16Array
 from quickdraw_core.errors import StoreError, WriteError
-from quickdraw_core.files import cache_folder, cause_of, is_cause
 from quickdraw_core.labels import LabelMap
 from quickdraw_core.progress import Bar, progress
 from quickdraw_core.stage import Opened
+from quickdraw_core.storage.storage import PACKS, Folder
 from quickdraw_core.store.holdout import HoldoutRule, Split, UInt64Array
-from quickdraw_core.store.place import PACKS, Folder
 from quickdraw_core.store.reading import numbers_of
 from quickdraw_core.store.store import Store
+from quickdraw_core.system.files import cache_folder, cause_of, is_cause
 
 PACK_VERSION = 1
 

@@ -8,7 +8,7 @@ from pydantic import Field
 from quickdraw_core.config import Config
 from quickdraw_core.errors import StoreError
 from quickdraw_core.stage import Opened, Stage, key_of
-from quickdraw_core.store.location import Location
+from quickdraw_core.storage.location import Location
 from quickdraw_core.store.pack import opened_pack
 from quickdraw_core.store.store import Store, open_store
 from quickdraw_core.store.verify_pack import find_pack

@@ -11,7 +11,7 @@ import numpy.typing as npt
 import pyarrow as pa
 
 from quickdraw_core.drawing import Int64Array, UInt16Array
-from quickdraw_core.threads import usable_cores
+from quickdraw_core.system.threads import usable_cores
 
 T = TypeVar("T")
 R = TypeVar("R")

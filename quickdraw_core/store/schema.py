@@ -16,7 +16,7 @@ from quickdraw_core.drawing import Int64Array
 from quickdraw_core.formats.rows import NO_TIME, NOT_SAID, Rows
 from quickdraw_core.labels import spaced, underscored
 from quickdraw_core.names import check_word
-from quickdraw_core.store.place import Place, Written
+from quickdraw_core.storage.storage import Place, Written
 
 SCHEMA = pa.schema(
     [

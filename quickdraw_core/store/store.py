@@ -11,12 +11,12 @@ import pyarrow as pa
 from quickdraw_core.errors import StoreError
 from quickdraw_core.labels import LabelMap
 from quickdraw_core.stage import Opened
-from quickdraw_core.store.location import Location
+from quickdraw_core.storage.location import Location
+from quickdraw_core.storage.storage import Folder, Place, place_of
 from quickdraw_core.store.manifest import MANIFEST_NAME, FileRecord, Manifest
-from quickdraw_core.store.place import Folder, Place, place_of
 from quickdraw_core.store.reading import ahead
 from quickdraw_core.store.schema import SCHEMA, quarantine_path
-from quickdraw_core.threads import usable_cores
+from quickdraw_core.system.threads import usable_cores
 
 
 @dataclass(frozen=True)

@@ -16,11 +16,11 @@ import pyarrow as pa
 from quickdraw_core.errors import QuickdrawError
 from quickdraw_core.progress import Bar, progress
 from quickdraw_core.stage import Opened
+from quickdraw_core.storage.location import Location
+from quickdraw_core.storage.storage import place_of
 from quickdraw_core.store.duplicates import DuplicateSearch, find_duplicates
 from quickdraw_core.store.holdout import Split
-from quickdraw_core.store.location import Location
 from quickdraw_core.store.manifest import MANIFEST_NAME, PREVIOUS_NAME, UNFINISHED, Manifest
-from quickdraw_core.store.place import place_of
 from quickdraw_core.store.reading import on_threads
 from quickdraw_core.store.schema import part_name, quarantine_path
 from quickdraw_core.store.store import Store

@@ -6,7 +6,7 @@ from typing import Any
 from pydantic import Field
 
 from quickdraw_core.config import Config
-from quickdraw_core.store.location import Location
+from quickdraw_core.storage.location import Location
 
 
 class SweepConfig(Config):

@@ -18,9 +18,9 @@ from typing import TYPE_CHECKING, NamedTuple
 import numpy as np
 import numpy.typing as npt
 
-from quickdraw_core.evaluation.drawn import COLOURS, apart
-from quickdraw_core.files import opened_aside
+from quickdraw_core.reporting.figure import COLOURS, apart
 from quickdraw_core.sweep.results import RowResult
+from quickdraw_core.system.files import opened_aside
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes

@@ -8,7 +8,6 @@ import json
 from collections.abc import Mapping
 from dataclasses import replace
 
-from quickdraw_core.files import write_aside
 from quickdraw_core.sweep.figures import draw_figures
 from quickdraw_core.sweep.plan import Sweep
 from quickdraw_core.sweep.results import (
@@ -20,7 +19,7 @@ from quickdraw_core.sweep.results import (
     table_of,
 )
 from quickdraw_core.sweep.rows import deliver, nest
-from quickdraw_core.tracking.card import tracked_run_id
+from quickdraw_core.system.files import write_aside
 from quickdraw_core.tracking.journal import (
     append,
     file_record,
@@ -28,6 +27,7 @@ from quickdraw_core.tracking.journal import (
     status_record,
     write_table,
 )
+from quickdraw_core.tracking.run_record import tracked_run_id
 
 
 def finish_sweep(sweep: Sweep, failures: Mapping[str, str]) -> SweepResult:

@@ -14,19 +14,19 @@ from pathlib import Path
 
 from quickdraw_core.errors import ConfigError
 from quickdraw_core.evaluation.config import EvaluateConfig
+from quickdraw_core.launching.gpus import visible_devices
+from quickdraw_core.launching.train import prepare as prepare_training
 from quickdraw_core.stage import Opened
-from quickdraw_core.store.location import Location
+from quickdraw_core.storage.location import Location
 from quickdraw_core.store.store import open_store
 from quickdraw_core.sweep.config import SweepConfig
 from quickdraw_core.sweep.slots import Slot, make_slots
 from quickdraw_core.sweep.table import SweepRow, SweepTable, configs_of, read_table
-from quickdraw_core.threads import usable_cores
+from quickdraw_core.system.threads import usable_cores
 from quickdraw_core.tracking.address import NO_TRACKING
 from quickdraw_core.training.config import TrainConfig
-from quickdraw_core.training.gpus import visible_devices
 from quickdraw_core.training.hardware import gpu_count
 from quickdraw_core.training.run_folder import RunFolder
-from quickdraw_core.training.train import prepare as prepare_training
 
 
 @dataclass(frozen=True)

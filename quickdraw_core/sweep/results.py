@@ -12,15 +12,15 @@ from typing import Any, Literal, NamedTuple
 
 import numpy as np
 
+from quickdraw_core.diagnosis.curves import Curves, read_curves, read_failure
+from quickdraw_core.diagnosis.diagnosis import Findings, diagnose
 from quickdraw_core.errors import TrainingError
-from quickdraw_core.evaluation.metrics import LOWER_IS_BETTER, Estimate
-from quickdraw_core.evaluation.shown import METRICS
-from quickdraw_core.evaluation.verdicts import markdown_table
+from quickdraw_core.metrics.comparison_text import markdown_table
+from quickdraw_core.metrics.metric_info import METRICS
+from quickdraw_core.metrics.metrics import LOWER_IS_BETTER, Estimate
 from quickdraw_core.sweep.plan import PlannedRow, Sweep
 from quickdraw_core.sweep.rows import card_of, has_diverged, is_finished
 from quickdraw_core.tracking.journal import JOURNAL_NAME, Record, follow
-from quickdraw_core.training.curves import Curves, read_curves, read_failure
-from quickdraw_core.training.diagnosis import Findings, diagnose
 
 Verdict = Literal["agrees", "differs", "open"]
 

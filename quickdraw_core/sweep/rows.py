@@ -6,15 +6,17 @@ import threading
 from contextlib import AbstractContextManager, nullcontext
 from dataclasses import dataclass, replace
 
+from quickdraw_core.diagnosis.curves import read_failure
 from quickdraw_core.errors import DIVERGED, DivergedError, TrackingError
 from quickdraw_core.evaluation.evaluate import evaluate
-from quickdraw_core.evaluation.precision import Precision
+from quickdraw_core.inference.options import Precision
+from quickdraw_core.launching.processes import Surroundings
+from quickdraw_core.launching.train import train
 from quickdraw_core.progress import progress, report_to, reporter_of
 from quickdraw_core.stage import Opened
 from quickdraw_core.sweep.plan import PlannedRow, Sweep
 from quickdraw_core.sweep.slots import Slot
 from quickdraw_core.tracking.address import NO_TRACKING
-from quickdraw_core.tracking.card import RunCard, tracked_run_id
 from quickdraw_core.tracking.delivery import deliver_rest
 from quickdraw_core.tracking.journal import (
     JOURNAL_NAME,
@@ -23,10 +25,8 @@ from quickdraw_core.tracking.journal import (
     last_status,
     tags_record,
 )
+from quickdraw_core.tracking.run_record import RunCard, tracked_run_id
 from quickdraw_core.training.checkpoint import find_checkpoint
-from quickdraw_core.training.curves import read_failure
-from quickdraw_core.training.processes import Surroundings
-from quickdraw_core.training.train import train
 
 PARENT_TAG = "mlflow.parentRunId"
 """By which MLflow shows a run beneath another."""

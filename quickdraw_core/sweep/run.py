@@ -14,8 +14,8 @@ from dataclasses import dataclass, replace
 import numpy as np
 
 from quickdraw_core.assignments import flattened
-from quickdraw_core.evaluation.held_out import find_held_out
-from quickdraw_core.locks import held_folder, require_free_folder
+from quickdraw_core.inference.held_out import find_held_out
+from quickdraw_core.launching.gpus import devices_locked
 from quickdraw_core.redaction import without_secrets
 from quickdraw_core.stage import Opened, tried_again
 from quickdraw_core.store.pack import opened_pack
@@ -26,10 +26,10 @@ from quickdraw_core.sweep.plan import Sweep, plan_sweep, row_named
 from quickdraw_core.sweep.results import SweepError, SweepResult
 from quickdraw_core.sweep.rows import deliver, run_row
 from quickdraw_core.sweep.slots import Slots
-from quickdraw_core.tracking.card import CARD_NAME
+from quickdraw_core.system.locks import held_folder, require_free_folder
 from quickdraw_core.tracking.delivery import open_run
 from quickdraw_core.tracking.journal import JOURNAL_NAME, append, status_record
-from quickdraw_core.training.gpus import devices_locked
+from quickdraw_core.tracking.run_record import CARD_NAME
 from quickdraw_core.training.plan import Plan
 from quickdraw_core.training.run_folder import RunFolder
 

@@ -10,8 +10,8 @@ from contextlib import contextmanager
 from dataclasses import dataclass
 
 from quickdraw_core.errors import ConfigError
-from quickdraw_core.threads import NUM_THREADS
-from quickdraw_core.training.gpus import VISIBLE
+from quickdraw_core.launching.gpus import VISIBLE
+from quickdraw_core.system.threads import NUM_THREADS
 
 
 @dataclass(frozen=True)

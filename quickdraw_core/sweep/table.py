@@ -15,8 +15,8 @@ from pydantic import AfterValidator, Field, field_validator, model_validator
 from quickdraw_core.assignments import merged
 from quickdraw_core.config import Config
 from quickdraw_core.errors import ConfigError, nearest
-from quickdraw_core.evaluation.judgement import CLASS_MEAN
-from quickdraw_core.evaluation.metrics import METRICS
+from quickdraw_core.metrics.judgement import CLASS_MEAN
+from quickdraw_core.metrics.metrics import METRICS
 from quickdraw_core.recipes import find_recipe
 from quickdraw_core.sweep.tables import TABLES
 from quickdraw_core.training.config import TrainConfig

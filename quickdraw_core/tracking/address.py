@@ -9,7 +9,7 @@ from urllib.parse import unquote, urlsplit
 
 from quickdraw_core.credentials import set_apart, without_login
 from quickdraw_core.errors import TrackingError, UnreachableError
-from quickdraw_core.files import cause_of
+from quickdraw_core.system.files import cause_of
 
 DATABASE_NAME = "mlflow.db"
 ARTIFACTS_NAME = "mlartifacts"

@@ -14,8 +14,8 @@ from contextlib import contextmanager, suppress
 from dataclasses import asdict
 from pathlib import Path
 
-from quickdraw_core.child_environment import child_environment
-from quickdraw_core.parent_death import die_with_parent
+from quickdraw_core.system.child_environment import child_environment
+from quickdraw_core.system.parent_death import die_with_parent
 from quickdraw_core.tracking.delivery import Delivery, deliver_rest
 from quickdraw_core.tracking.runs import load_mlflow
 

@@ -17,16 +17,22 @@ from pathlib import Path
 from typing import Any, Self
 
 from quickdraw_core.errors import TrackingError
-from quickdraw_core.files import write_aside
+from quickdraw_core.system.files import write_aside
 from quickdraw_core.tracking.address import (
     NO_TRACKING,
     asked_tracking_uri,
     check_address,
     resolve_tracking_uri,
 )
-from quickdraw_core.tracking.card import RunCard, brief_requests, ensure_run, find_run, make_card
 from quickdraw_core.tracking.journal import JOURNAL_NAME, Record, Send, read_batches
 from quickdraw_core.tracking.problems import explain, problem_at
+from quickdraw_core.tracking.run_record import (
+    RunCard,
+    brief_requests,
+    ensure_run,
+    find_run,
+    make_card,
+)
 
 _LANES = ("numbers", "files")
 _RETRY_SECONDS = (1, 2, 4, 8)

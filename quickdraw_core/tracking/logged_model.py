@@ -231,7 +231,7 @@ def find_logged_model(
 def _make(
     mlflow: "MlflowClient", experiment_id: str, run_id: str, record: Record
 ) -> "LoggedModel":
-    from quickdraw_core.tracking.card import brief_requests
+    from quickdraw_core.tracking.run_record import brief_requests
 
     with brief_requests():
         return mlflow.create_logged_model(

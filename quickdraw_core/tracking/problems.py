@@ -13,8 +13,8 @@ from pathlib import Path
 from urllib.parse import quote, urlsplit
 
 from quickdraw_core.errors import QuickdrawError, TrackingError, UnreachableError
-from quickdraw_core.files import cause_of, is_cause
 from quickdraw_core.redaction import without_secrets
+from quickdraw_core.system.files import cause_of, is_cause
 from quickdraw_core.tracking.address import NO_TRACKING, check_address
 
 _LOGIN = (

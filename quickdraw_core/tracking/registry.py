@@ -21,9 +21,9 @@ from quickdraw_core.errors import (
     nearest,
 )
 from quickdraw_core.tracking.address import NO_TRACKING
-from quickdraw_core.tracking.card import brief_requests
 from quickdraw_core.tracking.logged_model import find_logged_model
 from quickdraw_core.tracking.problems import answering
+from quickdraw_core.tracking.run_record import brief_requests
 from quickdraw_core.tracking.runs import MISSING, client, is_missing, reader
 
 if TYPE_CHECKING:

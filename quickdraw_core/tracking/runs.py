@@ -19,7 +19,7 @@ from quickdraw_core.errors import (
     UnreachableError,
     WriteError,
 )
-from quickdraw_core.locks import held, lock_of_file
+from quickdraw_core.system.locks import held, lock_of_file
 from quickdraw_core.tracking.address import files_of, quiet_environment
 from quickdraw_core.tracking.journal import CURVES
 from quickdraw_core.tracking.problems import answering, problem_at, require_usable
@@ -116,7 +116,7 @@ def run_page(uri: str, run_id: str) -> str | None:
     """
     if not is_server(uri) or not run_id:
         return None
-    from quickdraw_core.tracking.card import brief_requests
+    from quickdraw_core.tracking.run_record import brief_requests
 
     try:
         with answering(uri), brief_requests():
@@ -152,7 +152,7 @@ def _run(mlflow: "MlflowClient", uri: str, run_id: str) -> "Run":
     """A run, soon or never. Raises `CheckpointError` where there is none."""
     from mlflow.exceptions import MlflowException
 
-    from quickdraw_core.tracking.card import brief_requests
+    from quickdraw_core.tracking.run_record import brief_requests
 
     try:
         with brief_requests():

@@ -18,10 +18,10 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from quickdraw_core.errors import CheckpointError
-from quickdraw_core.files import is_cause, opened_aside, write_aside
 from quickdraw_core.labels import LabelMap
 from quickdraw_core.stage import Opened
-from quickdraw_core.store.place import Folder
+from quickdraw_core.storage.storage import Folder
+from quickdraw_core.system.files import is_cause, opened_aside, write_aside
 
 if TYPE_CHECKING:
     from torch import Tensor

@@ -8,7 +8,6 @@ from typing import Annotated, Literal, Self
 
 from pydantic import AfterValidator, Field, model_validator
 
-from quickdraw_core.code_version import code_version
 from quickdraw_core.config import Config
 from quickdraw_core.errors import nearest
 from quickdraw_core.loading.augmentation import AugmentConfig
@@ -19,7 +18,8 @@ from quickdraw_core.modeling.models import MODELS, check_model
 from quickdraw_core.modeling.optimizers import OPTIMIZERS
 from quickdraw_core.modeling.schedules import REPORT_GAMMA, REPORT_MILESTONES, SCHEDULES
 from quickdraw_core.render.encodings import ENCODINGS
-from quickdraw_core.store.location import Location
+from quickdraw_core.storage.location import Location
+from quickdraw_core.system.code_version import code_version
 
 
 def _row_of(table: Mapping[str, object]) -> AfterValidator:

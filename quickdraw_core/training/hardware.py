@@ -7,7 +7,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from quickdraw_core.errors import ConfigError
-from quickdraw_core.threads import threads_each
+from quickdraw_core.system.threads import threads_each
 from quickdraw_core.training.config import TrainConfig
 
 if TYPE_CHECKING:

@@ -7,11 +7,11 @@ import numpy as np
 
 from quickdraw_core.drawing import Int64Array
 from quickdraw_core.errors import ConfigError
-from quickdraw_core.files import opened_aside
 from quickdraw_core.loading.select import SelectConfig, select_rows
 from quickdraw_core.modeling.schedules import Factor, build_schedule
 from quickdraw_core.store.holdout import Split
 from quickdraw_core.store.pack import Pack
+from quickdraw_core.system.files import opened_aside
 from quickdraw_core.training.config import TrainConfig
 
 ROWS_NAME = "rows"

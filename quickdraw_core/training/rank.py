@@ -7,7 +7,7 @@ from pathlib import Path
 
 from torch.distributed.elastic.multiprocessing.errors import record
 
-from quickdraw_core.parent_death import die_with_parent
+from quickdraw_core.system.parent_death import die_with_parent
 from quickdraw_core.training.distributed import process_group
 from quickdraw_core.training.hardware import choose_device
 from quickdraw_core.training.loop import train_loop

@@ -2,7 +2,7 @@
 
 `RUN/run.json` is written by the launcher before the ranks start; the ranks read all they need
 from it. Beside it: `rows/` (which drawings), `journal.jsonl`, `log.txt` (what the processes
-printed), `checkpoints/`, and what MLflow's side needs (`tracking/card.py`).
+printed), `checkpoints/`, and what MLflow's side needs (`tracking/run_record.py`).
 """
 
 import json
@@ -11,9 +11,9 @@ from dataclasses import asdict, dataclass
 from pathlib import Path
 
 from quickdraw_core.errors import CheckpointError, ConfigError
-from quickdraw_core.files import write_aside
 from quickdraw_core.stage import Opened
-from quickdraw_core.store.place import Folder
+from quickdraw_core.storage.storage import Folder
+from quickdraw_core.system.files import write_aside
 from quickdraw_core.training.checkpoint import Checkpoint
 from quickdraw_core.training.config import TrainConfig
 

@@ -10,7 +10,7 @@ import torch
 from quickdraw_core.modeling.losses import build_loss
 from quickdraw_core.modeling.optimizers import build_optimizer
 from quickdraw_core.store.pack import Pack
-from quickdraw_core.tracking.card import tracked_run_id
+from quickdraw_core.tracking.run_record import tracked_run_id
 from quickdraw_core.training.checkpoint import Checkpoint, latest_checkpoint, load_checkpoint
 from quickdraw_core.training.distributed import Ranks
 from quickdraw_core.training.hardware import Arithmetic, choose_arithmetic

@@ -18,7 +18,6 @@ from pathlib import Path
 import numpy as np
 
 from quickdraw_core.errors import ConfigError, InputError
-from quickdraw_core.files import cause_of
 from quickdraw_core.formats.header import TRAIN_COLUMNS
 from quickdraw_core.formats.kaggle import format_drawing
 from quickdraw_core.formats.simplification import nested, simplify_points
@@ -26,6 +25,7 @@ from quickdraw_core.labels import challenge_words, spaced
 from quickdraw_core.sources.doodles.geometry import chance
 from quickdraw_core.sources.doodles.hand import drawn, spoiled, usual_sloppiness
 from quickdraw_core.sources.doodles.programs import program_of
+from quickdraw_core.system.files import cause_of
 
 UNRECOGNIZED_SHARE = 0.06
 ROWS_PER_REPORT = 500

@@ -14,7 +14,6 @@ import math
 import numpy as np
 import numpy.typing as npt
 
-from quickdraw_core.compiled import compiled
 from quickdraw_core.sources.doodles.geometry import (
     FloatArray,
     Strokes,
@@ -23,6 +22,7 @@ from quickdraw_core.sources.doodles.geometry import (
     curve,
     line,
 )
+from quickdraw_core.system.compiled import compiled
 
 # Shares of drawings (of strokes, for LIFTED and REVERSED) in which it happens.
 MISSING, EXTRA, SHUFFLED, LIFTED, REVERSED = 0.05, 0.05, 0.25, 0.08, 0.2

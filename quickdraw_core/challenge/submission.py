@@ -1,0 +1,253 @@
+"""Kaggle's submission: `key_id,word`, three underscored guesses a row, in the test file's order.
+
+The test file is read, drawn and guessed in pieces, so memory does not grow with it; where all
+rows must be seen before the first is answered (`balance`), the probabilities wait in a file. A
+row whose drawing cannot be read is answered with the three most common words and listed in a
+file beside the submission.
+"""
+
+import csv
+import io
+import json
+import time
+from collections.abc import Iterable, Iterator, Sequence
+from contextlib import ExitStack, closing
+from dataclasses import dataclass, field, replace
+from pathlib import Path
+from typing import BinaryIO
+
+import numpy as np
+import torch
+
+from quickdraw_core.challenge.balance import Balance, Floats, balance
+from quickdraw_core.challenge.check_submission import key_id_problems
+from quickdraw_core.challenge.output_file import put_in_place, written_aside
+from quickdraw_core.challenge.probabilities_file import ProbabilitiesFile
+from quickdraw_core.challenge.score_spool import Seen, SeenFile
+from quickdraw_core.challenge.test_file import Piece, open_test_file
+from quickdraw_core.challenge.test_images import drawn_pieces
+from quickdraw_core.drawing import Int64Array
+from quickdraw_core.errors import CheckpointError, ConfigError
+from quickdraw_core.formats.rows import Rejected
+from quickdraw_core.inference.ensemble import Ensemble
+from quickdraw_core.inference.model import most_common_labels
+from quickdraw_core.inference.options import Precision
+from quickdraw_core.labels import GUESSES, underscored
+from quickdraw_core.modeling.ranking import top_guesses
+from quickdraw_core.progress import Bar, progress
+from quickdraw_core.reading.row_index import index_rows, require_whole
+from quickdraw_core.sources.files import SourceFile
+from quickdraw_core.system.output_files import is_stream, regular_file, require_output
+
+FIRST_UNREADABLE = 5
+"""Rows that could not be read which a result holds itself; the rest is in its file."""
+
+BALANCE_REFUSED = (
+    "evaluate takes no --balance: it lets the guesses of one drawing depend on all the others, "
+    "and on knowing that there are as many of each class. The held-out drawings are chosen so, "
+    "hence the number would be higher, but a user's drawings come one by one and are not, so it "
+    "would not be the MAP@3 of the model; use --balance in predict, for the challenge's test set"
+)
+
+
+@dataclass
+class SubmissionResult:
+    """What was written, and how it went.
+
+    precision: what the models computed in, a name of PRECISIONS.
+    unreadable: how many rows were answered without being seen; first_unreadable: some of them;
+    unreadable_file: CSV of all, None where there are none. seconds: spent on reading, drawing and
+    guessing; waited_seconds: those of them in which the model waited for drawings. balance:
+    what was done to the scores, None where nothing was. notes: what Kaggle would not take.
+    """
+
+    path: Path
+    precision: str = Precision.FP32
+    rows: int = 0
+    unreadable: int = 0
+    first_unreadable: list[Rejected] = field(default_factory=list)
+    unreadable_file: Path | None = None
+    seconds: float = 0.0
+    waited_seconds: float = 0.0
+    balance: Balance | None = None
+    probabilities: Path | None = None
+    notes: list[str] = field(default_factory=list)
+
+
+def write_submission(
+    models: Ensemble,
+    test: str | Path,
+    out: Path,
+    balanced: bool = False,
+    probabilities: Path | None = None,
+) -> SubmissionResult:
+    """Answers every row of the CSV `test`, one model or several together.
+
+    out, its `.unreadable.csv` where rows could not be read (line, key_id, reason, found), and
+    probabilities (see `ProbabilitiesFile`) appear only when all is done, and replace what was
+    there; until then there are temporary files beside them. A stream (`output_files.is_stream`)
+    gets all at the end, and has no list of unreadable rows. balanced: as `balance.balance` says,
+    for a test set that has as many drawings of each class.
+
+    Raises `CheckpointError` for models of fewer than three classes, `ConfigError` for places that
+    cannot be written to, `WriteError` where that fails all the same, `InputError` where the test
+    file is missing, lacks its columns, or a row has no `key_id`.
+    """
+    if len(models.label_map) < GUESSES:
+        raise CheckpointError(
+            f"the model knows {len(models.label_map)} classes, and a submission has {GUESSES} "
+            "distinct words a row; give a model of more classes"
+        )
+    source = open_test_file(str(test))
+    index = index_rows(source)
+    require_whole(source, index)
+    listed = unreadable_path(out)
+    _require_places(source, out, listed, probabilities)
+    result = SubmissionResult(out, models.precision, probabilities=probabilities)
+    with ExitStack() as stack:
+        answers = stack.enter_context(written_aside(out))
+        # In any case, so that what a killed run left is gone.
+        scores = stack.enter_context(written_aside(_scores_path(out)))
+        unread = stack.enter_context(written_aside(listed or out))
+        kept = stack.enter_context(written_aside(probabilities)) if probabilities else None
+        looking = stack.enter_context(progress("predict", index.rows, "drawings"))
+        pieces: Iterable[Seen] = _look(models, source, result, looking, unread)
+        offsets = np.zeros(len(models.label_map))
+        if balanced:
+            result.balance, pieces = _balanced(pieces, scores, len(offsets))
+            offsets = result.balance.offsets
+        if kept is not None:
+            with _probabilities_file(kept, models, result.balance) as table:
+                _write(table.passing(pieces), models, offsets, answers)
+        else:
+            _write(pieces, models, offsets, answers)
+        if kept is not None and probabilities is not None:
+            put_in_place(kept, probabilities)
+        if listed is not None and result.unreadable:
+            put_in_place(unread, listed)
+            result.unreadable_file = listed
+        elif listed is not None:
+            listed.unlink(missing_ok=True)  # of a submission before this one
+        put_in_place(answers, out)
+    return result
+
+
+def unreadable_path(out: Path) -> Path | None:
+    """Where the rows that could not be read are listed: beside a submission, nowhere if that goes
+    to a stream.
+    """
+    file = regular_file(out)
+    return None if is_stream(out) else file.with_name(f"{file.stem}.unreadable.csv")
+
+
+def _scores_path(out: Path) -> Path:
+    file = regular_file(out)
+    return out if is_stream(out) else file.with_name(f"{file.name}.scores")
+
+
+def _require_places(
+    source: SourceFile, out: Path, listed: Path | None, probabilities: Path | None
+) -> None:
+    places = [place for place in (out, listed, probabilities) if place is not None]
+    for place in places:
+        require_output(place)
+        if place.resolve() == Path(source.location).resolve():
+            raise ConfigError(f"{place} is the test file itself; give another name to write to")
+    if len({place.resolve() for place in places}) < len(places):
+        raise ConfigError(
+            f"{probabilities} is where the submission {out} or its list of unreadable rows goes; "
+            "give the probabilities another name"
+        )
+
+
+def _look(
+    models: Ensemble, source: SourceFile, result: SubmissionResult, bar: Bar, unread: BinaryIO
+) -> Iterator[Seen]:
+    """What the models say of each piece; counts rows and seconds on the way, and lists in the
+    file `unread` the rows that nobody can read.
+    """
+    unread.write(_lines(["line", "key_id", "reason", "found"]))
+    key_ids = [np.empty(0, np.uint64)]
+    with closing(drawn_pieces(source, models)) as pieces:
+        while True:
+            asked = time.perf_counter()
+            piece = next(pieces, None)
+            got = time.perf_counter()
+            result.waited_seconds += got - asked
+            if piece is None:
+                result.notes = key_id_problems(np.concatenate(key_ids), result.rows)
+                return
+            key_ids.append(piece.key_ids)
+            result.rows += len(piece.key_ids)
+            _note_unreadable(piece, result, unread)
+            seen = np.empty((0, len(models.label_map)), np.float32)
+            if piece.readable.any():
+                seen = models.log_probabilities(piece.images).numpy()
+            result.seconds += time.perf_counter() - asked
+            bar.advance(len(piece.key_ids))
+            yield Seen(piece.key_ids, piece.readable, seen)
+
+
+def _note_unreadable(piece: Piece, result: SubmissionResult, file: BinaryIO) -> None:
+    key_ids = piece.key_ids[~piece.readable].tolist()
+    for row, key_id in zip(piece.rejected, key_ids, strict=True):
+        file.write(_lines([row.line, key_id, row.reason, row.found]))
+    result.unreadable += len(key_ids)
+    room = FIRST_UNREADABLE - len(result.first_unreadable)
+    result.first_unreadable += [replace(row, text="") for row in piece.rejected[:room]]
+
+
+def _lines(*rows: Sequence[object]) -> bytes:
+    text = io.StringIO()
+    csv.writer(text, lineterminator="\n").writerows(rows)
+    return text.getvalue().encode()
+
+
+def _probabilities_file(
+    file: BinaryIO, models: Ensemble, balance: Balance | None
+) -> ProbabilitiesFile:
+    counts = np.array([model.checkpoint.train_counts for model in models.members]).sum(0)
+    facts = {"models_sha256": models.digest, "precision": models.precision}
+    if balance is not None:
+        facts["balance_offsets"] = json.dumps(balance.offsets.tolist())
+    return ProbabilitiesFile(file, models.label_map, counts / counts.sum(), facts)
+
+
+def _balanced(
+    pieces: Iterable[Seen], scores: BinaryIO, classes: int
+) -> tuple[Balance, Iterator[Seen]]:
+    """The offsets that even out the first guesses, and all pieces once more."""
+    kept = SeenFile(scores, classes)
+    for seen in pieces:
+        kept.add(seen)
+    with progress("balance", None, "rounds") as bar:
+
+        def told(text: str) -> None:
+            bar.advance(1)
+            bar.note(text)
+
+        found = balance(kept, classes, told=told)
+        bar.expect(found.rounds)
+    return found, kept.pieces()
+
+
+def _write(pieces: Iterable[Seen], models: Ensemble, offsets: Floats, file: BinaryIO) -> None:
+    """Writes the lines of a submission."""
+    words = [underscored(word) for word in models.label_map.words]
+    unseen = most_common_labels(models.members)
+    file.write(b"key_id,word\n")
+    for seen in pieces:
+        labels = np.tile(unseen, (len(seen.key_ids), 1))
+        labels[seen.readable] = guessed(seen, offsets)
+        lines = [
+            f"{key_id},{' '.join(words[label] for label in row)}\n"
+            for key_id, row in zip(seen.key_ids.tolist(), labels.tolist(), strict=True)
+        ]
+        file.write("".join(lines).encode())
+
+
+def guessed(seen: Seen, offsets: Floats) -> Int64Array:
+    """Labels of the readable rows, best first, int64 [M, 3]; offsets: float64 [K]."""
+    # In float64, as `balance` counts them.
+    scores = torch.from_numpy(seen.log_probabilities).double() + torch.from_numpy(offsets)
+    return top_guesses(scores).numpy()

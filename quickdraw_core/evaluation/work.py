@@ -1,0 +1,141 @@
+"""The work of an evaluation: drawings predicted, judged, and all of it written down.
+
+Out, in the report folder and in the model's MLflow run: `evaluation.json` (all numbers with
+their intervals; written last, and so a sign that the rest is there), `predictions.parquet`,
+`guesses.txt` (the table of guesses), `report.html` and `figures/`; in MLflow also the metrics
+`test/…` and the table of classes.
+"""
+
+import json
+import threading
+from dataclasses import replace
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from quickdraw_core.evaluation.config import evaluate_command
+from quickdraw_core.evaluation.delivering import delivering_to
+from quickdraw_core.evaluation.facts import curves_of, facts_of, failure_of
+from quickdraw_core.evaluation.publish import publish
+from quickdraw_core.evaluation.result import EvaluateResult
+from quickdraw_core.inference.cached_predictions import read_if_same, write_predictions
+from quickdraw_core.inference.held_out import HeldOut, find_held_out
+from quickdraw_core.inference.predictions import PREDICTIONS_NAME, Predicted
+from quickdraw_core.launching.gpus import gpus_locked
+from quickdraw_core.metrics.bootstrap import LEVEL, RESAMPLES
+from quickdraw_core.metrics.judgement import Judgement, judge
+from quickdraw_core.outputs import OUTPUTS_NAME, note_outputs
+from quickdraw_core.reporting.guess_table import guess_lines, sampled_guesses
+from quickdraw_core.reporting.report import Report, write_report
+from quickdraw_core.system.files import write_aside
+from quickdraw_core.system.output_files import is_stream, write_output
+from quickdraw_core.tracking.deliverer import Deliver
+from quickdraw_core.tracking.runs import run_page
+
+if TYPE_CHECKING:
+    from quickdraw_core.evaluation.evaluate import PreparedEvaluation
+
+
+def judge_and_write(
+    prepared: "PreparedEvaluation", stopping: threading.Event | None
+) -> EvaluateResult:
+    """Does the work of an evaluation, whose folder is this command's alone."""
+    held_out = find_held_out(prepared.config, prepared.store, prepared.opened)
+    members, uri = prepared.models.members, prepared.tracking_uri
+    run_dir = members[0].run_dir if len(members) == 1 else None
+    with delivering_to(run_dir, uri, prepared.opened) as deliver:
+        return _judged(prepared, held_out, stopping, deliver)
+
+
+def _judged(
+    prepared: "PreparedEvaluation",
+    held_out: HeldOut,
+    stopping: threading.Event | None,
+    deliver: Deliver,
+) -> EvaluateResult:
+    config, models, folder = prepared.config, prepared.models, prepared.folder
+    (folder / OUTPUTS_NAME).unlink(missing_ok=True)
+    predicted = _predicted(prepared, held_out, stopping)
+    predictions = predicted.predictions
+    judgement = judge(predictions, config.seed)
+    guesses = sampled_guesses(predictions, held_out.rows, config.guesses, config.seed)
+    result = EvaluateResult(
+        scores=judgement.scores,
+        class_scores={row.word: row.scores for row in judgement.classes},
+        short_classes=held_out.short,
+        guess_lines=guess_lines(guesses),
+        report=folder / "report.html",
+        model=models.name,
+        images_per_second=len(held_out.rows) / predicted.seconds,
+        data_wait_share=predicted.waited_seconds / predicted.seconds,
+        mlflow_run_id=models.members[0].checkpoint.mlflow_run_id,
+        tracking_uri=prepared.tracking_uri,
+        precision=models.precision,
+    )
+    facts = facts_of(config, models, prepared.store.manifest.fingerprint)
+    curves, curves_problem = curves_of(models, prepared.tracking_uri)
+    write_predictions(folder / PREDICTIONS_NAME, predicted, facts)
+    write_aside(folder / "guesses.txt", "\n".join(result.guess_lines) + "\n", sync=False)
+    report = Report(
+        model=result.model,
+        facts=facts,
+        judgement=judgement,
+        predictions=predictions,
+        rows=held_out.rows,
+        drawings=held_out.pack.drawings,
+        guesses=guesses,
+        per_class=config.per_class,
+        curves=curves,
+        classes_trained=sum(n > 0 for n in models.members[0].checkpoint.train_counts),
+        failure=failure_of(models),
+        command=evaluate_command(config, [member.reference for member in models.members]),
+    )
+    figures = write_report(report, folder)
+    _write_numbers(judgement, result, facts, config.json_file)
+    run_id, problem = publish(models, judgement, prepared.tracking_uri, folder, figures, deliver)
+    result = replace(
+        result,
+        mlflow_run_id=run_id,
+        mlflow_page=run_page(prepared.tracking_uri, run_id),
+        tracking_problem=problem or curves_problem,
+    )
+    if result.tracking_problem is None:
+        note_outputs(folder, prepared.asked, _written(prepared, figures), result)
+    return result
+
+
+def _predicted(
+    prepared: "PreparedEvaluation", held_out: HeldOut, stopping: threading.Event | None
+) -> Predicted:
+    """What an evaluation before left in the folder, if it is the same, else predicted now."""
+    config, models = prepared.config, prepared.models
+    found = read_if_same(prepared.folder / PREDICTIONS_NAME, config, models, held_out)
+    if found is not None:
+        return found
+    # Here, since predictions of before take none of what draws.
+    from quickdraw_core.inference.predict import predict_held_out
+
+    with gpus_locked(config.ranks or 1):
+        return predict_held_out(config, models, held_out, stopping)
+
+
+def _written(prepared: "PreparedEvaluation", figures: list[Path]) -> list[Path]:
+    names = ("evaluation.json", "guesses.txt", "report.html", PREDICTIONS_NAME)
+    written = [*(prepared.folder / name for name in names), *figures]
+    if prepared.config.json_file is not None and not is_stream(prepared.config.json_file):
+        written.append(prepared.config.json_file)
+    return written
+
+
+def _write_numbers(
+    judgement: Judgement, result: EvaluateResult, facts: dict[str, str], json_file: Path | None
+) -> None:
+    value: dict[str, Any] = {
+        **judgement.to_json(),
+        "interval": {"level": LEVEL, "resamples": RESAMPLES},
+        "short_classes": result.short_classes,
+        "evaluated": facts,
+    }
+    text = json.dumps(value, indent=1, ensure_ascii=False) + "\n"
+    write_aside(result.report.with_name("evaluation.json"), text, sync=False)
+    if json_file is not None:
+        write_output(json_file, text)

@@ -1,0 +1,87 @@
+"""The held-out drawings of a store, and which models may be judged on them."""
+
+from dataclasses import replace
+from typing import NamedTuple
+
+import numpy as np
+
+from quickdraw_core.drawing import Int64Array
+from quickdraw_core.errors import CheckpointError, EvaluationError, StoreError
+from quickdraw_core.inference.config import HeldOutConfig
+from quickdraw_core.inference.ensemble import Ensemble
+from quickdraw_core.labels import require_same_labels
+from quickdraw_core.stage import Opened
+from quickdraw_core.store.pack import Pack, opened_pack
+from quickdraw_core.store.store import Store, open_store
+
+
+def require_same_store(config: HeldOutConfig, models: Ensemble, store: Store) -> None:
+    """Refuses models of other words, or (unless allowed) of another store.
+
+    In another store a drawing may be held out that the model was trained on. Raises
+    `CheckpointError`.
+    """
+    for model in models.members:
+        require_same_labels(
+            model.label_map,
+            f"the model {model.name}",
+            store.label_map,
+            f"the store {config.store}",
+            CheckpointError,
+        )
+        trained_on, here = model.checkpoint.store_fingerprint, store.manifest.fingerprint
+        if trained_on != here and not config.other_store:
+            raise CheckpointError(
+                f"the model {model.name} was trained on store {trained_on[:12]}, but "
+                f"{config.store} is {here[:12]}: drawings held out here may have been trained on; "
+                "give its own store, or --other-store where you know better"
+            )
+
+
+def judged_on(models: Ensemble, fingerprint: str) -> Ensemble:
+    """The same models, each of which knows where it is judged on another store than its own."""
+    return Ensemble(
+        tuple(
+            m
+            if m.checkpoint.store_fingerprint == fingerprint
+            else replace(m, elsewhere=fingerprint)
+            for m in models.members
+        )
+    )
+
+
+class HeldOut(NamedTuple):
+    """The drawings to judge on: rows, int64 [N], of a pack, in ascending order. short: words with
+    fewer of them than asked for, and how many they have.
+    """
+
+    pack: Pack
+    rows: Int64Array
+    short: dict[str, int]
+
+
+def find_held_out(config: HeldOutConfig, store: Store, opened: Opened) -> HeldOut:
+    """The drawings of a store to judge on. Raises `StoreError` for a class with too few of them,
+    `EvaluationError` where the store was written anew since it was opened.
+    """
+    if open_store(config.store, opened).manifest.fingerprint != store.manifest.fingerprint:
+        raise EvaluationError(
+            f"the store {config.store} was written anew before anything was judged on it; run the "
+            "same again"
+        )
+    pack = opened_pack(store, opened)
+    rows = pack.test_rows(config.per_class)
+    if not len(rows):
+        raise StoreError(f"{config.store} holds no test drawing; ingest more rows a class")
+    counts = np.bincount(pack.labels[rows], minlength=len(pack.label_map))
+    counted = zip(pack.label_map.words, map(int, counts), strict=True)
+    short = {word: n for word, n in counted if n < config.per_class}
+    if short and not config.allow_short:
+        some = ", ".join(f"{word} ({n})" for word, n in list(short.items())[:5])
+        more = f" … and {len(short) - 5} more" if len(short) > 5 else ""
+        raise StoreError(
+            f"{len(short)} of {len(pack.label_map)} classes of {config.store} hold fewer than "
+            f"{config.per_class} held-out drawings: {some}{more}; judge them on what they have "
+            "with --allow-short, or give a smaller --per-class"
+        )
+    return HeldOut(pack, rows, short)

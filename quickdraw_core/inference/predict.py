@@ -1,0 +1,197 @@
+"""Models' predictions of the held-out drawings, by one process or several.
+
+Drawings are cut into fixed batches that the processes share out, so that each is computed beside
+the same others whatever their number; they exchange nothing, and each writes what it predicted.
+"""
+
+import contextlib
+import json
+import subprocess
+import sys
+import tempfile
+import threading
+import time
+from collections.abc import Callable, Iterator
+from contextlib import ExitStack, closing
+from pathlib import Path
+
+import numpy as np
+import torch
+
+from quickdraw_core.drawing import Int64Array
+from quickdraw_core.errors import EvaluationError
+from quickdraw_core.inference.config import HeldOutConfig
+from quickdraw_core.inference.ensemble import Ensemble
+from quickdraw_core.inference.held_out import HeldOut
+from quickdraw_core.inference.predictions import Predicted, Predictions, joined, ranked
+from quickdraw_core.loading.loader import drawn_rows
+from quickdraw_core.progress import Bar, progress
+from quickdraw_core.store.pack import Pack
+from quickdraw_core.system.child_environment import child_environment
+from quickdraw_core.system.parent_death import die_with_parent
+from quickdraw_core.system.threads import share_cores
+
+_POLL_SECONDS = 0.1
+_DONE = "done.npy"
+
+
+def predict_rows(
+    models: Ensemble,
+    pack: Pack,
+    rows: Int64Array,
+    batch_size: int = 256,
+    advance: Callable[[int], None] | None = None,
+) -> Predicted:
+    """Predicts drawings of the pack, int64 [N] rows; `advance` is told how many are done."""
+    # So that there are columns where there are no rows.
+    classes = len(models.label_map)
+    columns = [ranked(torch.zeros(0, classes), torch.zeros(0, dtype=torch.int64))]
+    begun, waited = time.perf_counter(), 0.0
+    with ExitStack() as stack:
+        streams = []
+        for member in models.members:
+            encoding, side_px = member.config.encoding, member.config.side_px
+            drawn = drawn_rows(pack, rows, encoding, side_px, batch_size, member.feed)
+            streams.append(stack.enter_context(closing(drawn)))
+        for _ in range(0, len(rows), batch_size):
+            asked = time.perf_counter()
+            batches = [next(stream) for stream in streams]
+            waited += time.perf_counter() - asked
+            seen = models.log_probabilities([batch.images_nchw for batch in batches])
+            columns.append(ranked(seen, batches[0].labels_n))
+            if advance is not None:
+                advance(len(seen))
+    predictions = Predictions(
+        models.label_map,
+        key_ids=pack.key_ids[rows],
+        labels=pack.labels[rows].astype(np.int64),
+        recognized=pack.recognized[rows],
+        **{name: np.concatenate([part[name] for part in columns]) for name in columns[0]},
+    )
+    return Predicted(predictions, time.perf_counter() - begun, waited)
+
+
+def predict_held_out(
+    config: HeldOutConfig,
+    models: Ensemble,
+    held_out: HeldOut,
+    stopping: threading.Event | None = None,
+) -> Predicted:
+    """Predictions of the held-out drawings, in the order of the rows.
+
+    stopping: once it is set, this ends as by Ctrl-C. Raises `EvaluationError` where a process is
+    lost.
+    """
+    rows, size = held_out.rows, config.batch_size
+    ranks = min(config.ranks or max(1, torch.cuda.device_count()), -(-len(rows) // size))
+    with progress("evaluate", len(rows), "drawings") as bar:
+
+        def advance(drawings: int) -> None:
+            if stopping is not None and stopping.is_set():
+                raise KeyboardInterrupt
+            bar.advance(drawings)
+
+        if ranks == 1:
+            return predict_rows(models, held_out.pack, rows, size, advance)
+        with tempfile.TemporaryDirectory() as folder:
+            job = {
+                "store": str(config.store.absolute()),
+                "models": [member.reference for member in models.members],
+                "digest": models.digest,
+                "average": models.members[0].average,
+                "tta": config.tta,
+                "precision": config.precision,
+                "tracking_uri": config.tracking_uri,
+                "ranks": ranks,
+                "batch_size": size,
+            }
+            (Path(folder) / "job.json").write_text(json.dumps(job), "utf-8")
+            np.save(Path(folder) / "rows.npy", rows)
+            np.save(Path(folder) / _DONE, np.zeros(ranks, np.int64))
+            begun = time.perf_counter()
+            _run(Path(folder), ranks, advance)
+            parts = [read_part(Path(folder), rank, models) for rank in range(ranks)]
+            seconds = time.perf_counter() - begun
+    order = np.argsort(np.concatenate([share_of(rows, r, ranks, size) for r in range(ranks)]))
+    predictions = joined([part.predictions for part in parts]).where(order)
+    return Predicted(predictions, seconds, sum(part.waited_seconds for part in parts) / ranks)
+
+
+def share_of(rows: Int64Array, rank: int, ranks: int, batch_size: int) -> Int64Array:
+    """The rows of a process: whole batches, dealt out in turn. Ascending where `rows` are."""
+    batches = [rows[first : first + batch_size] for first in range(0, len(rows), batch_size)]
+    mine = batches[rank::ranks]
+    return np.concatenate(mine) if mine else rows[:0]
+
+
+def write_part(folder: Path, rank: int, predicted: Predicted) -> None:
+    """Leaves a process's predictions in the job's folder."""
+    predicted.write(folder / f"part-{rank}.parquet", {})
+
+
+def read_part(folder: Path, rank: int, models: Ensemble) -> Predicted:
+    """The predictions that a process left."""
+    path = folder / f"part-{rank}.parquet"
+    return Predicted.of(*Predictions.read(path, models.label_map))
+
+
+@contextlib.contextmanager
+def counting(folder: Path, rank: int) -> Iterator[Bar]:
+    """A bar whose advances the starting process reads."""
+    counts = np.load(folder / _DONE, mmap_mode="r+")
+
+    class _Counts:
+        def advance(self, amount: float) -> None:
+            counts[rank] += int(amount)
+
+        def expect(self, total: float) -> None: ...
+
+        def note(self, text: str) -> None: ...
+
+        def log(self, text: str) -> None: ...
+
+    yield _Counts()
+    counts.flush()
+
+
+def _run(folder: Path, ranks: int, advance: Callable[[int], None]) -> None:
+    """Starts the processes and waits for their end. None of them outlives the others' failure."""
+    environment = child_environment()
+    share_cores(environment, ranks)
+    program = [sys.executable, "-m", "quickdraw_core.inference.predict_rank", str(folder)]
+    processes: list[subprocess.Popen[bytes]] = []
+    with contextlib.ExitStack() as stack:
+        for rank in range(ranks):
+            log = stack.enter_context((folder / f"log-{rank}.txt").open("wb"))
+            process = subprocess.Popen(
+                [*program, str(rank)],
+                env=environment,
+                stdin=subprocess.DEVNULL,
+                stdout=log,
+                stderr=subprocess.STDOUT,
+                preexec_fn=die_with_parent,
+            )
+            stack.callback(_end, process)
+            processes.append(process)
+        counts, shown = np.load(folder / _DONE, mmap_mode="r"), 0
+        while True:
+            codes = [process.poll() for process in processes]
+            done = int(counts.sum())
+            advance(done - shown)
+            shown = done
+            if any(codes):
+                rank = next(rank for rank, code in enumerate(codes) if code)
+                lines = (folder / f"log-{rank}.txt").read_text("utf-8", "replace").split("\n")
+                words = [line for line in lines if line.strip()][-1:] or ["it was killed"]
+                raise EvaluationError(
+                    f"process {rank} of {ranks} ended with code {codes[rank]}: {words[0]}"
+                )
+            if all(code == 0 for code in codes):
+                return
+            time.sleep(_POLL_SECONDS)
+
+
+def _end(process: subprocess.Popen[bytes]) -> None:
+    if process.poll() is None:
+        process.kill()
+    process.wait()

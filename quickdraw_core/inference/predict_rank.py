@@ -1,0 +1,47 @@
+"""One of several processes that predict:
+`python -m quickdraw_core.inference.predict_rank FOLDER RANK`.
+"""
+
+import json
+import sys
+from pathlib import Path
+
+import numpy as np
+import torch
+
+from quickdraw_core.errors import EvaluationError
+from quickdraw_core.inference.ensemble import load_models
+from quickdraw_core.inference.predict import counting, predict_rows, share_of, write_part
+from quickdraw_core.storage.location import location_of
+from quickdraw_core.store.pack import open_pack
+from quickdraw_core.store.store import Store
+from quickdraw_core.system.parent_death import die_with_parent
+
+
+def main() -> None:
+    """Reads the job, predicts this process's share of it, and leaves the predictions there."""
+    die_with_parent()
+    folder, rank = Path(sys.argv[1]), int(sys.argv[2])
+    job = json.loads((folder / "job.json").read_text("utf-8"))
+    gpus = torch.cuda.device_count()
+    models = load_models(
+        job["models"],
+        job["tracking_uri"],
+        job["average"],
+        job["tta"],
+        rank % gpus if gpus else 0,
+        job["precision"],
+    )
+    if models.digest != job["digest"]:
+        raise EvaluationError(
+            "a model changed while it was loaded, as that of a running training does; evaluate "
+            "again, or give a checkpoint file"
+        )
+    pack = open_pack(Store.open(location_of(job["store"])))
+    rows = share_of(np.load(folder / "rows.npy"), rank, job["ranks"], job["batch_size"])
+    with counting(folder, rank) as bar:
+        write_part(folder, rank, predict_rows(models, pack, rows, job["batch_size"], bar.advance))
+
+
+if __name__ == "__main__":
+    main()

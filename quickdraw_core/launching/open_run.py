@@ -1,0 +1,160 @@
+"""The run of a folder: begun anew, gone on with, or joined on another host."""
+
+import secrets
+import shutil
+import threading
+import time
+from dataclasses import replace
+from functools import partial
+from pathlib import Path
+
+from quickdraw_core.errors import CheckpointError
+from quickdraw_core.launching.processes import ERRORS_NAME, Meeting
+from quickdraw_core.launching.rendezvous import Attempt, answer_host_0
+from quickdraw_core.progress import progress
+from quickdraw_core.stage import Opened
+from quickdraw_core.store.store import Store
+from quickdraw_core.system.locks import require_free_folder
+from quickdraw_core.tracking.journal import JOURNAL_NAME
+from quickdraw_core.tracking.logged_model import MODEL_FOLDER
+from quickdraw_core.tracking.run_record import CARD_NAME
+from quickdraw_core.training.checkpoint import Resumable, latest_checkpoint, open_checkpoint
+from quickdraw_core.training.config import TrainConfig, training_code
+from quickdraw_core.training.plan import ROWS_NAME, Plan
+from quickdraw_core.training.run_folder import RunFolder, keep_run_folder, open_run_folder
+from quickdraw_core.training.samples import SAMPLES_NAME
+
+RUNS = Path("runs")
+"""Where runs are that are given no folder."""
+
+
+def run_path(config: TrainConfig, store: Store) -> Path:
+    """The run's folder: as configured, else named by what is trained on what."""
+    name = f"{config.model}-{len(store.label_map)}classes"
+    named = RUNS / f"{name}-{config.identity(store.manifest.fingerprint)}"
+    return (config.run_dir or named).absolute()
+
+
+def open_latest(run: RunFolder, opened: Opened) -> Resumable:
+    """Where the run goes on. Raises what `latest_checkpoint` does."""
+    return latest_checkpoint(run.path, run.owns, partial(open_checkpoint, opened=opened))
+
+
+def begin_run(config: TrainConfig, store: Store, plan: Plan, opened: Opened) -> RunFolder:
+    """The run to continue, or a new one.
+
+    Raises `CheckpointError` where the folder holds another one, and what first weights that
+    cannot be had raise.
+    """
+    fingerprint = store.manifest.fingerprint
+    path = run_path(config, store)
+    resolved = config.updated({"store": store.path, "run_dir": path, "fresh": False})
+    if RunFolder.is_there(path) and not config.fresh:
+        run = open_run_folder(path, opened)
+        if run.identity != config.identity(fingerprint):
+            raise CheckpointError(
+                f"{path} holds a run with other options, data or code; give another --run-dir, "
+                "or --fresh to start over there"
+            )
+        # What does not decide the weights, such as the number of ranks, may be another now.
+        run = replace(run, config=resolved)
+    else:
+        _fetch_weights(config, len(store.label_map))
+        _clear(path)
+        plan.write(path)
+        key = secrets.token_hex(8)
+        run = RunFolder(path, resolved, fingerprint, key, code=training_code())
+    run.write()
+    keep_run_folder(run, opened)
+    return run
+
+
+def join_run(
+    config: TrainConfig, store: Store, opened: Opened, stopping: threading.Event | None
+) -> tuple[RunFolder, Resumable, Meeting | None]:
+    """The run that host 0 has begun in the folder that all hosts share, and where the others
+    meet; none where all is done.
+    """
+    path = run_path(config, store)
+    while True:
+        found = finished_run(config, store, opened)
+        if found is not None:
+            return (*found, None)
+        _fetch_weights(config, len(store.label_map))
+        with progress("train", None, "") as bar:
+            bar.note(f"waiting for host 0 to begin in {path}")
+            attempt, address = answer_host_0(path, config.hosts, stopping)
+        run, latest = _as_host_0_sees_it(config, store, attempt, opened)
+        if attempt.id:
+            return run, latest, Meeting(attempt.id, address)
+
+
+def finished_run(
+    config: TrainConfig, store: Store, opened: Opened
+) -> tuple[RunFolder, Resumable] | None:
+    """The run where nothing is left to train. What else is there is host 0's to judge."""
+    try:
+        run = open_run_folder(run_path(config, store), opened)
+        if run.identity != config.identity(store.manifest.fingerprint):
+            return None
+        latest = open_latest(run, opened)
+    except CheckpointError:
+        return None
+    return (_as_ours(run, config, store), latest) if latest.is_finished else None
+
+
+def _as_host_0_sees_it(
+    config: TrainConfig, store: Store, attempt: Attempt, opened: Opened
+) -> tuple[RunFolder, Resumable]:
+    """The run and its checkpoint, once the shared folder shows here what host 0 has there."""
+    path = run_path(config, store)
+    deadline = time.monotonic() + config.hosts.wait_seconds
+    while True:
+        run = open_run_folder(path, opened) if RunFolder.is_there(path) else None
+        if run is not None and run.key == attempt.run:
+            if run.identity != config.identity(store.manifest.fingerprint):
+                raise CheckpointError(
+                    f"{path} holds a run with other options, data or code than this host was "
+                    "given; give all hosts the same command but for --node-rank, and the same "
+                    "version of this program"
+                )
+            latest = open_latest(run, opened)
+            if latest.step == attempt.step:
+                return _as_ours(run, config, store), latest
+        if time.monotonic() > deadline:
+            raise CheckpointError(
+                f"{path} does not show here the run that host 0 goes on with from step "
+                f"{attempt.step:,}; give a folder that all hosts share"
+            )
+        time.sleep(1)
+
+
+def _as_ours(run: RunFolder, config: TrainConfig, store: Store) -> RunFolder:
+    """The run with what is another on each host."""
+    path = run_path(config, store)
+    ours = {"store": store.path, "run_dir": path, "hosts": config.hosts.model_dump()}
+    return replace(run, path=path, config=config.updated(ours))
+
+
+def _fetch_weights(config: TrainConfig, classes: int) -> None:
+    """Gets pretrained weights before anything is started: a file that is none is refused, and
+    what torchvision downloads is there once, for all ranks of this host.
+    """
+    if config.pretrained is not None:
+        from quickdraw_core.training.network import new_network
+
+        new_network(config, classes, config.pretrained)
+
+
+def _clear(path: Path) -> None:
+    """Empties a run folder of what a run of ours left there, and of nothing else."""
+    ours = ("run.json", CARD_NAME, f"{JOURNAL_NAME}*", "log.txt", "promotion.json")
+    for pattern in (*ours, "checkpoints/*"):
+        for old in path.glob(pattern):
+            old.unlink()
+    folders = [path / name for name in (ERRORS_NAME, ROWS_NAME, SAMPLES_NAME, MODEL_FOLDER)]
+    evaluations = [path / "evaluation", *path.glob("evaluation-*")]
+    for folder in evaluations:
+        require_free_folder(folder)
+    for folder in (*folders, *evaluations):
+        shutil.rmtree(folder, ignore_errors=True)

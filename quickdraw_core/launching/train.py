@@ -1,0 +1,177 @@
+"""The training stage: prepared once, then found finished, or run.
+
+Who wants to go on after a failure calls it again: the same configuration on the same data
+continues from the latest checkpoint.
+"""
+
+from dataclasses import dataclass
+from pathlib import Path
+
+from quickdraw_core.errors import ConfigError, QuickdrawError
+from quickdraw_core.launching.launch import launch, launch_tracked, send_rest, tell_end
+from quickdraw_core.launching.open_run import (
+    RUNS,
+    begin_run,
+    finished_run,
+    join_run,
+    open_latest,
+    run_path,
+)
+from quickdraw_core.launching.processes import ALONE, Surroundings
+from quickdraw_core.launching.result import TrainResult, result_of
+from quickdraw_core.launching.run_tags import params_of, tags_of
+from quickdraw_core.loading.select import find_label
+from quickdraw_core.progress import progress
+from quickdraw_core.stage import Opened, Stage, key_of, options_of
+from quickdraw_core.storage.storage import modified_at
+from quickdraw_core.store.pack import opened_pack
+from quickdraw_core.store.store import Store, open_store
+from quickdraw_core.system.files import require_writable
+from quickdraw_core.system.locks import FOLDER_LOCK, held_folder, require_free
+from quickdraw_core.tracking.address import check_address, resolve_tracking_uri
+from quickdraw_core.tracking.delivery import is_delivered, note_run, open_run
+from quickdraw_core.tracking.journal import JOURNAL_NAME, follow, last_status
+from quickdraw_core.training.checkpoint import find_checkpoint
+from quickdraw_core.training.config import TrainConfig
+from quickdraw_core.training.hardware import check_hardware, unused_gpus
+from quickdraw_core.training.plan import Plan
+from quickdraw_core.training.run_folder import RUN_NAME, RunFolder
+
+
+@dataclass(frozen=True)
+class PreparedTraining:
+    """A training that can begin. path: the run's folder, there or not."""
+
+    config: TrainConfig
+    opened: Opened
+    store: Store
+    path: Path
+
+    def key(self) -> str:
+        """Of folder, data and options."""
+        fingerprint = self.store.manifest.fingerprint
+        return key_of("train", self.path, fingerprint, options_of(self.config, "store"))
+
+    def finished(self) -> TrainResult | None:
+        """The result, if the training is at its end, what it left is whole, and nothing of it
+        waits to be sent to MLflow.
+        """
+        if self.config.fresh:
+            return None
+        try:
+            found = finished_run(self.config, self.store, self.opened)
+            if found is None or not is_delivered(self.path, self.config.tracking_uri):
+                return None
+            records, _ = follow(self.path / JOURNAL_NAME, 0)
+            if last_status(records) != "FINISHED":
+                return None
+            _, latest = found
+            return result_of(self.path, self.opened, latest.step, True, latest.refused)
+        except (QuickdrawError, OSError):
+            return None  # the work itself then says why
+
+    def run(self, around: Surroundings = ALONE) -> TrainResult:
+        """Trains to the end of the plan, from the run folder's latest checkpoint where it has
+        one.
+
+        around: where the training is one of several, such as the rows of a sweep. Raises
+        `BusyError` where another training is at work in the run folder, `StoreError`,
+        `ConfigError` or `CheckpointError` before anything is started, and `TrainingError` where
+        a rank fails.
+        """
+        store = open_store(self.config.store, self.opened)  # it may be another one meanwhile
+        with held_folder(run_path(self.config, store), "training", _lock_name(self.config)):
+            return _run(self.config, store, around, self.opened)
+
+
+def prepare(config: TrainConfig, opened: Opened) -> PreparedTraining:
+    """Opens the store to train on, and finds out what can be found wrong without work.
+
+    Raises `StoreError`, `ConfigError`, `TrackingError`, or `BusyError` where another training is
+    at work in the run folder.
+    """
+    check_options(config)
+    store = open_store(config.store, opened)
+    for word in config.select.classes or ():
+        find_label(store.label_map, word)
+    path = run_path(config, store)
+    require_free(path / _lock_name(config), str(path))
+    goes_on = not config.fresh and find_checkpoint(path, "last") is not None
+    if config.pretrained is not None and not goes_on:
+        from quickdraw_core.modeling.pretrained import check_weights
+
+        check_weights(config.pretrained)
+    return PreparedTraining(config, opened, store, path)
+
+
+def begun_at(config: TrainConfig, opened: Opened) -> float | None:
+    """When the run of the folder was begun, or last gone on with."""
+    path = config.run_dir or run_path(config, open_store(config.store, opened))
+    return modified_at(path / RUN_NAME)
+
+
+TRAIN_STAGE = Stage("train", prepare, begun_at)
+
+
+def train(
+    config: TrainConfig, around: Surroundings = ALONE, opened: Opened | None = None
+) -> TrainResult:
+    """A recogniser of the configured store: the result of before, or that of the work now.
+
+    Raises what `prepare` and `PreparedTraining.run` raise.
+    """
+    prepared = prepare(config, opened or Opened())
+    found = prepared.finished()
+    return prepared.run(around) if found is None else found
+
+
+def check_options(config: TrainConfig) -> None:
+    """Finds out without a store whether a training can begin. Raises `ConfigError`, or
+    `TrackingError` for an address of MLflow that can never work.
+    """
+    check_address(resolve_tracking_uri(config.tracking_uri))
+    if config.hosts.node_rank and config.fresh:
+        raise ConfigError(
+            "--fresh is host 0's: it begins the run that the others join; leave it out here"
+        )
+    if config.run_dir is None or not RunFolder.is_there(config.run_dir):
+        require_writable(config.run_dir or RUNS)
+    check_hardware(config)
+
+
+def _lock_name(config: TrainConfig) -> str:
+    """Of the lock of the run folder, which several hosts share: each host has its own."""
+    rank = config.hosts.node_rank
+    return f"{FOLDER_LOCK}-host{rank}" if rank else FOLDER_LOCK
+
+
+def _run(config: TrainConfig, store: Store, around: Surroundings, opened: Opened) -> TrainResult:
+    pack = opened_pack(store, opened)
+    plan = Plan.of(config, pack)
+    first, meeting, problem = config.hosts.node_rank == 0, None, None
+    if first:
+        run = begin_run(config, store, plan, opened)
+        latest = open_latest(run, opened)
+    else:
+        run, latest, meeting = join_run(config, store, opened, around.stopping)
+    done, notes = latest.is_finished, list(latest.refused)
+    unused = None if done else unused_gpus(config)
+    if unused is not None:
+        notes.append(unused)
+        with progress("train", None, "") as bar:
+            bar.note(unused)  # now as well, not only after hours on the CPU
+    if first:
+        tags = tags_of(config, store) | dict(around.tags)
+        # A run that is to be trained is made while its ranks start.
+        note = open_run if done else note_run
+        tracked = note(run.path, config.tracking_uri, run.path.name, params_of(config), tags)
+        notes += [tracked.problem] if tracked.problem else []
+        if done:
+            notes += tell_end(run, latest.step, pack, tracked.uri, opened)
+            problem = send_rest(run.path, tracked.uri)
+        else:
+            more, problem = launch_tracked(run, plan, pack, latest, tracked, around, opened)
+            notes += more
+    elif not done:
+        notes += launch(run, plan, latest, around, opened, meeting)
+    return result_of(run.path, opened, latest.step, done, notes, problem)

@@ -1,0 +1,97 @@
+"""A file's first read: its windows and its row index in one go.
+
+In: a file all of whose rows are wanted, and what is known of it so far. Out: its windows, cut as
+`reading.window_groups` cuts them once the index is complete, and the index as far as it goes.
+Without this a file would be read twice, and reading is what a large ingest waits for.
+"""
+
+from collections.abc import Iterator
+from typing import BinaryIO, NamedTuple
+
+from quickdraw_core.formats.readers import reader_for
+from quickdraw_core.reading.blocks import BLOCK_BYTES, Block, go_to, window_blocks
+from quickdraw_core.reading.row_index import RowIndex, cut_of
+from quickdraw_core.reading.row_reader import input_errors, require_unchanged, rows_at_most
+from quickdraw_core.reading.windows import STRIDE, WINDOW_BYTES, Window
+from quickdraw_core.sources.files import SourceFile
+from quickdraw_core.sources.unpacked import broken_off
+
+_ALL_ROWS = 1 << 62
+_SPARE_BYTES = 256 << 10
+"""Read beyond where a window should end, since its size is foretold from the rows before it."""
+
+
+class FoundWindow(NamedTuple):
+    """A window, the blocks that hold its rows, and what is known of the file with it."""
+
+    window: Window
+    pieces: list[Block]
+    known: RowIndex
+
+
+def unread(source: SourceFile) -> RowIndex:
+    """The index of a file before it is read."""
+    return RowIndex(0, (), source.shape.data_offset, complete=False)
+
+
+def found_windows(source: SourceFile, known: RowIndex) -> Iterator[FoundWindow]:
+    """The windows behind `known`, one after the other, in memory one at a time.
+
+    known: `unread`, or the index of an earlier one. None comes where nothing is left; who wants
+    one only takes the first. A compressed file that breaks off right where a window ends gives a
+    last one without rows, whose index says so. Raises `InputError` where the file cannot be read,
+    or is no longer what it was.
+    """
+    with input_errors(source):
+        require_unchanged(source)
+        with source.open(cut_short=True) as file:
+            go_to(file, known.end, source.sequential)
+            size_bytes = BLOCK_BYTES if source.sequential else _expected_bytes(source, known)
+            more_bytes = None if source.sequential else _SPARE_BYTES
+            span = Window(known.rows, _ALL_ROWS)
+            reader = reader_for(source.shape, source.word)
+            blocks = window_blocks(file, reader, known.rows, span, size_bytes, more_bytes)
+            yield from _cut(blocks, source, known, file)
+        require_unchanged(source)
+
+
+def _expected_bytes(source: SourceFile, known: RowIndex) -> int:
+    """How long the next window should be, from the rows before it, and some more."""
+    if not known.rows:
+        return WINDOW_BYTES
+    rows = rows_at_most(source, known.offsets)
+    return rows * (known.end - source.shape.data_offset) // known.rows + _SPARE_BYTES
+
+
+def _cut(
+    blocks: Iterator[Block], source: SourceFile, known: RowIndex, file: BinaryIO
+) -> Iterator[FoundWindow]:
+    """Deals the rows of `blocks` out to windows, all of the same size but for the last."""
+    reader = reader_for(source.shape, source.word)
+    row = window_row = known.rows
+    position = known.end
+    offsets = [*known.offsets, position]  # the last one is where the next row begins, if one does
+    pieces: list[Block] = []
+    cut = ""
+    for block in blocks:
+        start, piece_start, piece_row = 0, 0, row
+        while row < block.row + block.rows:
+            end, passed = reader.skip(block.data, start, STRIDE - row % STRIDE)
+            if not passed:  # the last row of a file, without its end
+                cut = cut_of(reader, block.data[start:])
+                end, passed = len(block.data), 1
+            position += end - start
+            start, row = end, row + passed
+            if row % STRIDE == 0:
+                offsets.append(position)
+            if row - window_row == rows_at_most(source, offsets):
+                pieces.append(Block(block.data[piece_start:start], piece_row, row - piece_row))
+                index = RowIndex(row, tuple(offsets[:-1]), position, complete=False, cut=cut)
+                yield FoundWindow(Window(window_row, row - window_row), pieces, index)
+                pieces, window_row, piece_start, piece_row = [], row, start, row
+        if row > piece_row:
+            pieces.append(Block(block.data[piece_start:start], piece_row, row - piece_row))
+    broken = broken_off(file)
+    if pieces or broken:
+        index = RowIndex(row, tuple(offsets[: -(-row // STRIDE)]), position, cut=broken or cut)
+        yield FoundWindow(Window(window_row, row - window_row), pieces, index)

@@ -1,0 +1,62 @@
+"""The table of guesses: for each drawing the three guesses and the word that was meant."""
+
+from collections.abc import Sequence
+from typing import NamedTuple
+
+import numpy as np
+
+from quickdraw_core.drawing import Int64Array
+from quickdraw_core.inference.predictions import Predictions
+from quickdraw_core.labels import underscored
+
+FAILED = "Guess failed!"
+
+
+class Guess(NamedTuple):
+    """One drawing's guesses, best first, and the expected word; `row` is its place in the pack."""
+
+    row: int
+    guesses: tuple[str, ...]
+    expected: str
+
+    @property
+    def is_right(self) -> bool:
+        """Whether the word is among the guesses."""
+        return self.expected in self.guesses
+
+
+def sampled_guesses(
+    predictions: Predictions, rows: Int64Array, count: int, seed: int
+) -> list[Guess]:
+    """At most `count` of the predicted drawings, chosen by chance; rows: theirs in the pack,
+    int64 [N].
+    """
+    words = predictions.label_map.words
+    chosen = np.random.default_rng(seed).permutation(len(rows))[:count]
+    return [
+        Guess(
+            int(rows[i]),
+            tuple(words[guess] for guess in predictions.guesses[i]),
+            words[predictions.labels[i]],
+        )
+        for i in chosen
+    ]
+
+
+def guess_lines(table: Sequence[Guess]) -> list[str]:
+    """The table as text: a line a drawing, one more where all three missed, then the total."""
+    width = max((len(w) for g in table for w in (*g.guesses, g.expected)), default=0)
+
+    def cell(word: str) -> str:
+        return f"[{underscored(word):>{width}}]"
+
+    lines = []
+    for guess in table:
+        guesses = " ".join(cell(word) for word in guess.guesses)
+        lines.append(f"Guess: {guesses}  Expected {cell(guess.expected)}")
+        if not guess.is_right:
+            lines.append(FAILED)
+    right = sum(guess.is_right for guess in table)
+    share = right / len(table) if table else 0.0
+    lines.append(f"Total: {len(table)} test drawings, {right} right, accuracy {share:.0%}")
+    return lines

@@ -1,0 +1,150 @@
+"""The report: one self-contained HTML page, with figures and drawings as inline SVG."""
+
+import platform
+from collections.abc import Iterable, Mapping, Sequence
+from importlib.metadata import version
+from pathlib import Path
+from typing import Any, NamedTuple
+
+from jinja2 import Environment, PackageLoader, StrictUndefined
+from markupsafe import Markup
+
+from quickdraw_core import __version__
+from quickdraw_core.diagnosis.curves import Curves
+from quickdraw_core.diagnosis.diagnosis import Finding, diagnose
+from quickdraw_core.drawing import DrawingBatch, Int64Array
+from quickdraw_core.inference.predictions import Predictions
+from quickdraw_core.metrics.bootstrap import RESAMPLES
+from quickdraw_core.metrics.judgement import Judgement
+from quickdraw_core.metrics.metric_info import METRICS
+from quickdraw_core.metrics.metrics import Estimate
+from quickdraw_core.reporting.evaluation_figures import FEW, FIGURES, draw_figures
+from quickdraw_core.reporting.figure import Drawn
+from quickdraw_core.reporting.gallery import Card, best, card, sides, taken_for, worst
+from quickdraw_core.reporting.guess_table import FAILED, Guess
+from quickdraw_core.store.pack import UNKNOWN_RECOGNIZED
+from quickdraw_core.system.files import opened_aside, write_aside
+
+
+class Report(NamedTuple):
+    """All that the page says.
+
+    model: its name. facts: of what and on what, name → value. rows: int64 [N], where each
+    predicted drawing stands in `drawings`. curves: of the training; none where several models
+    guess together. classes_trained: among how many it learned to choose. failure: what ended it,
+    if anything did. command: that makes the page again.
+    """
+
+    model: str
+    facts: Mapping[str, str]
+    judgement: Judgement
+    predictions: Predictions
+    rows: Int64Array
+    drawings: DrawingBatch
+    guesses: Sequence[Guess]
+    per_class: int
+    curves: Curves
+    classes_trained: int
+    failure: str | None = None
+    command: str = ""
+
+
+def write_report(report: Report, folder: Path) -> list[Path]:
+    """Writes `report.html`, of which nothing is loaded from outside, and `figures/*.png`, in
+    place of those of an evaluation before. Returns the paths of the figures.
+    """
+    figures = draw_figures(report.judgement, report.curves)
+    findings = diagnose(report.curves, report.classes_trained, report.failure)
+    write_aside(folder / "report.html", render(report, figures, findings), sync=False)
+    paths = [folder / "figures" / f"{figure.name}.png" for figure in figures.values()]
+    for path, figure in zip(paths, figures.values(), strict=True):
+        with opened_aside(path, sync=False) as file:
+            file.write(figure.png)
+    for name in FIGURES:
+        old = folder / "figures" / f"{name}.png"
+        if old not in paths:
+            old.unlink(missing_ok=True)
+    return paths
+
+
+def render(report: Report, figures: Mapping[str, Drawn], findings: Sequence[Finding]) -> str:
+    """The page, as HTML. figures: of `draw_figures`; findings: of the training's curves."""
+    environment = Environment(
+        loader=PackageLoader("quickdraw_core.reporting", ""),
+        autoescape=True,
+        trim_blocks=True,
+        lstrip_blocks=True,
+        undefined=StrictUndefined,
+    )
+    environment.filters["percent"] = percent
+    environment.filters["svg"] = Markup
+    template = environment.get_template("report.html.jinja")
+    return template.render(_context(report, figures, findings))
+
+
+def percent(share: float) -> str:
+    """Rounded, but never to nothing or all where it is not."""
+    rounded = f"{100 * share:.0f}"
+    if rounded == "100" and share < 1:
+        rounded = "> 99"
+    elif rounded == "0" and share > 0:
+        rounded = "< 1"
+    return f"{rounded} %".replace(" ", "\N{NO-BREAK SPACE}")
+
+
+def _context(
+    report: Report, figures: Mapping[str, Drawn], findings: Sequence[Finding]
+) -> dict[str, Any]:
+    judgement, predictions = report.judgement, report.predictions
+    words = judgement.label_map.words
+    judged = {row.word for row in judgement.classes}
+
+    def cards(indices: Iterable[int]) -> list[Card]:
+        return [card(predictions, i, report.drawings, int(report.rows[i])) for i in indices]
+
+    index_of = {int(row): index for index, row in enumerate(report.rows)}
+    table = cards(index_of[guess.row] for guess in report.guesses)
+    return {
+        "model": report.model,
+        "facts": {**report.facts, **_versions()},
+        "command": report.command,
+        "judgement": judgement,
+        "words": words,
+        "headline": judgement.scores["map_at_3"],
+        "metrics": METRICS,
+        "groups": _groups(judgement),
+        "unknown": int((predictions.recognized == UNKNOWN_RECOGNIZED).sum()),
+        "few": FEW,
+        "classes": sorted(
+            judgement.classes, key=lambda row: (row.scores["map_at_3"].value, row.word)
+        ),
+        "per_class": report.per_class,
+        "short": [row for row in judgement.classes if row.n < report.per_class],
+        "missing": [word for word in words if word not in judged],
+        "figures": figures,
+        "curve_figures": [
+            figures[n] for n in ("loss", "map_at_3", "learning_rate") if n in figures
+        ],
+        "findings": findings,
+        "best": cards(best(predictions)),
+        "worst": cards(worst(predictions)),
+        "pairs": [
+            [(side, cards(taken_for(predictions, side.label, side.guess))) for side in sides(pair)]
+            for pair in judgement.confused
+        ],
+        "table": table,
+        "right": sum(found.place is not None for found in table),
+        "failed": FAILED,
+        "resamples": RESAMPLES,
+    }
+
+
+def _groups(judgement: Judgement) -> dict[str, Mapping[str, Estimate]]:
+    """Columns of the table of numbers: all drawings, and both sides of the game's own verdict."""
+    sides_of = {"recognised": judgement.recognized, "not recognised": judgement.unrecognized}
+    return {"all drawings": judgement.scores, **{k: v for k, v in sides_of.items() if v}}
+
+
+def _versions() -> dict[str, str]:
+    packages = ", ".join(f"{name} {version(name)}" for name in ("torch", "torchvision", "numpy"))
+    return {"versions": f"quickdraw {__version__}, Python {platform.python_version()}, {packages}"}

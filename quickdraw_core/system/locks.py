@@ -1,0 +1,145 @@
+"""What a command writes to is its own until it ends: a second command is refused, or waits.
+
+A lock is the kernel's, on a small file beside what it stands for, which names the holder. It is
+let go at the moment the holder dies, `kill -9` included, so that no file needs to be deleted by
+hand; and it is seen on all hosts that share the file system, where that has locks (NFS has, from
+version 3 on). Where it has none, it is up to the user. Processes that the holder starts work
+within its lock: they take none.
+"""
+
+import errno
+import fcntl
+import json
+import os
+import socket
+import time
+from collections.abc import Iterator
+from contextlib import contextmanager, suppress
+from datetime import datetime
+from pathlib import Path
+
+from quickdraw_core.errors import BusyError
+from quickdraw_core.system.files import naming
+
+FOLDER_LOCK = ".lock"
+"""Name of the lock of a folder, inside of it."""
+
+_LOOK_SECONDS = 0.05
+_NO_LOCKS = (errno.ENOLCK, errno.ENOSYS, errno.EOPNOTSUPP)
+
+
+def lock_of_file(path: Path) -> Path:
+    """The lock of a file, beside it."""
+    return path.with_name(f".{path.name}.lock")
+
+
+@contextmanager
+def held_folder(folder: Path, work: str, name: str = FOLDER_LOCK) -> Iterator[None]:
+    """A block during which a folder is this command's alone; makes the folder where it is missing.
+
+    work: what is done there, in a word, for who is refused. Raises `BusyError` where another
+    command holds it, `WriteError` where nothing can be written there.
+    """
+    with held(folder / name, str(folder), work):
+        yield
+
+
+@contextmanager
+def held(lock: Path, target: str, work: str, wait_seconds: float = 0.0) -> Iterator[None]:
+    """As `held_folder`, by the file of the lock; target: what it stands for, for messages.
+
+    wait_seconds: how long another command may take to let go, before `BusyError` is raised.
+    """
+    made = not lock.parent.exists()
+    with naming(lock):
+        lock.parent.mkdir(parents=True, exist_ok=True)
+        descriptor = _take(lock, target, wait_seconds)
+    try:
+        with naming(lock):
+            os.ftruncate(descriptor, 0)
+            os.pwrite(descriptor, _holder(work), 0)
+        yield
+    finally:
+        # Deleted while it is held: whoever has it open by now sees that it is no longer there.
+        lock.unlink(missing_ok=True)
+        os.close(descriptor)
+        if made:
+            with suppress(OSError):  # it holds something by now
+                lock.parent.rmdir()
+
+
+def require_free(lock: Path, target: str) -> None:
+    """Raises `BusyError` where another command holds a lock; changes nothing."""
+    try:
+        descriptor = os.open(lock, os.O_RDONLY)
+    except OSError:
+        return
+    try:
+        if _is_held(descriptor):
+            raise _busy(descriptor, target)
+    except OSError:
+        return
+    finally:
+        os.close(descriptor)
+
+
+def require_free_folder(folder: Path) -> None:
+    """Raises `BusyError` where another command holds a folder; changes nothing."""
+    require_free(folder / FOLDER_LOCK, str(folder))
+
+
+def _take(lock: Path, target: str, wait_seconds: float) -> int:
+    """The descriptor of a lock file that is locked, as far as the file system can."""
+    deadline = time.monotonic() + wait_seconds
+    while True:
+        descriptor = os.open(lock, os.O_RDWR | os.O_CREAT, 0o666)
+        try:
+            fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
+            if _is_at(descriptor, lock):
+                return descriptor
+            os.close(descriptor)  # its holder has deleted it since it was opened
+        except BlockingIOError:
+            busy, is_held = _busy(descriptor, target), _is_held(descriptor)
+            os.close(descriptor)
+            if is_held and time.monotonic() >= deadline:
+                raise busy from None
+            time.sleep(_LOOK_SECONDS)
+        except OSError as error:
+            if error.errno in _NO_LOCKS:
+                return descriptor
+            os.close(descriptor)
+            raise
+
+
+def _is_held(descriptor: int) -> bool:
+    """Whether somebody works under a lock; who only looks, as `require_free` does, shares it."""
+    try:
+        fcntl.flock(descriptor, fcntl.LOCK_SH | fcntl.LOCK_NB)
+    except BlockingIOError:
+        return True
+    return False
+
+
+def _is_at(descriptor: int, path: Path) -> bool:
+    try:
+        return os.path.samestat(os.fstat(descriptor), path.stat())
+    except FileNotFoundError:
+        return False
+
+
+def _holder(work: str) -> bytes:
+    since = datetime.now().astimezone().isoformat(" ", "seconds")
+    who = {"work": work, "process": os.getpid(), "host": socket.gethostname(), "since": since}
+    return (json.dumps(who) + "\n").encode()
+
+
+def _busy(descriptor: int, target: str) -> BusyError:
+    try:
+        who = json.loads(os.pread(descriptor, 4096, 0))
+        holder = f"{who['work']}, process {who['process']} on {who['host']} since {who['since']}"
+    except (OSError, ValueError, KeyError, TypeError):  # it has only just been taken
+        holder = "one that has only just begun"
+    return BusyError(
+        f"another command is at work on {target}: {holder}; wait for its end, or give another "
+        "place"
+    )

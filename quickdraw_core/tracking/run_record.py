@@ -1,0 +1,229 @@
+"""What a run is, written into its folder before any server knows it.
+
+`RUN/mlflow.json` holds the address, a key made once, and name, params and tags. The MLflow run
+is made from it when a server answers, and found again by its key: a kill between the making and
+the writing down of its id makes no second run.
+"""
+
+import json
+import os
+import secrets
+import threading
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
+from dataclasses import asdict, dataclass, field, replace
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, Final
+
+from quickdraw_core.credentials import set_apart
+from quickdraw_core.errors import TrackingError
+from quickdraw_core.system.files import write_aside
+from quickdraw_core.tracking.address import (
+    EXPERIMENT,
+    artifact_location,
+    found_again,
+    resolve_tracking_uri,
+)
+from quickdraw_core.tracking.journal import now_ms
+
+if TYPE_CHECKING:
+    from mlflow import MlflowClient
+    from mlflow.entities import Run
+
+CARD_NAME = "mlflow.json"
+KEY_TAG = "quickdraw.run_key"
+CHANGED_TAG = "changed."
+_PARAM_LENGTH = 6_000
+_TAG_LENGTH = 5_000
+_PAIRS = 100
+_EXPERIMENT_TAGS = {"mlflow.experimentKind": "custom_model_development"}
+"""What MLflow's own UI sets on an experiment of trained models, as against one of prompts."""
+
+
+@dataclass(frozen=True)
+class RunCard:
+    """The facts of one MLflow run. run_id: empty as long as no server has it."""
+
+    uri: str
+    name: str
+    params: dict[str, str]
+    tags: dict[str, str]
+    key: str = field(default_factory=lambda: secrets.token_hex(16))
+    began_ms: int = field(default_factory=now_ms)
+    run_id: str = ""
+
+    @classmethod
+    def read(cls, run_dir: Path) -> "RunCard | None":
+        """The card of a run folder, if it has one. Raises `TrackingError` where it is damaged."""
+        path = run_dir / CARD_NAME
+        try:
+            value = json.loads(path.read_text(encoding="utf-8"))
+            value["uri"] = set_apart(value["uri"])  # of before that was recorded without secrets
+            value["uri"] = found_again(value["uri"], run_dir)
+            return cls(**{name: value[name] for name in cls.__dataclass_fields__})
+        except FileNotFoundError:
+            return None
+        except (ValueError, KeyError, TypeError) as error:
+            raise TrackingError(
+                f"{path} cannot be read ({error!r}); train again with --fresh"
+            ) from error
+
+    def write(self, run_dir: Path) -> None:
+        """Writes the card aside and renames it."""
+        write_aside(run_dir / CARD_NAME, json.dumps(asdict(self), indent=1) + "\n")
+
+
+def make_card(uri: str, name: str, params: Mapping[str, Any], tags: Mapping[str, str]) -> RunCard:
+    """The card of a new run, with a key of its own."""
+    return RunCard(uri, name, {k: _short(v) for k, v in params.items()}, dict(tags))
+
+
+def tracked_run_id(run_dir: Path) -> str:
+    """The MLflow run of a run folder; empty as long as no server has it."""
+    card = RunCard.read(run_dir)
+    return "" if card is None else card.run_id
+
+
+def ensure_run(mlflow: "MlflowClient", run_dir: Path) -> str:
+    """The id of a folder's run, made where the server has none yet; params and tags completed.
+
+    Raises what MLflow raises where it does not answer, and `TrackingError` where the run or its
+    experiment was deleted there.
+    """
+    card = RunCard.read(run_dir)
+    if card is None:
+        raise TrackingError(f"{run_dir} holds no {CARD_NAME}; train again with --fresh")
+    with brief_requests():
+        run = mlflow.get_run(card.run_id) if card.run_id else _found_or_made(mlflow, card)
+        if run.info.lifecycle_stage == "deleted":
+            raise TrackingError(
+                f"run {run.info.run_id} was deleted in MLflow; restore it there, or train again "
+                "with --fresh"
+            )
+        run_id = str(run.info.run_id)
+        if run_id != card.run_id:
+            replace(card, run_id=run_id).write(run_dir)
+        _complete(mlflow, run, card)
+    return run_id
+
+
+class _BriefRequests:
+    """Blocks of several threads, of which the first makes the process's requests brief and the
+    last one to end restores what was.
+    """
+
+    SETTINGS: Final = {"MLFLOW_HTTP_REQUEST_MAX_RETRIES": "0", "MLFLOW_HTTP_REQUEST_TIMEOUT": "8"}
+
+    def __init__(self) -> None:
+        self._lock, self._inside = threading.Lock(), 0
+        self._before: dict[str, str | None] = {}
+
+    def enter(self) -> None:
+        with self._lock:
+            if not self._inside:
+                self._before = {name: os.environ.get(name) for name in self.SETTINGS}
+                os.environ.update(self.SETTINGS)
+            self._inside += 1
+
+    def leave(self) -> None:
+        with self._lock:
+            self._inside -= 1
+            for name, value in self._before.items() if not self._inside else ():
+                if value is None:
+                    os.environ.pop(name, None)
+                else:
+                    os.environ[name] = value
+
+
+_BRIEF = _BriefRequests()
+
+
+@contextmanager
+def brief_requests() -> Iterator[None]:
+    """A block whose requests give up soon, and are sent once.
+
+    A request that MLflow's client repeats after a lost answer could make a second run. The
+    settings are the whole process's, so that those of other threads are brief meanwhile, too.
+    """
+    _BRIEF.enter()
+    try:
+        yield
+    finally:
+        _BRIEF.leave()
+
+
+def _found_or_made(mlflow: "MlflowClient", card: RunCard) -> "Run":
+    experiment_id = _experiment(mlflow)
+    found = find_run(mlflow, card.key)
+    if found is not None:
+        return found
+    tags = {**card.tags, KEY_TAG: card.key}
+    return mlflow.create_run(
+        experiment_id, start_time=card.began_ms, run_name=card.name, tags=tags
+    )
+
+
+def find_run(mlflow: "MlflowClient", key: str) -> "Run | None":
+    """The run that was made for a card; the first one, should there be two."""
+    from mlflow.entities import ViewType
+
+    experiment = mlflow.get_experiment_by_name(EXPERIMENT)
+    if experiment is None:
+        return None
+    runs = mlflow.search_runs(
+        [experiment.experiment_id],
+        f"tags.`{KEY_TAG}` = '{key}'",
+        run_view_type=ViewType.ALL,
+        order_by=["attributes.start_time ASC"],
+        max_results=1,
+    )
+    return runs[0] if runs else None
+
+
+def _experiment(mlflow: "MlflowClient") -> str:
+    from mlflow.exceptions import MlflowException
+
+    experiment = mlflow.get_experiment_by_name(EXPERIMENT)
+    if experiment is None:
+        location = artifact_location(mlflow.tracking_uri)
+        try:
+            return str(mlflow.create_experiment(EXPERIMENT, location, _EXPERIMENT_TAGS))
+        except MlflowException:  # another training made it at the same moment
+            experiment = mlflow.get_experiment_by_name(EXPERIMENT)
+            if experiment is None:
+                raise
+    if experiment.lifecycle_stage == "deleted":
+        raise TrackingError(
+            f"the experiment {EXPERIMENT} was deleted in MLflow; restore it: "
+            f"mlflow experiments restore --experiment-id {experiment.experiment_id}"
+        )
+    return str(experiment.experiment_id)
+
+
+def _complete(mlflow: "MlflowClient", run: "Run", card: RunCard) -> None:
+    """Adds what the run lacks. A param can never change in MLflow: its new value is a tag."""
+    from mlflow.entities import Param, RunTag
+
+    params = [Param(k, v) for k, v in card.params.items() if k not in run.data.params]
+    wanted = {k: _short(v, _TAG_LENGTH) for k, v in card.tags.items()}
+    for key, value in card.params.items():
+        if run.data.params.get(key, value) != value:
+            wanted[CHANGED_TAG + key] = _short(value, _TAG_LENGTH)
+    tags = [RunTag(k, v) for k, v in wanted.items() if run.data.tags.get(k) != v]
+    for first in range(0, len(params), _PAIRS):
+        mlflow.log_batch(run.info.run_id, params=params[first : first + _PAIRS])
+    for first in range(0, len(tags), _PAIRS):
+        mlflow.log_batch(run.info.run_id, tags=tags[first : first + _PAIRS])
+
+
+def _short(value: object, length: int = _PARAM_LENGTH) -> str:
+    return str(value)[:length]
+
+
+def tracking_uri_of_run(asked: str | None, run_dir: Path | None) -> str:
+    """Where a model's run is: as asked for, else where its run folder says, else the default."""
+    asked = asked or os.environ.get("MLFLOW_TRACKING_URI")
+    card = RunCard.read(run_dir) if run_dir is not None else None
+    if asked is None and card is not None:
+        return card.uri
+    return resolve_tracking_uri(asked)
