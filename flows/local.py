@@ -142,7 +142,7 @@ def _wait_for(server: _Server) -> None:
                 output = server.log.read().decode(errors="replace")
                 raise QuickdrawError(
                     "Prefect's temporary server does not start: "
-                    f"{_last_error(output) or server.process.returncode}; {REMEDY}"
+                    f"{last_error(output) or server.process.returncode}; {REMEDY}"
                 ) from None
             if time.monotonic() > deadline:
                 raise QuickdrawError(
@@ -152,7 +152,7 @@ def _wait_for(server: _Server) -> None:
             time.sleep(0.05)
 
 
-def _last_error(output: str) -> str:
+def last_error(output: str) -> str:
     """What a traceback ends with, in one line; nothing where there is none."""
     errors = _ERROR.findall(output)
     return errors[-1].strip() if errors else ""

@@ -97,7 +97,7 @@ def main() -> None:
         _show_error(error)
         sys.exit(error.exit_code)
     except Exception as error:  # noqa: BLE001 — told, as Python would, without secrets
-        fault = _machine_fault(error) or _settings_fault(error)
+        fault = machine_fault(error) or _settings_fault(error)
         if fault is None:
             sys.stderr.write(traceback_without_secrets(error))
             sys.exit(1)
@@ -108,7 +108,7 @@ def main() -> None:
         gc.freeze()
 
 
-def _machine_fault(error: BaseException | None) -> QuickdrawError | None:
+def machine_fault(error: BaseException | None) -> QuickdrawError | None:
     """What a defect of the machine (space, limits, permissions) is to a user, wherever it came
     up and whatever a library made of it; None for all else.
     """

@@ -9,8 +9,11 @@ from pathlib import Path
 import numpy as np
 import numpy.typing as npt
 
+from quickdraw_core.formats.kaggle import KaggleReader
 from quickdraw_core.formats.rows import Rows
-from quickdraw_core.formats.scanning.scan import scan_unsigned
+from quickdraw_core.formats.scanning.kaggle_scan import scan_lines
+from quickdraw_core.formats.scanning.raw_scan import make_raw_room
+from quickdraw_core.formats.scanning.scan import Columns, scan_unsigned
 
 SPECIAL = b'\n\r\t ",:{}[]\\.-+eE0\0\x7f\x80\xff'
 """Bytes that mean something, or should not be there."""
@@ -91,3 +94,13 @@ def run_with_bounds_checked(call: str, module: str, cache: Path) -> None:
         [sys.executable, "-c", code], env=environment, capture_output=True, text=True, check=False
     )
     assert result.returncode == 0, result.stderr
+
+
+def lines_left(reader: KaggleReader, data: bytes) -> int:
+    """How many lines the compiled reader leaves to the tolerant one."""
+    block, lines = as_block(data), data.count(b"\n")
+    columns, left = Columns.for_block(lines, len(block)), np.empty((lines, 3), np.int64)
+    word = as_block((reader.word or "").encode())
+    raw = make_raw_room() if reader.raw else None
+    _, left_over = scan_lines(block, reader.codes(), word, word, raw, columns, left)
+    return int(left_over)

@@ -200,3 +200,23 @@ def wait_for(what: str, look: Callable[[], T | None], seconds: float = 900) -> T
             return found
         assert monotonic() < deadline, f"not within {seconds:.0f} s: {what}"
         sleep(1)
+
+
+SOURCE = "/data/small/csv"
+"""What the nightly pipeline reads here. It is not there when the stack comes up."""
+
+
+def runs_of(stack: Stack, deployment: str) -> list[dict[str, Any]]:
+    """Prefect's runs of a deployment, those to come too, by their time."""
+    flow, name = deployment.split("/")
+    query = {"flows": {"name": {"any_": [flow]}}, "deployments": {"name": {"any_": [name]}}}
+    found: list[dict[str, Any]] = stack.prefect("flow_runs/filter", query)
+    return sorted(found, key=lambda run: str(run["expected_start_time"]))
+
+
+def mlflow_runs(stack: Stack, *statuses: str) -> list[dict[str, Any]]:
+    """MLflow's runs, the first one first; all, or those of some statuses."""
+    experiment = stack.mlflow("experiments/get-by-name?experiment_name=quickdraw")["experiment"]
+    query = {"experiment_ids": [experiment["experiment_id"]], "order_by": ["start_time"]}
+    found: list[dict[str, Any]] = stack.mlflow("runs/search", query).get("runs", [])
+    return [run for run in found if not statuses or run["info"]["status"] in statuses]

@@ -7,8 +7,8 @@ import sys
 from pathlib import Path
 
 import pytest
+from command_line import environment_of
 from forkserver import real_python
-from test_cli import environment_of
 
 from quickdraw_core.ingest.cluster import cluster
 from quickdraw_core.ingest.config import IngestConfig

@@ -10,41 +10,14 @@ import time
 from pathlib import Path
 
 import pytest
+from command_line import environment_of, quickdraw
 from forkserver import real_python
 from processes import rank_processes
-from session import prefect_api
 
 from quickdraw_core.commands.running import going_on_said
 from quickdraw_core.store.store import Store
 from quickdraw_core.tracking.run_record import tracked_run_id
 from quickdraw_core.tracking.runs import client
-
-
-def command() -> list[str]:
-    """The words before a command's own: of a forked process, or a real one in some suites."""
-    return [sys.executable, "-m", "quickdraw_core.cli"]
-
-
-def environment_of(cwd: Path) -> dict[str, str]:
-    """An environment away from the user's own Prefect and MLflow, without a server."""
-    environment = {k: v for k, v in os.environ.items() if not k.startswith(("PREFECT", "MLFLOW"))}
-    return environment | {"PREFECT_HOME": str(cwd / ".prefect")}
-
-
-def quickdraw(
-    *arguments: object, cwd: Path, timeout: int = 300, prefect: bool = False
-) -> subprocess.CompletedProcess[str]:
-    """Runs `quickdraw …` in `cwd`. prefect: with the server that all tests share, as the demo."""
-    server = {"PREFECT_API_URL": prefect_api()} if prefect or "demo" in arguments else {}
-    return subprocess.run(
-        [*command(), *map(str, arguments)],
-        cwd=cwd,
-        env=environment_of(cwd) | server,
-        capture_output=True,
-        text=True,
-        check=False,
-        timeout=timeout,
-    )
 
 
 def processor_seconds_of(*words: str) -> float:

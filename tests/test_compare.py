@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
-from test_evaluation import sure_predictions
+from made_predictions import sure_predictions
 
 from quickdraw_core.errors import InputError
 from quickdraw_core.inference.predictions import Predictions

@@ -9,8 +9,8 @@ from pathlib import Path
 from typing import NamedTuple
 
 import pytest
+from command_line import command, environment_of
 from session import prefect_api
-from test_cli import command, environment_of
 
 TRAIN = "train --set epochs=1 --set model=net --set side_px=24 --set ranks=1 --run-dir run"
 EVALUATE = "evaluate run --allow-short --per-class 20 --set guesses=3"

@@ -8,7 +8,7 @@ import sys
 from pathlib import Path
 
 import pytest
-from test_cli import command, environment_of
+from command_line import command, environment_of
 from typer.testing import CliRunner
 
 from quickdraw_core.cli import app

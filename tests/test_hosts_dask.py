@@ -16,9 +16,9 @@ from contextlib import AbstractContextManager, contextmanager
 from pathlib import Path
 
 import pytest
+from file_tree import tree
 from hosts import Host, Hosts, two_hosts
 from processes import INGEST
-from test_ingest_faults import tree
 
 from quickdraw_core.errors import ConfigError
 from quickdraw_core.ingest.config import IngestConfig

@@ -11,7 +11,7 @@ from pathlib import Path
 import pytest
 from hosts import Host, Hosts, two_hosts
 from processes import TRAIN, rank_processes
-from test_exactness import curve_of, last_of, samples_of
+from run_folder import curve_of, last_of, samples_of
 
 from quickdraw_core.launching.train import train
 from quickdraw_core.store.store import Store

@@ -6,8 +6,8 @@ import subprocess
 from pathlib import Path
 
 import pytest
+from command_line import environment_of
 from forkserver import real_python
-from test_cli import environment_of
 
 from quickdraw_core.store.store import Store
 

@@ -13,11 +13,12 @@ import subprocess
 import sys
 import threading
 import time
-from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from collections.abc import Callable
 from pathlib import Path
 
 import pytest
+from dask_cluster import dask_cluster
+from file_tree import tree
 
 from quickdraw_core.errors import ClusterError, InputError
 from quickdraw_core.ingest import cluster, window_task
@@ -27,7 +28,7 @@ from quickdraw_core.ingest.run import ingest
 from quickdraw_core.reading.windows import STRIDE
 from quickdraw_core.storage.storage import Place, Written
 from quickdraw_core.store.manifest import MANIFEST_NAME
-from quickdraw_core.store.store import Store, sha256_of
+from quickdraw_core.store.store import Store
 
 KILLS = 24
 WORDS = [f"w{number:02d}" for number in range(12)]
@@ -63,11 +64,6 @@ def undisturbed(source: Path, tmp_path_factory: pytest.TempPathFactory) -> dict[
 
 def run(source: Path, store: Path, **options: object) -> IngestResult:
     return ingest(IngestConfig.parse({"source": source, "store": store, "workers": 2} | options))
-
-
-def tree(store: Path) -> dict[str, str]:
-    paths = [path for path in sorted(store.rglob("*")) if path.is_file()]
-    return {path.relative_to(store).as_posix(): sha256_of(path) for path in paths}
 
 
 def receipts(store: Path) -> int:
@@ -155,54 +151,6 @@ def test_only_what_is_missing_is_read_again(
     assert result.windows_reused == result.windows - 2
     assert {p: p.stat().st_mtime_ns for p in kept} == kept
     assert tree(store) == undisturbed
-
-
-@contextmanager
-def dask_command(*words: str, ready: Path | None = None) -> Iterator[subprocess.Popen[bytes]]:
-    """A process of Dask's own command line, ended by its id."""
-    process = subprocess.Popen(
-        [sys.executable, "-m", "dask", *words],
-        stdout=subprocess.DEVNULL,
-        stderr=subprocess.DEVNULL,
-    )
-    try:
-        deadline = time.monotonic() + 300
-        while ready is not None and not (ready.exists() and ready.stat().st_size):
-            assert process.poll() is None, f"{words} ended"
-            assert time.monotonic() < deadline
-            time.sleep(0.05)
-        yield process
-    finally:
-        process.kill()
-        process.wait(300)
-
-
-@contextmanager
-def dask_cluster(folder: Path, workers: int) -> Iterator[tuple[str, list[int]]]:
-    """A scheduler and workers as processes of their own: (address, process ids, its own first)."""
-    import json
-
-    file = folder / "scheduler.json"
-    host = ("--host", "127.0.0.1")
-    with dask_command(
-        "scheduler", *host, "--port", "0", "--no-dashboard", "--scheduler-file", str(file),
-        ready=file,
-    ) as scheduler:  # fmt: skip
-        address = json.loads(file.read_text())["address"]
-        running = [
-            dask_command(
-                "worker", address, *host, "--nthreads", "1", "--no-nanny", "--no-dashboard",
-                "--local-directory", str(folder / f"worker-{number}"),
-            )
-            for number in range(workers)
-        ]  # fmt: skip
-        pids = [scheduler.pid]
-        try:
-            pids += [worker.__enter__().pid for worker in running]
-            yield address, pids
-        finally:
-            for worker in running:
-                worker.__exit__(None, None, None)
 
 
 def test_a_killed_worker_costs_its_windows_a_second_reading(

@@ -6,7 +6,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-from fuzzing import as_block, assert_same_rows, run_with_bounds_checked
+from fuzzing import as_block, assert_same_rows, lines_left, run_with_bounds_checked
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
@@ -16,9 +16,6 @@ from quickdraw_core.formats.header import TEST_COLUMNS, TRAIN_COLUMNS, Header
 from quickdraw_core.formats.kaggle import KaggleReader, format_drawing, parse_lines
 from quickdraw_core.formats.reader import MAX_LINE_BYTES, MAX_QUOTED_BYTES
 from quickdraw_core.formats.rows import Rejected, Rows
-from quickdraw_core.formats.scanning.kaggle_scan import scan_lines
-from quickdraw_core.formats.scanning.raw_scan import make_raw_room
-from quickdraw_core.formats.scanning.scan import Columns
 
 DRAWING = "[[[1, 2], [3, 4]]]"
 GOOD = f'US,"{DRAWING}",5666841479348224,True,2017-03-08 21:12:07.266040,cat\n'
@@ -40,16 +37,6 @@ def read_both(reader: KaggleReader, data: bytes) -> tuple[Rows, list[Rejected]]:
     assert not disagreed
     assert_same_rows(found, Rows.of(parsed))
     return found, rejected
-
-
-def lines_left(reader: KaggleReader, data: bytes) -> int:
-    """How many lines the compiled reader leaves to the tolerant one."""
-    block, lines = as_block(data), data.count(b"\n")
-    columns, left = Columns.for_block(lines, len(block)), np.empty((lines, 3), np.int64)
-    word = as_block((reader.word or "").encode())
-    raw = make_raw_room() if reader.raw else None
-    _, left_over = scan_lines(block, reader.codes(), word, word, raw, columns, left)
-    return int(left_over)
 
 
 def one(line: str | bytes, reader: KaggleReader = CAT) -> tuple[int, str]:

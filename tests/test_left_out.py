@@ -10,6 +10,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from file_tree import tree
 
 from quickdraw_core.errors import InputError, UnreadableError, WriteError
 from quickdraw_core.formats.header import TRAIN_COLUMNS
@@ -18,7 +19,7 @@ from quickdraw_core.ingest.config import IngestConfig
 from quickdraw_core.ingest.result import IngestResult, LeftOutError
 from quickdraw_core.ingest.run import ingest, prepare
 from quickdraw_core.stage import Opened
-from quickdraw_core.store.store import Store, sha256_of
+from quickdraw_core.store.store import Store
 from quickdraw_core.store.verify import verify_store
 
 HEADER = ",".join(TRAIN_COLUMNS) + "\n"
@@ -72,11 +73,6 @@ def run(source: Path, **options: Any) -> IngestResult:
     store = source.parent / "store"
     values = {"source": source, "store": store, "workers": 1, "test_per_class": 5}
     return ingest(IngestConfig.parse(values | options))
-
-
-def tree(folder: Path) -> dict[str, str]:
-    files = [path for path in sorted(folder.rglob("*")) if path.is_file()]
-    return {path.relative_to(folder).as_posix(): sha256_of(path) for path in files}
 
 
 def replace_owl(source: Path) -> None:

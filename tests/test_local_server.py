@@ -10,9 +10,9 @@ from urllib.error import URLError
 from urllib.request import urlopen
 
 import pytest
+from command_line import environment_of
 from forkserver import real_python
 from service import until
-from test_cli import environment_of
 
 from flows import local
 from quickdraw_core.commands import jobs

@@ -14,7 +14,7 @@ import pytest
 from surroundings import bound_by_permissions
 from typer.testing import CliRunner
 
-from quickdraw_core.cli import _machine_fault, app
+from quickdraw_core.cli import app, machine_fault
 from quickdraw_core.commands.running import run_flow
 from quickdraw_core.errors import ConfigError, QuickdrawError, StoreError, WriteError
 from quickdraw_core.ingest.config import IngestConfig
@@ -48,7 +48,7 @@ def failure(*words: object) -> QuickdrawError:
     """What a command raises, which `main` prints as one line."""
     error = CliRunner().invoke(app, [*map(str, words)]).exception
     assert error is not None
-    fault = _machine_fault(error)
+    fault = machine_fault(error)
     assert fault is not None, repr(error)
     assert "\n" not in str(fault)
     return fault
@@ -166,7 +166,7 @@ def test_too_many_open_files_are_not_taken_for_damage(trained: Path, store: Stor
             latest_checkpoint(trained, lambda _: True)
     assert "--fresh" not in str(of_store.value)
     assert "ulimit -n" in str(of_store.value)
-    assert "ulimit -n" in str(_machine_fault(of_checkpoint.value))
+    assert "ulimit -n" in str(machine_fault(of_checkpoint.value))
 
 
 def test_a_flow_is_refused_where_too_few_files_may_be_open() -> None:
@@ -183,9 +183,9 @@ def test_whatever_a_library_makes_of_it_the_cause_is_said(number: int) -> None:
     outer = RuntimeError("unexpected pos 2447104 vs 2447000")
     outer.__cause__ = inner
     for error in (inner, outer):
-        fault = _machine_fault(error)
+        fault = machine_fault(error)
         assert fault is not None
         assert str(fault).startswith("cannot use a/file: ")
         assert fault.exit_code == 1
-    assert _machine_fault(ValueError("a defect")) is None
-    assert _machine_fault(FileNotFoundError(errno.ENOENT, "no such file", "x")) is None
+    assert machine_fault(ValueError("a defect")) is None
+    assert machine_fault(FileNotFoundError(errno.ENOENT, "no such file", "x")) is None

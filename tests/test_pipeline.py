@@ -11,8 +11,8 @@ from typing import Any
 
 import pytest
 import requests
+from command_line import quickdraw
 from session import prefect_api
-from test_cli import quickdraw
 
 from quickdraw_core.sources.doodles.generator import generate_csvs
 from quickdraw_core.store.store import Store

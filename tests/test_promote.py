@@ -12,9 +12,9 @@ import pyarrow.parquet as pq
 import pytest
 import torch
 from budget import uncounted
+from command_line import quickdraw
 from counting import count_openings
-from test_cli import quickdraw
-from test_tracking_mlflow import Server
+from mlflow_server import MlflowServer
 from typer.testing import CliRunner
 from unreported import evaluate_unreported
 
@@ -497,7 +497,7 @@ def test_a_comparison_as_the_command_tells_it(
 @pytest.mark.soak
 def test_a_server_registers_promotes_and_gives_back_the_same(store: Store, tmp_path: Path) -> None:
     (tmp_path / "server").mkdir()
-    server = Server(tmp_path / "server")
+    server = MlflowServer(tmp_path / "server")
     server.start()
     try:
         trained = teach(store, tmp_path, server.uri)

@@ -11,10 +11,9 @@ from typing import Any
 
 import numpy as np
 import pytest
-from fuzzing import as_block, assert_same_rows
+from fuzzing import as_block, assert_same_rows, lines_left
 from hypothesis import example, given, settings
 from hypothesis import strategies as st
-from test_kaggle_scan import lines_left
 
 from quickdraw_core.formats.header import TRAIN_COLUMNS, Header
 from quickdraw_core.formats.kaggle import KaggleReader, parse_lines

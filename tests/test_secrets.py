@@ -16,8 +16,8 @@ from urllib.parse import quote
 
 import numpy as np
 import pytest
+from command_line import quickdraw
 from session import prefect_api
-from test_cli import quickdraw
 from writers import csv_line, random_rows
 
 from flows.deploy import DeployConfig

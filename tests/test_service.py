@@ -18,9 +18,9 @@ import pytest
 import yaml
 from forkserver import real_python
 from mlflow import MlflowClient
+from mlflow_server import MlflowServer
 from processes import launcher_process, rank_processes
 from service import Service, service, until
-from test_tracking_mlflow import Server
 
 from flows.deploy import DEPLOYMENTS, HEARTBEAT_SECONDS
 from flows.gpus import LEASE_SECONDS
@@ -361,7 +361,7 @@ def test_prefect_away_for_half_a_minute_costs_nothing(
 def test_mlflow_away_during_training_costs_nothing(
     running: Service, undisturbed: Curves, tmp_path: Path
 ) -> None:
-    server = Server(tmp_path)
+    server = MlflowServer(tmp_path)
     server.start()
     try:
         config = TRAIN | {"run_dir": "untracked", "tracking_uri": server.uri}

@@ -3,7 +3,6 @@
 The S3 server is moto's; the GCS one is `fake_gcs.py`. Everything listens on 127.0.0.1.
 """
 
-import functools
 import gzip
 import os
 import pickle
@@ -12,12 +11,9 @@ import re
 import socket
 import subprocess
 import sys
-import threading
 import zipfile
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager
-from dataclasses import dataclass, field
-from http.server import SimpleHTTPRequestHandler, ThreadingHTTPServer
+from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
@@ -25,6 +21,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from surroundings import as_nobody
+from web_server import RefusingHandler, Requests, serving, web_server
 from writers import binary_record, csv_line, ndjson_line, random_rows
 
 from quickdraw_core.errors import InputError
@@ -83,78 +80,6 @@ class Place:
 
     url: Callable[[str], str]
     ranges: bool = True
-
-
-@dataclass
-class Requests:
-    """What a web server was asked for, and how it behaves."""
-
-    ranges: bool = True
-    cut: Callable[[], bool] = lambda: False
-    etag: str = '"1"'
-    seen: list[str] = field(default_factory=list)
-
-
-class _Server(ThreadingHTTPServer):
-    daemon_threads = True
-
-    def handle_error(self, *args: object) -> None:
-        pass  # the client hung up
-
-
-class _Web(SimpleHTTPRequestHandler):
-    """Python's own server, which lists folders but gives no ranges, taught to give them."""
-
-    protocol_version = "HTTP/1.1"
-    wbufsize = 1 << 20  # one packet, or the client waits for the second
-    behaviour: Requests
-
-    def do_GET(self) -> None:
-        asked = self.headers.get("Range")
-        self.behaviour.seen.append(f"{self.path} {asked}")
-        path = Path(self.translate_path(self.path))
-        if not path.is_file():
-            return super().do_GET()
-        body, size = path.read_bytes(), path.stat().st_size
-        span = re.fullmatch(r"bytes=(\d+)-(\d*)", asked or "")
-        headers = {"ETag": self.behaviour.etag}
-        if span is None or not self.behaviour.ranges:
-            return self._send(200, body, headers)
-        first, last = int(span[1]), min(int(span[2] or size), size - 1)
-        if first >= size:
-            return self._send(416, b"", headers)
-        headers["Content-Range"] = f"bytes {first}-{last}/{size}"
-        return self._send(206, body[first : last + 1], headers)
-
-    def _send(self, status: int, body: bytes, headers: dict[str, str]) -> None:
-        self.send_response(status)
-        self.send_header("Content-Length", str(len(body)))
-        self.send_header("Last-Modified", "Fri, 02 Jan 2026 03:04:05 GMT")
-        for name, value in headers.items():
-            self.send_header(name, value)
-        self.end_headers()
-        if self.behaviour.cut():
-            self.close_connection = True
-            body = body[: len(body) // 2]
-        self.wfile.write(body)
-
-    def log_message(self, *args: object) -> None:
-        pass
-
-
-@contextmanager
-def web_server(folder: Path, behaviour: Requests) -> Iterator[str]:
-    """Serves a folder; yields its address."""
-    handler = type("Handler", (_Web,), {"behaviour": behaviour})
-    server = _Server(("127.0.0.1", 0), functools.partial(handler, directory=folder))
-    thread = threading.Thread(target=server.serve_forever, args=(0.02,))
-    thread.start()
-    try:
-        yield f"http://127.0.0.1:{server.server_port}"
-    finally:
-        server.shutdown()
-        server.server_close()
-        thread.join()
 
 
 @pytest.fixture(scope="module")
@@ -740,24 +665,11 @@ def test_refused_access_says_where_credentials_go(gcs_endpoint: str) -> None:
         find_sources(f"gs://anonymous@private/raw{options}")
 
 
-class _Refusing(_Web):
-    def do_GET(self) -> None:
-        error = b"<Error><Code>AccessDenied</Code><Message>Access Denied</Message></Error>"
-        self._send(403, error, {"Content-Type": "application/xml"})
-
-
 def test_s3_without_rights_says_where_credentials_go(tmp_path: Path) -> None:
-    server = _Server(("127.0.0.1", 0), type("Handler", (_Refusing,), {"behaviour": Requests()}))
-    thread = threading.Thread(target=server.serve_forever, args=(0.02,))
-    thread.start()
-    try:
-        options = f"?endpoint_override=127.0.0.1:{server.server_port}&scheme=http&anonymous=true"
+    with serving(RefusingHandler) as port:
+        options = f"?endpoint_override=127.0.0.1:{port}&scheme=http&anonymous=true"
         with pytest.raises(InputError, match=r"access is refused; set AWS_ACCESS_KEY_ID"):
             find_sources(f"s3://drawings/raw{options}")
-    finally:
-        server.shutdown()
-        server.server_close()
-        thread.join()
 
 
 def test_stamps_are_values() -> None:

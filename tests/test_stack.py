@@ -9,13 +9,11 @@ from collections.abc import Iterator
 from typing import Any
 
 import pytest
-from stack import Stack, running_engine, running_stack, wait_for
+from stack import SOURCE, Stack, mlflow_runs, running_engine, running_stack, runs_of, wait_for
 
 pytestmark = [pytest.mark.stack, pytest.mark.timeout(2400)]
 
 FINAL = {"COMPLETED", "FAILED", "CRASHED", "CANCELLED"}
-SOURCE = "/data/small/csv"
-"""What the nightly pipeline reads here. It is not there when the stack comes up."""
 TRAINING = {
     **{"store": "store", "epochs": 40, "ranks": 2, "augment": None, "learning_rate": 0.003},
     **{"validate_every_epochs": 5, "log_every_steps": 5},
@@ -33,14 +31,6 @@ def stack(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Stack]:
         yield running
 
 
-def runs_of(stack: Stack, deployment: str) -> list[dict[str, Any]]:
-    """Prefect's runs of a deployment, those to come too, by their time."""
-    flow, name = deployment.split("/")
-    query = {"flows": {"name": {"any_": [flow]}}, "deployments": {"name": {"any_": [name]}}}
-    found: list[dict[str, Any]] = stack.prefect("flow_runs/filter", query)
-    return sorted(found, key=lambda run: str(run["expected_start_time"]))
-
-
 def switch_schedule(stack: Stack, on: bool) -> None:
     """Pauses the nightly pipeline's schedule, or goes on with it."""
     deployment = stack.prefect("deployments/name/pipeline/nightly")
@@ -52,14 +42,6 @@ def switch_schedule(stack: Stack, on: bool) -> None:
 def finished(stack: Stack, run_id: str) -> dict[str, Any] | None:
     run: dict[str, Any] = stack.prefect(f"flow_runs/{run_id}")
     return run if run["state_type"] in FINAL else None
-
-
-def mlflow_runs(stack: Stack, *statuses: str) -> list[dict[str, Any]]:
-    """MLflow's runs, the first one first; all, or those of some statuses."""
-    experiment = stack.mlflow("experiments/get-by-name?experiment_name=quickdraw")["experiment"]
-    query = {"experiment_ids": [experiment["experiment_id"]], "order_by": ["start_time"]}
-    found: list[dict[str, Any]] = stack.mlflow("runs/search", query).get("runs", [])
-    return [run for run in found if not statuses or run["info"]["status"] in statuses]
 
 
 def steps(stack: Stack, run: dict[str, Any]) -> list[int]:

@@ -9,8 +9,16 @@ import secrets
 from collections.abc import Iterator
 
 import pytest
-from stack import Stack, build_stand_in, running_engine, running_stack, wait_for
-from test_stack import SOURCE, mlflow_runs, runs_of
+from stack import (
+    SOURCE,
+    Stack,
+    build_stand_in,
+    mlflow_runs,
+    running_engine,
+    running_stack,
+    runs_of,
+    wait_for,
+)
 
 pytestmark = [pytest.mark.stack, pytest.mark.soak, pytest.mark.timeout(1800)]
 

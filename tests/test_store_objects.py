@@ -20,14 +20,14 @@ from typing import Any
 import numpy as np
 import pytest
 from click.testing import Result
+from dask_cluster import dask_cluster
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
+from mlflow_server import MlflowServer
 from object_store import ENVIRONMENT, Bucket, pack_digest, s3_bucket, take_environment
 from pydantic import TypeAdapter
-from test_ingest_faults import dask_cluster
-from test_sources import Requests, _Refusing, _Server
-from test_tracking_mlflow import Server
 from typer.testing import CliRunner
+from web_server import RefusingHandler, serving
 from writers import csv_line, random_rows
 
 from quickdraw_core.cli import app
@@ -313,7 +313,7 @@ def test_a_store_that_cannot_be_reached_is_neither_damaged_nor_made_anew(
 # --- what is wrong is said before work ---------------------------------------------------------
 
 
-class _RefusingAll(_Refusing):
+class RefusingAll(RefusingHandler):
     def do_HEAD(self) -> None:
         self.send_response(403)
         self.send_header("Content-Length", "0")
@@ -321,12 +321,9 @@ class _RefusingAll(_Refusing):
 
 
 def test_what_cannot_be_is_said_before_any_work(bucket: Bucket, source: Path) -> None:
-    server = _Server(("127.0.0.1", 0), type("Handler", (_RefusingAll,), {"behaviour": Requests()}))
-    thread = threading.Thread(target=server.serve_forever, args=(0.02,))
-    thread.start()
-    refusing = f"?endpoint_override=127.0.0.1:{server.server_port}&scheme=http"
     bucket.put("other/notes.txt", b"notes")
-    try:
+    with serving(RefusingAll) as port:
+        refusing = f"?endpoint_override=127.0.0.1:{port}&scheme=http"
         for address, message in (
             (f"s3://nothing/store{bucket.query}", "s3://nothing/store: there is no such bucket"),
             (f"s3://drawings/store{refusing}", "access is refused; set AWS_ACCESS_KEY_ID"),
@@ -341,10 +338,6 @@ def test_what_cannot_be_is_said_before_any_work(bucket: Bucket, source: Path) ->
             assert "\n" not in str(caught.value)
             with pytest.raises(StoreError):
                 open_at(address)
-    finally:
-        server.shutdown()
-        server.server_close()
-        thread.join()
     with pytest.raises(StoreError, match=r"no store there: s3://\S*nothing\S* holds nothing"):
         open_at(bucket.address("nothing"))
 
@@ -477,7 +470,7 @@ def mlflow_uri(bucket: Bucket, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) 
     """A real MLflow server that keeps its artifacts in the bucket, which only it knows."""
     folder = tmp_path / "mlflow"
     folder.mkdir()
-    server = Server(folder, f"s3://{bucket.name}/artifacts")
+    server = MlflowServer(folder, f"s3://{bucket.name}/artifacts")
     with monkeypatch.context() as patch:
         patch.setenv("MLFLOW_S3_ENDPOINT_URL", f"http://127.0.0.1:{bucket.line.port}")
         server.start()

@@ -13,6 +13,7 @@ from pathlib import Path
 import numpy as np
 import pyarrow.parquet as pq
 import pytest
+from command_line import quickdraw
 from forkserver import real_python
 from hypothesis import given
 from hypothesis import strategies as st
@@ -29,8 +30,6 @@ from quickdraw_core.inference.ensemble import Ensemble, load_models
 from quickdraw_core.inference.model import most_common_labels
 from quickdraw_core.labels import LabelMap
 from quickdraw_core.terminal.summaries import submission_facts
-
-from test_cli import quickdraw  # isort: skip
 
 Row = tuple[str, str, str]
 """key_id, countrycode, drawing."""

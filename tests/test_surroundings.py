@@ -13,7 +13,7 @@ import pytest
 import quickdraw_core
 from quickdraw_core.errors import ConfigError, InputError
 from quickdraw_core.reading.row_index import index_rows
-from quickdraw_core.sources.fetch_call import _seconds_of
+from quickdraw_core.sources.fetch_call import retry_after_seconds
 from quickdraw_core.sources.find import find_sources
 from quickdraw_core.system.files import cache_folder
 
@@ -62,7 +62,7 @@ def test_a_date_without_a_zone_is_utc() -> None:
     soon = time.strftime("%a, %d %b %Y %H:%M:%S", time.gmtime(time.time() + 100))
     for zone in ("-0000", "GMT", "+0000"):
         # Hours are what the zone would make of it; a busy machine may take its time.
-        assert -3600 < _seconds_of(f"{soon} {zone}") <= 100
+        assert -3600 < retry_after_seconds(f"{soon} {zone}") <= 100
 
 
 def test_a_user_without_a_home_folder_is_told_what_to_do(

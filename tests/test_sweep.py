@@ -18,11 +18,11 @@ from typing import Any
 import numpy as np
 import pytest
 import session
+from command_line import command, quickdraw
+from command_line import environment_of as cli_environment
 from hypothesis import given
 from hypothesis import strategies as st
 from processes import rank_processes
-from test_cli import command, quickdraw
-from test_cli import environment_of as cli_environment
 
 import flows.sweep
 from quickdraw_core import stage
@@ -37,7 +37,7 @@ from quickdraw_core.stage import Opened
 from quickdraw_core.store.store import Store
 from quickdraw_core.sweep import finish, rows, run
 from quickdraw_core.sweep.config import SweepConfig
-from quickdraw_core.sweep.figures import _labels, draw_figures, smoothed
+from quickdraw_core.sweep.figures import draw_figures, row_labels, smoothed
 from quickdraw_core.sweep.finish import finish_sweep
 from quickdraw_core.sweep.plan import Sweep, plan_sweep
 from quickdraw_core.sweep.results import RowResult, compare_orders, training_seconds
@@ -324,7 +324,7 @@ def test_rows_that_differ_in_something_else_have_names_of_their_own() -> None:
         row_of("rate 0.1", 0.9, 0, 1, model="vgg11"),
         row_of("rate 0.2", 0.9, 0, 1, model="vgg11"),
     ]
-    assert _labels(rows) == ["net, adam", "net, sgd, step", "net, sgd, cosine",
+    assert row_labels(rows) == ["net, adam", "net, sgd, step", "net, sgd, cosine",
                              "rate 0.1", "rate 0.2"]  # fmt: skip
 
 

@@ -1,7 +1,6 @@
 """Journal to MLflow for real: a server that is stopped and started again, and killed writers."""
 
 import json
-import os
 import shutil
 import signal
 import socket
@@ -9,7 +8,6 @@ import subprocess
 import sys
 import threading
 import time
-import urllib.request
 from collections import Counter
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -17,6 +15,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+from mlflow_server import MlflowServer
 
 from quickdraw_core.errors import TrackingError
 from quickdraw_core.labels import LabelMap
@@ -52,57 +51,12 @@ def uri(empty_database: Path, tmp_path: Path) -> str:
     return f"sqlite:///{shutil.copy(empty_database, tmp_path / 'mlflow.db')}"
 
 
-class Server:
-    """A real MLflow server of one worker on a port of its own, to be started and killed."""
-
-    def __init__(self, folder: Path, artifacts: str | None = None) -> None:
-        self.folder = folder
-        self.artifacts = artifacts or str(folder / "artifacts")
-        with socket.socket() as free:
-            free.bind(("127.0.0.1", 0))
-            self.port = free.getsockname()[1]
-        self.uri = f"http://127.0.0.1:{self.port}"
-        self.process: subprocess.Popen[bytes] | None = None
-
-    def start(self) -> None:
-        command = [sys.executable, "-m", "mlflow", "server", "--workers", "1"]
-        command += ["--host", "127.0.0.1", "--port", str(self.port)]
-        command += ["--backend-store-uri", f"sqlite:///{self.folder}/mlflow.db"]
-        command += ["--artifacts-destination", self.artifacts]
-        quiet = {"MLFLOW_SERVER_ENABLE_JOB_EXECUTION": "false", "MLFLOW_DISABLE_TELEMETRY": "true"}
-        with (self.folder / "server.txt").open("ab") as log:
-            self.process = subprocess.Popen(
-                command,
-                env=os.environ | quiet,
-                stdout=log,
-                stderr=log,
-                start_new_session=True,
-                cwd=self.folder,
-            )
-        deadline = time.monotonic() + 300
-        while True:
-            try:
-                urllib.request.urlopen(f"{self.uri}/health", timeout=2).close()
-                return
-            except OSError:
-                assert self.process.poll() is None, (self.folder / "server.txt").read_text()
-                assert time.monotonic() < deadline, "the server did not start"
-                time.sleep(0.1)
-
-    def kill(self) -> None:
-        """Ends the server and its worker at once, in the middle of whatever they do."""
-        if self.process is not None:
-            os.killpg(self.process.pid, signal.SIGKILL)
-            self.process.wait()
-            self.process = None
-
-
 @pytest.fixture
-def server(empty_database: Path, tmp_path: Path) -> Iterator[Server]:
+def server(empty_database: Path, tmp_path: Path) -> Iterator[MlflowServer]:
     folder = tmp_path / "server"
     folder.mkdir()
     shutil.copy(empty_database, folder / "mlflow.db")
-    server = Server(folder)
+    server = MlflowServer(folder)
     yield server
     server.kill()
 
@@ -139,7 +93,7 @@ def until(done: object, seconds: float = 300) -> None:
 
 @pytest.mark.parametrize("restarts", [0, pytest.param(2, marks=pytest.mark.soak)])
 def test_a_server_away_at_start_in_the_middle_and_at_the_end_gets_every_point_once(
-    server: Server, tmp_path: Path, restarts: int
+    server: MlflowServer, tmp_path: Path, restarts: int
 ) -> None:
     run_dir = tmp_path / "run"
     run_dir.mkdir()
@@ -275,13 +229,17 @@ def test_a_writer_killed_between_delivery_and_mark_sends_no_point_twice(
 
 
 @pytest.mark.soak
-def test_a_writer_killed_twenty_times_sends_no_point_twice(server: Server, tmp_path: Path) -> None:
+def test_a_writer_killed_twenty_times_sends_no_point_twice(
+    server: MlflowServer, tmp_path: Path
+) -> None:
     server.start()
     check_killed_writer(tmp_path / "run", server.uri, kills=20, steps=20_000)
 
 
 @pytest.mark.soak
-def test_a_server_killed_ten_times_gets_every_point_once(server: Server, tmp_path: Path) -> None:
+def test_a_server_killed_ten_times_gets_every_point_once(
+    server: MlflowServer, tmp_path: Path
+) -> None:
     run_dir = tmp_path / "run"
     opened(run_dir, server.uri)
     send = sender_of(run_dir)

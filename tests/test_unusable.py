@@ -17,6 +17,7 @@ from typing import Any
 
 import httpx
 import pytest
+from command_line import command, environment_of, quickdraw
 from prefect.settings import (
     PREFECT_API_AUTH_STRING,
     PREFECT_API_SSL_CERT_FILE,
@@ -30,9 +31,8 @@ from prefect.settings import (
 )
 from session import prefect_api
 from surroundings import as_nobody
-from test_cli import command, environment_of, quickdraw
 
-from flows.local import _last_error
+from flows.local import last_error
 from flows.server import answering as prefect_answering
 from flows.server import require_home, require_server
 from quickdraw_core.errors import (
@@ -444,8 +444,8 @@ def test_the_cause_in_a_servers_output() -> None:
         "alembic.util.exc.CommandError: Can't locate revision identified by 'ffff00001111'\n"
         "08:05:38.572 | ERROR   | uvicorn.error - Application startup failed. Exiting.\n"
     )
-    assert _last_error(output) == "Can't locate revision identified by 'ffff00001111'"
-    assert _last_error("killed\n") == ""
+    assert last_error(output) == "Can't locate revision identified by 'ffff00001111'"
+    assert last_error("killed\n") == ""
 
 
 def test_a_wrong_run_id_is_one_line_too(tmp_path: Path, empty_database: Path) -> None:

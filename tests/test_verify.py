@@ -12,7 +12,7 @@ import numpy as np
 import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
-from test_describe import Row, build_store
+from row_store import Row, build_store
 
 from quickdraw_core.errors import StoreError
 from quickdraw_core.ingest.config import IngestConfig

@@ -123,7 +123,7 @@ class Call:
                         "address and network, then the same command goes on from here"
                     ) from failure
                 raise RefusedError(text) from failure
-            pause = _pause_seconds(self.config.backoff_seconds, failures, failure.wait_seconds)
+            pause = pause_seconds(self.config.backoff_seconds, failures, failure.wait_seconds)
             if self.stopped.wait(pause):
                 raise StoppedError
 
@@ -179,7 +179,7 @@ class Call:
             thread.join(max(0, deadline - monotonic()))
 
 
-def _pause_seconds(backoff_seconds: float, failures: int, asked_seconds: float) -> float:
+def pause_seconds(backoff_seconds: float, failures: int, asked_seconds: float) -> float:
     """How long to wait after so many failures in a row: twice as long each time, and what the
     server asks for, with jitter so that the threads do not come back all at once."""
     pause = backoff_seconds * 2.0 ** min(failures - 1, 20) * random.uniform(0.5, 1)
@@ -193,7 +193,7 @@ def _require_usable(response: Response, url: str, also: tuple[int, ...]) -> None
     if status in (404, 410):
         raise MissingError(f"the server answers {status}")
     if status in (408, 425, 429) or (status >= 500 and status not in also):
-        wait = _seconds_of(response.headers.get("Retry-After"))
+        wait = retry_after_seconds(response.headers.get("Retry-After"))
         raise PassingError(f"the server answers {status}", wait)
     if status != 200 and status not in also:
         raise RefusedError(f"the server answers {status}")
@@ -228,7 +228,7 @@ def reason_of(error: BaseException) -> str:
     return " ".join(text.split()) or type(cause).__name__
 
 
-def _seconds_of(retry_after: str | None) -> float:
+def retry_after_seconds(retry_after: str | None) -> float:
     """`Retry-After` is a number of seconds or a date (RFC 9110, section 10.2.3)."""
     seconds = whole_number(retry_after)
     if seconds is not None or retry_after is None:

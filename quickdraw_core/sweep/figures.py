@@ -94,7 +94,7 @@ def _loss_by_network(rows: Sequence[RowResult]) -> "Figure | None":
     points = _points_of(right)
     lines = [
         line
-        for row, label in zip(right, _labels(right), strict=True)
+        for row, label in zip(right, row_labels(right), strict=True)
         if (line := _line(row, _LOSS, label, points)) is not None
     ]
     if not lines:
@@ -180,7 +180,7 @@ def _right_beside(failed: RowResult, rows: Sequence[RowResult]) -> RowResult | N
     return min((row for row in right if _has(row, _ACCURACY)), key=unlike, default=None)
 
 
-def _labels(rows: Sequence[RowResult]) -> list[str]:
+def row_labels(rows: Sequence[RowResult]) -> list[str]:
     """Of each row what tells it from the others: network and optimizer, with the schedule where
     that does not suffice; else its name.
     """
