@@ -1,11 +1,13 @@
-"""The code that the documentation shows runs as it stands, on a store at the place it names."""
+"""The code in the documentation runs, its links lead somewhere, its index names every command."""
 
 import re
+from collections.abc import Iterator
 from pathlib import Path
 
 import numpy as np
 import pytest
 
+from quickdraw_core.cli import app
 from quickdraw_core.formats.header import TRAIN_COLUMNS
 from quickdraw_core.ingest.config import IngestConfig
 from quickdraw_core.ingest.run import ingest
@@ -18,6 +20,36 @@ BLOCKS = [
     for path in sorted((ROOT / "docs").glob("*.md"))
     for number, block in enumerate(re.findall(r"```python\n(.*?)```", path.read_text(), re.S))
 ]
+
+
+PAGES = [ROOT / "README.md", *sorted((ROOT / "docs").rglob("*.md"))]
+
+
+def anchors(page: Path) -> set[str]:
+    """Of the headings of a page, as GitHub makes them."""
+    headings = re.findall(r"^#+ (.+)$", page.read_text(), re.M)
+    words = (re.sub(r"[^\w\- ]", "", heading.lower()) for heading in headings)
+    return {word.replace(" ", "-") for word in words}
+
+
+def broken_links(page: Path) -> Iterator[str]:
+    text = re.sub(r"```.*?```", "", page.read_text(), flags=re.S)
+    for link in re.findall(r"\]\((?!https?:)([^)\s]+)\)", text):
+        name, _, anchor = link.partition("#")
+        path = page.parent / name if name else page
+        if not path.exists() or (anchor and anchor not in anchors(path)):
+            yield f"{page.relative_to(ROOT)}: {link}"
+
+
+def test_links_lead_to_pages_and_headings() -> None:
+    assert [link for page in PAGES for link in broken_links(page)] == []
+
+
+def test_the_index_names_every_command() -> None:
+    index = (ROOT / "docs" / "README.md").read_text()
+    names = [made.name or made.callback.__name__ for made in app.registered_commands]  # type: ignore[union-attr]
+    missing = [name for name in names if f"quickdraw {name.replace('_', '-')}" not in index]
+    assert missing == []
 
 
 @pytest.fixture(scope="module")
