@@ -60,7 +60,6 @@ def test_the_reason_of_a_failure_stands_until_the_run_goes_on(tmp_path: Path) ->
     assert read_failure(tmp_path) is None
 
 
-@pytest.mark.filterwarnings("ignore")  # MLflow's own, of its database library
 def test_mlflow_gives_the_curves_that_the_journal_has(run_dir: Path, tmp_path: Path) -> None:
     uri = f"sqlite:///{tmp_path / 'mlflow.db'}"
     opened = open_run(run_dir, uri, "run", {}, {})

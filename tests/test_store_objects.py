@@ -478,7 +478,6 @@ def mlflow_uri(bucket: Bucket, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) 
     server.kill()
 
 
-@pytest.mark.filterwarnings("ignore")  # MLflow's own
 def test_a_model_is_trained_and_judged_with_everything_in_a_bucket(
     bucket: Bucket,
     folder: str,

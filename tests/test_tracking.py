@@ -174,7 +174,6 @@ def test_a_percent_encoded_file_is_the_decoded_one_unless_there_is_a_folder_so_n
     assert resolve_tracking_uri(encoded) == encoded
 
 
-@pytest.mark.filterwarnings("ignore")  # MLflow's own, of its database library
 def test_a_journal_line_is_plain_json(tmp_path: Path) -> None:
     with Journal(tmp_path) as journal:
         journal.write(3, {"train/loss": 0.5})

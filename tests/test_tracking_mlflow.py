@@ -42,7 +42,6 @@ from quickdraw_core.tracking.logged_model import log_model
 from quickdraw_core.tracking.run_record import CARD_NAME, KEY_TAG, RunCard, tracked_run_id
 from quickdraw_core.tracking.runs import client, fetch_file
 
-pytestmark = pytest.mark.filterwarnings("ignore")  # MLflow's own, of its database library
 
 
 @pytest.fixture
