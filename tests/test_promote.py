@@ -50,7 +50,6 @@ from quickdraw_core.training.distributed import process_group
 from quickdraw_core.training.loop import train_loop
 from quickdraw_core.training.run_folder import RunFolder
 
-
 PER_CLASS = 20
 TEACHING = {
     "poor": {"epochs": 0.4, "learning_rate": 0.003},

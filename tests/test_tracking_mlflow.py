@@ -43,7 +43,6 @@ from quickdraw_core.tracking.run_record import CARD_NAME, KEY_TAG, RunCard, trac
 from quickdraw_core.tracking.runs import client, fetch_file
 
 
-
 @pytest.fixture
 def uri(empty_database: Path, tmp_path: Path) -> str:
     """The address of a database of the test's own."""
