@@ -104,7 +104,7 @@ PROJECT = (
     *("quickdraw_core.inference.predict_rank", "quickdraw_core.evaluation.work"),
     *("quickdraw_core.promotion.promote", "quickdraw_core.challenge.submission"),
     *("quickdraw_core.evaluation.publish", "quickdraw_core.tracking.logged_model"),
-    *("quickdraw_core.tracking.delivery", "quickdraw_core.tracking.system"),
+    *("quickdraw_core.tracking.delivery", "quickdraw_core.tracking.system_metrics"),
     *("quickdraw_core.sweep.run", "quickdraw_core.sources.fetch", "quickdraw_core.store.verify"),
     *("quickdraw_core.store.describe", "quickdraw_core.formats.readers"),
     *("quickdraw_core.loading.show", "quickdraw_core.sources.doodles.generator"),

@@ -6,7 +6,7 @@ import pytest
 
 from quickdraw_core.diagnosis.curves import read_curves, read_failure
 from quickdraw_core.errors import TrackingError
-from quickdraw_core.tracking.delivery import deliver_rest, open_run
+from quickdraw_core.tracking.delivery import deliver_rest, start_run
 from quickdraw_core.tracking.journal import (
     JOURNAL_NAME,
     Journal,
@@ -62,7 +62,7 @@ def test_the_reason_of_a_failure_stands_until_the_run_goes_on(tmp_path: Path) ->
 
 def test_mlflow_gives_the_curves_that_the_journal_has(run_dir: Path, tmp_path: Path) -> None:
     uri = f"sqlite:///{tmp_path / 'mlflow.db'}"
-    opened = open_run(run_dir, uri, "run", {}, {})
+    opened = start_run(run_dir, uri, "run", {}, {})
     assert deliver_rest(run_dir).problem is None
     fetched = fetch_curves(uri, opened.run_id)
     read = {k: (v.steps.tolist(), v.values.tolist()) for k, v in read_curves(run_dir).items()}

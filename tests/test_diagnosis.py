@@ -54,8 +54,10 @@ def store10(tmp_path_factory: pytest.TempPathFactory) -> Store:
 @pytest.fixture(scope="module")
 def ranks(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Ranks]:
     """This process as the only rank, so that a training costs no start of another."""
-    meeting = tmp_path_factory.mktemp("ranks") / "meeting"
-    distributed.init_process_group("gloo", init_method=f"file://{meeting}", rank=0, world_size=1)
+    rendezvous = tmp_path_factory.mktemp("ranks") / "rendezvous"
+    distributed.init_process_group(
+        "gloo", init_method=f"file://{rendezvous}", rank=0, world_size=1
+    )
     threads = torch.get_num_threads()
     torch.set_num_threads(1)
     yield Ranks(0, 1, torch.device("cpu"))

@@ -14,10 +14,10 @@ from surroundings import as_nobody, pretend_gpus
 
 from quickdraw_core.launching.gpus import (
     VISIBLE,
+    applied_environment,
     devices_locked,
     gpus_locked,
     rank_environment,
-    seen_here,
     visible_devices,
 )
 
@@ -107,7 +107,7 @@ def test_this_process_sees_what_it_took_and_afterwards_what_it_saw(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     monkeypatch.delenv(VISIBLE, raising=False)
-    with seen_here({VISIBLE: "1"}):
+    with applied_environment({VISIBLE: "1"}):
         assert os.environ[VISIBLE] == "1"
     assert VISIBLE not in os.environ
 

@@ -67,8 +67,8 @@ class Training:
     def start(self, *numbers: int) -> None:
         for number in numbers:
             host: Host = (self.hosts.first, self.hosts.second)[number]
-            meeting = f"{self.hosts.first.address}:29400"
-            place = {"nodes": 2, "node_rank": number, "rendezvous": meeting}
+            endpoint = f"{self.hosts.first.address}:29400"
+            place = {"nodes": 2, "node_rank": number, "rendezvous": endpoint}
             config = self.config.updated({"ranks": 1, "hosts": place})
             self.running[number] = subprocess.Popen(
                 host.command(sys.executable, "-c", TRAIN, config.model_dump_json()),

@@ -390,7 +390,7 @@ def test_who_delivers_begins_before_torch_is_loaded_where_there_is_something_to_
 
     def begun(config: EvaluateConfig) -> int:
         with delivering_ahead(config, Opened()):
-            return len(children_of("quickdraw_core.tracking.deliverer"))
+            return len(children_of("quickdraw_core.tracking.delivery_process"))
 
     assert begun(config) == 1
     checkpoint = find_checkpoint(trained, "best")

@@ -8,7 +8,7 @@ from hypothesis import strategies as st
 
 from quickdraw_core.drawing import DrawingBatch
 from quickdraw_core.errors import ConfigError
-from quickdraw_core.modeling.mirrored import Mirrored
+from quickdraw_core.modeling.flip_tta import FlipTTA
 from quickdraw_core.modeling.models import MODELS, build_model, find_model
 from quickdraw_core.modeling.ranking import average_precisions, hit_ranks, top_guesses
 from quickdraw_core.recipes import RECIPES, find_recipe
@@ -61,7 +61,7 @@ def test_two_looks_make_a_drawing_and_its_mirror_image_the_same(encoding: str) -
     network = build_model(name, images.shape[1], 5, 24).eval()
     with torch.inference_mode():
         looks = network(images).softmax(1)
-        both = Mirrored(network, find_model(name).reads)(images).softmax(1)
+        both = FlipTTA(network, find_model(name).reads)(images).softmax(1)
     torch.testing.assert_close(both[0], both[1], atol=1e-5, rtol=0)
     torch.testing.assert_close(both[0], looks.mean(0), atol=1e-5, rtol=0)
     assert (looks[0] - looks[1]).abs().max() > 1e-4

@@ -33,7 +33,7 @@ from quickdraw_core.sweep.config import SweepConfig
 from quickdraw_core.sweep.run import failures_of
 from quickdraw_core.tracking.address import check_address, resolve_tracking_uri, ui_command
 from quickdraw_core.tracking.journal import status_record
-from quickdraw_core.tracking.run_record import RunCard
+from quickdraw_core.tracking.run_record import RunRecord
 from quickdraw_core.training.checkpoint import find_checkpoint, load_checkpoint
 from quickdraw_core.training.config import TrainConfig
 
@@ -194,9 +194,9 @@ def test_a_training_writes_no_password(
     assert path is not None
     shown = shown_address(LOGIN)
     assert load_checkpoint(path).config["tracking_uri"] == shown
-    card = RunCard.read(tmp_path / "run")
-    assert card is not None
-    assert card.uri == shown
+    record = RunRecord.read(tmp_path / "run")
+    assert record is not None
+    assert record.uri == shown
 
 
 class _Signed(BaseHTTPRequestHandler):

@@ -47,7 +47,7 @@ from quickdraw_core.sweep.slots import Slots, make_slots
 from quickdraw_core.sweep.table import configs_of, read_table
 from quickdraw_core.sweep.tables import TABLES
 from quickdraw_core.tracking.journal import append, follow, last_status, tags_record
-from quickdraw_core.tracking.run_record import RunCard, tracked_run_id
+from quickdraw_core.tracking.run_record import RunRecord, tracked_run_id
 from quickdraw_core.tracking.runs import client
 
 
@@ -495,8 +495,8 @@ class Swept:
     def copy(self, folder: Path) -> "Swept":
         """The same with folders and a database of its own, for a test that changes them."""
         shutil.copytree(self.folder, folder, dirs_exist_ok=True)
-        for card in (folder / "swept").rglob("mlflow.json"):
-            card.write_text(card.read_text().replace(f"{self.folder}/", f"{folder}/"))
+        for record in (folder / "swept").rglob("mlflow.json"):
+            record.write_text(record.read_text().replace(f"{self.folder}/", f"{folder}/"))
         return Swept(self.store, folder)
 
     def _run(self, name: str) -> None:
@@ -605,14 +605,16 @@ def test_a_run_that_began_without_the_parent_is_put_beneath_it_later(
 ) -> None:
     sweep = open_sweep(swept.copy(tmp_path).config())
     row = sweep.rows[0]
-    card = RunCard.read(row.run_dir)
-    assert card is not None
-    replace(card, tags={k: v for k, v in card.tags.items() if k != PARENT_TAG}).write(row.run_dir)
+    record = RunRecord.read(row.run_dir)
+    assert record is not None
+    replace(record, tags={k: v for k, v in record.tags.items() if k != PARENT_TAG}).write(
+        row.run_dir
+    )
     mlflow = client(sweep.uri)
-    mlflow.delete_tag(card.run_id, PARENT_TAG)
+    mlflow.delete_tag(record.run_id, PARENT_TAG)
     nest(sweep, row)
     nest(sweep, row)
-    tags = mlflow.get_run(card.run_id).data.tags
+    tags = mlflow.get_run(record.run_id).data.tags
     assert tags[PARENT_TAG] == tracked_run_id(sweep.path)
     assert (row.run_dir / "journal.jsonl").read_bytes().count(PARENT_TAG.encode()) == 1
 

@@ -10,7 +10,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from quickdraw_core.tracking.address import artifact_location, resolve_tracking_uri, ui_command
-from quickdraw_core.tracking.delivery import Courier
+from quickdraw_core.tracking.delivery import DeliveryThread
 from quickdraw_core.tracking.journal import (
     JOURNAL_NAME,
     Journal,
@@ -42,7 +42,7 @@ def steps(server: Server) -> list[int]:
 
 def test_everything_written_arrives_once_and_in_order(tmp_path: Path) -> None:
     server = Server()
-    with Courier(tmp_path, server, 0.01), Journal(tmp_path) as journal:
+    with DeliveryThread(tmp_path, server, 0.01), Journal(tmp_path) as journal:
         for step in range(2_500):
             journal.write(step, {"loss": step / 7})
     assert steps(server) == list(range(2_500))
@@ -51,7 +51,7 @@ def test_everything_written_arrives_once_and_in_order(tmp_path: Path) -> None:
 
 def test_a_server_that_is_away_for_a_while_costs_nothing(tmp_path: Path) -> None:
     server = Server(failures=2)
-    with Courier(tmp_path, server, 0.01), Journal(tmp_path) as journal:
+    with DeliveryThread(tmp_path, server, 0.01), Journal(tmp_path) as journal:
         for step in range(5):
             journal.write(step, {"loss": 1})
     assert steps(server) == [0, 1, 2, 3, 4]
@@ -59,15 +59,15 @@ def test_a_server_that_is_away_for_a_while_costs_nothing(tmp_path: Path) -> None
 
 def test_what_is_unsent_at_the_end_is_sent_when_the_run_goes_on(tmp_path: Path) -> None:
     away = Server(failures=1_000_000)
-    with Courier(tmp_path, away, 0.01, patience_seconds=0), Journal(tmp_path) as journal:
+    with DeliveryThread(tmp_path, away, 0.01, patience_seconds=0), Journal(tmp_path) as journal:
         journal.write(1, {"loss": 3})
         journal.write(2, {"loss": 2})
     server = Server()
-    with Courier(tmp_path, server, 0.01), Journal(tmp_path) as journal:
+    with DeliveryThread(tmp_path, server, 0.01), Journal(tmp_path) as journal:
         journal.write(2, {"loss": 2})  # the resumed run comes by the same step
         journal.write(3, {"loss": 1})
     assert steps(server) == [1, 2, 3]
-    with Courier(tmp_path, again := Server(), 0.01):
+    with DeliveryThread(tmp_path, again := Server(), 0.01):
         pass
     assert again.records == []
 
@@ -78,7 +78,7 @@ def test_a_line_torn_by_a_kill_is_dropped_and_the_rest_goes_on(tmp_path: Path) -
     with (tmp_path / JOURNAL_NAME).open("a") as file:
         file.write('{"step": 2, "ti')
     server = Server()
-    with Courier(tmp_path, server, 0.01), Journal(tmp_path) as journal:
+    with DeliveryThread(tmp_path, server, 0.01), Journal(tmp_path) as journal:
         journal.write(2, {"loss": 2})
     assert steps(server) == [1, 2]
 

@@ -20,12 +20,12 @@ from mlflow_server import MlflowServer
 from quickdraw_core.errors import TrackingError
 from quickdraw_core.labels import LabelMap
 from quickdraw_core.tracking.delivery import (
-    Courier,
-    courier,
+    DeliveryThread,
     deliver_rest,
-    open_run,
+    delivery_thread,
     send_records,
     sender_of,
+    start_run,
 )
 from quickdraw_core.tracking.journal import (
     JOURNAL_NAME,
@@ -39,7 +39,7 @@ from quickdraw_core.tracking.journal import (
     write_table,
 )
 from quickdraw_core.tracking.logged_model import log_model
-from quickdraw_core.tracking.run_record import CARD_NAME, KEY_TAG, RunCard, tracked_run_id
+from quickdraw_core.tracking.run_record import KEY_TAG, RUN_RECORD_NAME, RunRecord, tracked_run_id
 from quickdraw_core.tracking.runs import client, fetch_file
 
 
@@ -61,7 +61,7 @@ def server(empty_database: Path, tmp_path: Path) -> Iterator[MlflowServer]:
 
 def opened(run_dir: Path, uri: str) -> str:
     run_dir.mkdir(exist_ok=True)
-    return open_run(run_dir, uri, "a run", {"model": "net"}, {"world_size": "2"}).run_id
+    return start_run(run_dir, uri, "a run", {"model": "net"}, {"world_size": "2"}).run_id
 
 
 def steps_of(uri: str, run_id: str, key: str) -> list[int]:
@@ -95,7 +95,7 @@ def test_a_server_away_at_start_in_the_middle_and_at_the_end_gets_every_point_on
 ) -> None:
     run_dir = tmp_path / "run"
     run_dir.mkdir()
-    run = open_run(run_dir, server.uri, "a run", {"model": "net"}, {"device": "cpu"})
+    run = start_run(run_dir, server.uri, "a run", {"model": "net"}, {"device": "cpu"})
     assert run.run_id == ""
     assert run.problem is not None
     assert f"MLflow at {server.uri}" in run.problem
@@ -104,7 +104,7 @@ def test_a_server_away_at_start_in_the_middle_and_at_the_end_gets_every_point_on
     send = sender_of(run_dir)
     with (
         Journal(run_dir) as journal,
-        Courier(
+        DeliveryThread(
             run_dir, send, every_seconds=0.05, patience_seconds=0, tell=told.append
         ) as sending,
     ):
@@ -172,7 +172,7 @@ def writing_slowly(journal: Journal, start: int) -> Iterator[list[int]]:
 WRITER = """
 import random, sys, time
 from pathlib import Path
-from quickdraw_core.tracking.delivery import Courier, sender_of
+from quickdraw_core.tracking.delivery import DeliveryThread, sender_of
 from quickdraw_core.tracking.journal import Journal
 
 run_dir, start, end = Path(sys.argv[1]), int(sys.argv[2]), int(sys.argv[3])
@@ -183,7 +183,7 @@ def slow(records):
     (run_dir / "delivered").touch()
     time.sleep(random.uniform(0, 0.1))  # delivered, and not yet marked as such
 
-with Courier(run_dir, slow, every_seconds=0.02), Journal(run_dir) as journal:
+with DeliveryThread(run_dir, slow, every_seconds=0.02), Journal(run_dir) as journal:
     for step in range(start, end):
         journal.write(step, {"train/loss": step / 7, "train/time": time.time()})
         time.sleep(0.001)
@@ -242,7 +242,7 @@ def test_a_server_killed_ten_times_gets_every_point_once(
     opened(run_dir, server.uri)
     send = sender_of(run_dir)
     with (
-        Courier(run_dir, send, every_seconds=0.01, patience_seconds=60),
+        DeliveryThread(run_dir, send, every_seconds=0.01, patience_seconds=60),
         Journal(run_dir) as journal,
     ):
         with writing_slowly(journal, 0) as end:
@@ -259,16 +259,16 @@ def test_a_server_killed_ten_times_gets_every_point_once(
 MAKER = """
 import os, sys
 from pathlib import Path
-from quickdraw_core.tracking import run_record as card
+from quickdraw_core.tracking import run_record
 from quickdraw_core.tracking.runs import client
 
-card.RunCard.write = lambda *_: os.kill(os.getpid(), 9)  # made, and its id not written down
-card.ensure_run(client(sys.argv[1]), Path(sys.argv[2]))
+run_record.RunRecord.write = lambda *_: os.kill(os.getpid(), 9)  # its id is lost
+run_record.ensure_run(client(sys.argv[1]), Path(sys.argv[2]))
 """
 
 
 def test_a_kill_right_after_the_run_was_made_makes_no_second_one(uri: str, tmp_path: Path) -> None:
-    RunCard(uri, "a run", {"model": "net"}, {}).write(tmp_path)
+    RunRecord(uri, "a run", {"model": "net"}, {}).write(tmp_path)
     killed = subprocess.run([sys.executable, "-c", MAKER, uri, str(tmp_path)], check=False)
     assert killed.returncode == -signal.SIGKILL
     assert tracked_run_id(tmp_path) == ""
@@ -282,11 +282,11 @@ def test_a_kill_right_after_the_run_was_made_makes_no_second_one(uri: str, tmp_p
 
 def test_a_lost_mark_is_made_good_by_asking_the_server(uri: str, tmp_path: Path) -> None:
     run_id = opened(tmp_path, uri)
-    with courier(tmp_path, uri), Journal(tmp_path) as journal:
+    with delivery_thread(tmp_path, uri), Journal(tmp_path) as journal:
         for step in range(2_500):
             journal.write(step, {"loss": step / 7})
     (tmp_path / f"{JOURNAL_NAME}.sent").write_text("")  # as a power failure leaves it
-    with courier(tmp_path, uri), Journal(tmp_path) as journal:
+    with delivery_thread(tmp_path, uri), Journal(tmp_path) as journal:
         for step in range(2_500, 2_600):
             journal.write(step, {"loss": step / 7})
     once(uri, run_id, "loss", range(2_600))
@@ -296,21 +296,21 @@ def test_points_that_the_server_got_from_a_journal_that_was_lost_stay_single(
     uri: str, tmp_path: Path
 ) -> None:
     run_id = opened(tmp_path, uri)
-    with courier(tmp_path, uri), Journal(tmp_path) as journal:
+    with delivery_thread(tmp_path, uri), Journal(tmp_path) as journal:
         for step in range(20):
             journal.write(step, {"loss": 1.0})
     for old in tmp_path.glob(f"{JOURNAL_NAME}*"):
         old.unlink()
     time.sleep(0.002)  # the points come at another time now
-    with courier(tmp_path, uri), Journal(tmp_path) as journal:
+    with delivery_thread(tmp_path, uri), Journal(tmp_path) as journal:
         for step in range(10, 30):
             journal.write(step, {"loss": 1.0})
     once(uri, run_id, "loss", range(30))
 
 
 def test_a_resumed_run_gets_its_new_facts_and_keeps_its_params(uri: str, tmp_path: Path) -> None:
-    first = open_run(tmp_path, uri, "a run", {"ranks": 2, "model": "net"}, {"world_size": "2"})
-    again = open_run(
+    first = start_run(tmp_path, uri, "a run", {"ranks": 2, "model": "net"}, {"world_size": "2"})
+    again = start_run(
         tmp_path, None, "a run", {"ranks": 1, "model": "net", "ema": 0.9}, {"world_size": "1"}
     )
     assert again.run_id == first.run_id
@@ -338,10 +338,10 @@ def test_a_wrong_address_is_told_and_can_be_mended(uri: str, tmp_path: Path) -> 
     with socket.socket() as free:
         free.bind(("127.0.0.1", 0))
         wrong = f"http://127.0.0.1:{free.getsockname()[1]}"
-    run = open_run(tmp_path, wrong, "a run", {}, {})
+    run = start_run(tmp_path, wrong, "a run", {}, {})
     assert run.problem is not None
     append(tmp_path, points_record(1, {"loss": 1.0}))
-    mended = open_run(tmp_path, uri, "a run", {}, {})
+    mended = start_run(tmp_path, uri, "a run", {}, {})
     assert (mended.uri, mended.problem) == (uri, None)
     assert deliver_rest(tmp_path).sent == 1
     assert steps_of(uri, mended.run_id, "loss") == [1]
@@ -353,27 +353,27 @@ def test_a_run_keeps_its_server_unless_the_other_one_has_it(
     run_id = opened(tmp_path, uri)
     other = tmp_path / "other.db"
     shutil.copy(empty_database, other)
-    stays = open_run(tmp_path, f"sqlite:///{other}", "a run", {}, {})
+    stays = start_run(tmp_path, f"sqlite:///{other}", "a run", {}, {})
     assert (stays.uri, stays.run_id) == (uri, run_id)
     assert stays.problem is not None
     assert "as before" in stays.problem
     shutil.copy(tmp_path / "mlflow.db", other)  # the same server under another name
-    moved = open_run(tmp_path, f"sqlite:///{other}", "a run", {}, {})
+    moved = start_run(tmp_path, f"sqlite:///{other}", "a run", {}, {})
     assert (moved.uri, moved.run_id, moved.problem) == (f"sqlite:///{other}", run_id, None)
 
 
 def test_without_tracking_the_numbers_wait_until_it_is_asked_for(uri: str, tmp_path: Path) -> None:
-    run = open_run(tmp_path, "none", "a run", {}, {})
+    run = start_run(tmp_path, "none", "a run", {}, {})
     assert (run.uri, run.run_id, run.problem) == ("none", "", None)
-    with courier(tmp_path, run.uri), Journal(tmp_path) as journal:
+    with delivery_thread(tmp_path, run.uri), Journal(tmp_path) as journal:
         journal.write(1, {"loss": 1.0})
     assert deliver_rest(tmp_path).sent == 0
-    asked = open_run(tmp_path, uri, "a run", {}, {})
-    with courier(tmp_path, asked.uri) as sending:
+    asked = start_run(tmp_path, uri, "a run", {}, {})
+    with delivery_thread(tmp_path, asked.uri) as sending:
         pass
     assert sending.delivery.sent == 1
     assert steps_of(uri, asked.run_id, "loss") == [1]
-    off = open_run(tmp_path, "none", "a run", {}, {})
+    off = start_run(tmp_path, "none", "a run", {}, {})
     assert (off.uri, off.run_id) == ("none", asked.run_id)
 
 
@@ -401,7 +401,7 @@ def test_two_processes_never_deliver_at_once(uri: str, tmp_path: Path) -> None:
         assert go_on.wait(300)
         send(records)
 
-    with Courier(tmp_path, held, every_seconds=0.01):
+    with DeliveryThread(tmp_path, held, every_seconds=0.01):
         assert arrived.wait(300)
         second = deliver_rest(tmp_path)
         go_on.set()
@@ -424,8 +424,8 @@ def test_an_address_that_can_never_work_is_refused_before_anything_is_written(
     address: str, says: str, tmp_path: Path
 ) -> None:
     with pytest.raises(TrackingError, match=says):
-        open_run(tmp_path, address, "a run", {}, {})
-    assert not (tmp_path / CARD_NAME).exists()
+        start_run(tmp_path, address, "a run", {}, {})
+    assert not (tmp_path / RUN_RECORD_NAME).exists()
 
 
 def test_an_evaluation_adds_its_numbers_files_and_table_to_the_run(
@@ -511,7 +511,7 @@ def test_the_best_model_is_logged_once_and_guesses_the_same_without_our_code(
             config={"model": "net"},
         )
     assert network.training
-    with courier(tmp_path, uri) as sending:
+    with delivery_thread(tmp_path, uri) as sending:
         pass
     assert sending.delivery.problem is None
     (tmp_path / f"{JOURNAL_NAME}.sent").unlink()
@@ -592,6 +592,6 @@ def test_a_model_whose_sending_was_cut_off_is_finished_not_doubled(
 
 def test_the_run_can_be_found_by_its_key(uri: str, tmp_path: Path) -> None:
     run_id = opened(tmp_path, uri)
-    card = RunCard.read(tmp_path)
-    assert card is not None
-    assert client(uri).get_run(run_id).data.tags[KEY_TAG] == card.key
+    run_record = RunRecord.read(tmp_path)
+    assert run_record is not None
+    assert client(uri).get_run(run_id).data.tags[KEY_TAG] == run_record.key

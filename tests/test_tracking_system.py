@@ -8,7 +8,7 @@ from mlflow.system_metrics.metrics.disk_monitor import DiskMonitor
 from mlflow.system_metrics.metrics.network_monitor import NetworkMonitor
 
 from quickdraw_core.tracking.journal import JOURNAL_NAME, Journal, NoJournal, follow
-from quickdraw_core.tracking.system import PREFIX, sampler, system_metrics
+from quickdraw_core.tracking.system_metrics import PREFIX, sampler, system_metrics
 
 
 def test_the_names_are_those_of_mlflows_own_monitors() -> None:

@@ -231,11 +231,11 @@ def test_two_hosts_train_as_one_with_as_many_ranks(
     monkeypatch.setenv("OMP_NUM_THREADS", "1")  # more round otherwise
     with socket.socket() as free:
         free.bind(("127.0.0.1", 0))
-        meeting = f"127.0.0.1:{free.getsockname()[1]}"
+        endpoint = f"127.0.0.1:{free.getsockname()[1]}"
     run_dir = tmp_path / "run"
 
     def host(number: int) -> TrainConfig:
-        hosts = {"nodes": 2, "node_rank": number, "rendezvous": meeting}
+        hosts = {"nodes": 2, "node_rank": number, "rendezvous": endpoint}
         return config_of(store, run_dir, ranks=1, hosts=hosts)
 
     joining = subprocess.Popen([sys.executable, "-c", TRAIN, host(1).model_dump_json()])

@@ -45,11 +45,11 @@ from quickdraw_core.errors import (
 from quickdraw_core.launching.train import train
 from quickdraw_core.store.store import Store
 from quickdraw_core.tracking.address import check_address, resolve_tracking_uri
-from quickdraw_core.tracking.delivery import Courier, deliver_rest, open_run, sender_of
+from quickdraw_core.tracking.delivery import DeliveryThread, deliver_rest, sender_of, start_run
 from quickdraw_core.tracking.journal import append, points_record
-from quickdraw_core.tracking.problems import answering, explain, require_usable
+from quickdraw_core.tracking.problems import explain, mlflow_errors, require_usable
 from quickdraw_core.tracking.registry import find_version
-from quickdraw_core.tracking.run_record import brief_requests, make_card
+from quickdraw_core.tracking.run_record import brief_requests, new_run_record
 from quickdraw_core.tracking.runs import client, fetch_curves, fetch_file
 from quickdraw_core.training.config import TrainConfig
 
@@ -102,13 +102,13 @@ def test_a_database_that_cannot_be_used(name: str, tmp_path: Path, empty_databas
         assert "\n" not in str(caught.value)
 
     # A training goes on as if it were away, and what it wrote is delivered later.
-    opened = open_run(tmp_path / "run", uri, "run", {}, {})
+    opened = start_run(tmp_path / "run", uri, "run", {}, {})
     assert opened.run_id == ""
     assert opened.problem is not None
     append(tmp_path / "run", points_record(1, {"train/loss": 0.5}))
     told: list[str] = []
     send = sender_of(tmp_path / "run")
-    with Courier(tmp_path / "run", send, patience_seconds=0, tell=told.append) as sending:
+    with DeliveryThread(tmp_path / "run", send, patience_seconds=0, tell=told.append) as sending:
         pass
     assert sending.delivery.waiting == 1
     assert len(told) == 1
@@ -137,7 +137,7 @@ def test_a_database_that_can_only_be_read(empty_database: Path) -> None:
         path.chmod(0o444)
         uri = f"sqlite:///{path}"
         says = "can only be read; allow writing"
-        with pytest.raises(UnreachableError, match=says), answering(uri):
+        with pytest.raises(UnreachableError, match=says), mlflow_errors(uri):
             client(uri).create_experiment("x")
 
 
@@ -196,8 +196,8 @@ def test_a_run_goes_on_whose_trackers_folder_is_gone(
             run_dir = folder / f"run-{len(uri)}"
             run_dir.mkdir()
             (folder / "locked").mkdir(mode=0o000, exist_ok=True)
-            make_card(uri, "run", {}, {}).write(run_dir)
-            opened = open_run(run_dir, None, "run", {}, {})
+            new_run_record(uri, "run", {}, {}).write(run_dir)
+            opened = start_run(run_dir, None, "run", {}, {})
             assert opened.problem is not None
             assert deliver_rest(run_dir).problem is None
 
@@ -211,7 +211,7 @@ def test_what_was_sent_and_could_not_be_noted_waits(
     monkeypatch.setattr("quickdraw_core.tracking.delivery.write_aside", full)
     append(tmp_path, points_record(1, {"train/loss": 0.5}))
     told: list[str] = []
-    with Courier(tmp_path, lambda _: None, patience_seconds=0, tell=told.append) as sending:
+    with DeliveryThread(tmp_path, lambda _: None, patience_seconds=0, tell=told.append) as sending:
         pass
     assert sending.delivery.waiting == 1
     assert "no space left on the device" in str(sending.delivery.problem)
@@ -292,7 +292,7 @@ def test_a_server_that_does_not_answer_as_it_should(name: str, tmp_path: Path) -
         with pytest.raises(TrackingError, match=mlflow_says) as caught:
             fetch_file(url, RUN_ID, "x", tmp_path)
         assert "\n" not in str(caught.value)
-        opened = open_run(tmp_path / "run", url, "run", {}, {})
+        opened = start_run(tmp_path / "run", url, "run", {}, {})
         assert opened.problem is not None
         settings = temporary_settings({PREFECT_API_URL: f"{url}/api"})
         with settings, pytest.raises(UnreachableError, match=prefect_says):

@@ -11,15 +11,15 @@ from quickdraw_core.evaluation.config import EvaluateConfig
 from quickdraw_core.outputs import OUTPUTS_NAME
 from quickdraw_core.stage import Opened
 from quickdraw_core.tracking.address import NO_TRACKING
-from quickdraw_core.tracking.deliverer import Deliver, delivering
 from quickdraw_core.tracking.delivery import deliver_rest
-from quickdraw_core.tracking.run_record import RunCard, tracking_uri_of_run
+from quickdraw_core.tracking.delivery_process import Deliver, delivery_process
+from quickdraw_core.tracking.run_record import RunRecord, tracking_uri_of_run
 
 
 def has_journal(run_dir: Path | None, uri: str) -> bool:
     """Whether a run's journal is here and belongs to the address."""
-    card = RunCard.read(run_dir) if run_dir is not None else None
-    return card is not None and card.uri == uri
+    record = RunRecord.read(run_dir) if run_dir is not None else None
+    return record is not None and record.uri == uri
 
 
 @contextmanager
@@ -46,7 +46,7 @@ def delivering_to(
     if uri == NO_TRACKING or not has_journal(run_dir, uri):
         return nullcontext(deliver_rest)
     ahead: Deliver | None = opened.once(_name(uri), lambda: None)
-    return delivering(uri) if ahead is None else nullcontext(ahead)
+    return delivery_process(uri) if ahead is None else nullcontext(ahead)
 
 
 def _is_judged(config: EvaluateConfig, run_dir: Path) -> bool:

@@ -15,8 +15,8 @@ from quickdraw_core.inference.ensemble import Ensemble
 from quickdraw_core.inference.predictions import PREDICTIONS_NAME
 from quickdraw_core.metrics.judgement import Judgement
 from quickdraw_core.tracking.address import NO_TRACKING
-from quickdraw_core.tracking.deliverer import Deliver
-from quickdraw_core.tracking.delivery import deliver_rest, open_run, send_records
+from quickdraw_core.tracking.delivery import deliver_rest, send_records, start_run
+from quickdraw_core.tracking.delivery_process import Deliver
 from quickdraw_core.tracking.journal import (
     Record,
     append,
@@ -26,7 +26,7 @@ from quickdraw_core.tracking.journal import (
     tags_record,
     write_table,
 )
-from quickdraw_core.tracking.run_record import RunCard, tracked_run_id
+from quickdraw_core.tracking.run_record import RunRecord, tracked_run_id
 from quickdraw_core.training.run_folder import RunFolder
 
 _FILES = ("evaluation.json", "guesses.txt", "report.html", PREDICTIONS_NAME)
@@ -89,9 +89,9 @@ def require_own_folder(folder: Path, models: Ensemble) -> None:
     """Refuses a report folder of an ensemble that is another's, or a training's: it is a run's
     folder to tracking, and what is judged would go into that run. Raises `ConfigError`.
     """
-    card = RunCard.read(folder)
+    record = RunRecord.read(folder)
     if RunFolder.is_there(folder) or (
-        card is not None and card.params.get(_MODELS_PARAM) != models.digest
+        record is not None and record.params.get(_MODELS_PARAM) != models.digest
     ):
         raise ConfigError(
             f"{folder} belongs to another run; give an ensemble a --report-dir of its own"
@@ -101,7 +101,7 @@ def require_own_folder(folder: Path, models: Ensemble) -> None:
 def _publish_ensemble(
     models: Ensemble, judgement: Judgement, uri: str, folder: Path, figures: list[Path]
 ) -> tuple[str, str | None]:
-    """An ensemble's folder is a run folder to tracking: it has a card and a journal."""
+    """An ensemble's folder is a run folder to tracking: it has a run record and a journal."""
     params = {
         f"member_{number}": member.checkpoint.mlflow_run_id or member.name
         for number, member in enumerate(models.members, 1)
@@ -117,13 +117,13 @@ def _publish_ensemble(
         "label_map_sha256": models.label_map.sha256,
         "store_fingerprint": models.members[0].checkpoint.store_fingerprint,
     }
-    opened = open_run(folder, uri, folder.parent.name, params, tags)
+    opened = start_run(folder, uri, folder.parent.name, params, tags)
     append(
         folder, *_records(judgement, folder, figures, "", "evaluation"), status_record("FINISHED")
     )
     problem = deliver_rest(folder).problem or opened.problem
-    card = RunCard.read(folder)
-    return card.run_id if card is not None else "", problem
+    record = RunRecord.read(folder)
+    return record.run_id if record is not None else "", problem
 
 
 def _records(

@@ -28,7 +28,7 @@ from quickdraw_core.reporting.guess_table import guess_lines, sampled_guesses
 from quickdraw_core.reporting.report import Report, write_report
 from quickdraw_core.system.files import write_aside
 from quickdraw_core.system.output_files import is_stream, write_output
-from quickdraw_core.tracking.deliverer import Deliver
+from quickdraw_core.tracking.delivery_process import Deliver
 from quickdraw_core.tracking.runs import run_page
 
 if TYPE_CHECKING:

@@ -79,13 +79,13 @@ class TrainedModel:
         return self.opened.once(name, self._built)
 
     def _built(self) -> nn.Module:
-        from quickdraw_core.modeling.mirrored import Mirrored
+        from quickdraw_core.modeling.flip_tta import FlipTTA
         from quickdraw_core.modeling.models import find_model
         from quickdraw_core.training.network import network_of
 
         network, _ = network_of(self.checkpoint)
-        if self.tta == Looks.FLIP and not isinstance(network, Mirrored):
-            network = Mirrored(network, find_model(self.config.model).reads)
+        if self.tta == Looks.FLIP and not isinstance(network, FlipTTA):
+            network = FlipTTA(network, find_model(self.config.model).reads)
         self.arithmetic.place(network, self.device)
         return network
 

@@ -33,7 +33,7 @@ def log_best(run: RunFolder, pack: Pack, opened: Opened) -> list[str]:
     best = find_checkpoint(run.path, "best")
     if best is None:
         return []
-    from quickdraw_core.training.network import OfBytes, network_of
+    from quickdraw_core.training.network import Uint8Input, network_of
 
     checkpoint = open_checkpoint(best, opened)
     network, config = network_of(checkpoint)
@@ -41,7 +41,7 @@ def log_best(run: RunFolder, pack: Pack, opened: Opened) -> list[str]:
         with _EXPORTING:
             log_model(
                 run.path,
-                OfBytes(network),
+                Uint8Input(network),
                 _example(config, pack),
                 key=checkpoint.weights_sha256,
                 step=checkpoint.step,
@@ -75,10 +75,10 @@ def _warm_up(config: TrainConfig, pack: Pack, ending: threading.Event) -> None:
     with _EXPORTING, suppress(Exception):  # what is wrong, `log_best` says
         if _WARM.is_set():
             return
-        from quickdraw_core.training.network import OfBytes, looking, new_network
+        from quickdraw_core.training.network import Uint8Input, new_network, with_flip
 
-        network = looking(new_network(config, len(pack.label_map)).eval(), config)
-        for _ in warm_up(OfBytes(network), _example(config, pack)):
+        network = with_flip(new_network(config, len(pack.label_map)).eval(), config)
+        for _ in warm_up(Uint8Input(network), _example(config, pack)):
             if ending.is_set():
                 return
         _WARM.set()

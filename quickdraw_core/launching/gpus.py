@@ -30,7 +30,7 @@ def gpus_locked(ranks: int, device: str = "auto") -> Iterator[None]:
     """A block for work of this process: it sees as many GPUs as `ranks`, which are its own, once
     so many are free. Nothing is locked for work of the CPU, nor within `devices_locked`.
     """
-    with rank_environment(ranks, device) as environment, seen_here(environment):
+    with rank_environment(ranks, device) as environment, applied_environment(environment):
         yield
 
 
@@ -109,7 +109,7 @@ def _opened(path: Path) -> int:
 
 
 @contextmanager
-def seen_here(environment: Mapping[str, str]) -> Iterator[None]:
+def applied_environment(environment: Mapping[str, str]) -> Iterator[None]:
     """A block in which this process, too, sees those GPUs alone: for work that it does itself.
 
     CUDA reads the variable once, when it is first used, and the processes of a training are not

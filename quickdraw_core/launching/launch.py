@@ -10,13 +10,13 @@ from quickdraw_core.errors import OutOfMemoryError
 from quickdraw_core.launching.best_model import log_best, warming_up
 from quickdraw_core.launching.gpus import rank_environment
 from quickdraw_core.launching.open_run import open_latest
-from quickdraw_core.launching.processes import Meeting, Surroundings, run_ranks
-from quickdraw_core.launching.rendezvous import call_hosts, dismiss_hosts
+from quickdraw_core.launching.processes import Rendezvous, RunContext, run_ranks
+from quickdraw_core.launching.rendezvous import gather_hosts, release_hosts
 from quickdraw_core.progress import progress
 from quickdraw_core.stage import Opened
 from quickdraw_core.store.pack import Pack
 from quickdraw_core.tracking.address import NO_TRACKING
-from quickdraw_core.tracking.delivery import OpenedRun, courier, deliver_rest
+from quickdraw_core.tracking.delivery import TrackedRun, deliver_rest, delivery_thread
 from quickdraw_core.tracking.journal import (
     JOURNAL_NAME,
     append,
@@ -39,8 +39,8 @@ def launch_tracked(
     plan: Plan,
     pack: Pack,
     latest: Resumable,
-    tracked: OpenedRun,
-    around: Surroundings,
+    tracked: TrackedRun,
+    context: RunContext,
     opened: Opened,
 ) -> tuple[list[str], str | None]:
     """Runs the ranks while their journal is sent to MLflow: what there is to say, and what of
@@ -48,10 +48,10 @@ def launch_tracked(
     """
     status, reason = "KILLED", None  # Ctrl-C, and a termination that an orchestrator raises
     append(run.path, status_record("RUNNING"))
-    with courier(run.path, tracked.uri) as sending:
+    with delivery_thread(run.path, tracked.uri) as sending:
         try:
             with nullcontext() if tracked.uri == NO_TRACKING else warming_up(run, pack):
-                notes = launch(run, plan, latest, around, opened)
+                notes = launch(run, plan, latest, context, opened)
             if tracked.uri != NO_TRACKING:
                 notes += log_best(run, pack, opened)
             status = "FINISHED"
@@ -68,29 +68,29 @@ def launch(
     run: RunFolder,
     plan: Plan,
     latest: Resumable,
-    around: Surroundings,
+    context: RunContext,
     opened: Opened,
-    meeting: Meeting | None = None,
+    rendezvous: Rendezvous | None = None,
 ) -> list[str]:
-    """Runs this host's ranks on GPUs that no other run uses: those which `around` names, else
+    """Runs this host's ranks on GPUs that no other run uses: those which `context` names, else
     its own.
 
-    meeting: that host 0 has called to; host 0 itself calls here. Returns what there is to say
+    rendezvous: that host 0 has called to; host 0 itself calls here. Returns what there is to say
     about it. Raises what `run_ranks` does.
     """
-    given = around.environment
+    given = context.environment
     with rank_environment(run.config.ranks, run.config.device, given) as environment:
-        around = replace(around, environment=environment)
-        if run.config.hosts.nodes > 1 and meeting is None:
-            meeting = _call_hosts(run, latest, around)
-        return _run_until_they_fit(run, plan, latest, around, opened, meeting)
+        context = replace(context, environment=environment)
+        if run.config.hosts.nodes > 1 and rendezvous is None:
+            rendezvous = _call_hosts(run, latest, context)
+        return _run_until_they_fit(run, plan, latest, context, opened, rendezvous)
 
 
-def tell_end(run: RunFolder, step: int, pack: Pack, uri: str, opened: Opened) -> list[str]:
+def record_end(run: RunFolder, step: int, pack: Pack, uri: str, opened: Opened) -> list[str]:
     """Has a run whose training is at its end say so, where a kill after that left it unsaid:
     to the other hosts, in the journal, and with its model. Returns what hindered it.
     """
-    dismiss_hosts(run.path, run.config.hosts, run.key, step)
+    release_hosts(run.path, run.config.hosts, run.key, step)
     notes = [] if uri == NO_TRACKING else log_best(run, pack, opened)
     records, _ = follow(run.path / JOURNAL_NAME, 0)
     if last_status(records) != "FINISHED":
@@ -110,9 +110,9 @@ def _run_until_they_fit(
     run: RunFolder,
     plan: Plan,
     latest: Resumable,
-    around: Surroundings,
+    context: RunContext,
     opened: Opened,
-    meeting: Meeting | None,
+    rendezvous: Rendezvous | None,
 ) -> list[str]:
     """Runs the ranks; where a micro-batch does not fit into memory, again with half of it.
 
@@ -121,7 +121,7 @@ def _run_until_they_fit(
     notes: list[str] = []
     while True:
         try:
-            run_ranks(run, plan, latest.step, around, meeting)
+            run_ranks(run, plan, latest.step, context, rendezvous)
             return notes
         except OutOfMemoryError as error:
             split = run.micro_split * 2
@@ -139,13 +139,13 @@ def _run_until_they_fit(
             latest = open_latest(run, opened)
 
 
-def _call_hosts(run: RunFolder, latest: Resumable, around: Surroundings) -> Meeting:
-    """Host 0's part of the meeting: waits for the other hosts."""
+def _call_hosts(run: RunFolder, latest: Resumable, context: RunContext) -> Rendezvous:
+    """Host 0's part of the rendezvous: waits for the other hosts."""
     hosts = run.config.hosts
     with progress("train", None, "") as bar:
         bar.note(f"waiting for {hosts.nodes - 1} more hosts in {run.path}")
-        attempt, address = call_hosts(run.path, hosts, run.key, latest.step, around.stopping)
-    return Meeting(attempt.id, address)
+        attempt, address = gather_hosts(run.path, hosts, run.key, latest.step, context.stopping)
+    return Rendezvous(attempt.id, address)
 
 
 def _name_last(run_dir: Path) -> None:

@@ -9,15 +9,15 @@ from functools import partial
 from pathlib import Path
 
 from quickdraw_core.errors import CheckpointError
-from quickdraw_core.launching.processes import ERRORS_NAME, Meeting
-from quickdraw_core.launching.rendezvous import Attempt, answer_host_0
+from quickdraw_core.launching.processes import ERRORS_NAME, Rendezvous
+from quickdraw_core.launching.rendezvous import Attempt, join_attempt
 from quickdraw_core.progress import progress
 from quickdraw_core.stage import Opened
 from quickdraw_core.store.store import Store
 from quickdraw_core.system.locks import require_free_folder
 from quickdraw_core.tracking.journal import JOURNAL_NAME
 from quickdraw_core.tracking.logged_model import MODEL_FOLDER
-from quickdraw_core.tracking.run_record import CARD_NAME
+from quickdraw_core.tracking.run_record import RUN_RECORD_NAME
 from quickdraw_core.training.checkpoint import Resumable, latest_checkpoint, open_checkpoint
 from quickdraw_core.training.config import TrainConfig, training_code
 from quickdraw_core.training.plan import ROWS_NAME, Plan
@@ -71,7 +71,7 @@ def begin_run(config: TrainConfig, store: Store, plan: Plan, opened: Opened) -> 
 
 def join_run(
     config: TrainConfig, store: Store, opened: Opened, stopping: threading.Event | None
-) -> tuple[RunFolder, Resumable, Meeting | None]:
+) -> tuple[RunFolder, Resumable, Rendezvous | None]:
     """The run that host 0 has begun in the folder that all hosts share, and where the others
     meet; none where all is done.
     """
@@ -83,10 +83,10 @@ def join_run(
         _fetch_weights(config, len(store.label_map))
         with progress("train", None, "") as bar:
             bar.note(f"waiting for host 0 to begin in {path}")
-            attempt, address = answer_host_0(path, config.hosts, stopping)
+            attempt, address = join_attempt(path, config.hosts, stopping)
         run, latest = _as_host_0_sees_it(config, store, attempt, opened)
         if attempt.id:
-            return run, latest, Meeting(attempt.id, address)
+            return run, latest, Rendezvous(attempt.id, address)
 
 
 def finished_run(
@@ -148,7 +148,7 @@ def _fetch_weights(config: TrainConfig, classes: int) -> None:
 
 def _clear(path: Path) -> None:
     """Empties a run folder of what a run of ours left there, and of nothing else."""
-    ours = ("run.json", CARD_NAME, f"{JOURNAL_NAME}*", "log.txt", "promotion.json")
+    ours = ("run.json", RUN_RECORD_NAME, f"{JOURNAL_NAME}*", "log.txt", "promotion.json")
     for pattern in (*ours, "checkpoints/*"):
         for old in path.glob(pattern):
             old.unlink()

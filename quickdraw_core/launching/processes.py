@@ -45,8 +45,8 @@ _ECHO_SECONDS = 5
 host 0 hangs in a call that no signal reaches."""
 _TIMED_OUT = "Timed out waiting"
 """What gloo says of a peer that is silent."""
-_MEETING_SECONDS = 60
-"""The least time-out of the launchers' meeting: they load torch and more first."""
+_RENDEZVOUS_SECONDS = 60
+"""The least time-out of the launchers' rendezvous: they load torch and more first."""
 _ERROR_LINE = re.compile(r"\w+(\.\w+)*(Error|Exception)\b.*")
 _WRITE_FAILED = f"{WriteError.__name__}: "
 _OUT_OF_MEMORY = ("out of memory", "can't allocate memory", "not enough memory")
@@ -54,7 +54,7 @@ _OUT_OF_MEMORY = ("out of memory", "can't allocate memory", "not enough memory")
 
 
 @dataclass(frozen=True)
-class Surroundings:
+class RunContext:
     """What a training is given by who starts several of them. None of it decides the weights.
 
     environment: variables of the ranks, over those of this process: which GPUs they see. tags:
@@ -67,12 +67,12 @@ class Surroundings:
     stopping: threading.Event | None = None
 
 
-ALONE = Surroundings()
+STANDALONE = RunContext()
 """Of a training that nobody runs beside others."""
 
 
 @dataclass(frozen=True)
-class Meeting:
+class Rendezvous:
     """Where the launchers of several hosts meet. attempt: an id that no other attempt has.
     address: of this host, in the network that it shares with the others.
     """
@@ -85,12 +85,12 @@ def run_ranks(
     run: RunFolder,
     plan: Plan,
     start: int,
-    around: Surroundings = ALONE,
-    meeting: Meeting | None = None,
+    context: RunContext = STANDALONE,
+    rendezvous: Rendezvous | None = None,
 ) -> None:
     """Starts this host's ranks, shows their progress from the journal, and waits for their end.
 
-    meeting: with other hosts; none: this one trains alone.
+    rendezvous: with other hosts; none: this one trains alone.
     Raises `OutOfMemoryError` where a rank's memory did not suffice, `DivergedError` where the
     loss was no longer finite, `WriteError` where a rank could not write, `TrainingError` for the
     rest.
@@ -106,8 +106,8 @@ def run_ranks(
         log_path.open("ab") as log,
         progress("train", images, "images") as bar,
         _process(
-            _command(run, errors, meeting),
-            environment_of(run.config, around.environment, meeting),
+            _command(run, errors, rendezvous),
+            environment_of(run.config, context.environment, rendezvous),
             log,
         ) as process,
     ):
@@ -118,19 +118,19 @@ def run_ranks(
         while True:
             code = process.poll()
             told = _tell_lines(log_path, told, whole=code is not None)
-            if meeting is not None and code is None:
+            if rendezvous is not None and code is None:
                 failed_at = _end_with_its_ranks(process, errors, failed_at)
             records, seen = follow(journal, seen)
             steps.show(records)
             if code is not None:
                 break
-            if around.stopping is not None and around.stopping.is_set():
+            if context.stopping is not None and context.stopping.is_set():
                 raise KeyboardInterrupt
             time.sleep(_POLL_SECONDS)
     if code:
         nodes = run.config.hosts.nodes
         found = _first_error(errors.parent, begun_ns, nodes) or _last_words(log_path, logged)
-        if meeting is not None and _TIMED_OUT in found:
+        if rendezvous is not None and _TIMED_OUT in found:
             found += (
                 f": another host did not answer for {run.config.timeout_seconds} s "
                 "(timeout_seconds); start all hosts again to go on from the last checkpoint"
@@ -143,21 +143,21 @@ def run_ranks(
         raise kind(f"training failed: {found}; see {log.name}")
 
 
-def _command(run: RunFolder, errors: Path, meeting: Meeting | None) -> list[str]:
+def _command(run: RunFolder, errors: Path, rendezvous: Rendezvous | None) -> list[str]:
     """torch's launcher, for one host or as one of several."""
     config, hosts = run.config, run.config.hosts
     forks = sys.platform.startswith("linux")
     launcher = "quickdraw_core.training.launcher" if forks else "torch.distributed.run"
     command = [sys.executable, "-m", launcher]
-    if meeting is None:
+    if rendezvous is None:
         command += ["--standalone"]
     else:
-        # Numbered by the meeting itself: any of the ranks writes to the folder that all share.
-        command += ["--nnodes", str(hosts.nodes), "--rdzv-id", meeting.attempt]
+        # Numbered by the rendezvous itself: any of the ranks writes to the folder that all share.
+        command += ["--nnodes", str(hosts.nodes), "--rdzv-id", rendezvous.attempt]
         command += ["--rdzv-backend", "c10d", "--rdzv-endpoint", str(hosts.rendezvous)]
         # What torch would find out by the host's name, which is often that of its loopback.
-        command += ["--local-addr", meeting.address]
-        seconds = max(config.timeout_seconds, _MEETING_SECONDS)
+        command += ["--local-addr", rendezvous.address]
+        seconds = max(config.timeout_seconds, _RENDEZVOUS_SECONDS)
         conf = {"is_host": int(hosts.node_rank == 0)}
         conf |= {"join_timeout": seconds, "read_timeout": seconds}
         command += ["--rdzv-conf", ",".join(f"{key}={value}" for key, value in conf.items())]
@@ -213,7 +213,7 @@ def _process(
 def environment_of(
     config: TrainConfig,
     more: Mapping[str, str] | None = None,
-    meeting: Meeting | None = None,
+    rendezvous: Rendezvous | None = None,
 ) -> dict[str, str]:
     """The ranks' environment: cores shared out, how threads wait, and the network for gloo: the
     loopback on one host, else the one in which the hosts meet.
@@ -229,8 +229,8 @@ def environment_of(
     # again at the next one: a fifth of the time on a CPU. (Other allocators ignore these.)
     environment.setdefault("MALLOC_MMAP_THRESHOLD_", str(1 << 30))
     environment.setdefault("MALLOC_TRIM_THRESHOLD_", str(1 << 30))
-    if meeting is not None:
-        interface = interface_of(meeting.address)
+    if rendezvous is not None:
+        interface = interface_of(rendezvous.address)
         if interface is not None:
             environment.setdefault("GLOO_SOCKET_IFNAME", interface)
     elif sys.platform.startswith("linux") and config.hosts.nodes == 1:

@@ -57,7 +57,7 @@ class Attempt:
     tokens: Mapping[str, str]
 
 
-def call_hosts(
+def gather_hosts(
     run_dir: Path, hosts: HostsConfig, run: str, step: int, stopping: threading.Event | None
 ) -> tuple[Attempt, str]:
     """Host 0: waits for all others, and begins an attempt. Returns it, and this host's address
@@ -95,7 +95,7 @@ def call_hosts(
     return attempt, address_towards(str(waiting[1]["address"]))
 
 
-def dismiss_hosts(run_dir: Path, hosts: HostsConfig, run: str, step: int) -> None:
+def release_hosts(run_dir: Path, hosts: HostsConfig, run: str, step: int) -> None:
     """Host 0, where nothing is left to train: lets those go that wait now."""
     found = {n: _read(_place(run_dir, n)) for n in range(1, hosts.nodes)}
     tokens = {str(n): str(f["token"]) for n, f in found.items() if f is not None}
@@ -103,7 +103,7 @@ def dismiss_hosts(run_dir: Path, hosts: HostsConfig, run: str, step: int) -> Non
         _say(run_dir, Attempt("", run, step, tokens))
 
 
-def answer_host_0(
+def join_attempt(
     run_dir: Path, hosts: HostsConfig, stopping: threading.Event | None
 ) -> tuple[Attempt, str]:
     """Any other host: waits for host 0's next attempt. Returns it, and this host's address.

@@ -11,7 +11,7 @@ from quickdraw_core.diagnosis.diagnosis import Finding, diagnose
 from quickdraw_core.errors import TrainingError
 from quickdraw_core.stage import Opened
 from quickdraw_core.tracking.address import NO_TRACKING
-from quickdraw_core.tracking.run_record import RunCard
+from quickdraw_core.tracking.run_record import RunRecord
 from quickdraw_core.training.checkpoint import find_checkpoint, open_checkpoint, step_of
 
 
@@ -50,12 +50,12 @@ def result_of(
     best, last = find_checkpoint(run_dir, "best"), find_checkpoint(run_dir, "last")
     if best is None or last is None:
         raise TrainingError(f"the training ended without a checkpoint; see {run_dir / 'log.txt'}")
-    card, checkpoint = RunCard.read(run_dir), open_checkpoint(best, opened)
+    record, checkpoint = RunRecord.read(run_dir), open_checkpoint(best, opened)
     classes = int(np.count_nonzero(checkpoint.train_counts))
     return TrainResult(
         run_dir=run_dir,
-        mlflow_run_id=card.run_id if card else "",
-        tracking_uri=card.uri if card else NO_TRACKING,
+        mlflow_run_id=record.run_id if record else "",
+        tracking_uri=record.uri if record else NO_TRACKING,
         best_checkpoint=best,
         metrics=checkpoint.metrics,
         steps=step_of(last),

@@ -8,7 +8,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from quickdraw_core.errors import ConfigError, QuickdrawError
-from quickdraw_core.launching.launch import launch, launch_tracked, send_rest, tell_end
+from quickdraw_core.launching.launch import launch, launch_tracked, record_end, send_rest
 from quickdraw_core.launching.open_run import (
     RUNS,
     begin_run,
@@ -17,7 +17,7 @@ from quickdraw_core.launching.open_run import (
     open_latest,
     run_path,
 )
-from quickdraw_core.launching.processes import ALONE, Surroundings
+from quickdraw_core.launching.processes import STANDALONE, RunContext
 from quickdraw_core.launching.result import TrainResult, result_of
 from quickdraw_core.launching.run_tags import params_of, tags_of
 from quickdraw_core.loading.select import find_label
@@ -29,7 +29,7 @@ from quickdraw_core.store.store import Store, open_store
 from quickdraw_core.system.files import require_writable
 from quickdraw_core.system.locks import FOLDER_LOCK, held_folder, require_free
 from quickdraw_core.tracking.address import check_address, resolve_tracking_uri
-from quickdraw_core.tracking.delivery import is_delivered, note_run, open_run
+from quickdraw_core.tracking.delivery import is_delivered, record_run, start_run
 from quickdraw_core.tracking.journal import JOURNAL_NAME, follow, last_status
 from quickdraw_core.training.checkpoint import find_checkpoint
 from quickdraw_core.training.config import TrainConfig
@@ -70,18 +70,18 @@ class PreparedTraining:
         except (QuickdrawError, OSError):
             return None  # the work itself then says why
 
-    def run(self, around: Surroundings = ALONE) -> TrainResult:
+    def run(self, context: RunContext = STANDALONE) -> TrainResult:
         """Trains to the end of the plan, from the run folder's latest checkpoint where it has
         one.
 
-        around: where the training is one of several, such as the rows of a sweep. Raises
+        context: where the training is one of several, such as the rows of a sweep. Raises
         `BusyError` where another training is at work in the run folder, `StoreError`,
         `ConfigError` or `CheckpointError` before anything is started, and `TrainingError` where
         a rank fails.
         """
         store = open_store(self.config.store, self.opened)  # it may be another one meanwhile
         with held_folder(run_path(self.config, store), "training", _lock_name(self.config)):
-            return _run(self.config, store, around, self.opened)
+            return _run(self.config, store, context, self.opened)
 
 
 def prepare(config: TrainConfig, opened: Opened) -> PreparedTraining:
@@ -114,7 +114,7 @@ TRAIN_STAGE = Stage("train", prepare, begun_at)
 
 
 def train(
-    config: TrainConfig, around: Surroundings = ALONE, opened: Opened | None = None
+    config: TrainConfig, context: RunContext = STANDALONE, opened: Opened | None = None
 ) -> TrainResult:
     """A recogniser of the configured store: the result of before, or that of the work now.
 
@@ -122,7 +122,7 @@ def train(
     """
     prepared = prepare(config, opened or Opened())
     found = prepared.finished()
-    return prepared.run(around) if found is None else found
+    return prepared.run(context) if found is None else found
 
 
 def check_options(config: TrainConfig) -> None:
@@ -145,15 +145,15 @@ def _lock_name(config: TrainConfig) -> str:
     return f"{FOLDER_LOCK}-host{rank}" if rank else FOLDER_LOCK
 
 
-def _run(config: TrainConfig, store: Store, around: Surroundings, opened: Opened) -> TrainResult:
+def _run(config: TrainConfig, store: Store, context: RunContext, opened: Opened) -> TrainResult:
     pack = opened_pack(store, opened)
     plan = Plan.of(config, pack)
-    first, meeting, problem = config.hosts.node_rank == 0, None, None
+    first, rendezvous, problem = config.hosts.node_rank == 0, None, None
     if first:
         run = begin_run(config, store, plan, opened)
         latest = open_latest(run, opened)
     else:
-        run, latest, meeting = join_run(config, store, opened, around.stopping)
+        run, latest, rendezvous = join_run(config, store, opened, context.stopping)
     done, notes = latest.is_finished, list(latest.refused)
     unused = None if done else unused_gpus(config)
     if unused is not None:
@@ -161,17 +161,17 @@ def _run(config: TrainConfig, store: Store, around: Surroundings, opened: Opened
         with progress("train", None, "") as bar:
             bar.note(unused)  # now as well, not only after hours on the CPU
     if first:
-        tags = tags_of(config, store) | dict(around.tags)
+        tags = tags_of(config, store) | dict(context.tags)
         # A run that is to be trained is made while its ranks start.
-        note = open_run if done else note_run
+        note = start_run if done else record_run
         tracked = note(run.path, config.tracking_uri, run.path.name, params_of(config), tags)
         notes += [tracked.problem] if tracked.problem else []
         if done:
-            notes += tell_end(run, latest.step, pack, tracked.uri, opened)
+            notes += record_end(run, latest.step, pack, tracked.uri, opened)
             problem = send_rest(run.path, tracked.uri)
         else:
-            more, problem = launch_tracked(run, plan, pack, latest, tracked, around, opened)
+            more, problem = launch_tracked(run, plan, pack, latest, tracked, context, opened)
             notes += more
     elif not done:
-        notes += launch(run, plan, latest, around, opened, meeting)
+        notes += launch(run, plan, latest, context, opened, rendezvous)
     return result_of(run.path, opened, latest.step, done, notes, problem)

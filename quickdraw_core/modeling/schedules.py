@@ -21,7 +21,7 @@ REPORT_GAMMA = 0.5
 
 
 @dataclass(frozen=True)
-class Course:
+class ScheduleOptions:
     """What a schedule goes by: `steps` in all, and the options of `build_schedule`."""
 
     steps: int
@@ -48,35 +48,37 @@ class Course:
 
 
 class Schedule(NamedTuple):
-    """A row of the table: factor of the learning rate at (step, course), and why."""
+    """A row of the table: factor of the learning rate at (step, options), and why."""
 
-    factor: Callable[[int, Course], float]
+    factor: Callable[[int, ScheduleOptions], float]
     reason: str
     own_rise: bool = False
 
 
-def _constant(step: int, course: Course) -> float:
+def _constant(step: int, options: ScheduleOptions) -> float:
     return 1.0
 
 
-def _multistep(step: int, course: Course) -> float:
-    return float(course.gamma ** sum(step >= milestone for milestone in course.milestones))
+def _multistep(step: int, options: ScheduleOptions) -> float:
+    return float(options.gamma ** sum(step >= milestone for milestone in options.milestones))
 
 
-def _step(step: int, course: Course) -> float:
-    return float(course.gamma ** (step // course.step_size))
+def _step(step: int, options: ScheduleOptions) -> float:
+    return float(options.gamma ** (step // options.step_size))
 
 
-def _cosine(step: int, course: Course) -> float:
-    left = max(1, course.steps - course.warmup_steps)
-    return _fall(max(0, step - course.warmup_steps) / left)
+def _cosine(step: int, options: ScheduleOptions) -> float:
+    left = max(1, options.steps - options.warmup_steps)
+    return _fall(max(0, step - options.warmup_steps) / left)
 
 
-def _onecycle(step: int, course: Course, share: float = 0.2, start: float = 0.04) -> float:
-    peak = max(1.0, course.warmup_steps or share * course.steps)
+def _onecycle(
+    step: int, options: ScheduleOptions, share: float = 0.2, start: float = 0.04
+) -> float:
+    peak = max(1.0, options.warmup_steps or share * options.steps)
     if step < peak:
         return 1 - (1 - start) * _fall(step / peak)
-    return _fall((step - peak) / max(1.0, course.steps - peak))
+    return _fall((step - peak) / max(1.0, options.steps - peak))
 
 
 def _fall(share: float) -> float:
@@ -110,12 +112,12 @@ def build_schedule(
     both in steps. Raises `ConfigError` for an unknown name and options out of range.
     """
     row = _find(name)
-    course = Course(steps, warmup_steps, tuple(milestones), gamma, step_size)
+    options = ScheduleOptions(steps, warmup_steps, tuple(milestones), gamma, step_size)
 
     def factor(step: int) -> float:
         if step < warmup_steps and not row.own_rise:
-            return (step + 1) / warmup_steps * row.factor(step, course)
-        return row.factor(step, course)
+            return (step + 1) / warmup_steps * row.factor(step, options)
+        return row.factor(step, options)
 
     return factor
 

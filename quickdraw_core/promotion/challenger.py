@@ -8,7 +8,7 @@ from quickdraw_core.inference.model import TrainedModel
 from quickdraw_core.inference.references import best_of_run
 from quickdraw_core.tracking.address import NO_TRACKING
 from quickdraw_core.tracking.delivery import deliver_rest
-from quickdraw_core.tracking.run_record import RunCard
+from quickdraw_core.tracking.run_record import RunRecord
 
 
 @dataclass(frozen=True)
@@ -41,11 +41,11 @@ def find_challenger(model: TrainedModel, tracking_uri: str | None, alias: str) -
 def _run_of(model: TrainedModel, uri: str) -> str:
     """The run whose best checkpoint the model is. Raises `CheckpointError` where it has none."""
     run_id, run_dir = model.checkpoint.mlflow_run_id, model.run_dir
-    card = RunCard.read(run_dir) if run_dir is not None else None
-    if run_dir is not None and card is not None and card.uri == uri:
+    record = RunRecord.read(run_dir) if run_dir is not None else None
+    if run_dir is not None and record is not None and record.uri == uri:
         deliver_rest(run_dir)  # a server that was away at the end of the training
-        card = RunCard.read(run_dir)
-        run_id = card.run_id if card is not None and card.run_id else run_id
+        record = RunRecord.read(run_dir)
+        run_id = record.run_id if record is not None and record.run_id else run_id
     if not run_id:
         raise CheckpointError(
             f"the model {model.name} has no run in MLflow at {uri} to be registered from; see "

@@ -1,7 +1,7 @@
 """What a sweep is to do: its rows, the folder of each, the slots that they run in.
 
 `SWEEP/<row>-<identity>/` is a run folder like any other. `SWEEP/` itself is one to tracking
-alone: it has the card and the journal of the parent run, and what `finish.py` writes.
+alone: it has the run record and the journal of the parent run, and what `finish.py` writes.
 """
 
 import hashlib

@@ -19,7 +19,7 @@ from quickdraw_core.metrics.comparison_text import markdown_table
 from quickdraw_core.metrics.metric_info import METRICS
 from quickdraw_core.metrics.metrics import LOWER_IS_BETTER, Estimate
 from quickdraw_core.sweep.plan import PlannedRow, Sweep
-from quickdraw_core.sweep.rows import card_of, has_diverged, is_finished
+from quickdraw_core.sweep.rows import has_diverged, is_finished, run_record_of
 from quickdraw_core.tracking.journal import JOURNAL_NAME, Record, follow
 
 Verdict = Literal["agrees", "differs", "open"]
@@ -135,7 +135,7 @@ def read_row(sweep: Sweep, row: PlannedRow, failure: str | None = None) -> RowRe
     journal = row.run_dir / JOURNAL_NAME
     curves = read_curves(row.run_dir) if journal.is_file() else {}
     told, diverged = read_failure(row.run_dir), not scores and has_diverged(row)
-    speed, card = curves.get("train/images_per_second"), card_of(row)
+    speed, record = curves.get("train/images_per_second"), run_record_of(row)
     config = row.config
     return RowResult(
         name=row.name,
@@ -151,7 +151,7 @@ def read_row(sweep: Sweep, row: PlannedRow, failure: str | None = None) -> RowRe
         images_per_second=float(np.median(speed.values)) if speed and scores else None,
         failure=failure if scores or diverged else failure or told,
         run_dir=row.run_dir,
-        mlflow_run_id=card.run_id if card is not None else "",
+        mlflow_run_id=record.run_id if record is not None else "",
         curves=curves,
         diverged=diverged,
         findings=diagnose(curves, row.classes, told) if scores or diverged else (),

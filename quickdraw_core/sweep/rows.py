@@ -10,7 +10,7 @@ from quickdraw_core.diagnosis.curves import read_failure
 from quickdraw_core.errors import DIVERGED, DivergedError, TrackingError
 from quickdraw_core.evaluation.evaluate import evaluate
 from quickdraw_core.inference.options import Precision
-from quickdraw_core.launching.processes import Surroundings
+from quickdraw_core.launching.processes import RunContext
 from quickdraw_core.launching.train import train
 from quickdraw_core.progress import progress, report_to, reporter_of
 from quickdraw_core.stage import Opened
@@ -25,7 +25,7 @@ from quickdraw_core.tracking.journal import (
     last_status,
     tags_record,
 )
-from quickdraw_core.tracking.run_record import RunCard, tracked_run_id
+from quickdraw_core.tracking.run_record import RunRecord, tracked_run_id
 from quickdraw_core.training.checkpoint import find_checkpoint
 
 PARENT_TAG = "mlflow.parentRunId"
@@ -59,11 +59,11 @@ class PreparedRow:
         `evaluate` do, but for the `DivergedError` of a row shown as failed.
         """
         row, sweep = self.planned, self.sweep
-        around = Surroundings(slot.environment(os.environ), _row_tags(sweep, row), stopping)
+        context = RunContext(slot.environment(os.environ), _row_tags(sweep, row), stopping)
         opened = self.opened.branch()  # the row's own is let go with it
         try:
             _require_going_on(stopping)
-            train(row.config, around, opened)
+            train(row.config, context, opened)
         except DivergedError:
             if not has_diverged(row):
                 raise
@@ -107,10 +107,10 @@ def is_finished(sweep: Sweep, row: PlannedRow) -> bool:
     records, _ = follow(row.run_dir / JOURNAL_NAME, 0)
     if best is None or last_status(records) != "FINISHED":
         return False
-    card = card_of(row)
+    record = run_record_of(row)
     score = f"test/{sweep.table.metric}"
     is_told = any(score in record.get("metrics", ()) for record in records)
-    if card is not None and sweep.uri != NO_TRACKING and card.uri == sweep.uri and not is_told:
+    if record is not None and sweep.uri != NO_TRACKING and record.uri == sweep.uri and not is_told:
         return False
     try:
         judged = json.loads((row.run_dir / "evaluation" / "evaluation.json").read_text("utf-8"))
@@ -131,10 +131,10 @@ def has_diverged(row: PlannedRow) -> bool:
     return row.row.shown_as_failed and DIVERGED in (read_failure(row.run_dir) or "")
 
 
-def card_of(row: PlannedRow) -> RunCard | None:
-    """The card of a row's run; None as well where it is damaged, which training the row tells."""
+def run_record_of(row: PlannedRow) -> RunRecord | None:
+    """The run record of a row; None as well if it is damaged, which training the row reports."""
     try:
-        return RunCard.read(row.run_dir)
+        return RunRecord.read(row.run_dir)
     except TrackingError:
         return None
 
@@ -143,11 +143,11 @@ def nest(sweep: Sweep, row: PlannedRow) -> str | None:
     """Puts a row's run beneath the parent in MLflow, where it began before that was known, and
     sends what its journal still holds; returns what hindered it.
     """
-    parent, card = tracked_run_id(sweep.path), card_of(row)
-    if sweep.uri == NO_TRACKING or not parent or card is None:
+    parent, record = tracked_run_id(sweep.path), run_record_of(row)
+    if sweep.uri == NO_TRACKING or not parent or record is None:
         return None
-    if card.tags.get(PARENT_TAG) != parent:
-        replace(card, tags=card.tags | {PARENT_TAG: parent}).write(row.run_dir)
+    if record.tags.get(PARENT_TAG) != parent:
+        replace(record, tags=record.tags | {PARENT_TAG: parent}).write(row.run_dir)
         append(row.run_dir, tags_record({PARENT_TAG: parent}))
     return deliver_rest(row.run_dir).problem
 

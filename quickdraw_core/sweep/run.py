@@ -27,9 +27,9 @@ from quickdraw_core.sweep.results import SweepError, SweepResult
 from quickdraw_core.sweep.rows import deliver, run_row
 from quickdraw_core.sweep.slots import Slots
 from quickdraw_core.system.locks import held_folder, require_free_folder
-from quickdraw_core.tracking.delivery import open_run
+from quickdraw_core.tracking.delivery import start_run
 from quickdraw_core.tracking.journal import JOURNAL_NAME, append, status_record
-from quickdraw_core.tracking.run_record import CARD_NAME
+from quickdraw_core.tracking.run_record import RUN_RECORD_NAME
 from quickdraw_core.training.plan import Plan
 from quickdraw_core.training.run_folder import RunFolder
 
@@ -62,7 +62,7 @@ class PreparedSweep:
         if config.fresh:
             _clear(sweep)
         name, params = sweep.path.name, _params(sweep)
-        run = open_run(sweep.path, config.tracking_uri, name, params, _tags(sweep))
+        run = start_run(sweep.path, config.tracking_uri, name, params, _tags(sweep))
         rows = tuple(
             replace(row, config=row.config.updated({"tracking_uri": run.uri}), classes=count)
             for row, count in zip(sweep.rows, classes, strict=True)
@@ -165,7 +165,7 @@ def _clear(sweep: Sweep) -> None:
             require_free_folder(run_dir)
             shutil.rmtree(run_dir)
     if len(sweep.chosen) == len(sweep.rows):
-        for pattern in (CARD_NAME, f"{JOURNAL_NAME}*"):
+        for pattern in (RUN_RECORD_NAME, f"{JOURNAL_NAME}*"):
             for old in sweep.path.glob(pattern):
                 old.unlink()
 

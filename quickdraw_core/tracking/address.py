@@ -38,7 +38,7 @@ def resolve_tracking_uri(uri: str | None) -> str:
     return f"sqlite:///{path}"
 
 
-def asked_tracking_uri(uri: str | None) -> str | None:
+def requested_tracking_uri(uri: str | None) -> str | None:
     """`uri`, else `MLFLOW_TRACKING_URI`, absolute; None where neither asks for an address."""
     uri = uri or os.environ.get("MLFLOW_TRACKING_URI")
     return resolve_tracking_uri(uri) if uri else None
@@ -110,7 +110,7 @@ def artifact_location(uri: str) -> str | None:
     return None
 
 
-def found_again(uri: str, run_dir: Path) -> str:
+def relocated_uri(uri: str, run_dir: Path) -> str:
     """The address of a run's MLflow. Where its SQLite file is gone, since run and file were moved
     or copied together, it is the file of that name in a folder above the run, if one is there.
     """
@@ -123,7 +123,7 @@ def found_again(uri: str, run_dir: Path) -> str:
     return next((f"sqlite:///{path}" for path in above if path.is_file()), uri)
 
 
-def files_of(uri: str, artifact_uri: str) -> Path | None:
+def artifact_folder(uri: str, artifact_uri: str) -> Path | None:
     """The folder of a run's files beside an SQLite file, wherever that is now; None of others.
 
     Raises `UnreachableError` where the run's files are neither where MLflow has them nor there:

@@ -20,18 +20,18 @@ from quickdraw_core.errors import TrackingError
 from quickdraw_core.system.files import write_aside
 from quickdraw_core.tracking.address import (
     NO_TRACKING,
-    asked_tracking_uri,
     check_address,
+    requested_tracking_uri,
     resolve_tracking_uri,
 )
 from quickdraw_core.tracking.journal import JOURNAL_NAME, Record, Send, read_batches
 from quickdraw_core.tracking.problems import explain, problem_at
 from quickdraw_core.tracking.run_record import (
-    RunCard,
+    RunRecord,
     brief_requests,
     ensure_run,
     find_run,
-    make_card,
+    new_run_record,
 )
 
 _LANES = ("numbers", "files")
@@ -39,7 +39,7 @@ _RETRY_SECONDS = (1, 2, 4, 8)
 
 
 @dataclass(frozen=True)
-class OpenedRun:
+class TrackedRun:
     """Where a run's numbers go. run_id: empty as long as no server has it (see `problem`)."""
 
     uri: str
@@ -56,23 +56,23 @@ class Delivery:
     problem: str | None
 
 
-def open_run(
+def start_run(
     run_dir: Path, uri: str | None, name: str, params: Mapping[str, Any], tags: Mapping[str, str]
-) -> OpenedRun:
-    """Writes what a run is into its folder (`note_run`), and makes it in MLflow if that answers;
+) -> TrackedRun:
+    """Writes what a run is into its folder (`record_run`), and makes it in MLflow if that answers;
     a server that is away is a `problem`, and the run is made when it answers.
     """
-    noted = note_run(run_dir, uri, name, params, tags)
-    card = RunCard.read(run_dir)
-    if noted.uri == NO_TRACKING or card is None:
+    noted = record_run(run_dir, uri, name, params, tags)
+    record = RunRecord.read(run_dir)
+    if noted.uri == NO_TRACKING or record is None:
         return noted
-    run_id, problem = _try_run(run_dir, card)
-    return OpenedRun(card.uri, run_id, noted.problem or problem)
+    run_id, problem = _try_run(run_dir, record)
+    return TrackedRun(record.uri, run_id, noted.problem or problem)
 
 
-def note_run(
+def record_run(
     run_dir: Path, uri: str | None, name: str, params: Mapping[str, Any], tags: Mapping[str, str]
-) -> OpenedRun:
+) -> TrackedRun:
     """Writes what a run is into its folder; who first delivers to it makes it.
 
     A folder that has a run keeps it: its tags become those of this attempt, and a param that
@@ -80,23 +80,23 @@ def note_run(
     is already, else the default; where another address than before is asked for, that is looked
     at. Raises `TrackingError` where an address is asked for that can never work.
     """
-    card = RunCard.read(run_dir)
-    asked = asked_tracking_uri(uri)
-    if card is None:
+    record = RunRecord.read(run_dir)
+    asked = requested_tracking_uri(uri)
+    if record is None:
         asked = asked or resolve_tracking_uri(None)
-        card = make_card(asked, name, params, tags)
+        record = new_run_record(asked, name, params, tags)
     else:
-        new = make_card(card.uri, name, params, tags)
-        card = replace(card, params=new.params, tags=new.tags)
+        new = new_run_record(record.uri, name, params, tags)
+        record = replace(record, params=new.params, tags=new.tags)
     if asked:
         check_address(asked)
     moved = None
-    if asked and asked != card.uri:
-        card, moved = _moved(card, asked)
-    card.write(run_dir)
-    if NO_TRACKING in (card.uri, asked):
-        return OpenedRun(NO_TRACKING, card.run_id, None)
-    return OpenedRun(card.uri, card.run_id, moved)
+    if asked and asked != record.uri:
+        record, moved = _moved(record, asked)
+    record.write(run_dir)
+    if NO_TRACKING in (record.uri, asked):
+        return TrackedRun(NO_TRACKING, record.run_id, None)
+    return TrackedRun(record.uri, record.run_id, moved)
 
 
 def deliver_rest(run_dir: Path, patience_seconds: float = 0.0) -> Delivery:
@@ -109,23 +109,25 @@ def deliver_rest(run_dir: Path, patience_seconds: float = 0.0) -> Delivery:
     if not spool.waiting():
         return Delivery(0, 0, None)
     try:
-        card = RunCard.read(run_dir)
-        if card is None or card.uri == NO_TRACKING:
+        record = RunRecord.read(run_dir)
+        if record is None or record.uri == NO_TRACKING:
             return Delivery(0, 0, None)
         send = sender_of(run_dir)
     except Exception as error:  # noqa: BLE001 — tracking never costs a trained model
         return Delivery(0, spool.waiting(), explain(error))
-    with Courier(run_dir, send, patience_seconds=patience_seconds, tell=_to_nobody) as sending:
+    with DeliveryThread(
+        run_dir, send, patience_seconds=patience_seconds, tell=_to_nobody
+    ) as sending:
         pass
     return sending.delivery
 
 
 def is_delivered(run_dir: Path, uri: str | None = None) -> bool:
     """Whether nothing of a run waits to be sent, to where it is or to another address that is
-    asked for, as `open_run` takes it; so it is without tracking.
+    asked for, as `start_run` takes it; so it is without tracking.
     """
-    card, asked = RunCard.read(run_dir), asked_tracking_uri(uri)
-    uri = card.uri if card else NO_TRACKING
+    record, asked = RunRecord.read(run_dir), requested_tracking_uri(uri)
+    uri = record.uri if record else NO_TRACKING
     if asked == NO_TRACKING or (asked is None and uri == NO_TRACKING):
         return True
     return asked in (None, uri) and not _Spool(run_dir).waiting()
@@ -148,19 +150,19 @@ def sender_of(run_dir: Path) -> Send | None:
 
     None without tracking. Raises `TrackingError` where the folder has no run.
     """
-    card = RunCard.read(run_dir)
-    if card is None:
+    record = RunRecord.read(run_dir)
+    if record is None:
         raise TrackingError(f"{run_dir} holds no run to send numbers to; train again with --fresh")
-    if card.uri == NO_TRACKING:
+    if record.uri == NO_TRACKING:
         return None
     from quickdraw_core.tracking.sender import Sender
 
-    return Sender(card.uri, lambda mlflow: ensure_run(mlflow, run_dir))
+    return Sender(record.uri, lambda mlflow: ensure_run(mlflow, run_dir))
 
 
-def courier(run_dir: Path, uri: str) -> "Courier":
-    """The courier of an opened run; it rests where `open_run` gave the address `none`."""
-    return Courier(run_dir, None if uri == NO_TRACKING else sender_of(run_dir))
+def delivery_thread(run_dir: Path, uri: str) -> "DeliveryThread":
+    """Delivers the journal of a started run; does nothing if its address is `none`."""
+    return DeliveryThread(run_dir, None if uri == NO_TRACKING else sender_of(run_dir))
 
 
 def _to_stderr(text: str) -> None:
@@ -172,7 +174,7 @@ def _to_nobody(text: str) -> None:
     pass
 
 
-class Courier:
+class DeliveryThread:
     """Has a thread deliver a run's journal while it grows; on leaving, sends what is left.
 
     send: None delivers nothing. patience_seconds: how long a server that is away at the end is
@@ -192,7 +194,7 @@ class Courier:
         self._spool, self._send, self._tell = _Spool(run_dir), send, tell
         self._every_seconds, self._patience_seconds = every_seconds, patience_seconds
         self._closing = threading.Event()
-        self._thread = threading.Thread(target=self._run, name="quickdraw-courier", daemon=True)
+        self._thread = threading.Thread(target=self._run, name="quickdraw-delivery", daemon=True)
 
     def __enter__(self) -> Self:
         if self._send is not None:
@@ -325,35 +327,38 @@ def _of(lane: str, records: list[Record]) -> list[Record]:
     return [r for r in records if "file" not in r and "model" not in r]
 
 
-def _try_run(run_dir: Path, card: RunCard) -> tuple[str, str | None]:
+def _try_run(run_dir: Path, record: RunRecord) -> tuple[str, str | None]:
     """Makes the run now, if the server answers: its id, or why there is none yet."""
     from quickdraw_core.tracking.runs import client
 
     with _Spool(run_dir).alone() as alone:
         if not alone:  # who delivers makes it
-            return card.run_id, None
+            return record.run_id, None
         try:
-            return ensure_run(client(card.uri), run_dir), None
+            return ensure_run(client(record.uri), run_dir), None
         except Exception as error:  # noqa: BLE001 — tracking never stops training
-            return card.run_id, problem_at(card.uri, error)
+            return record.run_id, problem_at(record.uri, error)
 
 
-def _moved(card: RunCard, uri: str) -> tuple[RunCard, str | None]:
+def _moved(record: RunRecord, uri: str) -> tuple[RunRecord, str | None]:
     """A run at another address than before: taken where the run is there, or is nowhere yet."""
     if uri == NO_TRACKING:
-        return card, None  # for this attempt only
-    if not card.run_id:
-        return replace(card, uri=uri), None
+        return record, None  # for this attempt only
+    if not record.run_id:
+        return replace(record, uri=uri), None
     from quickdraw_core.tracking.runs import reader
 
     try:
         with brief_requests():
-            found = find_run(reader(uri), card.key)
+            found = find_run(reader(uri), record.key)
     except Exception as error:  # noqa: BLE001 — tracking never stops training
-        return card, f"{problem_at(uri, error)}; the numbers go to {card.uri} as before"
+        return (
+            record,
+            f"{problem_at(uri, error)}; the numbers go to {record.uri} as before",
+        )
     if found is None:
-        return card, (
-            f"the run is not in MLflow at {uri}; its numbers go to {card.uri} as before "
+        return record, (
+            f"the run is not in MLflow at {uri}; its numbers go to {record.uri} as before "
             "(--fresh starts a new one)"
         )
-    return replace(card, uri=uri, run_id=found.info.run_id), None
+    return replace(record, uri=uri, run_id=found.info.run_id), None

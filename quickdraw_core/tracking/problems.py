@@ -97,7 +97,7 @@ def problem_at(uri: str, error: BaseException) -> str:
 
 
 @contextmanager
-def answering(uri: str) -> Iterator[None]:
+def mlflow_errors(uri: str) -> Iterator[None]:
     """A block in which whatever MLflow, its database or the network raises is one line: a
     `TrackingError` for a missing database driver, else an `UnreachableError`.
     """
@@ -122,7 +122,7 @@ def require_usable(uri: str) -> None:
     if uri == NO_TRACKING:
         raise TrackingError("tracking is off; give --tracking-uri to say where MLflow is")
     check_address(uri)
-    with answering(uri):
+    with mlflow_errors(uri):
         if uri.startswith("sqlite:///"):
             _look_into(uri, Path(uri.removeprefix("sqlite:///").partition("?")[0]))
         parts = urlsplit(uri)

@@ -22,7 +22,7 @@ from quickdraw_core.errors import (
 )
 from quickdraw_core.tracking.address import NO_TRACKING
 from quickdraw_core.tracking.logged_model import find_logged_model
-from quickdraw_core.tracking.problems import answering
+from quickdraw_core.tracking.problems import mlflow_errors
 from quickdraw_core.tracking.run_record import brief_requests
 from quickdraw_core.tracking.runs import MISSING, client, is_missing, reader
 
@@ -199,8 +199,8 @@ def _client(
 
 @contextmanager
 def _answering(uri: str) -> Iterator[None]:
-    """A block whose requests give up soon, and whose errors are those of `answering`."""
-    with answering(uri), brief_requests():
+    """A block whose requests give up soon, and whose errors are those of `mlflow_errors`."""
+    with mlflow_errors(uri), brief_requests():
         yield
 
 

@@ -21,7 +21,7 @@ from quickdraw_core.system.files import write_aside
 from quickdraw_core.tracking.address import (
     EXPERIMENT,
     artifact_location,
-    found_again,
+    relocated_uri,
     resolve_tracking_uri,
 )
 from quickdraw_core.tracking.journal import now_ms
@@ -30,7 +30,7 @@ if TYPE_CHECKING:
     from mlflow import MlflowClient
     from mlflow.entities import Run
 
-CARD_NAME = "mlflow.json"
+RUN_RECORD_NAME = "mlflow.json"
 KEY_TAG = "quickdraw.run_key"
 CHANGED_TAG = "changed."
 _PARAM_LENGTH = 6_000
@@ -41,7 +41,7 @@ _EXPERIMENT_TAGS = {"mlflow.experimentKind": "custom_model_development"}
 
 
 @dataclass(frozen=True)
-class RunCard:
+class RunRecord:
     """The facts of one MLflow run. run_id: empty as long as no server has it."""
 
     uri: str
@@ -53,13 +53,13 @@ class RunCard:
     run_id: str = ""
 
     @classmethod
-    def read(cls, run_dir: Path) -> "RunCard | None":
-        """The card of a run folder, if it has one. Raises `TrackingError` where it is damaged."""
-        path = run_dir / CARD_NAME
+    def read(cls, run_dir: Path) -> "RunRecord | None":
+        """The record in a run folder, if there is one. Raises `TrackingError` if it is damaged."""
+        path = run_dir / RUN_RECORD_NAME
         try:
             value = json.loads(path.read_text(encoding="utf-8"))
             value["uri"] = set_apart(value["uri"])  # of before that was recorded without secrets
-            value["uri"] = found_again(value["uri"], run_dir)
+            value["uri"] = relocated_uri(value["uri"], run_dir)
             return cls(**{name: value[name] for name in cls.__dataclass_fields__})
         except FileNotFoundError:
             return None
@@ -69,19 +69,21 @@ class RunCard:
             ) from error
 
     def write(self, run_dir: Path) -> None:
-        """Writes the card aside and renames it."""
-        write_aside(run_dir / CARD_NAME, json.dumps(asdict(self), indent=1) + "\n")
+        """Writes the record aside and renames it."""
+        write_aside(run_dir / RUN_RECORD_NAME, json.dumps(asdict(self), indent=1) + "\n")
 
 
-def make_card(uri: str, name: str, params: Mapping[str, Any], tags: Mapping[str, str]) -> RunCard:
-    """The card of a new run, with a key of its own."""
-    return RunCard(uri, name, {k: _short(v) for k, v in params.items()}, dict(tags))
+def new_run_record(
+    uri: str, name: str, params: Mapping[str, Any], tags: Mapping[str, str]
+) -> RunRecord:
+    """The record of a new run, with a key of its own."""
+    return RunRecord(uri, name, {k: _short(v) for k, v in params.items()}, dict(tags))
 
 
 def tracked_run_id(run_dir: Path) -> str:
     """The MLflow run of a run folder; empty as long as no server has it."""
-    card = RunCard.read(run_dir)
-    return "" if card is None else card.run_id
+    record = RunRecord.read(run_dir)
+    return "" if record is None else record.run_id
 
 
 def ensure_run(mlflow: "MlflowClient", run_dir: Path) -> str:
@@ -90,20 +92,20 @@ def ensure_run(mlflow: "MlflowClient", run_dir: Path) -> str:
     Raises what MLflow raises where it does not answer, and `TrackingError` where the run or its
     experiment was deleted there.
     """
-    card = RunCard.read(run_dir)
-    if card is None:
-        raise TrackingError(f"{run_dir} holds no {CARD_NAME}; train again with --fresh")
+    record = RunRecord.read(run_dir)
+    if record is None:
+        raise TrackingError(f"{run_dir} holds no {RUN_RECORD_NAME}; train again with --fresh")
     with brief_requests():
-        run = mlflow.get_run(card.run_id) if card.run_id else _found_or_made(mlflow, card)
+        run = mlflow.get_run(record.run_id) if record.run_id else _found_or_made(mlflow, record)
         if run.info.lifecycle_stage == "deleted":
             raise TrackingError(
                 f"run {run.info.run_id} was deleted in MLflow; restore it there, or train again "
                 "with --fresh"
             )
         run_id = str(run.info.run_id)
-        if run_id != card.run_id:
-            replace(card, run_id=run_id).write(run_dir)
-        _complete(mlflow, run, card)
+        if run_id != record.run_id:
+            replace(record, run_id=run_id).write(run_dir)
+        _complete(mlflow, run, record)
     return run_id
 
 
@@ -152,19 +154,19 @@ def brief_requests() -> Iterator[None]:
         _BRIEF.leave()
 
 
-def _found_or_made(mlflow: "MlflowClient", card: RunCard) -> "Run":
+def _found_or_made(mlflow: "MlflowClient", record: RunRecord) -> "Run":
     experiment_id = _experiment(mlflow)
-    found = find_run(mlflow, card.key)
+    found = find_run(mlflow, record.key)
     if found is not None:
         return found
-    tags = {**card.tags, KEY_TAG: card.key}
+    tags = {**record.tags, KEY_TAG: record.key}
     return mlflow.create_run(
-        experiment_id, start_time=card.began_ms, run_name=card.name, tags=tags
+        experiment_id, start_time=record.began_ms, run_name=record.name, tags=tags
     )
 
 
 def find_run(mlflow: "MlflowClient", key: str) -> "Run | None":
-    """The run that was made for a card; the first one, should there be two."""
+    """The run that was made of a record; the first one, should there be two."""
     from mlflow.entities import ViewType
 
     experiment = mlflow.get_experiment_by_name(EXPERIMENT)
@@ -200,13 +202,13 @@ def _experiment(mlflow: "MlflowClient") -> str:
     return str(experiment.experiment_id)
 
 
-def _complete(mlflow: "MlflowClient", run: "Run", card: RunCard) -> None:
+def _complete(mlflow: "MlflowClient", run: "Run", record: RunRecord) -> None:
     """Adds what the run lacks. A param can never change in MLflow: its new value is a tag."""
     from mlflow.entities import Param, RunTag
 
-    params = [Param(k, v) for k, v in card.params.items() if k not in run.data.params]
-    wanted = {k: _short(v, _TAG_LENGTH) for k, v in card.tags.items()}
-    for key, value in card.params.items():
+    params = [Param(k, v) for k, v in record.params.items() if k not in run.data.params]
+    wanted = {k: _short(v, _TAG_LENGTH) for k, v in record.tags.items()}
+    for key, value in record.params.items():
         if run.data.params.get(key, value) != value:
             wanted[CHANGED_TAG + key] = _short(value, _TAG_LENGTH)
     tags = [RunTag(k, v) for k, v in wanted.items() if run.data.tags.get(k) != v]
@@ -223,7 +225,7 @@ def _short(value: object, length: int = _PARAM_LENGTH) -> str:
 def tracking_uri_of_run(asked: str | None, run_dir: Path | None) -> str:
     """Where a model's run is: as asked for, else where its run folder says, else the default."""
     asked = asked or os.environ.get("MLFLOW_TRACKING_URI")
-    card = RunCard.read(run_dir) if run_dir is not None else None
-    if asked is None and card is not None:
-        return card.uri
+    record = RunRecord.read(run_dir) if run_dir is not None else None
+    if asked is None and record is not None:
+        return record.uri
     return resolve_tracking_uri(asked)

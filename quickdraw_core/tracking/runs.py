@@ -20,9 +20,9 @@ from quickdraw_core.errors import (
     WriteError,
 )
 from quickdraw_core.system.locks import held, lock_of_file
-from quickdraw_core.tracking.address import files_of, quiet_environment
+from quickdraw_core.tracking.address import artifact_folder, quiet_environment
 from quickdraw_core.tracking.journal import CURVES
-from quickdraw_core.tracking.problems import answering, problem_at, require_usable
+from quickdraw_core.tracking.problems import mlflow_errors, problem_at, require_usable
 
 if TYPE_CHECKING:
     from mlflow import MlflowClient
@@ -45,7 +45,7 @@ def client(uri: str) -> "MlflowClient":
     load_mlflow(uri)
     from mlflow import MlflowClient
 
-    with _set_up_alone(uri), answering(uri):
+    with _set_up_alone(uri), mlflow_errors(uri):
         return MlflowClient(tracking_uri=tracking_address(uri))
 
 
@@ -119,7 +119,7 @@ def run_page(uri: str, run_id: str) -> str | None:
     from quickdraw_core.tracking.run_record import brief_requests
 
     try:
-        with answering(uri), brief_requests():
+        with mlflow_errors(uri), brief_requests():
             experiment_id = client(uri).get_run(run_id).info.experiment_id
     except TrackingError:
         return None
@@ -134,9 +134,9 @@ def fetch_file(uri: str, run_id: str, artifact: str, folder: Path) -> Path:
     does not give what it has.
     """
     mlflow = reader(uri)
-    with answering(uri):
+    with mlflow_errors(uri):
         run = _run(mlflow, uri, run_id)
-        files = files_of(uri, run.info.artifact_uri)
+        files = artifact_folder(uri, run.info.artifact_uri)
         if files is not None and (files / artifact).is_file():
             return Path(shutil.copy(files / artifact, folder))
         beside = mlflow.list_artifacts(run_id, str(PurePosixPath(artifact).parent))

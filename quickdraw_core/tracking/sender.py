@@ -14,10 +14,10 @@ from typing import TYPE_CHECKING
 from urllib.parse import unquote, urlsplit
 
 from quickdraw_core.errors import UnreachableError
-from quickdraw_core.tracking.address import files_of
+from quickdraw_core.tracking.address import artifact_folder
 from quickdraw_core.tracking.journal import Record
 from quickdraw_core.tracking.logged_model import deliver_model
-from quickdraw_core.tracking.problems import answering
+from quickdraw_core.tracking.problems import mlflow_errors
 from quickdraw_core.tracking.runs import client
 
 if TYPE_CHECKING:
@@ -52,7 +52,7 @@ class Sender:
     def __call__(self, records: list[Record]) -> None:
         """Points, then tags and status, then files and models."""
         try:
-            with answering(self._uri):
+            with mlflow_errors(self._uri):
                 if not self._run_id:
                     self._run_id = self._find_run(self._mlflow)
                 self._send_points(records)
@@ -119,7 +119,7 @@ class Sender:
         if not self._uri.startswith("sqlite:///"):
             return
         recorded = self._mlflow.get_run(self._run_id).info.artifact_uri
-        files = files_of(self._uri, recorded)
+        files = artifact_folder(self._uri, recorded)
         if files is not None and files != Path(unquote(urlsplit(recorded).path)):
             raise UnreachableError(
                 f"MLflow has the run's files at {recorded}, and they were moved; new ones stay in "

@@ -12,12 +12,12 @@ from quickdraw_core.loading.loader import Feed, Loader, drawn_rows
 from quickdraw_core.store.pack import Pack, open_pack
 from quickdraw_core.store.store import Store
 from quickdraw_core.tracking.journal import Journal, NoJournal
-from quickdraw_core.tracking.system import system_metrics
+from quickdraw_core.tracking.system_metrics import system_metrics
 from quickdraw_core.training.checkpoint import BEST_ARTIFACT, save_checkpoint
 from quickdraw_core.training.distributed import Ranks
 from quickdraw_core.training.hardware import choose_loader_threads
 from quickdraw_core.training.meter import Meter, require_finite
-from quickdraw_core.training.network import looking
+from quickdraw_core.training.network import with_flip
 from quickdraw_core.training.plan import Plan
 from quickdraw_core.training.run_folder import RunFolder
 from quickdraw_core.training.samples import recorded
@@ -84,7 +84,7 @@ def train_loop(run: RunFolder, ranks: Ranks) -> None:
                     judged = drawn_rows(
                         pack, judged_rows, config.encoding, config.side_px, VALIDATION_BATCH, feed
                     )
-                    network = looking(trainer.judged, config)
+                    network = with_flip(trainer.judged, config)
                     metrics = validate(network, trainer.loss, judged, ranks, state.arithmetic)
                     require_finite("validation loss", metrics["loss"], done, learning_rate)
                     standing = standing.after(metrics, config.best_by)

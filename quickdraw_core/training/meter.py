@@ -10,7 +10,7 @@ from torch import Tensor
 
 from quickdraw_core.errors import DIVERGED, DivergedError
 from quickdraw_core.training.distributed import Ranks
-from quickdraw_core.training.step import Stepped
+from quickdraw_core.training.step import StepResult
 
 
 class Meter:
@@ -30,7 +30,7 @@ class Meter:
         self._waited_seconds = 0.0
         self._begun, self._paused_seconds = time.perf_counter(), 0.0
 
-    def add(self, step: int, learning_rate: float, stepped: Stepped) -> None:
+    def add(self, step: int, learning_rate: float, stepped: StepResult) -> None:
         """Adds a step (its number from 1) and what it returned."""
         self._losses.append(stepped.loss)
         self._rates.append((step, learning_rate))

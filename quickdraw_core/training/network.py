@@ -3,7 +3,7 @@
 from torch import Tensor, nn
 
 from quickdraw_core.errors import CheckpointError
-from quickdraw_core.modeling.mirrored import Mirrored
+from quickdraw_core.modeling.flip_tta import FlipTTA
 from quickdraw_core.modeling.models import build_model, find_model
 from quickdraw_core.render.encodings import find_encoding
 from quickdraw_core.training.checkpoint import Checkpoint
@@ -36,15 +36,15 @@ def network_of(checkpoint: Checkpoint) -> tuple[nn.Module, TrainConfig]:
             f"the checkpoint does not fit its own model {config.model}: it was written by another "
             "version; train again"
         ) from error
-    return looking(network.eval(), config), config
+    return with_flip(network.eval(), config), config
 
 
-def looking(network: nn.Module, config: TrainConfig) -> nn.Module:
+def with_flip(network: nn.Module, config: TrainConfig) -> nn.Module:
     """The network as it is judged and used: with two looks at each drawing, if it takes them."""
-    return Mirrored(network, find_model(config.model).reads) if config.mirror else network
+    return FlipTTA(network, find_model(config.model).reads) if config.mirror else network
 
 
-class OfBytes(nn.Module):
+class Uint8Input(nn.Module):
     """A network that takes images as they are drawn: uint8 [N, C, S, S] → logits [N, K]."""
 
     def __init__(self, network: nn.Module) -> None:

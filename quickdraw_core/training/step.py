@@ -20,7 +20,7 @@ from quickdraw_core.training.hardware import Arithmetic
 VALIDATION_BATCH = 256
 
 
-class Stepped(NamedTuple):
+class StepResult(NamedTuple):
     """What a step says of itself: mean loss of this rank, on its device; seconds without data."""
 
     loss: Tensor
@@ -65,7 +65,7 @@ class Trainer:
 
     def step(
         self, step: int, batches: Iterator[Batch], parts: int, learning_rate: float
-    ) -> Stepped:
+    ) -> StepResult:
         """One optimiser step over this rank's `parts` micro-batches."""
         for group in self.optimizer.param_groups:
             group["lr"] = learning_rate
@@ -85,7 +85,7 @@ class Trainer:
         self.optimizer.zero_grad(set_to_none=True)
         if self.average is not None:
             self.average.update_parameters(self.network)
-        return Stepped(total, waited)
+        return StepResult(total, waited)
 
     def _seed(self, seed: int) -> None:
         # Without a GPU, torch.manual_seed notes the call stack for each kind of device that it

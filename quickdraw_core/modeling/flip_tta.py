@@ -9,7 +9,7 @@ from torch import Tensor, logaddexp, nn
 from quickdraw_core.modeling.models import Reads
 
 
-class Mirrored(nn.Module):
+class FlipTTA(nn.Module):
     """Logits whose softmax is the mean of both looks': float [N, C, S, S] → [N, K].
 
     reads: what the network reads; points are mirrored where they are, in their channel for x.

@@ -14,10 +14,10 @@ from quickdraw_core.errors import ConfigError, TrainingError
 from quickdraw_core.launching.rendezvous import (
     Attempt,
     address_towards,
-    answer_host_0,
-    call_hosts,
-    dismiss_hosts,
+    gather_hosts,
     interface_of,
+    join_attempt,
+    release_hosts,
 )
 from quickdraw_core.training.config import HostsConfig
 
@@ -31,8 +31,8 @@ def host(number: int, nodes: int = 2, wait_seconds: int = 60) -> HostsConfig:
 
 def comes(pool: ThreadPoolExecutor, run_dir: Path, number: int, nodes: int) -> Met:
     if number == 0:
-        return pool.submit(call_hosts, run_dir, host(0, nodes), "run", 7, None)
-    return pool.submit(answer_host_0, run_dir, host(number, nodes), None)
+        return pool.submit(gather_hosts, run_dir, host(0, nodes), "run", 7, None)
+    return pool.submit(join_attempt, run_dir, host(number, nodes), None)
 
 
 def until(condition: Callable[[], bool]) -> None:
@@ -67,11 +67,11 @@ def test_a_host_that_was_killed_while_it_waited_is_not_counted(tmp_path: Path) -
     left.parent.mkdir()
     left.write_text(json.dumps({"token": "gone", "beat": 5, "address": "127.0.0.1"}))
     with pytest.raises(TrainingError, match=r"host 1 of 2 has not come to .* for 2 s"):
-        call_hosts(tmp_path, host(0, wait_seconds=2), "run", 0, None)
+        gather_hosts(tmp_path, host(0, wait_seconds=2), "run", 0, None)
     with ThreadPoolExecutor(1) as pool:
         met = comes(pool, tmp_path, 0, 2)
         time.sleep(0.5)
-        attempt, _ = answer_host_0(tmp_path, host(1), None)
+        attempt, _ = join_attempt(tmp_path, host(1), None)
         assert attempt == met.result(60)[0]
     assert attempt.tokens["1"] != "gone"
 
@@ -81,17 +81,17 @@ def test_the_word_of_an_earlier_attempt_is_not_followed(tmp_path: Path) -> None:
     word = {"id": "old", "run": "run", "step": 0, "tokens": {"1": "gone"}}
     (tmp_path / "hosts" / "attempt.json").write_text(json.dumps(word))
     with pytest.raises(TrainingError, match=r"host 0 has begun no attempt in .* for 1 s"):
-        answer_host_0(tmp_path, host(1, wait_seconds=1), None)
+        join_attempt(tmp_path, host(1, wait_seconds=1), None)
     assert not (tmp_path / "hosts" / "host-1.json").exists()
 
 
 def test_who_waits_goes_when_nothing_is_left_to_train(tmp_path: Path) -> None:
-    dismiss_hosts(tmp_path, host(0), "run", 9)
+    release_hosts(tmp_path, host(0), "run", 9)
     assert not (tmp_path / "hosts").exists()
     with ThreadPoolExecutor(1) as pool:
         waiting = comes(pool, tmp_path, 1, 2)
         until((tmp_path / "hosts" / "host-1.json").exists)
-        dismiss_hosts(tmp_path, host(0), "run", 9)
+        release_hosts(tmp_path, host(0), "run", 9)
         attempt, _ = waiting.result(60)
     assert (attempt.id, attempt.step) == ("", 9)
 
@@ -100,9 +100,9 @@ def test_waiting_can_be_stopped(tmp_path: Path) -> None:
     stopping = threading.Event()
     stopping.set()
     with pytest.raises(KeyboardInterrupt):
-        call_hosts(tmp_path, host(0), "run", 0, stopping)
+        gather_hosts(tmp_path, host(0), "run", 0, stopping)
     with pytest.raises(KeyboardInterrupt):
-        answer_host_0(tmp_path, host(1), stopping)
+        join_attempt(tmp_path, host(1), stopping)
     assert not list((tmp_path / "hosts").iterdir())
 
 

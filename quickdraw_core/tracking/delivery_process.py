@@ -1,5 +1,5 @@
 """A process that loads MLflow while the one that starts it computes, and then delivers journals:
-`python -m quickdraw_core.tracking.deliverer URI`, the path of a run folder a line on its input.
+`python -m quickdraw_core.tracking.delivery_process URI`. Its input is a run folder a line.
 
 Loading MLflow takes seconds of a core, and a process that is to deliver has nothing else to do.
 """
@@ -24,7 +24,7 @@ Deliver = Callable[[Path], Delivery]
 
 
 @contextmanager
-def delivering(uri: str) -> Iterator[Deliver]:
+def delivery_process(uri: str) -> Iterator[Deliver]:
     """A block with a process that delivers to an address. Where it is lost, this one does that."""
     process = subprocess.Popen(
         [sys.executable, "-m", __name__, uri],
