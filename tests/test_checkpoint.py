@@ -4,6 +4,7 @@ from pathlib import Path
 
 import pytest
 import torch
+from torch.optim.swa_utils import AveragedModel
 
 from quickdraw_core.errors import CheckpointError
 from quickdraw_core.labels import LabelMap
@@ -14,33 +15,53 @@ from quickdraw_core.training.checkpoint import (
     load_checkpoint,
     save_checkpoint,
 )
+from quickdraw_core.training.state import Validations
 
 
 def a_checkpoint(step: int) -> Checkpoint:
     return Checkpoint(
         step=step,
-        loader={"epoch": 0, "step": step},
-        ema=None,
-        model={"weight": torch.full((2, 2), float(step))},
-        optimizer={"state": {}, "param_groups": [{"lr": 0.1}]},
+        states={
+            "model": {"weight": torch.full((2, 2), float(step))},
+            "optimizer": {"state": {}, "param_groups": [{"lr": 0.1}]},
+            "loader": {"epoch": 0, "step": step},
+            "validations": {"metrics": {"map_at_3": 0.5}, "best": 0.5, "since_best": 0},
+        },
         config={"model": "net"},
         labels=LabelMap.of(["cat", "dog"]).to_json(),
         train_counts=[5, 6],
         store_fingerprint="abc",
         mlflow_run_id="run",
-        metrics={"map_at_3": 0.5},
-        best=0.5,
     )
 
 
 def test_a_checkpoint_comes_back_as_it_was(tmp_path: Path) -> None:
     path = save_checkpoint(tmp_path, a_checkpoint(7), is_best=True, keep=2)
     loaded = load_checkpoint(path)
-    assert torch.equal(loaded.model.pop("weight"), torch.full((2, 2), 7.0))
+    assert torch.equal(loaded.states["model"].pop("weight"), torch.full((2, 2), 7.0))
     expected = a_checkpoint(7)
-    expected.model.pop("weight")
+    expected.states["model"].pop("weight")
     assert loaded == expected
     assert loaded.label_map.words == ("cat", "dog")
+
+
+def test_a_checkpoint_of_version_2_opens() -> None:
+    """Written when the parts stood beside the facts, with a running average of its weights."""
+    old = load_checkpoint(Path(__file__).with_name("kept") / "checkpoint-version-2.pt")
+    assert (old.step, old.metrics, old.train_counts) == (3, {"map_at_3": 0.25}, [5, 6])
+    assert old.label_map.words == ("cat", "dog")
+    assert old.weights_sha256.startswith("9e0b509052ae3856")
+    assert torch.equal(old.weights["weight"], torch.full((2, 2), 2.5))
+    weight = torch.nn.Parameter(torch.zeros(2, 2))
+    network = torch.nn.ParameterDict({"weight": weight})
+    parts = {"model": network, "ema": AveragedModel(network), "validations": Validations()}
+    parts["optimizer"] = torch.optim.SGD([weight], lr=1.0, momentum=0.9)
+    for name, part in parts.items():
+        part.load_state_dict(old.states[name])
+    assert torch.equal(weight, torch.full((2, 2), 3.0))
+    assert parts["ema"].n_averaged == 3
+    assert parts["validations"] == Validations({"map_at_3": 0.25}, 0.5, since_best=2)
+    assert old.states["loader"] == {"epoch": 1, "step": 1}
 
 
 def test_the_last_few_and_the_best_are_kept(tmp_path: Path) -> None:
@@ -99,12 +120,13 @@ def test_what_a_kill_left_of_a_save_is_swept_away(tmp_path: Path) -> None:
 
 
 def test_the_digest_of_the_weights_tells_them_apart_and_nothing_else() -> None:
-    one, again = a_checkpoint(1), replace(a_checkpoint(1), step=9, metrics={})
+    one, again = a_checkpoint(1), replace(a_checkpoint(1), step=9)
     assert one.weights_sha256 == again.weights_sha256
     assert one.weights_sha256 != a_checkpoint(2).weights_sha256
-    reshaped = replace(one, model={"weight": one.model["weight"].view(4)})
+    reshaped = one.with_weights({"weight": one.weights["weight"].view(4)})
     assert reshaped.weights_sha256 != one.weights_sha256
-    averaged = replace(one, ema=a_checkpoint(2).model)
+    ema = {"n_averaged": torch.tensor(1), "module.weight": a_checkpoint(2).weights["weight"]}
+    averaged = replace(one, states=one.states | {"ema": ema})
     assert averaged.weights_sha256 == a_checkpoint(2).weights_sha256
 
 

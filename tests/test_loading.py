@@ -171,27 +171,27 @@ def test_a_batch_has_the_documented_types(pack: Pack) -> None:
 
 def test_the_state_is_of_what_was_handed_out_and_leads_back_there(pack: Pack) -> None:
     (loader,) = loaders(pack, 1, end_step=20, feed=Feed(threads=2, prefetch=6))
-    assert loader.state() == {"epoch": 0, "step": 0}
+    assert loader.state_dict() == {"epoch": 0, "step": 0}
     batches = iter(loader)
     steps = loader.steps_an_epoch + 2
     for _ in range(steps * 4 + 1):
         next(batches)
-    state = loader.state()
+    state = loader.state_dict()
     assert state == {"epoch": 1, "step": 2}  # one micro-batch of the third step is not a step
     (other,) = loaders(pack, 1, end_step=20)
-    other.resume(state)
-    assert other.state() == state
+    other.load_state_dict(state)
+    assert other.state_dict() == state
     for number, batch in enumerate(other):
         assert_same(batch, loader.make(steps + number // 4, number % 4))
     assert number == (20 - steps) * 4 - 1
     epoch, step = divmod(20, loader.steps_an_epoch)
-    assert other.state() == {"epoch": epoch, "step": step}
+    assert other.state_dict() == {"epoch": epoch, "step": step}
 
 
 @pytest.mark.parametrize("state", [{"epoch": 0, "step": 99}, {"epoch": -1, "step": 0}])
 def test_a_state_of_another_stream_is_refused(pack: Pack, state: dict[str, int]) -> None:
     with pytest.raises(ConfigError, match=r"cannot start at epoch .* has \d+ steps"):
-        loaders(pack, 1)[0].resume(state)
+        loaders(pack, 1)[0].load_state_dict(state)
 
 
 def test_one_class_alone_comes_once_each_and_unchanged(pack: Pack) -> None:

@@ -27,7 +27,7 @@ from quickdraw_core.training.checkpoint import find_checkpoint, load_checkpoint
 from quickdraw_core.training.config import TrainConfig
 from quickdraw_core.training.hardware import unused_gpus
 from quickdraw_core.training.run_folder import RunFolder
-from quickdraw_core.training.state import Standing
+from quickdraw_core.training.state import Validations
 
 
 def config_of(store: Store, run_dir: Path, **changes: object) -> TrainConfig:
@@ -64,7 +64,7 @@ def test_the_loss_falls_and_validation_is_above_chance(finished: Path, store: St
     best = load_checkpoint(finished / "checkpoints" / _best(finished))
     assert best.metrics["map_at_3"] > 0.6
     assert best.label_map == store.label_map
-    assert not any(key.startswith(("module.", "_orig_mod.")) for key in best.model)
+    assert not any(key.startswith(("module.", "_orig_mod.")) for key in best.weights)
 
 
 def _best(run_dir: Path) -> str:
@@ -110,8 +110,8 @@ def test_a_killed_rank_ends_the_run_and_the_same_command_completes_it_bit_for_bi
     result = train(config_of(store, run_dir))
     assert result.resumed_from > 0
     assert losses(run_dir) == losses(finished)
-    killed = load_checkpoint(run_dir / "checkpoints" / _best(run_dir)).model
-    whole = load_checkpoint(finished / "checkpoints" / _best(finished)).model
+    killed = load_checkpoint(run_dir / "checkpoints" / _best(run_dir)).weights
+    whole = load_checkpoint(finished / "checkpoints" / _best(finished)).weights
     assert all(torch.equal(killed[key], whole[key]) for key in whole)
 
 
@@ -201,7 +201,7 @@ def test_training_stops_when_validation_brings_nothing_better(
     path = find_checkpoint(tmp_path, "last")
     assert path is not None
     last = load_checkpoint(path)
-    assert (last.finished, last.since_best) == (True, 3)
+    assert (last.finished, last.validations["since_best"]) == (True, 3)
     assert train(config).skipped
 
 
@@ -388,11 +388,13 @@ def test_the_advised_number_of_ranks_shares_out_the_micro_batches(
 
 
 def test_the_best_is_by_the_metric_that_decides_and_an_equal_one_is_no_progress() -> None:
-    first = Standing().after({"map_at_3": 0.5, "map_at_3_class_mean": 0.3})
-    assert (first.best, first.since_best, first.is_best) == (0.5, 0, True)
-    equal = first.after({"map_at_3": 0.5, "map_at_3_class_mean": 0.2})
-    assert (equal.best, equal.since_best, equal.is_best) == (0.5, 1, True)
-    worse = equal.after({"map_at_3": 0.4, "map_at_3_class_mean": 0.4})
-    assert (worse.best, worse.since_best, worse.is_best) == (0.5, 2, False)
-    other = Standing(best=0.3).after(worse.metrics, "map_at_3_class_mean")
-    assert (other.best, other.since_best, other.is_best) == (0.4, 0, True)
+    validations = Validations()
+    validations.add({"map_at_3": 0.5, "map_at_3_class_mean": 0.3})
+    assert validations == Validations(validations.metrics, 0.5, since_best=0, is_best=True)
+    validations.add({"map_at_3": 0.5, "map_at_3_class_mean": 0.2})
+    assert validations == Validations(validations.metrics, 0.5, since_best=1, is_best=True)
+    validations.add({"map_at_3": 0.4, "map_at_3_class_mean": 0.4})
+    assert validations == Validations(validations.metrics, 0.5, since_best=2, is_best=False)
+    other = Validations(best=0.3)
+    other.add(validations.metrics, "map_at_3_class_mean")
+    assert other == Validations(validations.metrics, 0.4, since_best=0, is_best=True)

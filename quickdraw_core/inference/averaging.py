@@ -6,7 +6,6 @@ better generalization", 2018). The running statistics of batch norm are averaged
 checkpoints of the end of one run stand close enough together for that.
 """
 
-from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -57,4 +56,4 @@ def _averaged(
         name: (sums[name] / count).to(value.dtype) if torch.is_floating_point(value) else value
         for name, value in newest.weights.items()
     }
-    return replace(newest, model=averaged, ema=None, metrics={}), paths[-1]
+    return newest.with_weights(averaged), paths[-1]

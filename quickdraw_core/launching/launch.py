@@ -26,12 +26,9 @@ from quickdraw_core.tracking.journal import (
     now_ms,
     status_record,
 )
-from quickdraw_core.training.checkpoint import Resumable, find_checkpoint
+from quickdraw_core.training.checkpoint import LAST_ARTIFACT, Resumable, find_checkpoint
 from quickdraw_core.training.plan import Plan
 from quickdraw_core.training.run_folder import RunFolder, keep_run_folder
-
-LAST_ARTIFACT = "checkpoints/last.pt"
-"""Where a run's last checkpoint stands among its MLflow artifacts."""
 
 
 def launch_tracked(

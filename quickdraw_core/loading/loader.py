@@ -148,7 +148,7 @@ class Loader:
                 self._handed_out += 1
                 yield batch
 
-    def state(self) -> dict[str, int]:
+    def state_dict(self) -> dict[str, int]:
         """Where the last iteration is: `{"epoch": e, "step": steps of that epoch done}`.
 
         It counts what was handed out, not what was made ahead; a step of which some micro-batches
@@ -158,8 +158,8 @@ class Loader:
         epoch, step = divmod(done, self.steps_an_epoch)
         return {"epoch": epoch, "step": step}
 
-    def resume(self, state: Mapping[str, int]) -> None:
-        """Lets the next iteration begin at a `state()`. Raises `ConfigError` where it does not
+    def load_state_dict(self, state: Mapping[str, int]) -> None:
+        """Has the next iteration begin at a `state_dict()`. Raises `ConfigError` if it does not
         belong to as many drawings and as large a global batch as this loader's.
         """
         epoch, step = state["epoch"], state["step"]

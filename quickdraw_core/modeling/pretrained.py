@@ -114,7 +114,7 @@ def _read(path: Path) -> State:
 
 def _tensors(state: Any, origin: str) -> State:
     """The state dict itself, also out of a checkpoint that has it as `model` or `state_dict`."""
-    for key in ("model", "state_dict"):
+    for key in ("states", "model", "state_dict"):
         if isinstance(state, Mapping) and isinstance(state.get(key), Mapping):
             state = state[key]
     named = isinstance(state, Mapping) and all(

@@ -3,16 +3,13 @@
 `RUN/checkpoints/step-<global step>.pt` is written aside, synced and renamed. `last` and `best`
 beside it are small files with the name of one, written after it. Loaded with
 `weights_only=True`: nothing in a checkpoint can run code.
-
-Learning rate, order, augmentation and dropout are functions of the step, so that there is no
-state of a schedule or a random generator to keep; bf16 needs no gradient scaler.
 """
 
 import hashlib
 import re
 import zipfile
 from collections.abc import Callable
-from dataclasses import dataclass, field, fields
+from dataclasses import dataclass, field, fields, replace
 from functools import cached_property
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -26,38 +23,32 @@ from quickdraw_core.system.files import is_cause, opened_aside, write_aside
 if TYPE_CHECKING:
     from torch import Tensor
 
-CHECKPOINT_VERSION = 2
-BEST_ARTIFACT = "checkpoints/best.pt"
-"""Where a run's best checkpoint stands among its MLflow artifacts."""
+CHECKPOINT_VERSION = 3
+BEST_ARTIFACT, LAST_ARTIFACT = "checkpoints/best.pt", "checkpoints/last.pt"
+"""Paths of a run's best and last checkpoint among its MLflow artifacts."""
 _FOLDER = "checkpoints"
 _NAME = re.compile(r"step-\d+\.pt")
+_AVERAGED = "module."
+"""Prefix of a weight's name in the state of torch's `AveragedModel`."""
 _RUN_ID = re.compile(r"[0-9A-Za-z_-]*")
 
 
 @dataclass(frozen=True)
 class Checkpoint:
-    """A training's state after `step` steps.
+    """A training after `step` steps.
 
-    model, ema: weights by name, and their running average where one is kept. loader: epoch and
-    step within it of the next batch. train_counts: drawings of each label in the training split.
-    metrics: the last validation's, by plain name (`map_at_3`). best: the highest value so far of
-    the metric that decides (`best_by`); since_best: validations since then that brought nothing
-    better. finished: nothing is left to do. versions: of the packages that decide the numbers.
+    states: the state of each part that advances, by name, see `TrainState`. train_counts:
+    drawings of each label in the training split. finished: nothing is left to do. versions: of
+    the packages that decide the numbers.
     """
 
     step: int
-    loader: dict[str, int]
-    model: dict[str, Any]
-    ema: dict[str, Any] | None
-    optimizer: dict[str, Any]
+    states: dict[str, dict[str, Any]]
     config: dict[str, Any]
     labels: dict[str, Any]
     train_counts: list[int]
     store_fingerprint: str
     mlflow_run_id: str
-    metrics: dict[str, float] = field(default_factory=dict)
-    best: float = 0.0
-    since_best: int = 0
     finished: bool = False
     versions: dict[str, str] = field(default_factory=dict)
     version: int = CHECKPOINT_VERSION
@@ -69,20 +60,39 @@ class Checkpoint:
 
     @property
     def weights(self) -> dict[str, "Tensor"]:
-        """What is judged and used: the running average where there is one."""
-        return self.model if self.ema is None else self.ema
+        """What is evaluated and used: the running average if there is one."""
+        if "ema" not in self.states:
+            return self.states["model"]
+        average = self.states["ema"].items()
+        return {k.removeprefix(_AVERAGED): v for k, v in average if k.startswith(_AVERAGED)}
+
+    @property
+    def validations(self) -> dict[str, Any]:
+        """State of `Validations`."""
+        return self.states["validations"]
+
+    @property
+    def metrics(self) -> dict[str, float]:
+        """The last validation's, by plain name (`map_at_3`)."""
+        return self.validations["metrics"]  # type: ignore[no-any-return]
+
+    def with_weights(self, weights: dict[str, "Tensor"]) -> "Checkpoint":
+        """The same training with other weights, which no validation has judged."""
+        validations = {**self.validations, "metrics": {}}
+        states = {name: state for name, state in self.states.items() if name != "ema"}
+        return replace(self, states={**states, "model": weights, "validations": validations})
 
     @cached_property
     def weights_sha256(self) -> str:
         """Of names, types, shapes and bytes of the weights, whatever file they stand in."""
-        import torch  # two seconds, not for who only looks for a checkpoint
+        import torch  # takes two seconds: not needed to look for a checkpoint
 
-        found = hashlib.sha256()
+        digest = hashlib.sha256()
         for name, value in sorted(self.weights.items()):
-            found.update(f"{name} {value.dtype} {tuple(value.shape)}\n".encode())
+            digest.update(f"{name} {value.dtype} {tuple(value.shape)}\n".encode())
             data = value.detach().cpu().contiguous().reshape(-1).view(torch.uint8)
-            found.update(data.numpy().data)
-        return found.hexdigest()
+            digest.update(data.numpy().data)
+        return digest.hexdigest()
 
 
 def save_checkpoint(run_dir: Path, checkpoint: Checkpoint, is_best: bool, keep: int) -> Path:
@@ -92,20 +102,20 @@ def save_checkpoint(run_dir: Path, checkpoint: Checkpoint, is_best: bool, keep: 
     folder = run_dir / _FOLDER
     path = folder / f"step-{checkpoint.step:08d}.pt"
     # Not `asdict`, which would copy every tensor.
-    values = {place.name: getattr(checkpoint, place.name) for place in fields(checkpoint)}
+    values = {entry.name: getattr(checkpoint, entry.name) for entry in fields(checkpoint)}
     with opened_aside(path) as file:
         torch.save(values, file)
     for name in ("last", "best") if is_best else ("last",):
         write_aside(folder / name, path.name + "\n")
     kept = {*sorted(folder.glob("step-*.pt"))[-keep:], find_checkpoint(run_dir, "best")}
-    for old in [*folder.glob("step-*.pt"), *folder.glob(".*.tmp")]:  # the latter of a kill
+    for old in [*folder.glob("step-*.pt"), *folder.glob(".*.tmp")]:  # a kill leaves the latter
         if old not in kept:
             old.unlink()
     return path
 
 
 def find_checkpoint(run_dir: Path, name: str) -> Path | None:
-    """The checkpoint that `last` or `best` points to; None where there is none yet."""
+    """The checkpoint that `last` or `best` points to; None if there is none yet."""
     pointer = run_dir / _FOLDER / name
     if not pointer.is_file():
         return None
@@ -122,7 +132,7 @@ def step_of(path: Path) -> int:
 
 @dataclass(frozen=True)
 class Resumable:
-    """Where a run goes on. refused: why later checkpoints than this one were not taken."""
+    """From where a run goes on. refused: why later checkpoints than this one were not used."""
 
     checkpoint: Checkpoint | None
     refused: tuple[str, ...] = ()
@@ -143,22 +153,22 @@ def latest_checkpoint(
     belongs: Callable[[Checkpoint], bool],
     load: Callable[[Path], Checkpoint] | None = None,
 ) -> Resumable:
-    """The latest whole checkpoint of a run folder; one that is torn or foreign is passed over.
+    """The latest usable checkpoint of a run folder; torn and foreign ones are skipped.
 
     belongs: whether a checkpoint is this run's. load: reads one, as `load_checkpoint` does. Raises
-    `CheckpointError` where there are checkpoints and none can be used: to start over in silence
+    `CheckpointError` if there are checkpoints and none can be used: to start over in silence
     would lose what the user has.
     """
     load = load or load_checkpoint
     refused = []
     for path in sorted((run_dir / _FOLDER).glob("step-*.pt"), reverse=True):
         try:
-            found = load(path)
+            checkpoint = load(path)
         except CheckpointError as error:
             refused.append(str(error))
             continue
-        if belongs(found):
-            return Resumable(found, tuple(refused))
+        if belongs(checkpoint):
+            return Resumable(checkpoint, tuple(refused))
         refused.append(f"{path} was written by a run with other options or data")
     if refused:
         raise CheckpointError(f"{refused[0]}; no earlier one is left: --fresh starts over")
@@ -166,16 +176,16 @@ def latest_checkpoint(
 
 
 def open_checkpoint(path: Path, opened: Opened) -> Checkpoint:
-    """What `load_checkpoint` reads, on the CPU: once, until the file is written anew. Nobody may
-    change the tensors of it.
+    """What `load_checkpoint` reads, on the CPU: once, until the file changes. Its tensors are
+    shared and must not be changed.
     """
     name, version = ("checkpoint", path.resolve()), Folder(path.parent).version(path.name)
     return opened.once(name, lambda: load_checkpoint(path), version)
 
 
 def load_checkpoint(path: Path, device: str = "cpu") -> Checkpoint:
-    """Reads a checkpoint. Raises `CheckpointError`: missing, torn, foreign, of another version;
-    `OSError` where this process may or can not read it now.
+    """Reads a checkpoint. Raises `CheckpointError` if it is missing, torn, foreign or of an
+    unknown version, `OSError` if this process cannot read it now.
     """
     if not path.is_file():
         raise CheckpointError(f"no checkpoint {path}; give a .pt file or a run folder")
@@ -197,16 +207,32 @@ def load_checkpoint(path: Path, device: str = "cpu") -> Checkpoint:
             f"{path} is no checkpoint that can be read ({type(error).__name__}): torn, or not "
             "made by this program; give another one"
         ) from error
-    if not isinstance(values, dict) or "version" not in values or "model" not in values:
+    if isinstance(values, dict) and values.get("version") == 2 and "model" in values:
+        values = _from_version_2(values)
+    if not isinstance(values, dict) or "version" not in values or "states" not in values:
         raise CheckpointError(
             f"{path} holds no checkpoint of this program; train with: quickdraw train"
         )
     if values["version"] != CHECKPOINT_VERSION:
         raise CheckpointError(
-            f"{path} has checkpoint version {values['version']}, this program reads "
+            f"{path} has checkpoint version {values['version']}, this program reads 2 and "
             f"{CHECKPOINT_VERSION}; train again"
         )
     run_id = values.get("mlflow_run_id")  # names a folder of reports, and a run to write to
     if not isinstance(run_id, str) or not _RUN_ID.fullmatch(run_id):
         raise CheckpointError(f"{path} names {run_id!r} as its MLflow run, which is no id of one")
     return Checkpoint(**values)
+
+
+def _from_version_2(values: dict[str, Any]) -> dict[str, Any]:
+    """Version 2 had the parts beside the facts, and of the running average the weights alone."""
+    import torch
+
+    states = {name: values.pop(name) for name in ("model", "optimizer", "loader")}
+    names = ("metrics", "best", "since_best")
+    states["validations"] = {name: values.pop(name) for name in names}
+    average = values.pop("ema")
+    if average is not None:
+        states["ema"] = {f"{_AVERAGED}{name}": value for name, value in average.items()}
+        states["ema"]["n_averaged"] = torch.tensor(values["step"])
+    return {**values, "states": states, "version": CHECKPOINT_VERSION}

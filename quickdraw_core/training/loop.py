@@ -5,10 +5,8 @@ numbers and checkpoints in the run folder, and both in MLflow. The loop's place 
 step alone: order, augmentation, dropout and learning rate are functions of it.
 """
 
-from contextlib import AbstractContextManager
-
 from quickdraw_core.errors import StoreError
-from quickdraw_core.loading.loader import Feed, Loader, drawn_rows
+from quickdraw_core.loading.loader import Feed, drawn_rows
 from quickdraw_core.store.pack import Pack, open_pack
 from quickdraw_core.store.store import Store
 from quickdraw_core.tracking.journal import Journal, NoJournal
@@ -21,8 +19,8 @@ from quickdraw_core.training.network import with_flip
 from quickdraw_core.training.plan import Plan
 from quickdraw_core.training.run_folder import RunFolder
 from quickdraw_core.training.samples import recorded
-from quickdraw_core.training.state import open_state, snapshot
-from quickdraw_core.training.step import VALIDATION_BATCH, validate
+from quickdraw_core.training.state import checkpoint_of, open_state
+from quickdraw_core.training.step import VALIDATION_BATCH
 
 
 def due(step: int, every: int, last: int) -> bool:
@@ -35,37 +33,22 @@ def train_loop(run: RunFolder, ranks: Ranks) -> None:
     config = run.config
     pack = _open_pack(run)
     plan = Plan.read(config, pack, run.path)
-    state = open_state(run, pack, ranks)
-    trainer, standing = state.trainer, state.standing
     threads = choose_loader_threads(config, ranks.device.type)
-    prefetch = max(config.prefetch_batches, threads)
-    feed = Feed(threads, prefetch, ranks.device, config.draw_on)
-    loader = Loader(
-        pack,
-        plan.train_rows,
-        config.shape,
-        ranks.rank,
-        config.encoding,
-        config.side_px,
-        config.seed,
-        config.augment,
-        start_step=state.step,
-        end_step=plan.steps,
-        class_balance=config.select.class_balance,
-        feed=feed,
-    )
-    judged_rows = plan.validation_rows[ranks.rank :: ranks.world_size]
+    feed = Feed(threads, max(config.prefetch_batches, threads), ranks.device, config.draw_on)
+    state = open_state(run, plan, pack, ranks, feed)
+    trainer, loader, validations = state.trainer, state.loader, state.validations
+    validation_rows = plan.validation_rows[ranks.rank :: ranks.world_size]
     parts = config.shape.micro_batches_a_rank
     batches = iter(loader)
     if config.record_samples:
-        batches = recorded(batches, run.path, ranks.rank, state.step, parts)
+        batches = recorded(batches, run.path, ranks.rank, loader.start_step, parts)
     meter = Meter(ranks, config.global_batch_size)
     trainer.network.train()
     with (
-        _journal(run, ranks) as journal,
+        Journal(run.path) if ranks.is_first else NoJournal() as journal,
         system_metrics(journal, config.system_metrics_seconds),
     ):
-        for step in range(state.step, plan.steps):
+        for step in range(loader.start_step, plan.steps):
             done, learning_rate = step + 1, config.learning_rate * plan.factor(step)
             meter.add(done, learning_rate, trainer.step(step, batches, parts, learning_rate))
 
@@ -81,34 +64,29 @@ def train_loop(run: RunFolder, ranks: Ranks) -> None:
                 trainer.synchronize()
                 require_finite("norm of the weights", trainer.weights_norm(), done, learning_rate)
                 if validating:
-                    judged = drawn_rows(
-                        pack, judged_rows, config.encoding, config.side_px, VALIDATION_BATCH, feed
+                    held_out = drawn_rows(
+                        pack,
+                        validation_rows,
+                        config.encoding,
+                        config.side_px,
+                        VALIDATION_BATCH,
+                        feed,
                     )
-                    network = with_flip(trainer.judged, config)
-                    metrics = validate(network, trainer.loss, judged, ranks, state.arithmetic)
+                    metrics = trainer.validate(with_flip(trainer.evaluated, config), held_out)
                     require_finite("validation loss", metrics["loss"], done, learning_rate)
-                    standing = standing.after(metrics, config.best_by)
+                    validations.add(metrics, config.best_by)
                     journal.write(done, {f"validation/{k}": v for k, v in metrics.items()})
-                is_best = validating and standing.is_best
-                stopping = config.patience is not None and standing.since_best >= config.patience
-                finished = stopping or done == plan.steps
+                patient = config.patience is None or validations.since_best < config.patience
+                finished = done == plan.steps or not patient
                 if ranks.is_first:
-                    checkpoint = snapshot(
-                        run, plan, pack, trainer, loader.state(), done, standing, finished
-                    )
+                    checkpoint = checkpoint_of(run, plan, pack, state, done, finished)
+                    is_best = validating and validations.is_best
                     path = save_checkpoint(run.path, checkpoint, is_best, config.keep_checkpoints)
                     if is_best:
                         journal.write_file(path, BEST_ARTIFACT)
                 ranks.barrier()
             if finished:
                 break
-
-
-def _journal(run: RunFolder, ranks: Ranks) -> AbstractContextManager[Journal | NoJournal]:
-    """The run's journal on rank 0, none on the others."""
-    if not ranks.is_first:
-        return NoJournal()
-    return Journal(run.path)
 
 
 def _open_pack(run: RunFolder) -> Pack:

@@ -1,19 +1,21 @@
-"""What a run is made of: made anew, taken from a checkpoint, and put into one."""
+"""What advances in a training: made anew or restored from a checkpoint, and put into one."""
 
 import platform
 from dataclasses import dataclass, field
 from functools import partial
 from importlib.metadata import version
+from typing import Any, Protocol
 
 import torch
 
+from quickdraw_core.loading.loader import Feed, Loader
 from quickdraw_core.modeling.losses import build_loss
 from quickdraw_core.modeling.optimizers import build_optimizer
 from quickdraw_core.store.pack import Pack
 from quickdraw_core.tracking.run_record import tracked_run_id
 from quickdraw_core.training.checkpoint import Checkpoint, latest_checkpoint, load_checkpoint
 from quickdraw_core.training.distributed import Ranks
-from quickdraw_core.training.hardware import Arithmetic, choose_arithmetic
+from quickdraw_core.training.hardware import choose_arithmetic
 from quickdraw_core.training.network import new_network
 from quickdraw_core.training.plan import Plan
 from quickdraw_core.training.run_folder import RunFolder
@@ -22,11 +24,23 @@ from quickdraw_core.training.step import Trainer
 _DECISIVE_PACKAGES = ("torch", "torchvision", "numba", "numpy", "quickdraw-workflow")
 
 
-@dataclass(frozen=True)
-class Standing:
-    """What the validations so far say: the last one's metrics, the best value of the metric
-    that decides, how many validations have brought nothing better since, and whether the last
-    one is the best.
+class Stateful(Protocol):
+    """A part of a training that advances. Its state holds tensors and plain values alone."""
+
+    def state_dict(self) -> dict[str, Any]:
+        """All that it needs to go on from here. Refers to tensors, copies none."""
+
+    def load_state_dict(self, state: Any, /) -> Any:
+        """Goes on from what `state_dict` gave."""
+
+
+@dataclass
+class Validations:
+    """What the validations so far say.
+
+    metrics: of the last one, by plain name (`map_at_3`). best: the highest value so far of the
+    metric that decides; since_best: validations since then that brought nothing better. is_best:
+    whether the last one is the best.
     """
 
     metrics: dict[str, float] = field(default_factory=dict)
@@ -34,27 +48,55 @@ class Standing:
     since_best: int = 0
     is_best: bool = False
 
-    def after(self, metrics: dict[str, float], best_by: str = "map_at_3") -> "Standing":
-        """With one more validation. Of two that are equal the later is kept, since it has learnt
+    def add(self, metrics: dict[str, float], best_by: str = "map_at_3") -> None:
+        """Adds a validation. Of two that are equal the later is kept, since it has learnt
         longer; but it is no progress.
         """
         value = metrics[best_by]
-        since_best = 0 if value > self.best else self.since_best + 1
-        return Standing(metrics, max(value, self.best), since_best, value >= self.best)
+        self.metrics, self.is_best = metrics, value >= self.best
+        self.since_best = 0 if value > self.best else self.since_best + 1
+        self.best = max(value, self.best)
+
+    def state_dict(self) -> dict[str, Any]:
+        """All but `is_best`, which is over once a checkpoint is written."""
+        return {"metrics": self.metrics, "best": self.best, "since_best": self.since_best}
+
+    def load_state_dict(self, state: dict[str, Any]) -> None:
+        """Goes on from a state."""
+        self.metrics = state["metrics"]
+        self.best, self.since_best = state["best"], state["since_best"]
 
 
-@dataclass(frozen=True)
-class State:
-    """A run in memory: where it stands, and what goes on from there."""
+class TrainState:
+    """Everything that advances in a training: a checkpoint holds the state of each part, by name.
 
-    trainer: Trainer
-    arithmetic: Arithmetic
-    step: int
-    standing: Standing
+    Learning rate, augmentation and dropout are functions of the step, so that no schedule and no
+    random generator is among them; bf16 needs no gradient scaler.
+    """
+
+    def __init__(self, trainer: Trainer, loader: Loader) -> None:
+        self.trainer, self.loader, self.validations = trainer, loader, Validations()
+        self.parts: dict[str, Stateful] = {
+            "model": trainer.network,
+            "optimizer": trainer.optimizer,
+            "loader": loader,
+            "validations": self.validations,
+        }
+        if trainer.average is not None:
+            self.parts["ema"] = trainer.average
+
+    def state_dict(self) -> dict[str, dict[str, Any]]:
+        """The state of each part."""
+        return {name: part.state_dict() for name, part in self.parts.items()}
+
+    def load_state_dict(self, states: dict[str, dict[str, Any]]) -> None:
+        """Goes on from the state of each part."""
+        for name, part in self.parts.items():
+            part.load_state_dict(states[name])
 
 
-def open_state(run: RunFolder, pack: Pack, ranks: Ranks) -> State:
-    """The run as its latest checkpoint left it, or with first weights, the same on every rank."""
+def open_state(run: RunFolder, plan: Plan, pack: Pack, ranks: Ranks, feed: Feed) -> TrainState:
+    """The run as its latest checkpoint left it, or newly initialized, alike on every rank."""
     config = run.config
     arithmetic = choose_arithmetic(config, ranks.device.type)
     load = partial(load_checkpoint, device=str(ranks.device))
@@ -67,11 +109,6 @@ def open_state(run: RunFolder, pack: Pack, ranks: Ranks) -> State:
     optimizer = build_optimizer(
         config.optimizer, network, config.learning_rate, config.weight_decay
     )
-    standing = Standing()
-    if latest is not None:
-        network.load_state_dict(latest.model)
-        optimizer.load_state_dict(latest.optimizer)
-        standing = Standing(latest.metrics, latest.best, latest.since_best)
     trainer = Trainer(
         network,
         optimizer,
@@ -83,38 +120,37 @@ def open_state(run: RunFolder, pack: Pack, ranks: Ranks) -> State:
         config.ema_decay,
         run.micro_split,
     )
-    if latest is not None and trainer.average is not None and latest.ema is not None:
-        trainer.average.module.load_state_dict(latest.ema)
-        trainer.average.n_averaged.fill_(latest.step)
-    return State(trainer, arithmetic, latest.step if latest else 0, standing)
+    loader = Loader(
+        pack,
+        plan.train_rows,
+        config.shape,
+        ranks.rank,
+        config.encoding,
+        config.side_px,
+        config.seed,
+        config.augment,
+        end_step=plan.steps,
+        class_balance=config.select.class_balance,
+        feed=feed,
+    )
+    state = TrainState(trainer, loader)
+    if latest is not None:
+        state.load_state_dict(latest.states)
+    return state
 
 
-def snapshot(
-    run: RunFolder,
-    plan: Plan,
-    pack: Pack,
-    trainer: Trainer,
-    loader: dict[str, int],
-    step: int,
-    standing: Standing,
-    finished: bool,
+def checkpoint_of(
+    run: RunFolder, plan: Plan, pack: Pack, state: TrainState, step: int, finished: bool
 ) -> Checkpoint:
-    """All that the run needs to go on after `step` steps. Refers to the weights, copies none."""
-    average = trainer.average
+    """All that the run needs to go on after `step` steps, and what a model is used with."""
     return Checkpoint(
         step=step,
-        loader=loader,
-        model=trainer.network.state_dict(),
-        ema=average.module.state_dict() if average is not None else None,
-        optimizer=trainer.optimizer.state_dict(),
+        states=state.state_dict(),
         config=run.config.model_dump(mode="json"),
         labels=pack.label_map.to_json(),
         train_counts=plan.train_counts,
         store_fingerprint=pack.fingerprint,
         mlflow_run_id=tracked_run_id(run.path),
-        metrics=standing.metrics,
-        best=standing.best,
-        since_best=standing.since_best,
         finished=finished,
         versions={name: version(name) for name in _DECISIVE_PACKAGES}
         | {"python": platform.python_version()},

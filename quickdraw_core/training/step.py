@@ -57,11 +57,9 @@ class Trainer:
         self.forward = torch.compile(self.parallel) if arithmetic.compiled else self.parallel
 
     @property
-    def judged(self) -> nn.Module:
-        """The network that is validated: the running average where one is kept."""
-        if self.average is None:
-            return self.network
-        return self.average.module
+    def evaluated(self) -> nn.Module:
+        """The network that is validated: the running average if one is kept."""
+        return self.network if self.average is None else self.average.module
 
     def step(
         self, step: int, batches: Iterator[Batch], parts: int, learning_rate: float
@@ -132,6 +130,28 @@ class Trainer:
             total += loss.detach()
         return total
 
+    def validate(self, network: nn.Module, batches: Iterator[Batch]) -> dict[str, float]:
+        """Loss, MAP@3, its mean over the classes, top-1 and top-3 of a network on the `batches`
+        of all ranks together.
+        """
+        network.eval()
+        all_labels, precisions, sums = [], [], torch.zeros(3, dtype=torch.float64)
+        with torch.inference_mode():
+            for batch in batches:
+                labels = batch.labels_n.to(self.ranks.device, non_blocking=True)
+                images = self.arithmetic.input(batch.images_nchw, self.ranks.device)
+                with self.arithmetic.autocast(self.ranks.device):
+                    logits = network(images).float()
+                hits = hit_ranks(top_guesses(logits), labels).cpu()
+                all_labels.append(batch.labels_n)
+                precisions.append(average_precisions(hits))
+                loss = float(self.loss(logits, labels)) * len(labels)
+                sums += torch.tensor(
+                    [loss, (hits == 0).sum(), (hits >= 0).sum()], dtype=torch.float64
+                )
+        network.train()
+        return _means(all_labels, precisions, sums, self.ranks)
+
 
 Tensors = tuple[Tensor, ...] | list[Tensor]
 
@@ -151,34 +171,6 @@ def _running_average(decay: float) -> Callable[[Tensors, Tensors, Tensor | int],
             torch._foreach_copy_(averaged, current)
 
     return update
-
-
-def validate(
-    network: nn.Module,
-    loss: LossFunction,
-    batches: Iterator[Batch],
-    ranks: Ranks,
-    arithmetic: Arithmetic,
-) -> dict[str, float]:
-    """Loss, MAP@3, its mean over the classes, top-1 and top-3 of this rank's `batches` and those
-    of all others together.
-    """
-    network.eval()
-    labels_seen, precisions, sums = [], [], torch.zeros(3, dtype=torch.float64)
-    with torch.inference_mode():
-        for batch in batches:
-            labels = batch.labels_n.to(ranks.device, non_blocking=True)
-            with arithmetic.autocast(ranks.device):
-                logits = network(arithmetic.input(batch.images_nchw, ranks.device)).float()
-            hits = hit_ranks(top_guesses(logits), labels).cpu()
-            labels_seen.append(batch.labels_n)
-            precisions.append(average_precisions(hits))
-            sums += torch.tensor(
-                [float(loss(logits, labels)) * len(labels), (hits == 0).sum(), (hits >= 0).sum()],
-                dtype=torch.float64,
-            )
-    network.train()
-    return _means(labels_seen, precisions, sums, ranks)
 
 
 def _means(
