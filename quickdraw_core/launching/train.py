@@ -5,10 +5,17 @@ continues from the latest checkpoint.
 """
 
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 
 from quickdraw_core.errors import ConfigError, QuickdrawError
-from quickdraw_core.launching.launch import launch, launch_tracked, record_end, send_rest
+from quickdraw_core.launching.launch import launch
+from quickdraw_core.launching.mlflow_run import (
+    params_of,
+    report_finished,
+    report_training,
+    tags_of,
+)
 from quickdraw_core.launching.open_run import (
     RUNS,
     begin_run,
@@ -18,8 +25,8 @@ from quickdraw_core.launching.open_run import (
     run_path,
 )
 from quickdraw_core.launching.processes import STANDALONE, RunContext
+from quickdraw_core.launching.rendezvous import release_hosts
 from quickdraw_core.launching.result import TrainResult, result_of
-from quickdraw_core.launching.run_tags import params_of, tags_of
 from quickdraw_core.loading.select import find_label
 from quickdraw_core.progress import progress
 from quickdraw_core.stage import Opened, Stage, key_of, options_of
@@ -59,13 +66,13 @@ class PreparedTraining:
         if self.config.fresh:
             return None
         try:
-            found = finished_run(self.config, self.store, self.opened)
-            if found is None or not is_delivered(self.path, self.config.tracking_uri):
+            run_and_latest = finished_run(self.config, self.store, self.opened)
+            if run_and_latest is None or not is_delivered(self.path, self.config.tracking_uri):
                 return None
             records, _ = follow(self.path / JOURNAL_NAME, 0)
             if last_status(records) != "FINISHED":
                 return None
-            _, latest = found
+            _, latest = run_and_latest
             return result_of(self.path, self.opened, latest.step, True, latest.refused)
         except (QuickdrawError, OSError):
             return None  # the work itself then says why
@@ -121,8 +128,7 @@ def train(
     Raises what `prepare` and `PreparedTraining.run` raise.
     """
     prepared = prepare(config, opened or Opened())
-    found = prepared.finished()
-    return prepared.run(context) if found is None else found
+    return prepared.finished() or prepared.run(context)
 
 
 def check_options(config: TrainConfig) -> None:
@@ -148,8 +154,8 @@ def _lock_name(config: TrainConfig) -> str:
 def _run(config: TrainConfig, store: Store, context: RunContext, opened: Opened) -> TrainResult:
     pack = opened_pack(store, opened)
     plan = Plan.of(config, pack)
-    first, rendezvous, problem = config.hosts.node_rank == 0, None, None
-    if first:
+    is_host_0, rendezvous, problem = config.hosts.node_rank == 0, None, None
+    if is_host_0:
         run = begin_run(config, store, plan, opened)
         latest = open_latest(run, opened)
     else:
@@ -160,18 +166,19 @@ def _run(config: TrainConfig, store: Store, context: RunContext, opened: Opened)
         notes.append(unused)
         with progress("train", None, "") as bar:
             bar.note(unused)  # now as well, not only after hours on the CPU
-    if first:
+    ranks = partial(launch, run, plan, latest, context, opened, rendezvous)
+    if is_host_0:
         tags = tags_of(config, store) | dict(context.tags)
-        # A run that is to be trained is made while its ranks start.
-        note = start_run if done else record_run
-        tracked = note(run.path, config.tracking_uri, run.path.name, params_of(config), tags)
+        # The MLflow run of a run that is to be trained is made while its ranks start.
+        track = start_run if done else record_run
+        tracked = track(run.path, config.tracking_uri, run.path.name, params_of(config), tags)
         notes += [tracked.problem] if tracked.problem else []
         if done:
-            notes += record_end(run, latest.step, pack, tracked.uri, opened)
-            problem = send_rest(run.path, tracked.uri)
+            release_hosts(run.path, config.hosts, run.key, latest.step)
+            more, problem = report_finished(run, pack, tracked.uri, opened)
         else:
-            more, problem = launch_tracked(run, plan, pack, latest, tracked, context, opened)
-            notes += more
+            more, problem = report_training(run, pack, tracked.uri, opened, ranks)
+        notes += more
     elif not done:
-        notes += launch(run, plan, latest, context, opened, rendezvous)
+        notes += ranks()
     return result_of(run.path, opened, latest.step, done, notes, problem)
