@@ -6,7 +6,7 @@ import pytest
 
 from quickdraw_core.diagnosis.curves import read_curves, read_failure
 from quickdraw_core.errors import TrackingError
-from quickdraw_core.tracking.delivery import deliver_rest, start_run
+from quickdraw_core.tracking.delivery import deliver_rest
 from quickdraw_core.tracking.journal import (
     JOURNAL_NAME,
     Journal,
@@ -15,6 +15,7 @@ from quickdraw_core.tracking.journal import (
     status_record,
 )
 from quickdraw_core.tracking.runs import client, fetch_curves
+from quickdraw_core.tracking.start_run import start_run
 
 
 @pytest.fixture

@@ -20,7 +20,7 @@ from quickdraw_core.tracking.journal import (
     follow,
     status_record,
 )
-from quickdraw_core.tracking.run_record import brief_requests
+from quickdraw_core.tracking.runs import brief_requests
 
 
 class Server:

@@ -25,7 +25,6 @@ from quickdraw_core.tracking.delivery import (
     delivery_thread,
     send_records,
     sender_of,
-    start_run,
 )
 from quickdraw_core.tracking.journal import (
     JOURNAL_NAME,
@@ -41,6 +40,7 @@ from quickdraw_core.tracking.journal import (
 from quickdraw_core.tracking.logged_model import log_model
 from quickdraw_core.tracking.run_record import KEY_TAG, RUN_RECORD_NAME, RunRecord, tracked_run_id
 from quickdraw_core.tracking.runs import client, fetch_file
+from quickdraw_core.tracking.start_run import start_run
 
 
 @pytest.fixture

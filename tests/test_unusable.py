@@ -45,12 +45,13 @@ from quickdraw_core.errors import (
 from quickdraw_core.launching.train import train
 from quickdraw_core.store.store import Store
 from quickdraw_core.tracking.address import check_address, resolve_tracking_uri
-from quickdraw_core.tracking.delivery import DeliveryThread, deliver_rest, sender_of, start_run
+from quickdraw_core.tracking.delivery import DeliveryThread, deliver_rest, sender_of
 from quickdraw_core.tracking.journal import append, points_record
 from quickdraw_core.tracking.problems import explain, mlflow_errors, require_usable
 from quickdraw_core.tracking.registry import find_version
-from quickdraw_core.tracking.run_record import brief_requests, new_run_record
-from quickdraw_core.tracking.runs import client, fetch_curves, fetch_file
+from quickdraw_core.tracking.run_record import new_run_record
+from quickdraw_core.tracking.runs import brief_requests, client, fetch_curves, fetch_file
+from quickdraw_core.tracking.start_run import start_run
 from quickdraw_core.training.config import TrainConfig
 
 RUN_ID = "0123456789abcdef" * 2

@@ -15,7 +15,7 @@ from quickdraw_core.inference.ensemble import Ensemble
 from quickdraw_core.inference.predictions import PREDICTIONS_NAME
 from quickdraw_core.metrics.judgement import Judgement
 from quickdraw_core.tracking.address import NO_TRACKING
-from quickdraw_core.tracking.delivery import deliver_rest, send_records, start_run
+from quickdraw_core.tracking.delivery import deliver_rest, send_records
 from quickdraw_core.tracking.delivery_process import Deliver
 from quickdraw_core.tracking.journal import (
     Record,
@@ -27,6 +27,7 @@ from quickdraw_core.tracking.journal import (
     write_table,
 )
 from quickdraw_core.tracking.run_record import RunRecord, tracked_run_id
+from quickdraw_core.tracking.start_run import start_run
 from quickdraw_core.training.run_folder import RunFolder
 
 _FILES = ("evaluation.json", "guesses.txt", "report.html", PREDICTIONS_NAME)

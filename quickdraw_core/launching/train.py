@@ -36,8 +36,9 @@ from quickdraw_core.store.store import Store, open_store
 from quickdraw_core.system.files import require_writable
 from quickdraw_core.system.locks import FOLDER_LOCK, held_folder, require_free
 from quickdraw_core.tracking.address import check_address, resolve_tracking_uri
-from quickdraw_core.tracking.delivery import is_delivered, record_run, start_run
+from quickdraw_core.tracking.delivery import is_delivered
 from quickdraw_core.tracking.journal import JOURNAL_NAME, follow, last_status
+from quickdraw_core.tracking.start_run import record_run, start_run
 from quickdraw_core.training.checkpoint import find_checkpoint
 from quickdraw_core.training.config import TrainConfig
 from quickdraw_core.training.hardware import check_hardware, unused_gpus

@@ -27,9 +27,9 @@ from quickdraw_core.sweep.results import SweepError, SweepResult
 from quickdraw_core.sweep.rows import deliver, run_row
 from quickdraw_core.sweep.slots import Slots
 from quickdraw_core.system.locks import held_folder, require_free_folder
-from quickdraw_core.tracking.delivery import start_run
 from quickdraw_core.tracking.journal import JOURNAL_NAME, append, status_record
 from quickdraw_core.tracking.run_record import RUN_RECORD_NAME
+from quickdraw_core.tracking.start_run import start_run
 from quickdraw_core.training.plan import Plan
 from quickdraw_core.training.run_folder import RunFolder
 

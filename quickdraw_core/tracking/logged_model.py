@@ -21,6 +21,7 @@ import numpy.typing as npt
 from quickdraw_core.errors import TrackingError
 from quickdraw_core.labels import LabelMap
 from quickdraw_core.tracking.journal import JOURNAL_NAME, Record, append, follow
+from quickdraw_core.tracking.runs import brief_requests
 
 if TYPE_CHECKING:
     from mlflow import MlflowClient
@@ -231,8 +232,6 @@ def find_logged_model(
 def _make(
     mlflow: "MlflowClient", experiment_id: str, run_id: str, record: Record
 ) -> "LoggedModel":
-    from quickdraw_core.tracking.run_record import brief_requests
-
     with brief_requests():
         return mlflow.create_logged_model(
             experiment_id,

@@ -23,8 +23,7 @@ from quickdraw_core.errors import (
 from quickdraw_core.tracking.address import NO_TRACKING
 from quickdraw_core.tracking.logged_model import find_logged_model
 from quickdraw_core.tracking.problems import mlflow_errors
-from quickdraw_core.tracking.run_record import brief_requests
-from quickdraw_core.tracking.runs import MISSING, client, is_missing, reader
+from quickdraw_core.tracking.runs import MISSING, brief_requests, client, is_missing, reader
 
 if TYPE_CHECKING:
     from mlflow import MlflowClient

@@ -8,12 +8,10 @@ the writing down of its id makes no second run.
 import json
 import os
 import secrets
-import threading
-from collections.abc import Iterator, Mapping
-from contextlib import contextmanager
+from collections.abc import Mapping
 from dataclasses import asdict, dataclass, field, replace
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, Final
+from typing import TYPE_CHECKING, Any
 
 from quickdraw_core.credentials import set_apart
 from quickdraw_core.errors import TrackingError
@@ -25,6 +23,7 @@ from quickdraw_core.tracking.address import (
     resolve_tracking_uri,
 )
 from quickdraw_core.tracking.journal import now_ms
+from quickdraw_core.tracking.runs import brief_requests
 
 if TYPE_CHECKING:
     from mlflow import MlflowClient
@@ -96,7 +95,7 @@ def ensure_run(mlflow: "MlflowClient", run_dir: Path) -> str:
     if record is None:
         raise TrackingError(f"{run_dir} holds no {RUN_RECORD_NAME}; train again with --fresh")
     with brief_requests():
-        run = mlflow.get_run(record.run_id) if record.run_id else _found_or_made(mlflow, record)
+        run = mlflow.get_run(record.run_id) if record.run_id else _find_or_create(mlflow, record)
         if run.info.lifecycle_stage == "deleted":
             raise TrackingError(
                 f"run {run.info.run_id} was deleted in MLflow; restore it there, or train again "
@@ -109,56 +108,11 @@ def ensure_run(mlflow: "MlflowClient", run_dir: Path) -> str:
     return run_id
 
 
-class _BriefRequests:
-    """Blocks of several threads, of which the first makes the process's requests brief and the
-    last one to end restores what was.
-    """
-
-    SETTINGS: Final = {"MLFLOW_HTTP_REQUEST_MAX_RETRIES": "0", "MLFLOW_HTTP_REQUEST_TIMEOUT": "8"}
-
-    def __init__(self) -> None:
-        self._lock, self._inside = threading.Lock(), 0
-        self._before: dict[str, str | None] = {}
-
-    def enter(self) -> None:
-        with self._lock:
-            if not self._inside:
-                self._before = {name: os.environ.get(name) for name in self.SETTINGS}
-                os.environ.update(self.SETTINGS)
-            self._inside += 1
-
-    def leave(self) -> None:
-        with self._lock:
-            self._inside -= 1
-            for name, value in self._before.items() if not self._inside else ():
-                if value is None:
-                    os.environ.pop(name, None)
-                else:
-                    os.environ[name] = value
-
-
-_BRIEF = _BriefRequests()
-
-
-@contextmanager
-def brief_requests() -> Iterator[None]:
-    """A block whose requests give up soon, and are sent once.
-
-    A request that MLflow's client repeats after a lost answer could make a second run. The
-    settings are the whole process's, so that those of other threads are brief meanwhile, too.
-    """
-    _BRIEF.enter()
-    try:
-        yield
-    finally:
-        _BRIEF.leave()
-
-
-def _found_or_made(mlflow: "MlflowClient", record: RunRecord) -> "Run":
+def _find_or_create(mlflow: "MlflowClient", record: RunRecord) -> "Run":
     experiment_id = _experiment(mlflow)
-    found = find_run(mlflow, record.key)
-    if found is not None:
-        return found
+    run = find_run(mlflow, record.key)
+    if run is not None:
+        return run
     tags = {**record.tags, KEY_TAG: record.key}
     return mlflow.create_run(
         experiment_id, start_time=record.began_ms, run_name=record.name, tags=tags

@@ -6,10 +6,11 @@ What is written to a run goes through `journal.py` and `delivery.py`, which make
 import logging
 import os
 import shutil
+import threading
 from collections.abc import Iterator
 from contextlib import ExitStack, contextmanager
 from pathlib import Path, PurePosixPath
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Final
 
 from quickdraw_core.credentials import tracking_address, without_login
 from quickdraw_core.errors import (
@@ -109,6 +110,51 @@ def _set_up_alone(uri: str) -> Iterator[None]:
         yield
 
 
+class _BriefRequests:
+    """Blocks of several threads, of which the first makes the process's requests brief and the
+    last one to end restores what was.
+    """
+
+    SETTINGS: Final = {"MLFLOW_HTTP_REQUEST_MAX_RETRIES": "0", "MLFLOW_HTTP_REQUEST_TIMEOUT": "8"}
+
+    def __init__(self) -> None:
+        self._lock, self._inside = threading.Lock(), 0
+        self._before: dict[str, str | None] = {}
+
+    def enter(self) -> None:
+        with self._lock:
+            if not self._inside:
+                self._before = {name: os.environ.get(name) for name in self.SETTINGS}
+                os.environ.update(self.SETTINGS)
+            self._inside += 1
+
+    def leave(self) -> None:
+        with self._lock:
+            self._inside -= 1
+            for name, value in self._before.items() if not self._inside else ():
+                if value is None:
+                    os.environ.pop(name, None)
+                else:
+                    os.environ[name] = value
+
+
+_BRIEF = _BriefRequests()
+
+
+@contextmanager
+def brief_requests() -> Iterator[None]:
+    """A block whose requests give up soon, and are sent once.
+
+    A request that MLflow's client repeats after a lost answer could make a second run. The
+    settings are the whole process's, so that those of other threads are brief meanwhile, too.
+    """
+    _BRIEF.enter()
+    try:
+        yield
+    finally:
+        _BRIEF.leave()
+
+
 def run_page(uri: str, run_id: str) -> str | None:
     """Address of a run's page; None where MLflow has no server, or does not answer.
 
@@ -116,8 +162,6 @@ def run_page(uri: str, run_id: str) -> str | None:
     """
     if not is_server(uri) or not run_id:
         return None
-    from quickdraw_core.tracking.run_record import brief_requests
-
     try:
         with mlflow_errors(uri), brief_requests():
             experiment_id = client(uri).get_run(run_id).info.experiment_id
@@ -151,8 +195,6 @@ def fetch_file(uri: str, run_id: str, artifact: str, folder: Path) -> Path:
 def _run(mlflow: "MlflowClient", uri: str, run_id: str) -> "Run":
     """A run, soon or never. Raises `CheckpointError` where there is none."""
     from mlflow.exceptions import MlflowException
-
-    from quickdraw_core.tracking.run_record import brief_requests
 
     try:
         with brief_requests():
