@@ -26,7 +26,7 @@ from quickdraw_core.ingest.config import IngestConfig
 from quickdraw_core.ingest.result import IngestResult
 from quickdraw_core.ingest.run import ingest
 from quickdraw_core.reading.windows import STRIDE
-from quickdraw_core.storage.storage import Place, Written
+from quickdraw_core.storage.storage import Storage, WrittenFile
 from quickdraw_core.store.manifest import MANIFEST_NAME
 from quickdraw_core.store.store import Store
 
@@ -235,7 +235,7 @@ def test_a_file_that_shrinks_while_it_is_read_costs_that_file(
     status, whole = shrinking.stat(), shrinking.read_bytes()
     write_part = window_task.write_part
 
-    def write_and_shrink(table: object, place: Place, name: str) -> Written:
+    def write_and_shrink(table: object, place: Storage, name: str) -> WrittenFile:
         written = write_part(table, place, name)
         if f"word={WORDS[5]}/" in name:
             os.truncate(shrinking, len(whole) // 2)

@@ -26,8 +26,8 @@ from quickdraw_core.ingest.run import ingest
 from quickdraw_core.ingest.target import alone
 from quickdraw_core.launching.train import train
 from quickdraw_core.sources.fetch import FetchConfig, fetch
+from quickdraw_core.storage.factory import storage_of
 from quickdraw_core.storage.location import location_of
-from quickdraw_core.storage.storage import place_of
 from quickdraw_core.store.store import Store
 from quickdraw_core.system.locks import (
     FOLDER_LOCK,
@@ -120,8 +120,8 @@ def test_an_object_store_is_held_on_this_host(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setenv("QUICKDRAW_CACHE", str(tmp_path))
-    lock = place_of(location_of("s3://bucket/store?region=here")).lock
-    assert lock == place_of(location_of("s3://bucket/store")).lock
+    lock = storage_of(location_of("s3://bucket/store?region=here")).lock
+    assert lock == storage_of(location_of("s3://bucket/store")).lock
     assert lock.parent == tmp_path / "locks"
 
 

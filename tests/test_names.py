@@ -22,7 +22,7 @@ from quickdraw_core.ingest.run import ingest
 from quickdraw_core.labels import challenge_words
 from quickdraw_core.names import check_relative, check_word
 from quickdraw_core.sources.find import find_sources, word_of
-from quickdraw_core.storage.storage import Folder
+from quickdraw_core.storage.local import LocalStorage
 from quickdraw_core.store.manifest import Manifest
 from quickdraw_core.store.schema import part_path, quarantine_path
 from quickdraw_core.store.store import Store
@@ -185,7 +185,7 @@ def test_no_name_leads_out_of_a_folder(name: str) -> None:
         inner.mkdir(parents=True)
         # UnicodeEncodeError: of a lone surrogate, which no file's name can hold.
         with suppress(StoreError, OSError, UnicodeEncodeError):
-            Folder(inner).write(name, b"x", sync=False)
+            LocalStorage(inner).write(name, b"x", sync=False)
         shutil.rmtree(inner)
         assert not [path for path in Path(outer).rglob("*") if path.is_file()]
 

@@ -26,9 +26,10 @@ from writers import binary_record, csv_line, ndjson_line, random_rows
 
 from quickdraw_core.errors import InputError
 from quickdraw_core.formats.detect import Layout
-from quickdraw_core.sources import objects, web_requests
+from quickdraw_core.sources import web_requests
 from quickdraw_core.sources.files import SourceFile, Stamp
 from quickdraw_core.sources.find import find_sources, word_of
+from quickdraw_core.storage import object_client
 
 HEADER = b"countrycode,drawing,key_id,recognized,timestamp,word\n"
 TEST_FILE = b'key_id,countrycode,drawing\n7,US,"[[[1, 2], [3, 4]]]"\n'
@@ -97,8 +98,8 @@ def _no_accounts(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
     monkeypatch.setenv("AWS_ACCESS_KEY_ID", "test")
     monkeypatch.setenv("AWS_SECRET_ACCESS_KEY", "test")
     monkeypatch.setenv("HOME", str(tmp_path))
-    objects._s3.cache_clear()
-    objects._gcs.cache_clear()
+    object_client._s3.cache_clear()
+    object_client._gcs.cache_clear()
 
 
 @pytest.fixture(scope="module")

@@ -39,11 +39,10 @@ from quickdraw_core.ingest.config import IngestConfig
 from quickdraw_core.ingest.result import IngestResult
 from quickdraw_core.ingest.run import ingest, prepare
 from quickdraw_core.launching.train import train
-from quickdraw_core.sources import objects
 from quickdraw_core.stage import Opened
-from quickdraw_core.storage import storage as place
+from quickdraw_core.storage import object_client, objects
+from quickdraw_core.storage.factory import storage_of
 from quickdraw_core.storage.location import Location, location_of
-from quickdraw_core.storage.storage import modified_at, place_of
 from quickdraw_core.store.describe import describe_store
 from quickdraw_core.store.manifest import MANIFEST_NAME
 from quickdraw_core.store.pack import open_pack, pack_folder
@@ -64,8 +63,8 @@ def _account(monkeypatch: pytest.MonkeyPatch) -> None:
         monkeypatch.delenv(name)
     for name, value in ENVIRONMENT.items():
         monkeypatch.setenv(name, value)
-    objects._s3.cache_clear()
-    place._ANSWERED.clear()
+    object_client._s3.cache_clear()
+    objects._ANSWERED.clear()
 
 
 @pytest.fixture(scope="module")
@@ -223,8 +222,9 @@ def test_a_killed_ingest_is_continued_and_keeps_its_holdout_rule(
         run(source, store, rows="head:60", classes=("cat", "sun"))
     code = (
         "import sys; from quickdraw_core.ingest.run import ingest; import time;"
-        "from quickdraw_core.ingest.config import IngestConfig; from quickdraw_core.store import "
-        "place; put = place.Bucket._put; place.Bucket._put = lambda *a: (time.sleep(.2), put(*a));"
+        "from quickdraw_core.ingest.config import IngestConfig;"
+        "from quickdraw_core.storage.objects import ObjectStorage; write = ObjectStorage.write;"
+        "ObjectStorage.write = lambda *a: (time.sleep(.2), write(*a));"
         "ingest(IngestConfig.model_validate_json(sys.argv[1]))"
     )
     config = IngestConfig.parse(
@@ -266,7 +266,7 @@ def test_a_line_that_is_cut_for_a_while_costs_nothing(
 def test_a_line_that_stays_cut_ends_the_run_and_the_next_one_goes_on(
     bucket: Bucket, folder: str, source: Path, local: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(place, "_PAUSES_S", (0.1,))
+    monkeypatch.setattr(objects, "_PAUSES_S", (0.1,))
 
     def cut() -> None:
         while not bucket.keys(f"{folder}/receipts/"):
@@ -290,19 +290,19 @@ def test_a_line_that_stays_cut_ends_the_run_and_the_next_one_goes_on(
 def test_a_store_that_cannot_be_reached_is_neither_damaged_nor_made_anew(
     bucket: Bucket, folder: str, source: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(place, "_PAUSES_S", (0.1,))
+    monkeypatch.setattr(objects, "_PAUSES_S", (0.1,))
     address = bucket.address(folder)
     run(source, address)
     whole = bucket.objects(folder)
-    reads = place.Bucket.read
+    reads = objects.ObjectStorage.read
 
-    def read_then_cut(self: place.Bucket, name: str) -> bytes:
+    def read_then_cut(self: objects.ObjectStorage, name: str) -> bytes:
         data = reads(self, name)
         if name.startswith("drawings/"):
             bucket.line.cut()
         return data
 
-    monkeypatch.setattr(place.Bucket, "read", read_then_cut)
+    monkeypatch.setattr(objects.ObjectStorage, "read", read_then_cut)
     for work in (lambda: run(source, address), lambda: verify_store(location_of(address))):
         with pytest.raises(StoreUnreachableError):
             work()
@@ -345,7 +345,7 @@ def test_what_cannot_be_is_said_before_any_work(bucket: Bucket, source: Path) ->
 @pytest.mark.parametrize(
     ("value", "message"),
     [
-        ("https://host/store", "no store can lie at https://"),
+        ("https://host/store", "a store cannot be at https://"),
         (Path("s3://bucket/store"), "of which a path was made; give it as text"),
         ("s3://bucket/store?enpoint_override=x", "did you mean 'endpoint_override'"),
         ("s3:///store", "names no bucket"),
@@ -424,9 +424,9 @@ def test_flows_learn_when_a_manifest_was_written(
     bucket: Bucket, folder: str, source: Path
 ) -> None:
     store = location_of(bucket.address(folder))
-    assert modified_at(store / MANIFEST_NAME) is None
+    assert storage_of(store).modified(MANIFEST_NAME) is None
     run(source, bucket.address(folder))
-    written = modified_at(store / MANIFEST_NAME)
+    written = storage_of(store).modified(MANIFEST_NAME)
     assert written is not None
     assert abs(written - time.time()) < 60
 
@@ -544,34 +544,3 @@ def test_the_commands_take_an_address(
         assert isinstance(error, StoreError)
         assert "s3://nothing/store: there is no such bucket" in str(error)
     assert [path.name for path in tmp_path.iterdir()] == ["hot_dog.png"]
-
-
-def test_places_do_the_same(bucket: Bucket, folder: str, tmp_path: Path) -> None:
-    """Every verb, side by side."""
-    for one in (place_of(tmp_path / "store"), place_of(location_of(bucket.address(folder)))):
-        assert not one.top()
-        assert one.names() == []
-        one.write("a/b/one", b"1" * 9)
-        one.write("a/two", b"22")
-        one.write("top", b"")
-        large = bytes(range(256)) * (48 << 10)  # 12 MiB: a bucket takes it in parts
-        one.write("a/large", large)
-        assert one.read("a/large") == large
-        one.remove("a/large")
-        assert sorted(one.names()) == ["a/b/one", "a/two", "top"]
-        assert sorted(one.top() or ()) == ["a", "top"]
-        assert list(one.sizes(["a/two", "none", "top", "a/b/one"])) == [2, None, 0, 9]
-        assert [one.is_file(name) for name in ("a/two", "a", "none")] == [True, False, False]
-        one.replace("a/two", "a/b/three")
-        assert one.read("a/b/three") == b"22"
-        assert one.sha256("a/b/three") == hashlib.sha256(b"22").hexdigest()
-        for call in (one.read, one.sha256):
-            with pytest.raises(FileNotFoundError):
-                call("a/two")
-        one.remove("none")
-        one.remove("a/b/one")
-        one.remove("a/b/three")
-        one.prune("a")
-        one.remove_tree("a")
-        assert one.names() == ["top"]
-        assert one.top() == ["top"]

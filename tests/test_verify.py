@@ -18,7 +18,7 @@ from quickdraw_core.errors import StoreError
 from quickdraw_core.ingest.config import IngestConfig
 from quickdraw_core.ingest.run import ingest
 from quickdraw_core.sources.doodles.generator import generate_csvs
-from quickdraw_core.storage.storage import Folder
+from quickdraw_core.storage.local import LocalStorage
 from quickdraw_core.store import duplicates
 from quickdraw_core.store.holdout import DEFAULT_SALT, HoldoutRule, Split
 from quickdraw_core.store.manifest import MANIFEST_NAME, Manifest
@@ -243,8 +243,8 @@ MANIFESTS: dict[str, tuple[tuple[str | int, ...], object, str]] = {
     "kept": (("sources", 1, "rows_kept"), 116, "117 kept|116 rows kept, but 117 by its files"),
     "rejected": (("sources", 1, "rejected"), {"odd": 3}, "its rejected rows are not those of"),
     "rows": (("sources", 0, "rows"), 240, "120 of all its 240 rows were read"),
-    "place": (("files", 1, "first_row"), 5, "is not the place of row 5 of 'sun', which is"),
-    "path": (("files", 1, "path"), "drawings/s.parquet", "s.parquet is not the place of row 0"),
+    "place": (("files", 1, "first_row"), 5, "is not the path of row 5 of 'sun', which is"),
+    "path": (("files", 1, "path"), "drawings/s.parquet", "s.parquet is not the path of row 0"),
     "word": (("files", 1, "word"), "moon", "is of 'moon', for which there is no source"),
     "source": (("sources", 1, "word"), "moon", "'sun', for which there is no source"),
     "quarantine": (("files", 1, "quarantine_sha256"), None, "or a quarantine file, but not both"),
@@ -275,7 +275,7 @@ def rewrite(store: Path, change: Callable[[pa.Table], pa.Table], **record: objec
     """Makes the file of `sun` anew, as an ingest with a defect would: its checksum is right."""
     table = change(pq.ParquetFile(store / PARQUET).read())
     if table.schema.equals(SCHEMA):
-        write_part(table, Folder(store), PARQUET)
+        write_part(table, LocalStorage(store), PARQUET)
     else:
         pq.write_table(table, store / PARQUET)
     record |= {

@@ -13,7 +13,7 @@ import torch
 
 from quickdraw_core.errors import CheckpointError
 from quickdraw_core.stage import Opened
-from quickdraw_core.storage.storage import Folder
+from quickdraw_core.storage.local import LocalStorage
 from quickdraw_core.training.checkpoint import Checkpoint, load_checkpoint, open_checkpoint
 
 
@@ -25,7 +25,7 @@ def average_checkpoints(run_dir: Path, count: int, opened: Opened) -> tuple[Chec
     none of these. Raises `CheckpointError` where there are not so many.
     """
     paths = sorted((run_dir / "checkpoints").glob("step-*.pt"))
-    versions = tuple((path, Folder(path.parent).version(path.name)) for path in paths)
+    versions = tuple((path, LocalStorage(path.parent).version(path.name)) for path in paths)
     name = ("average", run_dir.resolve(), count)
     return opened.once(name, lambda: _averaged(run_dir, paths, count, opened), versions)
 

@@ -21,7 +21,7 @@ from quickdraw_core.drawing import Int64Array
 from quickdraw_core.errors import InputError
 from quickdraw_core.labels import GUESSES, LabelMap
 from quickdraw_core.stage import Opened
-from quickdraw_core.storage.storage import Folder
+from quickdraw_core.storage.local import LocalStorage
 from quickdraw_core.store.pack import UNKNOWN_RECOGNIZED
 from quickdraw_core.system.files import opened_aside
 
@@ -191,7 +191,7 @@ def open_predictions(
     path: Path, label_map: LabelMap, opened: Opened
 ) -> tuple[Predictions, dict[str, str]]:
     """What `Predictions.read` gives: once, until the file is written anew."""
-    name, version = ("predictions", path.resolve()), Folder(path.parent).version(path.name)
+    name, version = ("predictions", path.resolve()), LocalStorage(path.parent).version(path.name)
     read = Predictions.read
     return opened.once(name, lambda: read(path, label_map), (version, label_map.sha256))
 

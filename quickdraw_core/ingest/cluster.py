@@ -59,7 +59,7 @@ class Failure(NamedTuple):
 
 @dataclass(frozen=True)
 class Threads:
-    """Dask's threaded scheduler, in the place of a client."""
+    """Dask's threaded scheduler, instead of a client."""
 
     pool: ThreadPoolExecutor
     count: int

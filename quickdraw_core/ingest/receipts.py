@@ -15,7 +15,7 @@ from pydantic import Field, ValidationError
 from quickdraw_core.config import Config
 from quickdraw_core.reading.windows import Window
 from quickdraw_core.sources.files import SourceFile
-from quickdraw_core.storage.storage import Place
+from quickdraw_core.storage.storage import Storage
 from quickdraw_core.store.manifest import FileRecord
 from quickdraw_core.store.schema import part_name, quarantine_path
 
@@ -56,26 +56,26 @@ def receipt_path(name: str) -> str:
     return f"receipts/{name}.json"
 
 
-def find_receipt(place: Place, name: str, key: str) -> Receipt | None:
+def find_receipt(storage: Storage, name: str, key: str) -> Receipt | None:
     """The receipt of a part, if it has this key and its Parquet file is whole."""
     try:
-        receipt = Receipt.model_validate_json(place.read(receipt_path(name)))
-        if receipt.key != key or not _is_whole(place, receipt.file):
+        receipt = Receipt.model_validate_json(storage.read(receipt_path(name)))
+        if receipt.key != key or not _is_whole(storage, receipt.file):
             return None
         return receipt.model_copy(update={"reused": True})
     except (OSError, ValidationError):
         return None
 
 
-def _is_whole(place: Place, file: FileRecord) -> bool:
+def _is_whole(storage: Storage, file: FileRecord) -> bool:
     if file.quarantine_sha256 is not None:
         name = quarantine_path(file.word, file.first_row)
-        if place.sha256(name) != file.quarantine_sha256:
+        if storage.sha256(name) != file.quarantine_sha256:
             return False
-    return place.sha256(file.path) == file.sha256
+    return storage.sha256(file.path) == file.sha256
 
 
-def write_receipt(place: Place, receipt: Receipt) -> None:
+def write_receipt(storage: Storage, receipt: Receipt) -> None:
     """Writes a receipt, whole or not at all."""
     name = part_name(receipt.file.word, receipt.file.first_row)
-    place.write(receipt_path(name), receipt.model_dump_json().encode(), sync=False)
+    storage.write(receipt_path(name), receipt.model_dump_json().encode(), sync=False)

@@ -3,8 +3,8 @@
 from dataclasses import dataclass, field
 
 from quickdraw_core.errors import UnreadableError
-from quickdraw_core.sources.stored import name_of
 from quickdraw_core.storage.location import Location
+from quickdraw_core.storage.urls import name_of
 from quickdraw_core.store.manifest import Manifest, first_examples
 
 _SHOWN = 3

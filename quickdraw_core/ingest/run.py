@@ -15,7 +15,7 @@ from quickdraw_core.ingest.target import FRESH_NAME, alone, check_target, is_beg
 from quickdraw_core.sources.files import Stamp
 from quickdraw_core.sources.find import FoundFiles, find_readable
 from quickdraw_core.stage import Opened, Stage, key_of, options_of
-from quickdraw_core.storage.storage import place_of
+from quickdraw_core.storage.factory import storage_of
 from quickdraw_core.store.holdout import HoldoutRule
 from quickdraw_core.store.manifest import MANIFEST_NAME, PREVIOUS_NAME, Manifest
 from quickdraw_core.store.store import keep_store, open_manifest, open_store
@@ -98,7 +98,7 @@ class PreparedIngest:
         if self.config.fresh or is_begun_anew(store):
             return None
         for name in (MANIFEST_NAME, PREVIOUS_NAME):
-            if place_of(store).is_file(name):
+            if storage_of(store).is_file(name):
                 manifest = open_manifest(store, self.opened, name)
                 _check_rule(self.config, manifest.holdout)
                 return manifest
@@ -126,7 +126,7 @@ class PreparedIngest:
             return True
 
         store = self.config.store
-        version = place_of(store).version(MANIFEST_NAME)
+        version = storage_of(store).version(MANIFEST_NAME)
         return self.opened.once(("ingest", "whole", store.absolute()), compare, version)
 
     def _made(self, previous: Manifest | None) -> IngestResult:
@@ -179,9 +179,9 @@ def _begun_at(config: IngestConfig, opened: Opened) -> float | None:
     """When an ingest with --fresh has last begun: beside a store that can be read it leaves a
     file; where there is none, that of before is gone.
     """
-    place, names = place_of(config.store), (MANIFEST_NAME, PREVIOUS_NAME)
+    storage, names = storage_of(config.store), (MANIFEST_NAME, PREVIOUS_NAME)
     written = [FRESH_NAME] if is_begun_anew(config.store) else names
-    times = [time for time in map(place.modified, written) if time is not None]
+    times = [time for time in map(storage.modified, written) if time is not None]
     return min(times, default=None)
 
 

@@ -15,8 +15,9 @@ from pathlib import Path
 from quickdraw_core.errors import ConfigError, StoreError
 from quickdraw_core.ingest.receipts import Receipt, find_receipt, receipt_path
 from quickdraw_core.names import is_word
+from quickdraw_core.storage.factory import storage_of
 from quickdraw_core.storage.location import Location
-from quickdraw_core.storage.storage import PACKS, Place, place_of
+from quickdraw_core.storage.storage import PACKS, Storage
 from quickdraw_core.store.manifest import (
     MANIFEST_NAME,
     PREVIOUS_NAME,
@@ -42,7 +43,7 @@ def check_target(store: Location) -> None:
     (`StoreError`), and one that another ingest is at work on (`BusyError`).
     """
     try:
-        inside = place_of(store).top() or ()
+        inside = storage_of(store).top() or ()
     except NotADirectoryError:
         raise StoreError(f"{store} is a file; give a folder for the store") from None
     ours = {MANIFEST_NAME, PREVIOUS_NAME, *_FOLDERS, UNFINISHED, PACKS}
@@ -74,7 +75,7 @@ def alone(store: Location) -> Iterator[None]:
 
 def _lock_of(store: Location) -> Path | None:
     try:
-        return place_of(store).lock
+        return storage_of(store).lock
     except ConfigError:  # no home folder, and so no cache
         return None
 
@@ -91,9 +92,9 @@ class Target:
     staged: bool = False
     searched: tuple[bool, ...] = (False,)
 
-    def storage(self, staged: bool) -> Place:
+    def storage(self, staged: bool) -> Storage:
         """What windows are written to and read from: the store, or its `unfinished`."""
-        return place_of(self.store / UNFINISHED if staged else self.store)
+        return storage_of(self.store / UNFINISHED if staged else self.store)
 
     def path_of(self, receipt: Receipt) -> str:
         """Where the drawings of a window lie now, relative to the store."""
@@ -111,7 +112,7 @@ class Target:
 
 def open_target(store: Location, fresh: bool) -> Target:
     """Prepares a store for an ingest; what can be read there stays so. fresh: begin anew."""
-    storage = place_of(store)
+    storage = storage_of(store)
     readable = storage.is_file(MANIFEST_NAME)
     if fresh:
         storage.remove_tree(UNFINISHED)
@@ -128,7 +129,7 @@ def open_target(store: Location, fresh: bool) -> Target:
 
 def is_begun_anew(store: Location) -> bool:
     """Whether an ingest with --fresh was begun there and has not finished."""
-    return place_of(store).is_file(FRESH_NAME)
+    return storage_of(store).is_file(FRESH_NAME)
 
 
 def publish(
@@ -140,7 +141,7 @@ def publish(
     Whoever is killed in here leaves a store that counts as unfinished, with all that the next
     ingest needs.
     """
-    storage, anew = place_of(target.store), is_begun_anew(target.store)
+    storage, anew = storage_of(target.store), is_begun_anew(target.store)
     words = [word for word in left_out if word is None or is_word(word)]
     kept = {part_name(word, 0).partition("/")[0] for word in words}
     # Written while the old one still counts: from there on nothing needs room on the disk.
@@ -154,7 +155,7 @@ def publish(
     storage.prune(UNFINISHED)
 
 
-def _set_apart(storage: Place, manifest: Manifest, kept: set[str], overwrite: bool) -> None:
+def _set_apart(storage: Storage, manifest: Manifest, kept: set[str], overwrite: bool) -> None:
     """Deletes the windows that the manifest does not name, be they an earlier ingest's, a killed
     one's, or in `unfinished`; but those of the `kept` folders are in `unfinished` after it.
 
@@ -180,7 +181,7 @@ def _set_apart(storage: Place, manifest: Manifest, kept: set[str], overwrite: bo
         storage.prune(folder)
 
 
-def _each(act: Callable[[str], None], names: list[str], storage: Place) -> None:
+def _each(act: Callable[[str], None], names: list[str], storage: Storage) -> None:
     for _ in on_threads(act, names, storage.threads):
         pass
 

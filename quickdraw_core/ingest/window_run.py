@@ -110,8 +110,8 @@ class WindowRun:
         wanted = self.config.selection
         spread_out = len(self.sources) - _FILES_A_THREAD * max(1, sum(client.nthreads().values()))
         jobs: deque[Job] = deque()
-        for place, source in enumerate(self.sources):
-            count_first = source.stamp.size_bytes > WINDOW_BYTES and place >= spread_out
+        for number, source in enumerate(self.sources):
+            count_first = source.stamp.size_bytes > WINDOW_BYTES and number >= spread_out
             if wanted.kind == "all" and not count_first:
                 jobs.append(self._read_on(PlannedSource(source, unread(source))))
             else:

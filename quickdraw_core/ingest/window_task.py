@@ -25,7 +25,7 @@ from quickdraw_core.reading.row_reader import (
 )
 from quickdraw_core.reading.windows import Window
 from quickdraw_core.sources.files import SourceFile
-from quickdraw_core.storage.storage import Place
+from quickdraw_core.storage.storage import Storage
 from quickdraw_core.store.holdout import mix64
 from quickdraw_core.store.manifest import FileRecord, count_reasons
 from quickdraw_core.store.schema import part_path, quarantine_path, table_of, write_part
@@ -92,7 +92,7 @@ def ingest_first_read(task: FirstReadTask) -> FirstRead:
         return FirstRead([], kept)
     receipts: list[Receipt] = []
     for window, pieces, found in found_windows(source, task.known):
-        place = WindowTask(
+        task_of_window = WindowTask(
             source=source,
             windows=(window,),
             offset=known.end,
@@ -105,11 +105,11 @@ def ingest_first_read(task: FirstReadTask) -> FirstRead:
         known = found
         if not window.nrows:
             break
-        receipt = _find(place, window)
+        receipt = _find(task_of_window, window)
         if receipt is None:
             rows = parse_window(source, window, pieces)
             require_unchanged(source)
-            receipt = _store(place, *rows)
+            receipt = _store(task_of_window, *rows)
         receipts.append(receipt)
         if not source.sequential:
             break
@@ -141,11 +141,11 @@ def _store(task: WindowTask, window: Window, rows: Rows, rejected: list[Rejected
 
 def _write(task: WindowTask, window: Window, rows: Rows, rejected: list[Rejected]) -> Receipt:
     word = task.source.word
-    place, relative = task.target.storage(task.target.staged), part_path(word, window.skiprows)
-    written = write_part(table_of(rows), place, relative)
-    quarantine_sha256 = _write_quarantine(place, task, window, rejected)
+    storage, path = task.target.storage(task.target.staged), part_path(word, window.skiprows)
+    written = write_part(table_of(rows), storage, path)
+    quarantine_sha256 = _write_quarantine(storage, task, window, rejected)
     record = FileRecord(
-        path=relative,
+        path=path,
         word=word,
         first_row=window.skiprows,
         rows_read=window.nrows,
@@ -164,7 +164,7 @@ def _write(task: WindowTask, window: Window, rows: Rows, rejected: list[Rejected
         smallest_hashes=_smallest_hashes(rows, task),
         staged=task.target.staged,
     )
-    write_receipt(place, receipt)
+    write_receipt(storage, receipt)
     return receipt
 
 
@@ -174,20 +174,20 @@ def _examples(rejected: list[Rejected]) -> dict[str, str]:
 
 
 def _write_quarantine(
-    place: Place, task: WindowTask, window: Window, rejected: list[Rejected]
+    storage: Storage, task: WindowTask, window: Window, rejected: list[Rejected]
 ) -> str | None:
     """Writes the refused lines, one JSON object each; returns the file's SHA-256."""
     name = quarantine_path(task.source.word, window.skiprows)
     if not rejected:
-        place.remove(name)
+        storage.remove(name)
         return None
     records = [{"source": task.source.name, **asdict(row)} for row in rejected]
     data = "".join(json.dumps(r, ensure_ascii=False) + "\n" for r in records).encode()
-    place.write(name, data)
+    storage.write(name, data)
     return sha256(data).hexdigest()
 
 
-def rejected_rows(storage: Place, file: FileRecord) -> list[int]:
+def rejected_rows(storage: Storage, file: FileRecord) -> list[int]:
     """The line numbers of a file's refused lines, from the quarantine."""
     if file.quarantine_sha256 is None:
         return []

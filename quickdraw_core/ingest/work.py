@@ -16,7 +16,7 @@ from quickdraw_core.ingest.window_run import WindowRun
 from quickdraw_core.progress import progress
 from quickdraw_core.sources.files import SourceFile
 from quickdraw_core.sources.find import FoundFiles
-from quickdraw_core.sources.stored import scheme_of
+from quickdraw_core.storage.urls import scheme_of
 from quickdraw_core.store.manifest import Manifest
 from quickdraw_core.system.files import require_writable
 

@@ -30,7 +30,7 @@ from quickdraw_core.launching.result import TrainResult, result_of
 from quickdraw_core.loading.select import find_label
 from quickdraw_core.progress import progress
 from quickdraw_core.stage import Opened, Stage, key_of, options_of
-from quickdraw_core.storage.storage import modified_at
+from quickdraw_core.storage.local import LocalStorage
 from quickdraw_core.store.pack import opened_pack
 from quickdraw_core.store.store import Store, open_store
 from quickdraw_core.system.files import require_writable
@@ -115,7 +115,7 @@ def prepare(config: TrainConfig, opened: Opened) -> PreparedTraining:
 def begun_at(config: TrainConfig, opened: Opened) -> float | None:
     """When the run of the folder was begun, or last gone on with."""
     path = config.run_dir or run_path(config, open_store(config.store, opened))
-    return modified_at(path / RUN_NAME)
+    return LocalStorage(path).modified(RUN_NAME)
 
 
 TRAIN_STAGE = Stage("train", prepare, begun_at)

@@ -10,9 +10,10 @@ from typing import BinaryIO, cast
 from quickdraw_core.errors import InputError
 from quickdraw_core.formats.detect import Shape, detect_shape
 from quickdraw_core.sources.storage import look, open_stored
-from quickdraw_core.sources.stored import Look, address_of, name_of
+from quickdraw_core.sources.stored import Look
 from quickdraw_core.sources.unpacked import GZIP_MAGIC, Unpacked, broken_off_error, unpacked_head
 from quickdraw_core.sources.zipped import ZipMember, look_at_member, mark_of_member, open_member
+from quickdraw_core.storage.urls import address_of, name_of
 
 
 @dataclass(frozen=True)

@@ -26,9 +26,16 @@ from quickdraw_core.labels import challenge_words
 from quickdraw_core.names import check_word, clean_word
 from quickdraw_core.sources.files import SourceFile, inspect
 from quickdraw_core.sources.lookalikes import why_unread
-from quickdraw_core.sources.objects import OBJECT_SCHEMES, list_objects, normal_location
-from quickdraw_core.sources.stored import Listed, address_of, name_of, scheme_of
+from quickdraw_core.sources.objects import list_objects
+from quickdraw_core.sources.stored import Listed
 from quickdraw_core.sources.zipped import ZipMember, is_zip_name, list_zip
+from quickdraw_core.storage.urls import (
+    OBJECT_SCHEMES,
+    address_of,
+    name_of,
+    normal_object_url,
+    scheme_of,
+)
 
 WEB_SCHEMES = ("http", "https")
 
@@ -208,7 +215,7 @@ def _split_zip(source: str) -> tuple[str, str] | None:
             return None
         location = parts[1] + mark + query
         if scheme_of(source) in OBJECT_SCHEMES:
-            location = normal_location(location)
+            location = normal_object_url(location)
         return location, unquote(parts[2] or "")
     path = Path(source).expanduser().absolute() if ".zip" in source.lower() else Path()
     for folder in [*reversed(path.parents), path]:
@@ -343,7 +350,7 @@ def _holds_drawings(path: Path) -> bool:
 def _objects(source: str) -> _Listing:
     base, pattern = _split_pattern(source)
     if not pattern and split_name(name_of(source))[1] is not None:
-        return _Listing([normal_location(source)], [])
+        return _Listing([normal_object_url(source)], [])
     listed = list_objects(base, recursive=len(pattern) > 1 or "**" in pattern)
     return _of_listing(source, listed, pattern)
 

@@ -8,8 +8,9 @@ from pathlib import Path
 from typing import BinaryIO, cast
 
 from quickdraw_core.errors import InputError
-from quickdraw_core.sources.objects import OBJECT_SCHEMES, ObjectFile, look_object
-from quickdraw_core.sources.stored import EDGE_BYTES, REQUEST_BYTES, Look, scheme_of, tail_start
+from quickdraw_core.sources.objects import ObjectFile, look_object
+from quickdraw_core.sources.stored import EDGE_BYTES, REQUEST_BYTES, Look, tail_start
+from quickdraw_core.storage.urls import OBJECT_SCHEMES, scheme_of
 
 
 def look(location: str) -> Look:

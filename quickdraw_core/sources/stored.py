@@ -5,10 +5,8 @@ they share.
 """
 
 import io
-import re
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
-from urllib.parse import unquote, urlsplit
 
 if TYPE_CHECKING:
     from _typeshed import WriteableBuffer
@@ -18,8 +16,6 @@ EDGE_BYTES = 64 << 10
 
 REQUEST_BYTES = 8 << 20
 """One request asks for no less where it can, so that small reads do not cost a trip each."""
-
-_SCHEME = re.compile(r"([A-Za-z][A-Za-z0-9+.-]*)://")
 
 
 @dataclass(frozen=True)
@@ -51,24 +47,6 @@ class Listed:
 def tail_start(size_bytes: int) -> int:
     """The byte where the tail of a `Look` begins."""
     return max(size_bytes - EDGE_BYTES, min(size_bytes, EDGE_BYTES))
-
-
-def scheme_of(location: str) -> str:
-    """`s3` of `s3://…`, in lower case; empty for a local path."""
-    match = _SCHEME.match(location)
-    return match[1].lower() if match else ""
-
-
-def address_of(location: str) -> str:
-    """The location without a query, which may hold a signature: for messages and records."""
-    return location.partition("?")[0] if scheme_of(location) else location
-
-
-def name_of(location: str) -> str:
-    """The last part of a location, decoded where it is a URL: `cat.bin` of `…/full%2Fcat.bin`."""
-    if scheme_of(location):
-        return unquote(urlsplit(location).path).rsplit("/", 1)[-1]
-    return location.rsplit("/", 1)[-1]
 
 
 class StoredFile(io.RawIOBase):

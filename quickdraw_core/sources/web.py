@@ -20,11 +20,10 @@ from quickdraw_core.sources.stored import (
     Listed,
     Look,
     StoredFile,
-    address_of,
-    name_of,
     tail_start,
 )
 from quickdraw_core.sources.web_requests import PASSING, PassingError, Patience, get, persistently
+from quickdraw_core.storage.urls import address_of, name_of
 
 _PIECE_BYTES = 1 << 20
 _CONTENT_RANGE = re.compile(r"bytes (\d+)-(\d+)/(\d+)")

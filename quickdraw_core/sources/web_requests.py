@@ -11,7 +11,7 @@ from requests.adapters import HTTPAdapter
 from urllib3.exceptions import HTTPError
 
 from quickdraw_core.errors import InputError
-from quickdraw_core.sources.stored import address_of
+from quickdraw_core.storage.urls import address_of
 
 T = TypeVar("T")
 

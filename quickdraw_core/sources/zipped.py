@@ -15,16 +15,10 @@ from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, BinaryIO, cast
 
 from quickdraw_core.errors import InputError
-from quickdraw_core.sources.objects import OBJECT_SCHEMES
 from quickdraw_core.sources.storage import look, open_stored
-from quickdraw_core.sources.stored import (
-    EDGE_BYTES,
-    REQUEST_BYTES,
-    Look,
-    address_of,
-    scheme_of,
-)
+from quickdraw_core.sources.stored import EDGE_BYTES, REQUEST_BYTES, Look
 from quickdraw_core.sources.unpacked import Inflated, explain_cut
+from quickdraw_core.storage.urls import OBJECT_SCHEMES, address_of, scheme_of
 
 if TYPE_CHECKING:
     from _typeshed import WriteableBuffer

@@ -1,7 +1,7 @@
-"""Where a store lies: a folder of this machine, or a place in an object store.
+"""Where a store is: a folder of this machine, or an address in an object store.
 
-A location is a value of configurations: it is named, compared, written down and sent to workers
-without looking at what is there. `place.place_of` makes of it what reads and writes.
+A location is a value of configurations: it is compared, written down and sent to workers without
+reading what is there. `factory.storage_of` returns the storage that reads and writes there.
 """
 
 import re
@@ -11,8 +11,12 @@ from typing import Annotated, Any
 from pydantic import PlainSerializer, PlainValidator, WithJsonSchema
 
 from quickdraw_core.errors import ConfigError, InputError
-from quickdraw_core.sources.objects import OBJECT_SCHEMES, check_object_url, normal_location
-from quickdraw_core.sources.stored import scheme_of
+from quickdraw_core.storage.urls import (
+    OBJECT_SCHEMES,
+    check_object_url,
+    normal_object_url,
+    scheme_of,
+)
 
 _MANGLED = re.compile(r"(s3|gs|gcs):/[^/]", re.IGNORECASE)
 
@@ -21,9 +25,8 @@ class Address:
     """A folder in an object store, or a file below it.
 
     url: `s3://bucket/folder`, percent-encoded, without a slash at its end; query: the options
-    behind its question mark, as addresses of sources have them. No `Path`, which would make one
-    slash of two; what both can do has the same name. No dataclass, of which pydantic's dump
-    would make a dict.
+    behind its question mark. Not a `Path`, which would make one slash of two. Not a dataclass,
+    which pydantic would dump as a dict.
     """
 
     __slots__ = ("query", "url")
@@ -52,9 +55,9 @@ class Address:
 
 
 def location_of(value: Any) -> "Path | Address":
-    """What a text, a path or a location names.
+    """The location that a text, a path or a location names.
 
-    Raises `ConfigError` for an address that is none of an object store, or holds a key.
+    Raises `ConfigError` for an address that is not of an object store, or that holds a key.
     """
     if isinstance(value, Address):
         return value
@@ -71,14 +74,14 @@ def location_of(value: Any) -> "Path | Address":
         return Path(value)
     if scheme not in OBJECT_SCHEMES:
         raise ConfigError(
-            f"no store can lie at {scheme}://…; give a folder, or an address that begins with "
+            f"a store cannot be at {scheme}://…; give a folder, or an address that begins with "
             "s3:// or gs://"
         )
     try:
         check_object_url(text)
     except InputError as error:
         raise ConfigError(f"the store's address: {error}") from error
-    url, _, query = normal_location(text).partition("?")
+    url, _, query = normal_object_url(text).partition("?")
     return Address(url.rstrip("/"), query)
 
 

@@ -133,7 +133,7 @@ def describe_store(path: Location) -> Description:
     total = _Summary()
     by_word = dict.fromkeys(sorted({f.word for f in files}, key=lambda w: w or ""), _NOTHING)
     with progress("describe", store.manifest.rows_kept, "drawings") as bar:
-        summaries = on_threads(lambda file: _summarise(store, file), files, store.place.threads)
+        summaries = on_threads(lambda file: _summarise(store, file), files, store.storage.threads)
         for file, summary in zip(files, summaries, strict=True):
             total.add(summary)
             by_word[file.word] = by_word[file.word].plus(summary.counts)
@@ -199,12 +199,12 @@ def _added(left: Int64Array, right: Int64Array) -> Int64Array:
 def _summarise(store: Store, file: FileRecord) -> _Summary:
     """One file's drawings. Raises `StoreError` where it cannot be read."""
     try:
-        table = store.place.read_table(file.path, _COLUMNS, use_threads=False)
+        table = store.storage.read_table(file.path, _COLUMNS, use_threads=False)
         lengths = Lengths.of(table["stroke_lengths"])
     except (pa.ArrowException, OSError, ValueError, KeyError) as error:
         raise StoreError(
-            f"cannot read {store.place.at(file.path)}: {error}; quickdraw verify {store.path} "
-            "says what is off"
+            f"cannot read {store.storage.address(file.path)}: {error}; "
+            f"quickdraw verify {store.path} says what is wrong"
         ) from error
     strokes, points = lengths.strokes, lengths.points
     recognized = table["recognized"].combine_chunks()

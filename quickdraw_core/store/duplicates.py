@@ -13,8 +13,9 @@ from typing import Any
 import numpy as np
 from numba import uint64
 
+from quickdraw_core.storage.factory import storage_of
 from quickdraw_core.storage.location import Location
-from quickdraw_core.storage.storage import Place, place_of
+from quickdraw_core.storage.storage import Storage
 from quickdraw_core.store.holdout import UInt64Array
 from quickdraw_core.store.reading import on_threads
 from quickdraw_core.system.compiled import compiled
@@ -55,33 +56,33 @@ def find_duplicates(search: DuplicateSearch) -> dict[str, list[int]]:
     shared = _joined([_those_in(ids, asked) for _, ids in _ids(search)])
     shared.sort()
     repeated = np.unique(shared[1:][shared[1:] == shared[:-1]])
-    return _places(search, repeated) if len(repeated) else {}
+    return _positions(search, repeated) if len(repeated) else {}
 
 
-def _places(search: DuplicateSearch, repeated: UInt64Array) -> dict[str, list[int]]:
-    """Where each of the repeated ids stands again after its first place."""
+def _positions(search: DuplicateSearch, repeated: UInt64Array) -> dict[str, list[int]]:
+    """Where each of the repeated ids stands again after its first position."""
     found: dict[str, list[int]] = {}
     seen: set[int] = set()
     for path, ids in _ids(search):
-        for place in np.flatnonzero(np.isin(ids, repeated)):
-            key_id = int(ids[place])
+        for row in np.flatnonzero(np.isin(ids, repeated)):
+            key_id = int(ids[row])
             if key_id in seen:
-                found.setdefault(path, []).append(int(place))
+                found.setdefault(path, []).append(int(row))
             seen.add(key_id)
     return found
 
 
 def _ids(search: DuplicateSearch) -> Iterator[tuple[str, UInt64Array]]:
     """The files one after the other, and their ids; a few are in memory at a time."""
-    place = place_of(search.store)
+    storage = storage_of(search.store)
     for first in range(0, len(search.paths), _FILES_AT_ONCE):
         paths = search.paths[first : first + _FILES_AT_ONCE]
-        read = on_threads(partial(_read_ids, place), paths, place.threads)
+        read = on_threads(partial(_read_ids, storage), paths, storage.threads)
         yield from zip(paths, read, strict=True)
 
 
-def _read_ids(place: Place, path: str) -> UInt64Array:
-    chunks = place.read_table(path, ["key_id"])["key_id"].chunks
+def _read_ids(storage: Storage, path: str) -> UInt64Array:
+    chunks = storage.read_table(path, ["key_id"])["key_id"].chunks
     # Not by `to_numpy`, which would import pandas.
     return _joined(
         [np.frombuffer(c.buffers()[1], np.uint64)[c.offset : c.offset + len(c)] for c in chunks]
@@ -119,13 +120,13 @@ def _shift(bits: UInt64Array) -> np.uint64:
 def _note(ids: UInt64Array, seen: UInt64Array, shift: np.uint64, found: UInt64Array) -> int:
     count = 0
     for key_id in ids:
-        place = (key_id * _SPREAD) >> shift
-        word = seen[place >> _WORD_BITS]
-        bit = _1 << (place & _IN_WORD)
+        index = (key_id * _SPREAD) >> shift
+        word = seen[index >> _WORD_BITS]
+        bit = _1 << (index & _IN_WORD)
         if word & bit:
             found[count] = key_id
             count += 1
-        seen[place >> _WORD_BITS] = word | bit
+        seen[index >> _WORD_BITS] = word | bit
     return count
 
 
@@ -133,8 +134,8 @@ def _note(ids: UInt64Array, seen: UInt64Array, shift: np.uint64, found: UInt64Ar
 def _find(ids: UInt64Array, asked: UInt64Array, shift: np.uint64, found: UInt64Array) -> int:
     count = 0
     for key_id in ids:
-        place = (key_id * _SPREAD) >> shift
-        if asked[place >> _WORD_BITS] & (_1 << (place & _IN_WORD)):
+        index = (key_id * _SPREAD) >> shift
+        if asked[index >> _WORD_BITS] & (_1 << (index & _IN_WORD)):
             found[count] = key_id
             count += 1
     return count

@@ -15,8 +15,9 @@ from quickdraw_core.config import Config
 from quickdraw_core.errors import InputError, StoreError
 from quickdraw_core.labels import LabelMap
 from quickdraw_core.names import check_relative, check_word
+from quickdraw_core.storage.factory import storage_of
 from quickdraw_core.storage.location import Location
-from quickdraw_core.storage.storage import Place, place_of
+from quickdraw_core.storage.storage import Storage
 from quickdraw_core.store.holdout import HoldoutRule
 from quickdraw_core.system.files import cause_of, is_cause
 
@@ -146,27 +147,27 @@ class Manifest(Config):
     def write(self, store: Location, name: str = MANIFEST_NAME) -> None:
         """Writes the manifest, whole or not at all."""
         text = json.dumps(self.model_dump(mode="json"), indent=1, ensure_ascii=False) + "\n"
-        place_of(store).write(name, text.encode())
+        storage_of(store).write(name, text.encode())
 
     @staticmethod
     def set_aside(store: Location, keep: bool) -> None:
         """Makes a store count as unfinished; with `keep`, its last manifest stays to be read."""
-        place = place_of(store)
-        if keep and place.is_file(MANIFEST_NAME):
-            place.replace(MANIFEST_NAME, PREVIOUS_NAME)
+        storage = storage_of(store)
+        if keep and storage.is_file(MANIFEST_NAME):
+            storage.replace(MANIFEST_NAME, PREVIOUS_NAME)
         if not keep:
-            place.remove(MANIFEST_NAME)
-            place.remove(PREVIOUS_NAME)
+            storage.remove(MANIFEST_NAME)
+            storage.remove(PREVIOUS_NAME)
 
     @classmethod
     def read(cls, store: Location, name: str = MANIFEST_NAME) -> "Manifest":
         """Reads a store's manifest. Raises `StoreError`: missing, damaged, of another format."""
-        opened = place_of(store)
-        path = opened.at(name)
+        storage = storage_of(store)
+        path = storage.address(name)
         try:
-            value = json.loads(opened.read(name).decode())
+            value = json.loads(storage.read(name).decode())
         except FileNotFoundError as error:
-            raise StoreError(_explain_missing(opened)) from error
+            raise StoreError(_explain_missing(storage)) from error
         except (OSError, ValueError) as error:
             if isinstance(error, OSError) and is_cause(error):  # nothing is wrong with the file
                 raise StoreError(f"cannot read {path}: {cause_of(error)}") from error
@@ -181,18 +182,18 @@ class Manifest(Config):
             return cls.model_validate(value)
         except ValidationError as error:
             fault = error.errors(include_url=False)[0]
-            place = ".".join(str(part) for part in fault["loc"])
+            field = ".".join(str(part) for part in fault["loc"])
             raise StoreError(
-                f"{path} is damaged at {place}: {fault['msg']}; ingest again with --fresh"
+                f"{path} is damaged at {field}: {fault['msg']}; ingest again with --fresh"
             ) from error
 
 
-def _explain_missing(place: Place) -> str:
-    inside = place.top()
+def _explain_missing(storage: Storage) -> str:
+    inside = storage.top()
     if inside is None:
-        found = f"{place} does not exist"
+        finding = f"{storage} does not exist"
     elif "drawings" in inside:
-        found = f"{place} holds drawings but no {MANIFEST_NAME}: its ingest did not finish"
+        finding = f"{storage} holds drawings but no {MANIFEST_NAME}: its ingest did not finish"
     else:
-        found = f"{place} holds {', '.join(sorted(inside)[:5]) or 'nothing'}"
-    return f"no store there: {found}; make one with: quickdraw ingest SOURCE --store {place}"
+        finding = f"{storage} holds {', '.join(sorted(inside)[:5]) or 'nothing'}"
+    return f"no store there: {finding}; make one with: quickdraw ingest SOURCE --store {storage}"

@@ -30,7 +30,8 @@ from quickdraw_core.errors import StoreError, WriteError
 from quickdraw_core.labels import LabelMap
 from quickdraw_core.progress import Bar, progress
 from quickdraw_core.stage import Opened
-from quickdraw_core.storage.storage import PACKS, Folder
+from quickdraw_core.storage.local import LocalStorage
+from quickdraw_core.storage.storage import PACKS
 from quickdraw_core.store.holdout import HoldoutRule, Split, UInt64Array
 from quickdraw_core.store.reading import numbers_of
 from quickdraw_core.store.store import Store
@@ -110,7 +111,7 @@ def open_pack(store: Store) -> Pack:
 def opened_pack(store: Store, opened: Opened) -> Pack:
     """What `open_pack` returns: once, until the pack is built anew."""
     folder = _packed(store)
-    version = Folder(folder).version(_FACTS_NAME)
+    version = LocalStorage(folder).version(_FACTS_NAME)
     return opened.once(("pack", folder), lambda: _open(store, folder), version)
 
 
@@ -210,9 +211,9 @@ def _build(store: Store, folder: Path, bar: Bar) -> None:
     temporary.mkdir()
     try:
         arrays = _create(temporary, store)
-        place = _Place(0, 0, 0)
+        start = _Position(0, 0, 0)
         for label, table in store.tables():
-            place = _copy(table, label, arrays, place, store.manifest.holdout)
+            start = _copy(table, label, arrays, start, store.manifest.holdout)
             bar.advance(len(table))
         for array in arrays.values():
             array.flush()
@@ -248,7 +249,7 @@ def _address_in(folder: Path) -> str | None:
         return None
 
 
-class _Place(NamedTuple):
+class _Position(NamedTuple):
     """How far the arrays are filled: drawings, points, strokes."""
 
     row: int
@@ -280,24 +281,24 @@ def _copy(
     table: pa.Table,
     label: int,
     arrays: dict[str, np.memmap[Any, Any]],
-    place: _Place,
+    start: _Position,
     holdout: HoldoutRule,
-) -> _Place:
-    """Copies one file's drawings to `place`; returns the place after them."""
+) -> _Position:
+    """Copies one file's drawings to `start`; returns the position after them."""
     batch = DrawingBatch.from_columns(
         *(table[name].combine_chunks() for name in ("x", "y", "stroke_lengths"))
     )
-    end = _Place(
-        place.row + len(batch),
-        place.point + len(batch.x),
-        place.stroke + len(batch.stroke_lengths),
+    end = _Position(
+        start.row + len(batch),
+        start.point + len(batch.x),
+        start.stroke + len(batch.stroke_lengths),
     )
-    rows, after = slice(place.row, end.row), slice(place.row + 1, end.row + 1)
-    arrays["x"][place.point : end.point] = batch.x
-    arrays["y"][place.point : end.point] = batch.y
-    arrays["stroke_lengths"][place.stroke : end.stroke] = batch.stroke_lengths
-    arrays["point_offsets"][after] = batch.point_offsets[1:] + place.point
-    arrays["stroke_offsets"][after] = batch.stroke_offsets[1:] + place.stroke
+    rows, after = slice(start.row, end.row), slice(start.row + 1, end.row + 1)
+    arrays["x"][start.point : end.point] = batch.x
+    arrays["y"][start.point : end.point] = batch.y
+    arrays["stroke_lengths"][start.stroke : end.stroke] = batch.stroke_lengths
+    arrays["point_offsets"][after] = batch.point_offsets[1:] + start.point
+    arrays["stroke_offsets"][after] = batch.stroke_offsets[1:] + start.stroke
     key_ids = numbers_of(table["key_id"])
     arrays["labels"][rows] = label
     arrays["key_ids"][rows] = key_ids

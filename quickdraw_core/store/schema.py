@@ -16,7 +16,7 @@ from quickdraw_core.drawing import Int64Array
 from quickdraw_core.formats.rows import NO_TIME, NOT_SAID, Rows
 from quickdraw_core.labels import spaced, underscored
 from quickdraw_core.names import check_word
-from quickdraw_core.storage.storage import Place, Written
+from quickdraw_core.storage.storage import Storage, WrittenFile
 
 SCHEMA = pa.schema(
     [
@@ -103,13 +103,13 @@ def _bits(values: npt.NDArray[np.bool_]) -> npt.NDArray[np.uint8]:
     return np.packbits(values, bitorder="little")
 
 
-def write_part(table: pa.Table, place: Place, name: str) -> Written:
+def write_part(table: pa.Table, storage: Storage, name: str) -> WrittenFile:
     """Writes `table` as a file of a store: whole, or not there.
 
     The bytes depend on the rows alone (no creation time, fixed settings), so a rerun of the
     same window makes the same file.
     """
-    return place.create(name, partial(_write_table, table))
+    return storage.create(name, partial(_write_table, table))
 
 
 def _write_table(table: pa.Table, where: Any) -> None:

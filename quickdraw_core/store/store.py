@@ -11,8 +11,10 @@ import pyarrow as pa
 from quickdraw_core.errors import StoreError
 from quickdraw_core.labels import LabelMap
 from quickdraw_core.stage import Opened
+from quickdraw_core.storage.factory import storage_of
+from quickdraw_core.storage.local import LocalStorage
 from quickdraw_core.storage.location import Location
-from quickdraw_core.storage.storage import Folder, Place, place_of
+from quickdraw_core.storage.storage import Storage
 from quickdraw_core.store.manifest import MANIFEST_NAME, FileRecord, Manifest
 from quickdraw_core.store.reading import ahead
 from quickdraw_core.store.schema import SCHEMA, quarantine_path
@@ -37,16 +39,16 @@ class Store:
     @classmethod
     def of(cls, path: Location, manifest: Manifest) -> "Store":
         """As `open`, of a manifest that was read already."""
-        place = place_of(path)
-        sizes = place.sizes(file.path for file in manifest.files)
+        storage = storage_of(path)
+        sizes = storage.sizes(file.path for file in manifest.files)
         for file, size_bytes in zip(manifest.files, sizes, strict=True):
-            _check_size(place, file, size_bytes)
+            _check_size(storage, file, size_bytes)
         return cls(_absolute(path), manifest)
 
     @property
-    def place(self) -> Place:
+    def storage(self) -> Storage:
         """What its files are read from."""
-        return place_of(self.path)
+        return storage_of(self.path)
 
     @property
     def label_map(self) -> LabelMap:
@@ -66,18 +68,19 @@ class Store:
         read = partial(self._table, list(columns) if columns is not None else None)
         files = [file for _, file in ordered]
         # An object store is asked for several at once, since each waits for the network.
-        tables = ahead(read, files, self.place.threads) if self.place.threads else map(read, files)
+        threads = self.storage.threads
+        tables = ahead(read, files, threads) if threads else map(read, files)
         for (label, _), table in zip(ordered, tables, strict=True):
             yield label, table
 
     def _table(self, columns: list[str] | None, file: FileRecord) -> pa.Table:
-        table = self.place.read_table(file.path, columns)
+        table = self.storage.read_table(file.path, columns)
         return table.select(columns or SCHEMA.names).combine_chunks()
 
     def verify(self) -> None:
         """Reads every file and compares its SHA-256 with the manifest's."""
         # Hashing releases the interpreter lock.
-        with ThreadPoolExecutor(self.place.threads or usable_cores()) as pool:
+        with ThreadPoolExecutor(self.storage.threads or usable_cores()) as pool:
             for damaged in pool.map(self._damage, self.manifest.files):
                 if damaged is not None:
                     raise StoreError(
@@ -86,16 +89,16 @@ class Store:
                     )
 
     def _damage(self, file: FileRecord) -> str | None:
-        place, said = self.place, {file.path: file.sha256}
+        storage, said = self.storage, {file.path: file.sha256}
         if file.quarantine_sha256 is not None:
             said[quarantine_path(file.word, file.first_row)] = file.quarantine_sha256
         for name, digest in said.items():
             try:
-                if place.sha256(name) == digest:
+                if storage.sha256(name) == digest:
                     continue
             except FileNotFoundError:
                 pass
-            return place.at(name)
+            return storage.address(name)
         return None
 
 
@@ -104,7 +107,7 @@ def open_store(location: Location, opened: Opened) -> Store:
     return opened.once(
         ("store", _absolute(location)),
         lambda: Store.of(location, open_manifest(location, opened)),
-        place_of(location).version(MANIFEST_NAME),
+        storage_of(location).version(MANIFEST_NAME),
     )
 
 
@@ -113,13 +116,13 @@ def open_manifest(location: Location, opened: Opened, name: str = MANIFEST_NAME)
     return opened.once(
         ("manifest", _absolute(location), name),
         lambda: Manifest.read(location, name),
-        place_of(location).version(name),
+        storage_of(location).version(name),
     )
 
 
 def keep_store(location: Location, manifest: Manifest, opened: Opened) -> None:
     """Notes a store whose manifest this process has just written, for the two above."""
-    version = place_of(location).version(MANIFEST_NAME)
+    version = storage_of(location).version(MANIFEST_NAME)
     path = _absolute(location)
     opened.keep(("manifest", path, MANIFEST_NAME), manifest, version)
     opened.keep(("store", path), Store(path, manifest), version)
@@ -131,17 +134,17 @@ def _absolute(location: Location) -> Location:
 
 def sha256_of(path: Path) -> str:
     """SHA-256 of a file's bytes, hex."""
-    return Folder(path.parent).sha256(path.name)
+    return LocalStorage(path.parent).sha256(path.name)
 
 
-def _check_size(place: Place, file: FileRecord, found: int | None) -> None:
+def _check_size(storage: Storage, file: FileRecord, found: int | None) -> None:
     if found is None:
         raise StoreError(
-            f"the store lacks {place.at(file.path)}, which its manifest names; "
+            f"the store lacks {storage.address(file.path)}, which its manifest names; "
             "ingest again to restore it"
         )
     if found != file.size_bytes:
         raise StoreError(
-            f"{place.at(file.path)} has {found} bytes, its manifest says {file.size_bytes}; "
-            "ingest again to restore it"
+            f"{storage.address(file.path)} has {found} bytes, its manifest says "
+            f"{file.size_bytes}; ingest again to restore it"
         )

@@ -16,8 +16,8 @@ import pyarrow as pa
 from quickdraw_core.errors import QuickdrawError
 from quickdraw_core.progress import Bar, progress
 from quickdraw_core.stage import Opened
+from quickdraw_core.storage.factory import storage_of
 from quickdraw_core.storage.location import Location
-from quickdraw_core.storage.storage import place_of
 from quickdraw_core.store.duplicates import DuplicateSearch, find_duplicates
 from quickdraw_core.store.holdout import Split
 from quickdraw_core.store.manifest import MANIFEST_NAME, PREVIOUS_NAME, UNFINISHED, Manifest
@@ -58,12 +58,12 @@ def verify_store(store: Location) -> VerifyResult:
     Raises `StoreError` where there is no finished store at all, or none that can be reached; all
     else is a problem of the result.
     """
-    place = place_of(store)
-    path = place.at(MANIFEST_NAME)
+    storage = storage_of(store)
+    path = storage.address(MANIFEST_NAME)
     try:
         manifest = Manifest.read(store)
     except (QuickdrawError, TypeError, ValueError) as error:
-        if not place.is_file(MANIFEST_NAME):
+        if not storage.is_file(MANIFEST_NAME):
             raise
         known = isinstance(error, QuickdrawError) and path in str(error)
         text = str(error) if known else f"{path} is damaged: {error}; ingest again with --fresh"
@@ -76,14 +76,14 @@ class _Verification:
 
     def __init__(self, store: Location, manifest: Manifest) -> None:
         self.store, self.manifest = store, manifest
-        self.place = place_of(store)
+        self.storage = storage_of(store)
         self.problems: list[str] = []
         self.notes: list[str] = []
         self.checks: list[PartCheck] = []
 
     def run(self) -> VerifyResult:
         """All checks, one after the other."""
-        path = self.place.at(MANIFEST_NAME)
+        path = self.storage.address(MANIFEST_NAME)
         self.problems += [
             f"{path}: {fault}; ingest again with --fresh"
             for fault in manifest_faults(self.manifest)
@@ -120,14 +120,14 @@ class _Verification:
         receipts = {
             f"receipts/{part_name(file.word, file.first_row)}.json" for file in self.manifest.files
         }
-        names = sorted(self.place.names())
+        names = sorted(self.storage.names())
         if any(name.startswith(f"{UNFINISHED}/") for name in names):
             self.notes.append(
-                f"{self.place.at(UNFINISHED)} holds windows of an ingest that did not finish, or "
-                "of classes that were left out; the next ingest uses or deletes them"
+                f"{self.storage.address(UNFINISHED)} holds windows of an ingest that did not "
+                "finish, or of classes that were left out; the next ingest uses or deletes them"
             )
         for relative in names:
-            path, top = self.place.at(relative), relative.split("/")[0]
+            path, top = self.storage.address(relative), relative.split("/")[0]
             if top == UNFINISHED:
                 continue
             name = relative.rsplit("/", 1)[-1]
@@ -157,10 +157,10 @@ class _Verification:
         packed = packed_parts(pack, self.manifest) if pack is not None else {}
         forms = {source.word: source.form for source in self.manifest.sources}
         parts = [
-            Part(self.place, self.manifest, file, forms.get(file.word, ""), packed.get(file.path))
-            for file in self.manifest.files
+            Part(self.storage, self.manifest, f, forms.get(f.word, ""), packed.get(f.path))
+            for f in self.manifest.files
         ]
-        for check in on_threads(check_part, parts, self.place.threads):
+        for check in on_threads(check_part, parts, self.storage.threads):
             self.checks.append(check)
             self.problems += check.problems
             bar.advance(check.file.size_bytes)
@@ -185,13 +185,13 @@ class _Verification:
         search = DuplicateSearch(self.store, paths, sum(check.rows for check in readable))
         try:
             rows = find_duplicates(search)
-            count = sum(len(places) for places in rows.values())
+            count = sum(len(positions) for positions in rows.values())
             if count:
                 shown = ", ".join(self._named(rows))
                 self.problems.append(
                     f"{count:,} drawings have the key_id of an earlier one: {shown}"
-                    f"{_more(count - _SHOWN, '')}; delete {self.place.at('receipts')}, then "
-                    "ingest again with --fresh"
+                    f"{_more(count - _SHOWN, '')}; delete {self.storage.address('receipts')}, "
+                    "then ingest again with --fresh"
                 )
         except (pa.ArrowException, OSError) as error:
             self.problems.append(
@@ -199,10 +199,10 @@ class _Verification:
             )
 
     def _named(self, rows: dict[str, list[int]]) -> Iterator[str]:
-        """The first few duplicates, by their key_id and place."""
-        places = ((path, row) for path in sorted(rows) for row in sorted(rows[path]))
-        for (path, row), _ in zip(places, range(_SHOWN), strict=False):
-            key_ids = self.place.read_table(path, ["key_id"])["key_id"]
+        """The first few duplicates, by their key_id and position."""
+        positions = ((path, row) for path in sorted(rows) for row in sorted(rows[path]))
+        for (path, row), _ in zip(positions, range(_SHOWN), strict=False):
+            key_ids = self.storage.read_table(path, ["key_id"])["key_id"]
             yield f"{key_ids[row]} in row {row:,} of {path}"
 
     def _check_holdout(self) -> None:
@@ -216,8 +216,9 @@ class _Verification:
         for side, share in shares.items():
             if not is_plausible(int(splits[side]), int(splits.sum()), share):
                 self.problems.append(
-                    f"{self.place.at(MANIFEST_NAME)}: the holdout rule makes {share:.2%} of the "
-                    f"drawings {side.name.lower()}, found are {splits[side] / splits.sum():.2%}: "
+                    f"{self.storage.address(MANIFEST_NAME)}: the holdout rule makes {share:.2%} "
+                    f"of the drawings {side.name.lower()}, found are "
+                    f"{splits[side] / splits.sum():.2%}: "
                     "the drawings were chosen by their key_id, or have made-up ones; ingest whole "
                     "files, with --fresh"
                 )

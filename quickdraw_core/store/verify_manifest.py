@@ -9,7 +9,7 @@ _SHOWN = 3
 
 
 def manifest_faults(manifest: Manifest) -> list[str]:
-    """What is off in a manifest, a text each: sums, places, windows, words, the holdout rule."""
+    """What is off in a manifest, a text each: sums, paths, windows, words, the holdout rule."""
     return [
         *_file_faults(manifest.files),
         *_source_faults(manifest),
@@ -26,7 +26,7 @@ def _file_faults(files: list[FileRecord]) -> Iterator[str]:
             yield f"{file.path} has a negative number of something"
         if file.path != part_path(file.word, file.first_row):
             yield (
-                f"{file.path} is not the place of row {file.first_row:,} of {_name(file.word)}, "
+                f"{file.path} is not the path of row {file.first_row:,} of {_name(file.word)}, "
                 f"which is {part_path(file.word, file.first_row)}"
             )
         if file.path in seen:

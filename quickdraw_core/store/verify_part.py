@@ -23,7 +23,7 @@ from pydantic import BaseModel, ValidationError
 
 from quickdraw_core.drawing import Int64Array
 from quickdraw_core.errors import StoreError, StoreUnreachableError
-from quickdraw_core.storage.storage import Place
+from quickdraw_core.storage.storage import Storage
 from quickdraw_core.store.holdout import Split, UInt64Array
 from quickdraw_core.store.manifest import FileRecord, Manifest
 from quickdraw_core.store.reading import Lengths, numbers_of
@@ -38,7 +38,7 @@ _NO_RECEIPT = "delete it: the window will be read again when an ingest needs it"
 class Part:
     """What is to be checked. form: the source's; pack: where its drawings are in the pack."""
 
-    place: Place
+    storage: Storage
     manifest: Manifest
     file: FileRecord
     form: str
@@ -73,7 +73,7 @@ def check_part(part: Part) -> PartCheck:
     """
     check = PartCheck(part.file)
     if part.file.path != part_path(part.file.word, part.file.first_row):
-        return check  # not a place of ours to read; the manifest's own check names it
+        return check  # not a path of ours to read; the manifest's own check names it
     hashes = None
     with _noting_problems(check):
         hashes = _check_drawings(part, check)
@@ -96,7 +96,7 @@ def _noting_problems(check: PartCheck) -> Iterator[None]:
 
 def _check_drawings(part: Part, check: PartCheck) -> UInt64Array:
     """Reads the Parquet file; returns the holdout hashes of its drawings."""
-    path, rule = part.place.at(part.file.path), part.manifest.holdout
+    path, rule = part.storage.address(part.file.path), part.manifest.holdout
     table = _read_table(path, part)
     check.bytes_read += part.file.size_bytes
     check.readable, check.rows = True, len(table)
@@ -112,7 +112,7 @@ def _check_drawings(part: Part, check: PartCheck) -> UInt64Array:
 
 def _read_table(path: str, part: Part) -> pa.Table:
     """All columns of a file whose bytes are the manifest's. Raises `StoreError`."""
-    data = _read_bytes(part.place, part.file)
+    data = _read_bytes(part.storage, part.file)
     try:
         file = pq.ParquetFile(pa.BufferReader(data))
         if not file.schema_arrow.equals(SCHEMA):
@@ -125,10 +125,10 @@ def _read_table(path: str, part: Part) -> pa.Table:
     return table
 
 
-def _read_bytes(place: Place, file: FileRecord) -> bytes:
-    path = place.at(file.path)
+def _read_bytes(storage: Storage, file: FileRecord) -> bytes:
+    path = storage.address(file.path)
     try:
-        data = place.read(file.path)
+        data = storage.read(file.path)
     except FileNotFoundError:
         raise StoreError(f"{path} is missing; {AGAIN}") from None
     except OSError as error:
@@ -197,9 +197,9 @@ def _check_quarantine(part: Part, check: PartCheck) -> None:
     if file.quarantine_sha256 is None:
         return
     name = quarantine_path(file.word, file.first_row)
-    path = part.place.at(name)
+    path = part.storage.address(name)
     try:
-        data = part.place.read(name)
+        data = part.storage.read(name)
         _require_digest(path, data, file.quarantine_sha256)
         check.bytes_read += len(data)
         counts, lines = _read_quarantine(data)
@@ -250,9 +250,9 @@ class _Receipt(BaseModel):
 def _check_receipt(part: Part, hashes: UInt64Array | None) -> bool:
     """Whether there is a receipt. Raises `StoreError` where it says other than the manifest."""
     name = f"receipts/{part_name(part.file.word, part.file.first_row)}.json"
-    path = part.place.at(name)
+    path = part.storage.address(name)
     try:
-        receipt = _Receipt.model_validate_json(part.place.read(name))
+        receipt = _Receipt.model_validate_json(part.storage.read(name))
     except FileNotFoundError:
         return False
     except (OSError, ValidationError):

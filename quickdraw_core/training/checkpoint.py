@@ -17,7 +17,7 @@ from typing import TYPE_CHECKING, Any
 from quickdraw_core.errors import CheckpointError
 from quickdraw_core.labels import LabelMap
 from quickdraw_core.stage import Opened
-from quickdraw_core.storage.storage import Folder
+from quickdraw_core.storage.local import LocalStorage
 from quickdraw_core.system.files import is_cause, opened_aside, write_aside
 
 if TYPE_CHECKING:
@@ -179,7 +179,7 @@ def open_checkpoint(path: Path, opened: Opened) -> Checkpoint:
     """What `load_checkpoint` reads, on the CPU: once, until the file changes. Its tensors are
     shared and must not be changed.
     """
-    name, version = ("checkpoint", path.resolve()), Folder(path.parent).version(path.name)
+    name, version = ("checkpoint", path.resolve()), LocalStorage(path.parent).version(path.name)
     return opened.once(name, lambda: load_checkpoint(path), version)
 
 

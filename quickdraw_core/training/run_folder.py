@@ -12,7 +12,7 @@ from pathlib import Path
 
 from quickdraw_core.errors import CheckpointError, ConfigError
 from quickdraw_core.stage import Opened
-from quickdraw_core.storage.storage import Folder
+from quickdraw_core.storage.local import LocalStorage
 from quickdraw_core.system.files import write_aside
 from quickdraw_core.training.checkpoint import Checkpoint
 from quickdraw_core.training.config import TrainConfig
@@ -91,4 +91,4 @@ def _opened_name(path: Path) -> Hashable:
 
 
 def _version(path: Path) -> Hashable:
-    return Folder(path).version(RUN_NAME)
+    return LocalStorage(path).version(RUN_NAME)
