@@ -25,7 +25,7 @@ from quickdraw_core.errors import InputError
 from quickdraw_core.ingest.config import IngestConfig
 from quickdraw_core.ingest.run import ingest
 from quickdraw_core.ingest.target import Target
-from quickdraw_core.ingest.window_task import FirstReadTask, ingest_first_read
+from quickdraw_core.ingest.tasks import FirstReadTask, ingest_first_read
 from quickdraw_core.reading import blocks, first_read, row_index
 from quickdraw_core.reading import row_reader as reading
 from quickdraw_core.reading.first_read import FoundWindow, found_windows, unread
@@ -134,7 +134,7 @@ def test_a_window_costs_one_read_of_about_its_bytes(tmp_path: Path, length: int)
 
 def test_a_finished_first_read_keeps_the_index(tmp_path: Path) -> None:
     source = source_of(write_lines(tmp_path / "cat.csv", short_rows(50)))
-    task = FirstReadTask(source, unread(source), Target(tmp_path / "store"), salt=1, smallest=5)
+    task = FirstReadTask(source, unread(source), Target(tmp_path / "store", 1, 5))
     first = ingest_first_read(task)
     assert first.known.complete
     assert [receipt.reused for receipt in first.receipts] == [False]
@@ -149,9 +149,7 @@ def test_windows_that_are_done_are_not_parsed_again(
 ) -> None:
     with small(10, 1, 5_000):
         source = source_of(write_lines(tmp_path / "cat.csv", short_rows(35)))
-        task = FirstReadTask(
-            source, unread(source), Target(tmp_path / "store"), salt=1, smallest=5
-        )
+        task = FirstReadTask(source, unread(source), Target(tmp_path / "store", 1, 5))
         first = ingest_first_read(task)
         assert not first.known.complete
         assert first.known.rows == 10
@@ -159,7 +157,7 @@ def test_windows_that_are_done_are_not_parsed_again(
         def refuse(*_: object) -> None:
             raise AssertionError("parsed again")
 
-        monkeypatch.setattr("quickdraw_core.ingest.window_task.parse_window", refuse)
+        monkeypatch.setattr("quickdraw_core.ingest.tasks.parse_window", refuse)
         again = ingest_first_read(task)
         assert [receipt.reused for receipt in again.receipts] == [True]
         assert again.known == first.known
@@ -169,12 +167,10 @@ def test_a_file_that_changes_between_its_windows_is_refused(tmp_path: Path) -> N
     with small(10, 1, 5_000):
         path = write_lines(tmp_path / "cat.csv", short_rows(35))
         source = source_of(path)
-        task = FirstReadTask(
-            source, unread(source), Target(tmp_path / "store"), salt=1, smallest=5
-        )
+        task = FirstReadTask(source, unread(source), Target(tmp_path / "store", 1, 5))
         known = ingest_first_read(task).known
         path.write_bytes(path.read_bytes()[:-300])
-        later = FirstReadTask(source, known, Target(tmp_path / "store"), salt=1, smallest=5)
+        later = FirstReadTask(source, known, Target(tmp_path / "store", 1, 5))
         with pytest.raises(InputError, match="changed while it was read"):
             ingest_first_read(later)
 

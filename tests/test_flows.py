@@ -25,10 +25,10 @@ from quickdraw_core.errors import (
     UnreachableError,
 )
 from quickdraw_core.ingest.config import IngestConfig
+from quickdraw_core.ingest.make_store import MadeStore
 from quickdraw_core.ingest.result import IngestResult
 from quickdraw_core.ingest.run import INGEST_STAGE, PreparedIngest
 from quickdraw_core.ingest.target import open_target
-from quickdraw_core.ingest.work import Made
 from quickdraw_core.launching.result import TrainResult
 from quickdraw_core.launching.train import PreparedTraining
 from quickdraw_core.stage import perform
@@ -109,16 +109,16 @@ def ingest_attempts(
     def run(call: Callable[[IngestConfig], object], last: int, first_to_write: int) -> list[bool]:
         seen: list[bool] = []
 
-        def attempt(config: IngestConfig, *_inputs: object) -> Made:
+        def attempt(config: IngestConfig, *_inputs: object) -> MadeStore:
             seen.append(config.fresh)
             time.sleep(0.01)  # files have a clock of their own, some milliseconds behind
             if len(seen) >= first_to_write:
-                open_target(config.store, config.fresh)
+                open_target(config)
             if len(seen) < last:
                 raise ClusterError("the scheduler was lost")
-            return Made(store.manifest, {}, 0)
+            return MadeStore(store.manifest, {}, 0)
 
-        monkeypatch.setattr("quickdraw_core.ingest.work.make_store", attempt)
+        monkeypatch.setattr("quickdraw_core.ingest.make_store.make_store", attempt)
         monkeypatch.setattr("quickdraw_core.stage.RETRY_SECONDS", 0)
         monkeypatch.setattr(ingest_stage.task, "retry_delay_seconds", 0)
         call(IngestConfig(source=(str(csv_folder),), store=tmp_path / "store", fresh=True))

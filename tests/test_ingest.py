@@ -15,10 +15,9 @@ from quickdraw_core.formats.header import TRAIN_COLUMNS, Header
 from quickdraw_core.formats.kaggle import parse_lines
 from quickdraw_core.ingest import target
 from quickdraw_core.ingest.config import IngestConfig
-from quickdraw_core.ingest.plan import IndexTask, plan_source, window_tasks
 from quickdraw_core.ingest.run import ingest
 from quickdraw_core.ingest.target import Target
-from quickdraw_core.ingest.window_task import ingest_windows
+from quickdraw_core.ingest.tasks import IndexTask, ingest_windows, plan_source, window_tasks
 from quickdraw_core.sources.find import find_sources
 from quickdraw_core.store.holdout import Split
 from quickdraw_core.store.manifest import Manifest
@@ -173,7 +172,8 @@ def test_a_file_that_changed_since_it_was_planned_is_refused(
     config = IngestConfig.parse({"source": source, "store": tmp_path / "store"})
     (found,) = find_sources(source)
     planned = plan_source(IndexTask(found, config.selection))
-    (task,) = window_tasks(config, Target(config.store), planned)
+    target = Target(config.store, config.salt, config.test_per_class)
+    (task,) = window_tasks(config, target, planned)
     status, whole = source.stat(), source.read_bytes()
     source.write_bytes(whole[: len(whole) // 2])
     with pytest.raises(InputError, match="changed while it was read"):
@@ -251,7 +251,7 @@ def test_a_client_of_dask_comes_to_the_same_store(
     csv_folder: Path, store: Store, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """Small files, as all of these are, are read by Dask's threaded scheduler."""
-    monkeypatch.setattr("quickdraw_core.ingest.work.SMALL_BYTES", 0)
+    monkeypatch.setattr("quickdraw_core.ingest.make_store.SMALL_BYTES", 0)
     monkeypatch.setattr("dask.threaded.get", None)
     other = run(csv_folder, tmp_path / "store", test_per_class=20)
     assert other.manifest == store.manifest
@@ -275,7 +275,8 @@ def test_with_nothing_to_do_no_engine_is_loaded(csv_folder: Path, store: Store) 
 def test_ingest_needs_neither_torch_nor_mlflow() -> None:
     code = (
         "import sys; sys.modules['torch'] = sys.modules['mlflow'] = None; "
-        "import flows.ingest, quickdraw_core.ingest.work, quickdraw_core.sources.doodles.generator"
+        "import flows.ingest, quickdraw_core.ingest.make_store; "
+        "import quickdraw_core.sources.doodles.generator"
     )
     done = subprocess.run([real_python(), "-c", code], capture_output=True, text=True, check=False)
     assert done.returncode == 0, done.stderr

@@ -21,7 +21,7 @@ from dask_cluster import dask_cluster
 from file_tree import tree
 
 from quickdraw_core.errors import ClusterError, InputError
-from quickdraw_core.ingest import cluster, window_task
+from quickdraw_core.ingest import cluster, tasks
 from quickdraw_core.ingest.config import IngestConfig
 from quickdraw_core.ingest.result import IngestResult
 from quickdraw_core.ingest.run import ingest
@@ -92,7 +92,7 @@ def test_a_run_killed_at_random_moments_comes_to_the_same_store(
     # A fork of a process that has everything imported gets to work at once, so the kills fall
     # into the work and not into the imports.
     context = multiprocessing.get_context("forkserver")
-    context.set_forkserver_preload(["quickdraw_core.ingest.work", "dask.threaded"])
+    context.set_forkserver_preload(["quickdraw_core.ingest.make_store", "dask.threaded"])
     chance = random.Random(20)
     store = tmp_path / "store"
 
@@ -233,7 +233,7 @@ def test_a_file_that_shrinks_while_it_is_read_costs_that_file(
     shutil.copytree(source, folder)  # keeps the times
     shrinking = folder / f"{WORDS[5]}.csv"
     status, whole = shrinking.stat(), shrinking.read_bytes()
-    write_part = window_task.write_part
+    write_part = tasks.write_part
 
     def write_and_shrink(table: object, place: Storage, name: str) -> WrittenFile:
         written = write_part(table, place, name)
@@ -241,7 +241,7 @@ def test_a_file_that_shrinks_while_it_is_read_costs_that_file(
             os.truncate(shrinking, len(whole) // 2)
         return written
 
-    monkeypatch.setattr(window_task, "write_part", write_and_shrink)
+    monkeypatch.setattr(tasks, "write_part", write_and_shrink)
     store = tmp_path / "store"
     with pytest.raises(InputError, match=rf"{WORDS[5]}\.csv .*(changed|ended)"):
         run(folder, store, workers=1)

@@ -14,7 +14,7 @@ from file_tree import tree
 
 from quickdraw_core.errors import InputError, UnreadableError, WriteError
 from quickdraw_core.formats.header import TRAIN_COLUMNS
-from quickdraw_core.ingest import window_task
+from quickdraw_core.ingest import tasks
 from quickdraw_core.ingest.config import IngestConfig
 from quickdraw_core.ingest.result import IngestResult, LeftOutError
 from quickdraw_core.ingest.run import ingest, prepare
@@ -192,14 +192,14 @@ def test_a_stage_that_fails_leaves_the_last_good_store_to_be_read(
     shutil.copytree(store, source.parent / "expected")
     (source / "owl.csv").write_text(HEADER + rows_of("owl", 40))
     expected = Store.open(run(source, store=source.parent / "expected", fresh=fresh).store)
-    write_part = window_task.write_part
+    write_part = tasks.write_part
 
     def full(table: Any, storage: Any, name: str) -> Any:
         if "word=owl" in name:
             raise OSError(28, "No space left on device")
         return write_part(table, storage, name)
 
-    monkeypatch.setattr(window_task, "write_part", full)
+    monkeypatch.setattr(tasks, "write_part", full)
     with pytest.raises(WriteError, match="no space left on the device"):
         run(source, fresh=fresh)
     monkeypatch.undo()

@@ -1,14 +1,14 @@
-"""The ingest stage: everything that can be wrong with the request is found before work starts
-(`prepare`), then the store is found to be what was asked for, or is made (`work.make_store`).
+"""The ingest stage: `prepare` finds everything that can be wrong with the request before work
+starts; then the store is what was asked for already, or `make_store` makes it.
 """
 
 from dataclasses import dataclass
 from typing import Any
 
 from quickdraw_core.errors import ConfigError, InputError, StoreError, StoreUnreachableError
+from quickdraw_core.ingest.build_manifest import fault_of
 from quickdraw_core.ingest.cluster import check_certificates
 from quickdraw_core.ingest.config import IngestConfig
-from quickdraw_core.ingest.finish import fault_of
 from quickdraw_core.ingest.receipts import INGEST_VERSION
 from quickdraw_core.ingest.result import IngestResult, LeftOutError, result_of
 from quickdraw_core.ingest.target import FRESH_NAME, alone, check_target, is_begun_anew
@@ -131,7 +131,7 @@ class PreparedIngest:
 
     def _made(self, previous: Manifest | None) -> IngestResult:
         # Dask and the compiled readers, which nothing but the work needs.
-        from quickdraw_core.ingest.work import make_store
+        from quickdraw_core.ingest.make_store import make_store
 
         made = make_store(self.config, self.found, self._options(), previous)
         keep_store(self.config.store, made.manifest, self.opened)

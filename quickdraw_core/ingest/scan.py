@@ -16,7 +16,7 @@ import pyarrow as pa
 
 from quickdraw_core.errors import ConfigError, nearest
 from quickdraw_core.ingest.config import IngestConfig
-from quickdraw_core.ingest.plan import IndexTask, PlannedSource, plan_source
+from quickdraw_core.ingest.tasks import IndexTask, PlannedSource, plan_source
 from quickdraw_core.progress import progress
 from quickdraw_core.reading.row_index import require_whole
 from quickdraw_core.reading.row_reader import WindowGroup, read_windows, window_groups

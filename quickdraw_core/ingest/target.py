@@ -13,6 +13,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from quickdraw_core.errors import ConfigError, StoreError
+from quickdraw_core.ingest.config import IngestConfig
 from quickdraw_core.ingest.receipts import Receipt, find_receipt, receipt_path
 from quickdraw_core.names import is_word
 from quickdraw_core.storage.factory import storage_of
@@ -82,13 +83,17 @@ def _lock_of(store: Location) -> Path | None:
 
 @dataclass(frozen=True)
 class Target:
-    """Where windows are written and looked for; a small value that goes to workers.
+    """Where windows are written and looked for, and what their receipts report; a small value
+    that goes to workers.
 
-    staged: new windows go to `STORE/unfinished`; searched: where windows of before are looked
-    for, True meaning there and False the store itself.
+    salt: of the holdout rule; smallest: how many holdout hashes a receipt reports; staged: new
+    windows go to `STORE/unfinished`; searched: where windows of before are looked for, True
+    meaning there and False the store itself.
     """
 
     store: Location
+    salt: int
+    smallest: int
     staged: bool = False
     searched: tuple[bool, ...] = (False,)
 
@@ -110,8 +115,9 @@ class Target:
         return None
 
 
-def open_target(store: Location, fresh: bool) -> Target:
-    """Prepares a store for an ingest; what can be read there stays so. fresh: begin anew."""
+def open_target(config: IngestConfig) -> Target:
+    """Prepares a store for an ingest; what can be read there stays so."""
+    store, fresh = config.store, config.fresh
     storage = storage_of(store)
     readable = storage.is_file(MANIFEST_NAME)
     if fresh:
@@ -124,7 +130,7 @@ def open_target(store: Location, fresh: bool) -> Target:
     in_store = not (readable and (fresh or is_begun_anew(store)))
     in_unfinished = readable or UNFINISHED in (storage.top() or ())
     searched = (False,) * in_store + (True,) * in_unfinished
-    return Target(store.absolute(), readable, searched)
+    return Target(store.absolute(), config.salt, config.test_per_class, readable, searched)
 
 
 def is_begun_anew(store: Location) -> bool:

@@ -17,26 +17,23 @@ from quickdraw_core.errors import (
     WriteError,
 )
 from quickdraw_core.formats.readers import reader_for
+from quickdraw_core.ingest.build_manifest import ALLOW_CUT_ADVICE, fault_of, source_record
 from quickdraw_core.ingest.cluster import Failure, Job, run_jobs
 from quickdraw_core.ingest.config import IngestConfig
-from quickdraw_core.ingest.expectation import Expectation
-from quickdraw_core.ingest.finish import ALLOW_CUT_ADVICE, fault_of, source_record
-from quickdraw_core.ingest.plan import (
-    IndexTask,
-    PlannedSource,
-    first_read_task,
-    plan_source,
-    window_tasks,
-)
 from quickdraw_core.ingest.receipts import Receipt
 from quickdraw_core.ingest.result import explain
 from quickdraw_core.ingest.target import Target
-from quickdraw_core.ingest.window_task import (
+from quickdraw_core.ingest.tasks import (
     FirstRead,
+    FirstReadTask,
+    IndexTask,
+    PlannedSource,
     WindowTask,
     ingest_first_read,
     ingest_windows,
+    plan_source,
     rejected_rows,
+    window_tasks,
 )
 from quickdraw_core.progress import Bar
 from quickdraw_core.reading.first_read import unread
@@ -49,6 +46,27 @@ from quickdraw_core.store.schema import part_path
 
 _FILES_A_THREAD = 2
 """So many files behind one keep the threads at work while it is read by one of them."""
+
+
+class ExpectedRows:
+    """Estimates the rows of all sources from those of the files, and parts of files, known so
+    far.
+    """
+
+    def __init__(self, sources: list[SourceFile]) -> None:
+        self._total_bytes = sum(source.stamp.size_bytes for source in sources)
+        self._known: dict[str, tuple[int, int]] = {}
+
+    def note(self, source: SourceFile, rows: int, size_bytes: int) -> None:
+        """So many rows are wanted of the first bytes of a source; replaces what was noted."""
+        self._known[source.address] = rows, size_bytes
+
+    @property
+    def rows(self) -> int:
+        """Rows expected of all sources together; exact once all are known as a whole."""
+        rows = sum(rows for rows, _ in self._known.values())
+        size_bytes = sum(size_bytes for _, size_bytes in self._known.values())
+        return round(rows * self._total_bytes / max(1, size_bytes))
 
 
 class WindowRun:
@@ -86,7 +104,7 @@ class WindowRun:
     def _read_all(self, client: Any, bar: Bar) -> None:
         """Plans each source and reads its windows right after, while its pages are warm."""
         jobs = self._first_jobs(client)
-        expected = Expectation(self.sources)
+        expected = ExpectedRows(self.sources)
         for job, result in run_jobs(client, jobs):
             source = job.argument.source
             if isinstance(result, Failure):
@@ -119,28 +137,28 @@ class WindowRun:
         return jobs
 
     def _read_on(self, found: PlannedSource) -> Job:
-        return Job(ingest_first_read, first_read_task(self.config, self.target, found))
+        return Job(ingest_first_read, FirstReadTask(found.source, found.index, self.target))
 
-    def _plan(self, found: PlannedSource, jobs: deque[Job], expected: Expectation) -> None:
+    def _plan(self, found: PlannedSource, jobs: deque[Job], expected: ExpectedRows) -> None:
         """Puts what is to be done next for a source in front of all other jobs."""
         index, size_bytes = found.index, found.source.stamp.size_bytes
         if not self.config.allow_cut:
             try:
                 require_whole(found.source, index, ALLOW_CUT_ADVICE)
             except InputError as error:
-                expected.of(found.source, index.rows, size_bytes)
+                expected.note(found.source, index.rows, size_bytes)
                 self._fail(found.source, error)
                 return
         if self.config.selection.kind == "all" and not index.complete:
             jobs.appendleft(self._read_on(found))
-            expected.of(found.source, index.rows, min(index.end, size_bytes))
+            expected.note(found.source, index.rows, min(index.end, size_bytes))
             return
         self.planned.append(found)
         tasks = window_tasks(self.config, self.target, found)
         windows = [window for task in tasks for window in task.windows]
         if part_path(found.source.word, windows[-1].skiprows) not in self.receipts:
             jobs.extendleft(Job(ingest_windows, task) for task in reversed(tasks))
-        expected.of(found.source, sum(window.nrows for window in windows), size_bytes)
+        expected.note(found.source, sum(window.nrows for window in windows), size_bytes)
 
     def _done(self, receipts: list[Receipt], bar: Bar) -> None:
         for receipt in receipts:

@@ -8,9 +8,9 @@ could be read before is as it was.
 from pathlib import Path
 from typing import Any, NamedTuple
 
+from quickdraw_core.ingest.build_manifest import build_manifest
 from quickdraw_core.ingest.cluster import SMALL_BYTES, cluster
 from quickdraw_core.ingest.config import IngestConfig
-from quickdraw_core.ingest.finish import build_manifest
 from quickdraw_core.ingest.target import open_target, publish
 from quickdraw_core.ingest.window_run import WindowRun
 from quickdraw_core.progress import progress
@@ -21,7 +21,7 @@ from quickdraw_core.store.manifest import Manifest
 from quickdraw_core.system.files import require_writable
 
 
-class Made(NamedTuple):
+class MadeStore(NamedTuple):
     """The store's new manifest; why files could not be used, by their address; how many windows
     of the store were there before.
     """
@@ -33,14 +33,14 @@ class Made(NamedTuple):
 
 def make_store(
     config: IngestConfig, found: FoundFiles, options: dict[str, Any], previous: Manifest | None
-) -> Made:
+) -> MadeStore:
     """Makes `config.store` of the files found; `options` are what its manifest notes, `previous`
     is the one of before. Raises what `run.ingest` raises once its work has started.
     """
     if isinstance(config.store, Path):
         require_writable(config.store)
     with cluster(config, _is_small(found.files)) as client:
-        target = open_target(config.store, config.fresh)
+        target = open_target(config)
         run = WindowRun(config, target, found.files)
         with progress("ingest", None, "rows") as bar:
             run.run(client, bar)
@@ -48,7 +48,7 @@ def make_store(
     manifest = build_manifest(config, options, run.planned, receipts, previous)
     failed = [source.word for source in found.files if source.address in run.failures]
     publish(target, manifest, receipts, left_out=[*failed, *(file.word for file in found.bad)])
-    return Made(manifest, run.failures, len(run.reused))
+    return MadeStore(manifest, run.failures, len(run.reused))
 
 
 def _is_small(sources: list[SourceFile]) -> bool:

@@ -17,8 +17,8 @@ from quickdraw_core.store.manifest import (
 )
 
 if TYPE_CHECKING:
-    from quickdraw_core.ingest.plan import PlannedSource
     from quickdraw_core.ingest.receipts import Receipt
+    from quickdraw_core.ingest.tasks import PlannedSource
 
 ALLOW_CUT_ADVICE = ", or keep the rows before with --allow-cut"
 

@@ -1,11 +1,11 @@
-"""Windows of one file → one Parquet file and one receipt each: the unit that Dask runs.
+"""What Dask runs: counting the rows of a source, and windows → a Parquet file and a receipt each.
 
-The task gets small facts and returns small facts; the rows go from file to file. A window whose
-receipt is there, made of the same input, and whose file is whole, is not read again.
+A task gets small facts and returns small facts; the rows go from file to file. A window is not
+read again if its receipt is there, made of the same input, and its file is whole.
 """
 
 import json
-from dataclasses import asdict, dataclass, field, replace
+from dataclasses import asdict, dataclass, replace
 from hashlib import sha256
 from typing import NamedTuple
 
@@ -13,17 +13,25 @@ import numpy as np
 
 from quickdraw_core.errors import WriteError
 from quickdraw_core.formats.rows import Rejected, Rows
+from quickdraw_core.ingest.config import IngestConfig
 from quickdraw_core.ingest.receipts import Receipt, receipt_key, write_receipt
 from quickdraw_core.ingest.target import Target
 from quickdraw_core.reading.first_read import found_windows
-from quickdraw_core.reading.row_index import RowIndex, cached_index, keep_index, require_rows
+from quickdraw_core.reading.row_index import (
+    RowIndex,
+    cached_index,
+    index_rows,
+    keep_index,
+    require_rows,
+)
 from quickdraw_core.reading.row_reader import (
     WindowGroup,
     parse_window,
     read_windows,
     require_unchanged,
+    window_groups,
 )
-from quickdraw_core.reading.windows import Window
+from quickdraw_core.reading.windows import RowSelection, Window
 from quickdraw_core.sources.files import SourceFile
 from quickdraw_core.storage.storage import Storage
 from quickdraw_core.store.holdout import mix64
@@ -33,24 +41,54 @@ from quickdraw_core.system.files import cause_of
 
 
 @dataclass(frozen=True)
+class IndexTask:
+    """A source whose rows are to be counted, as far as `selection` needs it."""
+
+    source: SourceFile
+    selection: RowSelection
+
+
+@dataclass(frozen=True)
+class PlannedSource:
+    """A source, and where its rows are."""
+
+    source: SourceFile
+    index: RowIndex
+
+
+def plan_source(task: IndexTask) -> PlannedSource:
+    """Counts the rows of a source, or takes the index from the cache.
+
+    Raises `InputError` for a source without rows.
+    """
+    source, selection = task.source, task.selection
+    index = index_rows(source, selection.rows if selection.kind == "head" else None)
+    require_rows(source, index)
+    return PlannedSource(source, index)
+
+
+@dataclass(frozen=True)
 class WindowTask(WindowGroup):
     """All that a worker needs for the windows of a group.
 
-    smallest: how many holdout hashes to report; duplicates: numbers of rows, from 0, whose
-    key_id an earlier drawing has.
+    duplicates: numbers of rows, from 0, whose key_id an earlier drawing has.
     """
 
     target: Target
-    salt: int
-    smallest: int
-    duplicates: frozenset[int] = field(default=frozenset())
+    duplicates: frozenset[int] = frozenset()
+
+
+def window_tasks(config: IngestConfig, target: Target, planned: PlannedSource) -> list[WindowTask]:
+    """One task a window; one for all windows of a file that is read from its beginning only."""
+    groups = window_groups(planned.source, planned.index, config.selection, config.seed)
+    return [WindowTask(**vars(group), target=target) for group in groups]
 
 
 def ingest_windows(task: WindowTask) -> list[Receipt]:
     """Reads, checks and stores the windows of a task; refused lines go to the quarantine.
 
-    Raises `InputError` where the file changed since it was planned, `WriteError` where the
-    store cannot be written.
+    Raises `InputError` if the file changed since it was planned, `WriteError` if the store
+    cannot be written.
     """
     receipts = {window: _find(task, window) for window in task.windows}
     missing = [window for window, receipt in receipts.items() if receipt is None]
@@ -68,48 +106,38 @@ class FirstReadTask:
     source: SourceFile
     known: RowIndex
     target: Target
-    salt: int
-    smallest: int
 
 
 class FirstRead(NamedTuple):
-    """The receipts of the windows read, and what is known of the file with them."""
+    """The receipts of the windows that were read, and the index of the file as far as them."""
 
     receipts: list[Receipt]
     known: RowIndex
 
 
 def ingest_first_read(task: FirstReadTask) -> FirstRead:
-    """Does what `ingest_windows` does for the next window of a file, finding where it ends.
+    """Does what `ingest_windows` does for the next window of a file, and finds where it ends.
 
-    A file that is read from its beginning only is read to its end. A complete index is kept;
-    where one was kept before, nothing is read, since windows can then be read in any order.
-    Raises what `ingest_windows` raises, and `InputError` for a file without a row.
+    A file that is read from its beginning only is read to its end. A complete index is kept. If
+    one was kept before, nothing is read, since windows can then be read in any order. Raises what
+    `ingest_windows` raises, and `InputError` for a file without a row.
     """
-    source, known = task.source, task.known
+    source, known, target = task.source, task.known, task.target
     kept = None if known.rows else cached_index(source)
     if kept is not None:
         return FirstRead([], kept)
     receipts: list[Receipt] = []
-    for window, pieces, found in found_windows(source, task.known):
-        task_of_window = WindowTask(
-            source=source,
-            windows=(window,),
-            offset=known.end,
-            offset_row=known.rows,
-            size_bytes=found.end - known.end,
-            target=task.target,
-            salt=task.salt,
-            smallest=task.smallest,
-        )
-        known = found
+    for window, pieces, index in found_windows(source, known):
+        size_bytes = index.end - known.end
+        window_task = WindowTask(source, (window,), known.end, known.rows, size_bytes, target)
+        known = index
         if not window.nrows:
             break
-        receipt = _find(task_of_window, window)
+        receipt = _find(window_task, window)
         if receipt is None:
             rows = parse_window(source, window, pieces)
             require_unchanged(source)
-            receipt = _store(task_of_window, *rows)
+            receipt = _store(window_task, *rows)
         receipts.append(receipt)
         if not source.sequential:
             break
@@ -126,7 +154,7 @@ def _find(task: WindowTask, window: Window) -> Receipt | None:
 
 def _key(task: WindowTask, window: Window) -> str:
     duplicates = sorted(d for d in task.duplicates if 0 <= d - window.skiprows < window.nrows)
-    return receipt_key(task.source, window, task.salt, task.smallest, duplicates)
+    return receipt_key(task.source, window, task.target.salt, task.target.smallest, duplicates)
 
 
 def _store(task: WindowTask, window: Window, rows: Rows, rejected: list[Rejected]) -> Receipt:
@@ -134,9 +162,10 @@ def _store(task: WindowTask, window: Window, rows: Rows, rejected: list[Rejected
     try:
         return _write(task, window, rows, rejected)
     except OSError as error:
-        said = f"cannot write to {task.target.store}: {cause_of(error)}"
-        said = str(error) if isinstance(error, WriteError) else said
-        raise WriteError(f"{said}; finished windows are kept") from error
+        fault = str(error)
+        if not isinstance(error, WriteError):
+            fault = f"cannot write to {task.target.store}: {cause_of(error)}"
+        raise WriteError(f"{fault}; finished windows are kept") from error
 
 
 def _write(task: WindowTask, window: Window, rows: Rows, rejected: list[Rejected]) -> Receipt:
@@ -161,7 +190,7 @@ def _write(task: WindowTask, window: Window, rows: Rows, rejected: list[Rejected
     receipt = Receipt(
         key=_key(task, window),
         file=record,
-        smallest_hashes=_smallest_hashes(rows, task),
+        smallest_hashes=_smallest_hashes(rows, task.target),
         staged=task.target.staged,
     )
     write_receipt(storage, receipt)
@@ -195,9 +224,9 @@ def rejected_rows(storage: Storage, file: FileRecord) -> list[int]:
     return [json.loads(line)["line"] for line in lines if line]
 
 
-def _smallest_hashes(rows: Rows, task: WindowTask) -> tuple[int, ...]:
+def _smallest_hashes(rows: Rows, target: Target) -> tuple[int, ...]:
     """What the choice of the test share needs of this window: a few numbers, not its rows."""
-    hashes = mix64(rows.key_ids ^ np.uint64(task.salt))
-    if len(hashes) > task.smallest:
-        hashes = np.partition(hashes, task.smallest)[: task.smallest]
+    hashes = mix64(rows.key_ids ^ np.uint64(target.salt))
+    if len(hashes) > target.smallest:
+        hashes = np.partition(hashes, target.smallest)[: target.smallest]
     return tuple(np.sort(hashes).tolist())
