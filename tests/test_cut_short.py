@@ -13,13 +13,13 @@ from quickdraw_core.formats.rows import CUT_SHORT
 from quickdraw_core.ingest.config import IngestConfig
 from quickdraw_core.ingest.run import IngestResult, ingest
 from quickdraw_core.ingest.scan import scan
+from quickdraw_core.ingest.summary import ingest_facts
 from quickdraw_core.reading import first_read
 from quickdraw_core.reading import row_reader as reading
 from quickdraw_core.reading.first_read import found_windows, unread
 from quickdraw_core.reading.row_index import index_rows
 from quickdraw_core.store.manifest import Manifest
 from quickdraw_core.store.verify import verify_store
-from quickdraw_core.terminal.summaries import ingest_facts
 
 ROW = Row(
     5_201_136_883_597_312, "US", True, 1_488_000_000_123_456, "ice cream", [([1, 20], [3, 4])]

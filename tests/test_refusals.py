@@ -19,7 +19,7 @@ from quickdraw_core.formats.ndjson import NdjsonReader
 from quickdraw_core.formats.reader import RowReader
 from quickdraw_core.ingest.config import IngestConfig
 from quickdraw_core.ingest.run import IngestResult, ingest
-from quickdraw_core.terminal.summaries import ingest_facts
+from quickdraw_core.ingest.summary import ingest_facts
 
 ROW = Row(7, "US", True, 1_488_000_000_000_000, "cat", [([1, 2], [3, 4])])
 CSV = b'US,"[[[1, 2], [3, 4]]]",5666841479348224,True,2017-03-08 21:12:07.266040,cat\n'

@@ -21,6 +21,7 @@ from quickdraw_core.errors import InputError
 from quickdraw_core.ingest.config import IngestConfig
 from quickdraw_core.ingest.result import LeftOutError
 from quickdraw_core.ingest.run import IngestResult, ingest
+from quickdraw_core.ingest.summary import ingest_facts
 from quickdraw_core.reading.row_index import index_rows
 from quickdraw_core.reading.row_reader import read_windows, window_groups
 from quickdraw_core.reading.windows import STRIDE, RowSelection
@@ -28,7 +29,6 @@ from quickdraw_core.sources import zipped as zipped_module
 from quickdraw_core.sources.find import find_readable, find_sources
 from quickdraw_core.sources.lookalikes import why_unread
 from quickdraw_core.store.manifest import Manifest
-from quickdraw_core.terminal.summaries import ingest_facts
 
 WORDS = ("cat", "ice cream", "sun")
 

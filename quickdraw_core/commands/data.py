@@ -29,6 +29,7 @@ from quickdraw_core.commands.options import (
 )
 from quickdraw_core.commands.running import STOPPED, run_stage
 from quickdraw_core.errors import ConfigError, nearest
+from quickdraw_core.ingest.summary import ingest_facts
 from quickdraw_core.terminal.console import (
     errors,
     leave_stdout_to,
@@ -41,7 +42,6 @@ from quickdraw_core.terminal.summaries import (
     class_table,
     describe_facts,
     fetch_facts,
-    ingest_facts,
     verify_facts,
 )
 

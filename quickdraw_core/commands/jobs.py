@@ -33,9 +33,10 @@ from quickdraw_core.commands.options import (
 )
 from quickdraw_core.commands.running import flow_of, going_on_said, run
 from quickdraw_core.errors import ConfigError
+from quickdraw_core.ingest.summary import ingest_facts
 from quickdraw_core.terminal.console import leave_stdout_to, show_facts
 from quickdraw_core.terminal.progress_display import show_progress
-from quickdraw_core.terminal.summaries import ingest_facts, promote_facts, train_facts
+from quickdraw_core.terminal.summaries import promote_facts, train_facts
 
 if TYPE_CHECKING:
     from quickdraw_core.ingest.config import IngestConfig

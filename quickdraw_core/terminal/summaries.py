@@ -12,7 +12,6 @@ if TYPE_CHECKING:
     from quickdraw_core.challenge.submission import SubmissionResult
     from quickdraw_core.evaluation.compare import CompareResult
     from quickdraw_core.evaluation.result import EvaluateResult
-    from quickdraw_core.ingest.result import IngestResult
     from quickdraw_core.launching.result import TrainResult
     from quickdraw_core.promotion.decision import PromoteResult
     from quickdraw_core.sources.fetch import FetchResult
@@ -38,36 +37,6 @@ def fetch_facts(result: "FetchResult") -> dict[str, str]:
     more = f" ({', '.join(how)})" if how else ""
     fetched = f"{len(result.fetched):,} files, {result.received_bytes:,} bytes{more}"
     return facts | {"fetched": fetched}
-
-
-def ingest_facts(result: "IngestResult") -> dict[str, str]:
-    """Where the store is, what it holds, and what was refused."""
-    done = "up to date, nothing to do" if result.skipped else "written"
-    facts = {
-        "store": f"{result.store} ({done})",
-        "drawings": f"{result.rows_kept:,} of {result.classes} classes, "
-        f"{result.test_share:.1%} held out as test",
-        "rows": f"{result.rows_read:,} read = {result.rows_kept:,} kept + "
-        f"{result.rows_read - result.rows_kept:,} rejected",
-    }
-    if result.windows_reused and not result.skipped:
-        facts["reused"] = (
-            f"{result.windows_reused:,} of {result.windows:,} windows were done before"
-        )
-    if result.unread:
-        facts["not read"] = _some(list(result.unread))
-    if result.cut:
-        facts["cut short"] = f"{_some(list(result.cut))}; what is there was kept"
-    if result.rejected:
-        reasons = ", ".join(
-            f"{reason}: {count:,}"
-            + (f" ({result.examples[reason]})" if reason in result.examples else "")
-            for reason, count in result.rejected.items()
-        )
-        files = sorted(result.rejected_by_source.items(), key=lambda item: (-item[1], item[0]))
-        facts["rejected"] = f"{reasons}; in {result.store / 'quarantine'}"
-        facts["of files"] = _some([f"{name} ({count:,})" for name, count in files])
-    return facts
 
 
 def describe_facts(found: "Description") -> dict[str, str]:
