@@ -26,7 +26,7 @@ from quickdraw_core.reporting.evaluation_figures import draw_figures, proportion
 from quickdraw_core.reporting.gallery import best, spread, svg_path, taken_for, worst
 from quickdraw_core.reporting.guess_table import Guess
 from quickdraw_core.reporting.report import Report, percent, write_report
-from quickdraw_core.store.pack import UNKNOWN_RECOGNIZED
+from quickdraw_core.store.pack_arrays import UNKNOWN_RECOGNIZED
 from quickdraw_core.tracking.journal import append, points_record
 
 from browser import browser, opened, sideways, take_pictures  # isort: skip

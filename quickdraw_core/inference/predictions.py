@@ -22,7 +22,7 @@ from quickdraw_core.errors import InputError
 from quickdraw_core.labels import GUESSES, LabelMap
 from quickdraw_core.stage import Opened
 from quickdraw_core.storage.local import LocalStorage
-from quickdraw_core.store.pack import UNKNOWN_RECOGNIZED
+from quickdraw_core.store.pack_arrays import UNKNOWN_RECOGNIZED
 from quickdraw_core.system.files import opened_aside
 
 PREDICTIONS_NAME = "predictions.parquet"

@@ -22,7 +22,7 @@ from quickdraw_core.reporting.evaluation_figures import FEW, FIGURES, draw_figur
 from quickdraw_core.reporting.figure import Drawn
 from quickdraw_core.reporting.gallery import Card, best, card, sides, taken_for, worst
 from quickdraw_core.reporting.guess_table import FAILED, Guess
-from quickdraw_core.store.pack import UNKNOWN_RECOGNIZED
+from quickdraw_core.store.pack_arrays import UNKNOWN_RECOGNIZED
 from quickdraw_core.system.files import opened_aside, write_aside
 
 

@@ -18,12 +18,10 @@ from collections.abc import Iterator
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import Any
 
 import numpy as np
 import numpy.typing as npt
-import pyarrow as pa
-import pyarrow.compute as pc
 
 from quickdraw_core.drawing import DrawingBatch, Int64Array, UInt16Array
 from quickdraw_core.errors import StoreError, WriteError
@@ -33,30 +31,15 @@ from quickdraw_core.stage import Opened
 from quickdraw_core.storage.local import LocalStorage
 from quickdraw_core.storage.storage import PACKS
 from quickdraw_core.store.holdout import HoldoutRule, Split, UInt64Array
-from quickdraw_core.store.reading import numbers_of
+from quickdraw_core.store.pack_arrays import ARRAYS, Position, array_lengths, packed_columns
 from quickdraw_core.store.store import Store
 from quickdraw_core.system.files import cache_folder, cause_of, is_cause
 
 PACK_VERSION = 1
 
-_ARRAYS = {
-    "x": np.uint8,
-    "y": np.uint8,
-    "stroke_lengths": np.uint16,
-    "point_offsets": np.int64,
-    "stroke_offsets": np.int64,
-    "labels": np.uint16,
-    "key_ids": np.uint64,
-    "splits": np.uint8,
-    "recognized": np.uint8,
-}
-
 _FACTS_NAME = "pack.json"
 _STORE_NAME = "store.txt"
 """In a pack of the cache folder: the address of its store."""
-
-UNKNOWN_RECOGNIZED = 2
-"""Value of `recognized` where the source does not say; else 0 or 1."""
 
 
 @dataclass(frozen=True)
@@ -78,6 +61,12 @@ class Pack:
 
     def __len__(self) -> int:
         return len(self.labels)
+
+    @property
+    def arrays(self) -> dict[str, npt.NDArray[Any]]:
+        """All arrays, by name."""
+        values = vars(self) | vars(self.drawings)
+        return {name: values[name] for name in ARRAYS}
 
     def rows(self, split: Split, label: int | None = None) -> Int64Array:
         """Indices of the drawings of one side of the holdout, of one class if given: int64 [n]."""
@@ -135,7 +124,7 @@ def _open(store: Store, folder: Path) -> Pack:
         # As plain arrays: of numpy's own class for mapped ones each slice and each call of
         # compiled code costs microseconds more.
         arrays = {
-            name: np.asarray(np.load(folder / f"{name}.npy", mmap_mode="r")) for name in _ARRAYS
+            name: np.asarray(np.load(folder / f"{name}.npy", mmap_mode="r")) for name in ARRAYS
         }
         recorded = json.loads((folder / _FACTS_NAME).read_text("utf-8"))
     except (OSError, ValueError) as error:
@@ -211,9 +200,12 @@ def _build(store: Store, folder: Path, bar: Bar) -> None:
     temporary.mkdir()
     try:
         arrays = _create(temporary, store)
-        start = _Position(0, 0, 0)
+        start = Position()
         for label, table in store.tables():
-            start = _copy(table, label, arrays, start, store.manifest.holdout)
+            columns = packed_columns(table, label, store.manifest.holdout, start)
+            for name, (part, values) in columns.items():
+                arrays[name][part] = values
+            start = Position(*(columns[n][0].stop for n in ("labels", "x", "stroke_lengths")))
             bar.advance(len(table))
         for array in arrays.values():
             array.flush()
@@ -249,67 +241,16 @@ def _address_in(folder: Path) -> str | None:
         return None
 
 
-class _Position(NamedTuple):
-    """How far the arrays are filled: drawings, points, strokes."""
-
-    row: int
-    point: int
-    stroke: int
-
-
 def _create(folder: Path, store: Store) -> dict[str, np.memmap[Any, Any]]:
-    """Empty arrays on disk, as long as the manifest says, with all their room. Raises `OSError`
-    where there is too little.
+    """Empty arrays on disk, with all the room that they need. Raises `OSError` if there is too
+    little.
     """
-    files = store.manifest.files
-    drawings = store.manifest.rows_kept
-    points, strokes = sum(file.points for file in files), sum(file.strokes for file in files)
-    lengths = {"x": points, "y": points, "stroke_lengths": strokes}
-    lengths |= {"point_offsets": drawings + 1, "stroke_offsets": drawings + 1}
     arrays = {}
-    for name, dtype in _ARRAYS.items():
-        path, shape = folder / f"{name}.npy", (lengths.get(name, drawings),)
-        arrays[name] = np.lib.format.open_memmap(path, "w+", dtype, shape)
+    for name, length in array_lengths(store.manifest).items():
+        path = folder / f"{name}.npy"
+        arrays[name] = np.lib.format.open_memmap(path, "w+", ARRAYS[name], (length,))
         if hasattr(os, "posix_fallocate"):  # macOS has none
             # A page without room on the disk would kill the process.
             with path.open("r+b") as file:
                 os.posix_fallocate(file.fileno(), 0, path.stat().st_size)
     return arrays
-
-
-def _copy(
-    table: pa.Table,
-    label: int,
-    arrays: dict[str, np.memmap[Any, Any]],
-    start: _Position,
-    holdout: HoldoutRule,
-) -> _Position:
-    """Copies one file's drawings to `start`; returns the position after them."""
-    batch = DrawingBatch.from_columns(
-        *(table[name].combine_chunks() for name in ("x", "y", "stroke_lengths"))
-    )
-    end = _Position(
-        start.row + len(batch),
-        start.point + len(batch.x),
-        start.stroke + len(batch.stroke_lengths),
-    )
-    rows, after = slice(start.row, end.row), slice(start.row + 1, end.row + 1)
-    arrays["x"][start.point : end.point] = batch.x
-    arrays["y"][start.point : end.point] = batch.y
-    arrays["stroke_lengths"][start.stroke : end.stroke] = batch.stroke_lengths
-    arrays["point_offsets"][after] = batch.point_offsets[1:] + start.point
-    arrays["stroke_offsets"][after] = batch.stroke_offsets[1:] + start.stroke
-    key_ids = numbers_of(table["key_id"])
-    arrays["labels"][rows] = label
-    arrays["key_ids"][rows] = key_ids
-    arrays["splits"][rows] = holdout.split(key_ids)
-    arrays["recognized"][rows] = recognized_of(table["recognized"])
-    return end
-
-
-def recognized_of(column: pa.ChunkedArray) -> npt.NDArray[np.uint8]:
-    """The store's `recognized` as a pack holds it: 0, 1 or UNKNOWN_RECOGNIZED, uint8 [N]."""
-    is_known = column.is_valid()
-    is_recognized = pc.and_kleene(column, is_known)  # False where it is null
-    numbers = numbers_of(is_recognized.cast("uint8"))
-    return np.where(numbers_of(is_known.cast("uint8")), numbers, np.uint8(UNKNOWN_RECOGNIZED))

@@ -103,10 +103,9 @@ def _check_drawings(part: Part, check: PartCheck) -> UInt64Array:
     faults = list(_content_faults(table, part.file))
     check.problems += [f"{path} {fault}; {part.anew}" for fault in faults]
     key_ids = numbers_of(table["key_id"])
-    sides = rule.split(key_ids)
-    check.splits = np.bincount(sides, minlength=len(Split))
+    check.splits = np.bincount(rule.split(key_ids), minlength=len(Split))
     if part.pack is not None and not faults:
-        check.unlike_pack = part.pack.difference(table, sides)
+        check.unlike_pack = part.pack.difference(table)
     return rule.hashes(key_ids)
 
 
