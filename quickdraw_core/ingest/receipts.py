@@ -17,7 +17,6 @@ from quickdraw_core.reading.windows import Window
 from quickdraw_core.sources.files import SourceFile
 from quickdraw_core.storage.storage import Storage
 from quickdraw_core.store.manifest import FileRecord
-from quickdraw_core.store.schema import part_name, quarantine_path
 
 INGEST_VERSION = 7
 """Raised when the same input and options give other bytes than before."""
@@ -51,15 +50,10 @@ def receipt_key(
     return hashlib.sha256(json.dumps(facts, sort_keys=True).encode()).hexdigest()
 
 
-def receipt_path(name: str) -> str:
-    """Where in a store the receipt of the part `name` (of `schema.part_name`) stands."""
-    return f"receipts/{name}.json"
-
-
-def find_receipt(storage: Storage, name: str, key: str) -> Receipt | None:
-    """The receipt of a part, if it has this key and its Parquet file is whole."""
+def find_receipt(storage: Storage, path: str, key: str) -> Receipt | None:
+    """The receipt at a path, if it has this key and its Parquet file is whole."""
     try:
-        receipt = Receipt.model_validate_json(storage.read(receipt_path(name)))
+        receipt = Receipt.model_validate_json(storage.read(path))
         if receipt.key != key or not _is_whole(storage, receipt.file):
             return None
         return receipt.model_copy(update={"reused": True})
@@ -68,14 +62,12 @@ def find_receipt(storage: Storage, name: str, key: str) -> Receipt | None:
 
 
 def _is_whole(storage: Storage, file: FileRecord) -> bool:
-    if file.quarantine_sha256 is not None:
-        name = quarantine_path(file.word, file.first_row)
-        if storage.sha256(name) != file.quarantine_sha256:
-            return False
+    rejected = file.quarantine_sha256
+    if rejected is not None and storage.sha256(file.quarantine_path) != rejected:
+        return False
     return storage.sha256(file.path) == file.sha256
 
 
 def write_receipt(storage: Storage, receipt: Receipt) -> None:
     """Writes a receipt, whole or not at all."""
-    name = part_name(receipt.file.word, receipt.file.first_row)
-    storage.write(receipt_path(name), receipt.model_dump_json().encode(), sync=False)
+    storage.write(receipt.file.receipt_path, receipt.model_dump_json().encode(), sync=False)

@@ -14,7 +14,7 @@ from pathlib import Path
 
 from quickdraw_core.errors import ConfigError, StoreError
 from quickdraw_core.ingest.config import IngestConfig
-from quickdraw_core.ingest.receipts import Receipt, find_receipt, receipt_path
+from quickdraw_core.ingest.receipts import Receipt, find_receipt
 from quickdraw_core.names import is_word
 from quickdraw_core.storage.factory import storage_of
 from quickdraw_core.storage.location import Location
@@ -23,11 +23,10 @@ from quickdraw_core.store.manifest import (
     MANIFEST_NAME,
     PREVIOUS_NAME,
     UNFINISHED,
-    FileRecord,
     Manifest,
 )
 from quickdraw_core.store.reading import on_threads
-from quickdraw_core.store.schema import part_name, quarantine_path
+from quickdraw_core.store.schema import part_name, receipt_path
 from quickdraw_core.system.files import require_writable
 from quickdraw_core.system.locks import held, require_free
 
@@ -108,8 +107,7 @@ class Target:
     def find(self, word: str | None, first_row: int, key: str) -> Receipt | None:
         """The receipt of a window that is done, wherever it lies, if it has this key."""
         for staged in self.searched:
-            name = part_name(word, first_row)
-            receipt = find_receipt(self.storage(staged), name, key)
+            receipt = find_receipt(self.storage(staged), receipt_path(word, first_row), key)
             if receipt is not None:
                 return receipt.model_copy(update={"staged": staged})
         return None
@@ -153,7 +151,7 @@ def publish(
     # Written while the old one still counts: from there on nothing needs room on the disk.
     manifest.write(target.store, f"{UNFINISHED}/{MANIFEST_NAME}")
     Manifest.set_aside(target.store, keep=not anew)
-    staged = [name for r in receipts if r.staged for name in _names(r.file)]
+    staged = [name for r in receipts if r.staged for name in r.file.window_paths]
     _each(lambda name: storage.replace(f"{UNFINISHED}/{name}", name), staged, storage)
     _set_apart(storage, manifest, kept, overwrite=not target.staged)
     storage.replace(f"{UNFINISHED}/{MANIFEST_NAME}", MANIFEST_NAME)
@@ -168,7 +166,7 @@ def _set_apart(storage: Storage, manifest: Manifest, kept: set[str], overwrite: 
     overwrite: of a window that is in both, the one in the store is the newer.
     """
     present = set(storage.names())
-    named = {name for file in manifest.files for name in _names(file)}
+    named = {name for file in manifest.files for name in file.window_paths}
     moved: list[str] = []
     deleted = [FRESH_NAME]
     for name in present - named:
@@ -203,11 +201,3 @@ def _is_window(name: str) -> bool:
 def _folder_of(name: str) -> str:
     """The folder of a window's class: `word=cat` of `drawings/word=cat/part-000000000.parquet`."""
     return name.split("/")[-2] if "/" in name else ""
-
-
-def _names(file: FileRecord) -> list[str]:
-    """The files of a window, as they are named in the store."""
-    names = [file.path, receipt_path(part_name(file.word, file.first_row))]
-    if file.quarantine_sha256 is not None:
-        names.append(quarantine_path(file.word, file.first_row))
-    return names

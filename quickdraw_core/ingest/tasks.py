@@ -220,7 +220,7 @@ def rejected_rows(storage: Storage, file: FileRecord) -> list[int]:
     """The line numbers of a file's refused lines, from the quarantine."""
     if file.quarantine_sha256 is None:
         return []
-    lines = storage.read(quarantine_path(file.word, file.first_row)).split(b"\n")
+    lines = storage.read(file.quarantine_path).split(b"\n")
     return [json.loads(line)["line"] for line in lines if line]
 
 

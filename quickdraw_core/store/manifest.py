@@ -19,6 +19,7 @@ from quickdraw_core.storage.factory import storage_of
 from quickdraw_core.storage.location import Location
 from quickdraw_core.storage.storage import Storage
 from quickdraw_core.store.holdout import HoldoutRule
+from quickdraw_core.store.schema import quarantine_path, receipt_path
 from quickdraw_core.system.files import cause_of, is_cause
 
 FORMAT_VERSION = 2
@@ -95,6 +96,22 @@ class FileRecord(Config):
         except InputError as error:
             raise ValueError(str(error)) from error
         return value
+
+    @property
+    def quarantine_path(self) -> str:
+        """Path of the file of its rejected rows, relative to the store."""
+        return quarantine_path(self.word, self.first_row)
+
+    @property
+    def receipt_path(self) -> str:
+        """Path of its receipt, relative to the store."""
+        return receipt_path(self.word, self.first_row)
+
+    @property
+    def window_paths(self) -> list[str]:
+        """Paths of all files of its window, relative to the store."""
+        rejected = [self.quarantine_path] if self.quarantine_sha256 is not None else []
+        return [self.path, self.receipt_path, *rejected]
 
 
 class Manifest(Config):

@@ -68,6 +68,11 @@ def quarantine_path(word: str | None, first_row: int) -> str:
     return f"quarantine/{part_name(word, first_row)}.jsonl"
 
 
+def receipt_path(word: str | None, first_row: int) -> str:
+    """Path of a window's receipt inside the store, which says that the window is done."""
+    return f"receipts/{part_name(word, first_row)}.json"
+
+
 def table_of(rows: Rows) -> pa.Table:
     """An Arrow table in `SCHEMA` of `rows`, in their order; points are not copied."""
     drawings = rows.drawings

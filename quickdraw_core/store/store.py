@@ -17,7 +17,7 @@ from quickdraw_core.storage.location import Location
 from quickdraw_core.storage.storage import Storage
 from quickdraw_core.store.manifest import MANIFEST_NAME, FileRecord, Manifest
 from quickdraw_core.store.reading import ahead
-from quickdraw_core.store.schema import SCHEMA, quarantine_path
+from quickdraw_core.store.schema import SCHEMA
 from quickdraw_core.system.threads import usable_cores
 
 
@@ -91,7 +91,7 @@ class Store:
     def _damage(self, file: FileRecord) -> str | None:
         storage, said = self.storage, {file.path: file.sha256}
         if file.quarantine_sha256 is not None:
-            said[quarantine_path(file.word, file.first_row)] = file.quarantine_sha256
+            said[file.quarantine_path] = file.quarantine_sha256
         for name, digest in said.items():
             try:
                 if storage.sha256(name) == digest:

@@ -22,7 +22,6 @@ from quickdraw_core.store.duplicates import DuplicateSearch, find_duplicates
 from quickdraw_core.store.holdout import Split
 from quickdraw_core.store.manifest import MANIFEST_NAME, PREVIOUS_NAME, UNFINISHED, Manifest
 from quickdraw_core.store.reading import on_threads
-from quickdraw_core.store.schema import part_name, quarantine_path
 from quickdraw_core.store.store import Store
 from quickdraw_core.store.verify_manifest import manifest_faults
 from quickdraw_core.store.verify_pack import find_pack, packed_parts
@@ -111,15 +110,7 @@ class _Verification:
         """Files that the manifest does not name. Only those that others would read are problems:
         DuckDB and Polars open whatever lies in `drawings/`.
         """
-        named = {file.path for file in self.manifest.files}
-        named |= {
-            quarantine_path(file.word, file.first_row)
-            for file in self.manifest.files
-            if file.quarantine_sha256 is not None
-        }
-        receipts = {
-            f"receipts/{part_name(file.word, file.first_row)}.json" for file in self.manifest.files
-        }
+        named = {path for file in self.manifest.files for path in file.window_paths}
         names = sorted(self.storage.names())
         if any(name.startswith(f"{UNFINISHED}/") for name in names):
             self.notes.append(
@@ -140,7 +131,7 @@ class _Verification:
                     f"{path} is not named by the manifest, yet whoever opens the folder would "
                     "read it; delete it"
                 )
-            elif top == "receipts" and relative not in receipts:
+            elif top == "receipts" and relative not in named:
                 self.notes.append(f"{path} is the receipt of a window that is not in the store")
             elif relative == PREVIOUS_NAME:
                 self.notes.append(

@@ -27,7 +27,7 @@ from quickdraw_core.storage.storage import Storage
 from quickdraw_core.store.holdout import Split, UInt64Array
 from quickdraw_core.store.manifest import FileRecord, Manifest
 from quickdraw_core.store.reading import Lengths, numbers_of
-from quickdraw_core.store.schema import SCHEMA, part_name, part_path, quarantine_path
+from quickdraw_core.store.schema import SCHEMA, part_path
 from quickdraw_core.store.verify_pack import PackedPart
 
 AGAIN = "ingest again to restore it"
@@ -195,7 +195,7 @@ def _check_quarantine(part: Part, check: PartCheck) -> None:
     file = part.file
     if file.quarantine_sha256 is None:
         return
-    name = quarantine_path(file.word, file.first_row)
+    name = file.quarantine_path
     path = part.storage.address(name)
     try:
         data = part.storage.read(name)
@@ -248,7 +248,7 @@ class _Receipt(BaseModel):
 
 def _check_receipt(part: Part, hashes: UInt64Array | None) -> bool:
     """Whether there is a receipt. Raises `StoreError` where it says other than the manifest."""
-    name = f"receipts/{part_name(part.file.word, part.file.first_row)}.json"
+    name = part.file.receipt_path
     path = part.storage.address(name)
     try:
         receipt = _Receipt.model_validate_json(part.storage.read(name))
