@@ -149,18 +149,18 @@ FILES = {
     "a bit": (lambda s: flip(s / PARQUET, 99), f"{PARQUET} is damaged: its SHA-256 is"),
     "quarantine missing": (lambda s: (s / QUARANTINE).unlink(), f"{QUARANTINE} is missing"),
     "quarantine": (lambda s: flip(s / QUARANTINE), f"{QUARANTINE} is damaged: its SHA-256"),
-    "receipt": (lambda s: cut(s / RECEIPT), f"{RECEIPT} is no receipt that can be read; delete"),
+    "receipt": (lambda s: cut(s / RECEIPT), f"{RECEIPT} is a receipt that cannot be read; delete"),
     "receipt's rows": (
         lambda s: edit_json(s / RECEIPT, "file", "rows", value=7),
         f"{RECEIPT} has rows 7, the manifest says 117; delete it",
     ),
     "receipt's key": (
         lambda s: edit_json(s / RECEIPT, "key", value="x"),
-        f"{RECEIPT} has a key that is no SHA-256; delete it",
+        f"{RECEIPT} has a key that is not a SHA-256; delete it",
     ),
     "receipt's hashes": (
         lambda s: edit_json(s / RECEIPT, "smallest_hashes", value=[1, 2]),
-        f"{RECEIPT} has not the smallest hashes of its drawings; delete it",
+        f"{RECEIPT} has other hashes than the smallest of its drawings; delete it",
     ),
     "stranger": (
         lambda s: shutil.copy(s / PARQUET, s / "drawings/word=sun/part-000000120.parquet"),
@@ -356,7 +356,7 @@ def test_a_file_that_is_no_parquet_is_found_behind_a_right_checksum(copy: Path) 
     (copy / PARQUET).write_bytes(b"PAR1" * 20)
     edit_json(copy / MANIFEST_NAME, "files", 1, "sha256", value=sha256_of(copy / PARQUET))
     edit_json(copy / MANIFEST_NAME, "files", 1, "size_bytes", value=80)
-    assert f"{PARQUET} is no Parquet file of ours" in the_problem(copy)
+    assert f"{PARQUET} is not a Parquet file of a store" in the_problem(copy)
 
 
 @pytest.mark.parametrize(

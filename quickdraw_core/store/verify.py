@@ -1,4 +1,4 @@
-"""Everything that a store is said to be, checked by reading all of it again.
+"""Checks a store by reading all of it again.
 
 Manifest, files, drawings, quarantine, receipts, holdout, duplicates, pack: a fault of one does
 not keep the others from being checked. Memory holds a file a thread, and the filter of the search
@@ -29,16 +29,16 @@ from quickdraw_core.store.verify_part import Part, PartCheck, check_part
 
 _SHOWN = 3
 _SIGMAS = 6
-"""A share so many standard deviations off comes about by chance in one of 30 million stores."""
+"""A share so many standard deviations off is the result of chance in one of 30 million stores."""
 
 
 @dataclass(frozen=True)
 class VerifyResult:
-    """What a check found.
+    """The result of a check.
 
-    problems: what is off, a line each that names the file and what to do; notes: what is worth
-    knowing and needs no repair; files, rows: read and parsed; bytes_read: of drawings and
-    quarantine; rejected: rows in the quarantine by the manifest.
+    problems: faults, a line each that names the file and what to do; notes: what needs no repair;
+    files, rows: read and parsed; bytes_read: of drawings and quarantine; rejected: rows in the
+    quarantine by the manifest.
     """
 
     store: Location
@@ -54,8 +54,8 @@ class VerifyResult:
 def verify_store(store: Location) -> VerifyResult:
     """Reads a whole store and compares it with its manifest.
 
-    Raises `StoreError` where there is no finished store at all, or none that can be reached; all
-    else is a problem of the result.
+    Raises `StoreError` if there is no finished store, or it cannot be reached; all other faults
+    are problems of the result.
     """
     storage = storage_of(store)
     path = storage.address(MANIFEST_NAME)
@@ -71,7 +71,7 @@ def verify_store(store: Location) -> VerifyResult:
 
 
 class _Verification:
-    """The state of one check: what was found so far."""
+    """The state of one check: its problems and notes so far."""
 
     def __init__(self, store: Location, manifest: Manifest) -> None:
         self.store, self.manifest = store, manifest
@@ -87,12 +87,12 @@ class _Verification:
             f"{path}: {fault}; ingest again with --fresh"
             for fault in manifest_faults(self.manifest)
         ]
-        self._look_for_strangers()
+        self._check_names()
         files = self.manifest.files
         with progress("verify", sum(file.size_bytes for file in files), "bytes") as bar:
             self._check_parts(bar)
             bar.note("looking for duplicates")
-            self._look_for_duplicates()
+            self._check_duplicates()
             bar.note("")
         self._check_holdout()
         return VerifyResult(
@@ -106,9 +106,9 @@ class _Verification:
             bytes_read=sum(check.bytes_read for check in self.checks),
         )
 
-    def _look_for_strangers(self) -> None:
-        """Files that the manifest does not name. Only those that others would read are problems:
-        DuckDB and Polars open whatever lies in `drawings/`.
+    def _check_names(self) -> None:
+        """Notes files that the manifest does not name. Those in `drawings/` and `quarantine/` are
+        problems: DuckDB and Polars open all of them.
         """
         named = {path for file in self.manifest.files for path in file.window_paths}
         names = sorted(self.storage.names())
@@ -128,8 +128,7 @@ class _Verification:
                 )
             elif top in ("drawings", "quarantine") and relative not in named:
                 self.problems.append(
-                    f"{path} is not named by the manifest, yet whoever opens the folder would "
-                    "read it; delete it"
+                    f"{path} is not named by the manifest, but is read with the folder; delete it"
                 )
             elif top == "receipts" and relative not in named:
                 self.notes.append(f"{path} is the receipt of a window that is not in the store")
@@ -138,7 +137,9 @@ class _Verification:
                     f"{path} was left by an ingest that was killed; nothing reads it"
                 )
             elif top == relative and top != MANIFEST_NAME and not top.startswith("."):
-                self.notes.append(f"{path} is none of a store's files: move it, or no ingest runs")
+                self.notes.append(
+                    f"{path} is not a file of a store: move it away, or no ingest runs here"
+                )
 
     def _check_parts(self, bar: Bar) -> None:
         """Drawings, quarantine, receipt and pack of each window."""
@@ -169,8 +170,8 @@ class _Verification:
                 "the store will read them again"
             )
 
-    def _look_for_duplicates(self) -> None:
-        """Drawings whose key_id an earlier one has, among the files that could be read."""
+    def _check_duplicates(self) -> None:
+        """Finds drawings whose key_id an earlier one has, in the files that could be read."""
         readable = [check for check in self.checks if check.readable]
         paths = tuple(check.file.path for check in readable)
         search = DuplicateSearch(self.store, paths, sum(check.rows for check in readable))
@@ -197,7 +198,7 @@ class _Verification:
             yield f"{key_ids[row]} in row {row:,} of {path}"
 
     def _check_holdout(self) -> None:
-        """Whether the sides have the sizes that the rule gives, and each class its test rows."""
+        """Checks the sizes of the splits by the holdout rule, and the test rows of each class."""
         rule, splits = self.manifest.holdout, np.zeros(len(Split), np.int64)
         test: Counter[str | None] = Counter()
         for check in self.checks:
@@ -216,8 +217,8 @@ class _Verification:
         self._note_short_classes(test)
 
     def _note_short_classes(self, test: Counter[str | None]) -> None:
-        """Names the classes with fewer test drawings than were asked for. It says nothing of
-        those of which a file could not be read.
+        """Names the classes with fewer test drawings than were asked for, except those of which
+        a file could not be read.
         """
         wanted = self.manifest.options.get("test_per_class")
         if self.manifest.label_map is None or not isinstance(wanted, int):
@@ -232,15 +233,15 @@ class _Verification:
             )
 
 
-def is_plausible(found: int, rows: int, share: float) -> bool:
-    """Whether `found` of `rows` drawings may well have come about by chance, at odds of `share`.
+def is_plausible(count: int, rows: int, share: float) -> bool:
+    """Whether `count` of `rows` drawings is a plausible result of chance, each at odds of `share`.
 
-    Six standard deviations where the rows are many; wider where the counts are too small to be
-    normal, by Bernstein's inequality: P(|found - mean| >= t) <= 2 exp(-t² / (2 (var + t / 3))).
+    Six standard deviations for many rows; wider for counts that are too small to be normal, by
+    Bernstein's inequality: P(|count - mean| >= t) <= 2 exp(-t² / (2 (var + t / 3))).
     """
     allowed = _SIGMAS**2 / 6
     allowed += sqrt(allowed**2 + _SIGMAS**2 * rows * share * (1 - share))
-    return abs(found - rows * share) <= allowed
+    return abs(count - rows * share) <= allowed
 
 
 def _more(count: int, what: str) -> str:

@@ -1,4 +1,4 @@
-"""Does a manifest agree with itself? Pure: from the record to what is off in it."""
+"""Whether a manifest agrees with itself. Pure: from the record to its faults."""
 
 from collections.abc import Iterable, Iterator
 
@@ -9,7 +9,7 @@ _SHOWN = 3
 
 
 def manifest_faults(manifest: Manifest) -> list[str]:
-    """What is off in a manifest, a text each: sums, paths, windows, words, the holdout rule."""
+    """The faults of a manifest, a text each: sums, paths, windows, words, the holdout rule."""
     return [
         *_file_faults(manifest.files),
         *_source_faults(manifest),
@@ -19,7 +19,7 @@ def manifest_faults(manifest: Manifest) -> list[str]:
 
 
 def _file_faults(files: list[FileRecord]) -> Iterator[str]:
-    seen: set[str] = set()
+    paths: set[str] = set()
     for file in files:
         numbers = file.first_row, file.rows_read, file.rows, file.strokes, file.points
         if min(*numbers, file.size_bytes) < 0 or any(n <= 0 for n in file.rejected.values()):
@@ -29,9 +29,9 @@ def _file_faults(files: list[FileRecord]) -> Iterator[str]:
                 f"{file.path} is not the path of row {file.first_row:,} of {_name(file.word)}, "
                 f"which is {part_path(file.word, file.first_row)}"
             )
-        if file.path in seen:
+        if file.path in paths:
             yield f"{file.path} is named twice"
-        seen.add(file.path)
+        paths.add(file.path)
         if fault := _sum_fault(file.rows_read, file.rows, file.rejected):
             yield f"{file.path}: {fault}"
         if bool(file.rejected) != (file.quarantine_sha256 is not None):
@@ -58,18 +58,18 @@ def _source_faults(manifest: Manifest) -> Iterator[str]:
 def _total_faults(source: SourceRecord, files: list[FileRecord]) -> Iterator[str]:
     if not files:
         yield f"{source.location} has no file in the store"
-    for what, said, found in (
+    for what, recorded, counted in (
         ("read", source.rows_read, sum(file.rows_read for file in files)),
         ("kept", source.rows_kept, sum(file.rows for file in files)),
     ):
-        if files and said != found:
-            yield f"{source.location}: {said:,} rows {what}, but {found:,} by its files"
+        if files and recorded != counted:
+            yield f"{source.location}: {recorded:,} rows {what}, but {counted:,} by its files"
     if files and source.rejected != count_reasons(file.rejected for file in files):
         yield f"{source.location}: its rejected rows are not those of its files"
 
 
 def _window_faults(source: SourceRecord, files: list[FileRecord], rows: str) -> Iterator[str]:
-    """Windows in the order of their rows: none overlaps, none ends behind the source's end."""
+    """Of windows in the order of their rows: overlaps, and ends behind the source's end."""
     end = 0
     for file in files:
         if file.first_row < end:
@@ -82,21 +82,21 @@ def _window_faults(source: SourceRecord, files: list[FileRecord], rows: str) -> 
 
 
 def _word_faults(manifest: Manifest) -> Iterator[str]:
-    found = {file.word for file in manifest.files}
-    words = manifest.label_map.words if manifest.label_map is not None else ()
-    if manifest.label_map is None and found - {None}:
-        yield f"there is no label map, but files have words: {_some(found - {None})}"
-    if manifest.label_map is not None and found - set(words):
-        yield f"words of files that the label map lacks: {_some(found - set(words))}"
-    if set(words) - found:
-        yield f"words of the label map without any file: {_some(set(words) - found)}"
+    of_files = {file.word for file in manifest.files}
+    words = set(manifest.label_map.words) if manifest.label_map is not None else set()
+    if manifest.label_map is None and of_files - {None}:
+        yield f"there is no label map, but files have words: {_some(of_files - {None})}"
+    if manifest.label_map is not None and of_files - words:
+        yield f"words of files that the label map lacks: {_some(of_files - words)}"
+    if words - of_files:
+        yield f"words of the label map without any file: {_some(words - of_files)}"
 
 
 def _option_faults(manifest: Manifest) -> Iterator[str]:
     for name in ("salt", "validation_share"):
-        said, rule = manifest.options.get(name), getattr(manifest.holdout, name)
-        if said != rule:
-            yield f"the options have {name} {said}, the holdout rule has {rule}"
+        option, rule = manifest.options.get(name), getattr(manifest.holdout, name)
+        if option != rule:
+            yield f"the options have {name} {option}, the holdout rule has {rule}"
 
 
 def _sum_fault(read: int, kept: int, rejected: dict[str, int]) -> str | None:

@@ -1,8 +1,8 @@
-"""Is one part of a store, what came of one window, as the manifest says it is?
+"""Whether one part of a store, the files of one window, is what the manifest says.
 
-A part has up to three files: drawings, refused rows, receipt. What is wrong with one does not
-keep the others from being checked. Bytes whose checksum is wrong are not parsed: they could make
-a reader ask for any amount of memory, and their checksum says all there is to say.
+A part has up to three files: drawings, rejected rows, receipt. A fault in one does not keep the
+others from being checked. Bytes with a wrong checksum are not parsed: they could make a reader
+ask for any amount of memory.
 """
 
 import hashlib
@@ -30,13 +30,14 @@ from quickdraw_core.store.reading import Lengths, numbers_of
 from quickdraw_core.store.schema import SCHEMA, part_path
 from quickdraw_core.store.verify_pack import PackedPart
 
-AGAIN = "ingest again to restore it"
+_AGAIN = "ingest again to restore it"
+_FRESH = "ingest again with --fresh"  # receipts vouch for a file that was made wrongly
 _NO_RECEIPT = "delete it: the window will be read again when an ingest needs it"
 
 
 @dataclass(frozen=True)
 class Part:
-    """What is to be checked. form: the source's; pack: where its drawings are in the pack."""
+    """What is checked. form: of the source; pack: where its drawings are in the pack."""
 
     storage: Storage
     manifest: Manifest
@@ -44,17 +45,12 @@ class Part:
     form: str
     pack: PackedPart | None
 
-    @property
-    def anew(self) -> str:
-        """What to do where a file was made wrongly: receipts vouch for it, so they must go."""
-        return "ingest again with --fresh"
-
 
 @dataclass
 class PartCheck:
-    """What was found. readable: its drawings could be read; rows: how many; splits: how many of
-    them are on each side of the holdout, int64 [3]; unlike_pack: the array of the pack that holds
-    other values; lacks_receipt: there is none, which costs a second reading at most.
+    """The result of a check. readable: its drawings could be read; rows: how many; splits: how
+    many of them are on each side of the holdout, int64 [3]; unlike_pack: the array of the pack
+    that holds other values; lacks_receipt: a later ingest may have to read the window again.
     """
 
     file: FileRecord
@@ -68,12 +64,12 @@ class PartCheck:
 
 
 def check_part(part: Part) -> PartCheck:
-    """Reads all files of a part. What is off is among the problems; nothing is raised, but for
-    `StoreUnreachableError`.
+    """Reads all files of a part. Faults are among the problems; only `StoreUnreachableError` is
+    raised.
     """
     check = PartCheck(part.file)
     if part.file.path != part_path(part.file.word, part.file.first_row):
-        return check  # not a path of ours to read; the manifest's own check names it
+        return check  # not a path to read; the manifest's own check names it
     hashes = None
     with _noting_problems(check):
         hashes = _check_drawings(part, check)
@@ -89,7 +85,7 @@ def _noting_problems(check: PartCheck) -> Iterator[None]:
     try:
         yield
     except StoreUnreachableError:
-        raise  # what cannot be read now is not off
+        raise  # what cannot be read now is not faulty
     except StoreError as error:
         check.problems.append(str(error))
 
@@ -101,7 +97,7 @@ def _check_drawings(part: Part, check: PartCheck) -> UInt64Array:
     check.bytes_read += part.file.size_bytes
     check.readable, check.rows = True, len(table)
     faults = list(_content_faults(table, part.file))
-    check.problems += [f"{path} {fault}; {part.anew}" for fault in faults]
+    check.problems += [f"{path} {fault}; {_FRESH}" for fault in faults]
     key_ids = numbers_of(table["key_id"])
     check.splits = np.bincount(rule.split(key_ids), minlength=len(Split))
     if part.pack is not None and not faults:
@@ -115,12 +111,12 @@ def _read_table(path: str, part: Part) -> pa.Table:
     try:
         file = pq.ParquetFile(pa.BufferReader(data))
         if not file.schema_arrow.equals(SCHEMA):
-            raise StoreError(f"{path} {_schema_fault(file.schema_arrow)}; {part.anew}")
+            raise StoreError(f"{path} {_schema_fault(file.schema_arrow)}; {_FRESH}")
         table = file.read(use_threads=False)
         table.validate(full=True)
     except (pa.ArrowException, OSError, ValueError) as error:
         text = " ".join(str(error).split())
-        raise StoreError(f"{path} is no Parquet file of ours: {text}; {part.anew}") from error
+        raise StoreError(f"{path} is not a Parquet file of a store: {text}; {_FRESH}") from error
     return table
 
 
@@ -129,32 +125,32 @@ def _read_bytes(storage: Storage, file: FileRecord) -> bytes:
     try:
         data = storage.read(file.path)
     except FileNotFoundError:
-        raise StoreError(f"{path} is missing; {AGAIN}") from None
+        raise StoreError(f"{path} is missing; {_AGAIN}") from None
     except OSError as error:
-        raise StoreError(f"cannot read {path}: {error.strerror or error}; {AGAIN}") from error
+        raise StoreError(f"cannot read {path}: {error.strerror or error}; {_AGAIN}") from error
     if len(data) != file.size_bytes:
         raise StoreError(
-            f"{path} has {len(data):,} bytes, the manifest says {file.size_bytes:,}; {AGAIN}"
+            f"{path} has {len(data):,} bytes, the manifest says {file.size_bytes:,}; {_AGAIN}"
         )
     _require_digest(path, data, file.sha256)
     return data
 
 
-def _require_digest(path: str, data: bytes, said: str | None) -> None:
-    found = hashlib.sha256(data).hexdigest()
-    if found != said:
+def _require_digest(path: str, data: bytes, expected: str | None) -> None:
+    digest = hashlib.sha256(data).hexdigest()
+    if digest != expected:
         raise StoreError(
-            f"{path} is damaged: its SHA-256 is {found[:12]}…, the manifest says "
-            f"{str(said)[:12]}…; {AGAIN}"
+            f"{path} is damaged: its SHA-256 is {digest[:12]}…, the manifest says "
+            f"{str(expected)[:12]}…; {_AGAIN}"
         )
 
 
-def _schema_fault(found: pa.Schema) -> str:
+def _schema_fault(schema: pa.Schema) -> str:
     names = SCHEMA.names
-    if found.names != names:
-        return f"has the columns {', '.join(found.names)}, not {', '.join(names)}"
-    (first, *_) = [name for name in names if not found.field(name).equals(SCHEMA.field(name))]
-    return f"has the column {_type(found.field(first))}, not {_type(SCHEMA.field(first))}"
+    if schema.names != names:
+        return f"has the columns {', '.join(schema.names)}, not {', '.join(names)}"
+    name = next(name for name in names if not schema.field(name).equals(SCHEMA.field(name)))
+    return f"has the column {_type(schema.field(name))}, not {_type(SCHEMA.field(name))}"
 
 
 def _type(column: pa.Field) -> str:
@@ -162,7 +158,7 @@ def _type(column: pa.Field) -> str:
 
 
 def _content_faults(table: pa.Table, file: FileRecord) -> Iterator[str]:
-    """What the columns have of drawings that cannot be, and where they differ from the record."""
+    """Drawings that cannot exist, and differences from the manifest's record."""
     if len(table) != file.rows:
         yield f"holds {len(table):,} drawings, the manifest says {file.rows:,}"
     sizes = {name: numbers_of(pc.binary_length(table[name])) for name in ("x", "y")}
@@ -176,12 +172,12 @@ def _content_faults(table: pa.Table, file: FileRecord) -> Iterator[str]:
     yield from _rows(lengths.points != sizes["x"], "strokes of other lengths than its points")
     empty = np.searchsorted(lengths.offsets, np.flatnonzero(lengths.of_strokes == 0), "right") - 1
     yield from _rows(np.bincount(empty, minlength=len(table)) > 0, "a stroke without points")
-    for what, found, said in (
+    for what, count, expected in (
         ("strokes", len(lengths.of_strokes), file.strokes),
         ("points", int(sizes["x"].sum()), file.points),
     ):
-        if found != said:
-            yield f"holds {found:,} {what}, the manifest says {said:,}"
+        if count != expected:
+            yield f"holds {count:,} {what}, the manifest says {expected:,}"
 
 
 def _rows(faulty: npt.NDArray[np.bool_], what: str) -> Iterator[str]:
@@ -191,7 +187,7 @@ def _rows(faulty: npt.NDArray[np.bool_], what: str) -> Iterator[str]:
 
 
 def _check_quarantine(part: Part, check: PartCheck) -> None:
-    """The file of refused rows: its bytes, how many by reason, and that they are the window's."""
+    """The file of rejected rows: its bytes, counts by reason, and that they are the window's."""
     file = part.file
     if file.quarantine_sha256 is None:
         return
@@ -203,26 +199,25 @@ def _check_quarantine(part: Part, check: PartCheck) -> None:
         check.bytes_read += len(data)
         counts, lines = _read_quarantine(data)
     except FileNotFoundError:
-        raise StoreError(f"{path} is missing; {AGAIN}") from None
+        raise StoreError(f"{path} is missing; {_AGAIN}") from None
     except OSError as error:
-        raise StoreError(f"cannot read {path}: {error.strerror or error}; {AGAIN}") from error
+        raise StoreError(f"cannot read {path}: {error.strerror or error}; {_AGAIN}") from error
     except (ValueError, KeyError, TypeError) as error:
-        raise StoreError(f"{path} holds a line of another form ({error}); {part.anew}") from error
+        raise StoreError(f"{path} holds a line of another form ({error}); {_FRESH}") from error
     if counts != file.rejected:
         raise StoreError(
-            f"{path} has {_counted(counts)}, the manifest says {_counted(file.rejected)}; "
-            f"{part.anew}"
+            f"{path} has {_counted(counts)}, the manifest says {_counted(file.rejected)}; {_FRESH}"
         )
     first_line = file.first_row + (2 if part.form.startswith("csv") else 1)
     if lines and not first_line <= lines[0] <= lines[-1] < first_line + file.rows_read:
         raise StoreError(
             f"{path} has lines {lines[0]:,} to {lines[-1]:,}, its window is lines {first_line:,} "
-            f"to {first_line + file.rows_read - 1:,}; {part.anew}"
+            f"to {first_line + file.rows_read - 1:,}; {_FRESH}"
         )
 
 
 def _read_quarantine(data: bytes) -> tuple[dict[str, int], list[int]]:
-    """Refused rows by reason, and their line numbers. Raises `ValueError` where they go back."""
+    """Rejected rows by reason, and their line numbers. Raises `ValueError` if these decrease."""
     counts: dict[str, int] = {}
     lines: list[int] = []
     for text in io.BytesIO(data):
@@ -239,7 +234,7 @@ def _counted(counts: dict[str, int]) -> str:
 
 
 class _Receipt(BaseModel):
-    """Of a receipt, which the ingest writes, what has to agree with the store."""
+    """The part of a receipt, which the ingest writes, that has to agree with the store."""
 
     key: str
     file: dict[str, Any]
@@ -247,7 +242,7 @@ class _Receipt(BaseModel):
 
 
 def _check_receipt(part: Part, hashes: UInt64Array | None) -> bool:
-    """Whether there is a receipt. Raises `StoreError` where it says other than the manifest."""
+    """Whether there is a receipt. Raises `StoreError` if it disagrees with the manifest."""
     name = part.file.receipt_path
     path = part.storage.address(name)
     try:
@@ -255,17 +250,19 @@ def _check_receipt(part: Part, hashes: UInt64Array | None) -> bool:
     except FileNotFoundError:
         return False
     except (OSError, ValidationError):
-        raise StoreError(f"{path} is no receipt that can be read; {_NO_RECEIPT}") from None
-    said = part.file.model_dump(mode="json")
-    differing = [name for name in said | receipt.file if said.get(name) != receipt.file.get(name)]
-    if differing:
-        raise StoreError(
-            f"{path} has {differing[0]} {receipt.file.get(differing[0])!r}, the manifest says "
-            f"{said.get(differing[0])!r}; {_NO_RECEIPT}"
-        )
+        raise StoreError(f"{path} is a receipt that cannot be read; {_NO_RECEIPT}") from None
+    expected, recorded = part.file.model_dump(mode="json"), receipt.file
+    for name in expected | recorded:
+        if expected.get(name) != recorded.get(name):
+            raise StoreError(
+                f"{path} has {name} {recorded.get(name)!r}, the manifest says "
+                f"{expected.get(name)!r}; {_NO_RECEIPT}"
+            )
     if not re.fullmatch(r"[0-9a-f]{64}", receipt.key):
-        raise StoreError(f"{path} has a key that is no SHA-256; {_NO_RECEIPT}")
+        raise StoreError(f"{path} has a key that is not a SHA-256; {_NO_RECEIPT}")
     count = part.manifest.options.get("test_per_class")
     if hashes is not None and receipt.smallest_hashes != np.sort(hashes)[:count].tolist():
-        raise StoreError(f"{path} has not the smallest hashes of its drawings; {_NO_RECEIPT}")
+        raise StoreError(
+            f"{path} has other hashes than the smallest of its drawings; {_NO_RECEIPT}"
+        )
     return True
