@@ -30,6 +30,7 @@ from quickdraw_core.commands.options import (
 from quickdraw_core.commands.running import STOPPED, run_stage
 from quickdraw_core.errors import ConfigError, nearest
 from quickdraw_core.ingest.summary import ingest_facts
+from quickdraw_core.store.summary import class_table, describe_facts, verify_facts
 from quickdraw_core.terminal.console import (
     errors,
     leave_stdout_to,
@@ -39,10 +40,7 @@ from quickdraw_core.terminal.console import (
 )
 from quickdraw_core.terminal.progress_display import show_progress
 from quickdraw_core.terminal.summaries import (
-    class_table,
-    describe_facts,
     fetch_facts,
-    verify_facts,
 )
 
 

@@ -15,8 +15,6 @@ if TYPE_CHECKING:
     from quickdraw_core.launching.result import TrainResult
     from quickdraw_core.promotion.decision import PromoteResult
     from quickdraw_core.sources.fetch import FetchResult
-    from quickdraw_core.store.describe import Description, Distribution
-    from quickdraw_core.store.verify import VerifyResult
     from quickdraw_core.sweep.results import SweepResult
 
 _SHOWN = 5
@@ -37,67 +35,6 @@ def fetch_facts(result: "FetchResult") -> dict[str, str]:
     more = f" ({', '.join(how)})" if how else ""
     fetched = f"{len(result.fetched):,} files, {result.received_bytes:,} bytes{more}"
     return facts | {"fetched": fetched}
-
-
-def describe_facts(found: "Description") -> dict[str, str]:
-    """A store in a few lines."""
-    splits = f"{found.train:,} train, {found.validation:,} validation, {found.test:,} test"
-    facts = {
-        "store": f"{found.store} ({found.files:,} files, {found.size_bytes / 1e6:,.1f} MB"
-        + (f", {found.bytes_per_drawing:.1f} bytes a drawing)" if found.drawings else ")"),
-        "drawings": f"{found.drawings:,} of {found.classes:,} classes: {splits}",
-        "rows": f"{found.rows_read:,} read, {sum(found.rejected.values()):,} rejected",
-        "recognized": _share(found.recognized),
-        "strokes": _spread(found.strokes),
-        "points": _spread(found.points),
-        "countries": _some([f"{c.code} {c.share:.1%}" for c in found.countries]),
-        "times": f"{found.first_timestamp} to {found.last_timestamp}",
-    }
-    sources = [f"{s.files:,} {s.form} ({s.size_bytes / 1e6:,.1f} MB)" for s in found.sources]
-    return facts | {"sources": ", ".join(sources)}
-
-
-def class_table(found: "Description", classes: int) -> tuple[list[str], list[list[str]]]:
-    """Heads and rows of the table of classes, the first `classes` of them."""
-    heads = ["word", "drawings", "recognized", "strokes", "points", "train", "validation", "test"]
-    rows = [
-        [
-            c.word if c.word is not None else "(no word)",
-            f"{c.drawings:,}",
-            _share(c.recognized),
-            f"{c.strokes:.1f}" if c.strokes is not None else "–",
-            f"{c.points:.1f}" if c.points is not None else "–",
-            *(f"{count:,}" for count in (c.train, c.validation, c.test)),
-        ]
-        for c in found.by_class[:classes]
-    ]
-    if len(found.by_class) > classes:
-        rows.append([f"… {len(found.by_class) - classes} more (--classes N)", *[""] * 7])
-    return heads, rows
-
-
-def verify_facts(result: "VerifyResult") -> dict[str, str]:
-    """What was read again, and whether all of it is right."""
-    state = f"{len(result.problems):,} problems" if result.problems else "all is right"
-    facts = {
-        "store": f"{result.store} ({state})",
-        "read": f"{result.rows:,} drawings in {result.files:,} files, "
-        f"{result.bytes_read / 1e6:,.1f} MB; {result.rejected:,} rejected rows",
-    }
-    return facts | ({"notes": "; ".join(result.notes)} if result.notes else {})
-
-
-def _share(value: float | None) -> str:
-    return f"{value:.1%}" if value is not None else "–"
-
-
-def _spread(found: "Distribution") -> str:
-    if found.mean is None:
-        return "–"
-    return (
-        f"mean {found.mean:.1f}, p50 {found.p50}, p90 {found.p90}, p99 {found.p99}, "
-        f"largest {found.max}"
-    )
 
 
 def train_facts(result: "TrainResult") -> dict[str, str]:
