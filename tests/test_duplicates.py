@@ -52,6 +52,6 @@ def test_exactly_the_repeated_ids_are_found(files: list[list[int]], most_bits: i
 
 def test_few_of_many_ids_are_noted_for_nothing(tmp_path: Path) -> None:
     ids = np.random.default_rng(3).permutation(1 << 20).astype(np.uint64) << np.uint64(21)
-    seen = duplicates._empty_filter(len(ids))
-    assert len(duplicates._note_seen(ids, seen)) < len(ids) / 20
+    bits = duplicates._empty_filter(len(ids))
+    assert len(duplicates._add_ids(ids, bits)) < len(ids) / 20
     assert find_duplicates(search(tmp_path, [ids.tolist()])) == {}

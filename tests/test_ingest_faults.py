@@ -182,7 +182,7 @@ def test_a_killed_scheduler_ends_the_run_and_the_next_one_goes_on(
 def test_a_cluster_that_has_no_worker_is_waited_for_and_then_named(
     source: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(cluster, "PATIENCE_S", 1.0)
+    monkeypatch.setattr(cluster, "PATIENCE_SECONDS", 1.0)
     with (
         dask_cluster(tmp_path, workers=0) as (address, _),
         pytest.raises(ClusterError, match="had no worker for 1 s"),

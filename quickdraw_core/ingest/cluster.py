@@ -1,8 +1,8 @@
-"""Dask, as the ingest uses it: a client, and a bounded number of jobs in flight; for few and small
-files its threaded scheduler, which starts at once.
+"""Dask, as the ingest uses it: a client, and a bounded number of jobs in flight. For few and small
+files, its threaded scheduler, which starts at once.
 
 A job takes small facts and returns small facts. Faults of the input are results, not exceptions:
-Dask would run the job again on another worker, and find the same.
+after an exception, Dask would run the job again on another worker, with the same result.
 """
 
 import logging
@@ -22,20 +22,19 @@ from quickdraw_core.system.child_environment import SAFE_PATH
 from quickdraw_core.system.threads import usable_cores
 
 _JOBS_IN_FLIGHT_PER_THREAD = 2
-"""One at work and one that waits: more would only keep more files warm at once."""
+"""One at work and one that waits: more would only keep more files in the page cache."""
 
-
-PATIENCE_S = 60.0
+PATIENCE_SECONDS = 60.0
 """How long a cluster may be without any worker."""
 
 SMALL_BYTES = 64 << 20
 """Up to so many bytes of local files are read sooner than a client of Dask has started."""
 
-_LOOK_EVERY_S = 2.0
-_FETCH_S = 10.0
+_POLL_SECONDS = 2.0
+_FETCH_SECONDS = 10.0
 _QUIET = {
     "logging.distributed": "error",
-    # What Dask does for its own dashboards, many times a second, and nobody looks at here.
+    # What Dask does for its own dashboards, many times a second.
     "distributed.worker.profile.enabled": False,
     "distributed.admin.tick.interval": "1s",
     "distributed.admin.system-monitor.interval": "2s",
@@ -115,7 +114,7 @@ def cluster(config: IngestConfig, is_small: bool = False) -> Iterator[Any]:
 
 
 def _client_of(config: IngestConfig) -> Any:
-    """A client of the scheduler at an address. Raises `ConfigError` where there is no way in."""
+    """A client of the scheduler at an address. Raises `ConfigError` if it cannot be reached."""
     from distributed import Client, Security
 
     tls, security = config.tls, None
@@ -130,10 +129,10 @@ def _client_of(config: IngestConfig) -> Any:
         return Client(config.dask, timeout="10s", security=security)
     # Dask refuses some mismatches of address and options by TypeError or assertion.
     except (OSError, ValueError, TypeError, RuntimeError, AssertionError) as error:
-        raise ConfigError(_no_way_in(config, error)) from error
+        raise ConfigError(_connection_fault(config, error)) from error
 
 
-def _no_way_in(config: IngestConfig, error: Exception) -> str:
+def _connection_fault(config: IngestConfig, error: Exception) -> str:
     import ssl
 
     from distributed.comm.core import CommClosedError, FatalCommClosedError
@@ -145,7 +144,7 @@ def _no_way_in(config: IngestConfig, error: Exception) -> str:
             "(DASK_DISTRIBUTED__COMM__TLS__CA_FILE, …__CLIENT__CERT, …__CLIENT__KEY)"
         )
     # Dask's own class for a handshake that fails. By TLS 1.3 the scheduler judges our certificate
-    # when our side is connected already, and its reason is lost where we speak before we listen.
+    # when our side is connected already, and its reason is lost if we write before we read.
     hung_up = isinstance(error, CommClosedError) and config.dask.startswith("tls:")
     if isinstance(error, FatalCommClosedError) or hung_up:
         cause = error.__cause__ if isinstance(error.__cause__, ssl.SSLError) else error
@@ -153,15 +152,14 @@ def _no_way_in(config: IngestConfig, error: Exception) -> str:
             f"the Dask scheduler at {config.dask} and this client do not trust each other "
             f"({cause}): both certificates must be signed by the authority of tls.ca_file"
         )
-    told = str(error) or type(error).__name__
     return (
-        f"no Dask scheduler answers at {config.dask}: {told}; look whether it runs, and with TLS "
-        "(tls://) or without (tcp://), or use --dask local"
+        f"no Dask scheduler answers at {config.dask}: {str(error) or type(error).__name__}; check "
+        "that it runs, with TLS (tls://) or without (tcp://), or use --dask local"
     )
 
 
 def check_certificates(config: IngestConfig) -> None:
-    """Finds out without work whether the files of `config.tls` serve. Raises `ConfigError`."""
+    """Raises `ConfigError` if the files of `config.tls` cannot be used."""
     tls = config.tls
     if tls is None:
         return
@@ -192,7 +190,7 @@ def run_jobs(client: Any, waiting: deque[Job]) -> Iterator[tuple[Job, Any]]:
     """Runs the jobs of `waiting`, few at a time, and yields (job, result) as they come.
 
     More jobs may be put into `waiting` while it runs; those at its left end come first.
-    Raises `ClusterError` where the cluster is lost, or has no worker for `PATIENCE_S`.
+    Raises `ClusterError` if the cluster is lost, or has no worker for `PATIENCE_SECONDS`.
     """
     if isinstance(client, Threads):
         yield from client.run(waiting)
@@ -216,36 +214,36 @@ def run_jobs(client: Any, waiting: deque[Job]) -> Iterator[tuple[Job, Any]]:
 
 
 class _Patience:
-    """How long a cluster is waited for that does nothing."""
+    """How long to wait for a cluster without workers."""
 
     def __init__(self, client: Any) -> None:
-        self._client, self._deadline = client, monotonic() + PATIENCE_S
+        self._client, self._deadline = client, monotonic() + PATIENCE_SECONDS
 
-    def look(self) -> None:
-        """Raises `ClusterError` where the cluster is lost, or had no worker for too long."""
+    def check(self) -> None:
+        """Raises `ClusterError` if the cluster is lost, or had no worker for too long."""
         if self._client.status not in ("running", "connecting"):
             raise ClusterError(_LOST) from None
         if self._client.nthreads():
-            self._deadline = monotonic() + PATIENCE_S
+            self._deadline = monotonic() + PATIENCE_SECONDS
         elif monotonic() > self._deadline:
             raise ClusterError(
-                f"the Dask cluster had no worker for {PATIENCE_S:.0f} s; start some and run "
+                f"the Dask cluster had no worker for {PATIENCE_SECONDS:.0f} s; start some and run "
                 "again: what is finished is kept"
             ) from None
 
 
 def _next_done(client: Any, done: "SimpleQueue[Any]") -> Any:
-    """The next future that is done, whatever became of it."""
+    """The next future that is done, with a result or an error."""
     patience = _Patience(client)
     while True:
         try:
-            return done.get(timeout=_LOOK_EVERY_S)
+            return done.get(timeout=_POLL_SECONDS)
         except Empty:
-            patience.look()
+            patience.check()
 
 
 def _result_of(client: Any, future: Any, job: Job) -> Any:
-    """What a job that is done returned: on a worker, which may be lost before it is fetched.
+    """The result of a job that is done. It is on a worker, which may be lost before it is fetched:
     Dask then runs the job again, as soon as there is another worker.
     """
     from distributed import KilledWorker
@@ -255,13 +253,13 @@ def _result_of(client: Any, future: Any, job: Job) -> Any:
     try:
         while True:
             try:
-                return future.result(timeout=_FETCH_S)
+                return future.result(timeout=_FETCH_SECONDS)
             except TimeoutError:
-                patience.look()
+                patience.check()
     except KilledWorker as error:
         raise ClusterError(
-            f"Dask workers died one after the other at {job.argument}; look for memory that ran "
-            "out, then run again: what is finished is kept"
+            f"Dask workers died one after the other at {job.argument}; check whether they ran out "
+            "of memory, then run again: what is finished is kept"
         ) from error
     except (CancelledError, CommClosedError) as error:
         raise ClusterError(_LOST) from error

@@ -30,7 +30,7 @@ def ingest(config: IngestConfig) -> IngestResult:
 
     Raises `InputError` (source), `StoreError` (target), `BusyError` (another ingest is at work
     there) or `ConfigError` before work starts;
-    later `UnreadableError` (strict, or no file is left), and `ClusterError` where Dask is lost.
+    later `UnreadableError` (strict, or no file is left), and `ClusterError` if Dask is lost.
     """
     prepared = prepare(config, Opened())
     found = prepared.finished()
@@ -92,7 +92,7 @@ class PreparedIngest:
         """The manifest that the ingest goes on from, as it is now: the store's, or that of before
         an ingest that was killed. None: there is none, or the store is made anew.
 
-        Raises `StoreError` where it is damaged, `ConfigError` for another holdout rule.
+        Raises `StoreError` if it is damaged, `ConfigError` for another holdout rule.
         """
         store = self.config.store
         if self.config.fresh or is_begun_anew(store):

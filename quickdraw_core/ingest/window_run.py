@@ -1,7 +1,7 @@
 """All windows of all sources, read on Dask: what is planned, what is done, which files failed.
 
-In: the files to read. Out: the receipts of those that can be used, no two of their drawings with
-the same key_id, and why the others cannot be.
+In: the files to read. Out: the receipts of those that can be used, without two drawings of the
+same key_id, and why the others cannot be used.
 """
 
 from collections import deque
@@ -84,10 +84,10 @@ class WindowRun:
         self.reused: set[str] = set()
 
     def run(self, client: Any, bar: Bar) -> None:
-        """Reads everything. A file that cannot be read, or of whose rows too many are refused,
-        costs that file.
+        """Reads everything. A file is left out if it cannot be read, or if too many of its rows
+        are rejected.
 
-        Raises `UnreadableError` where no file is left, or at the first one if the ingest is
+        Raises `UnreadableError` if no file is left, or at the first one if the ingest is
         strict; `StoreError` and `ClusterError` at once.
         """
         self._read_all(client, bar)
@@ -95,7 +95,7 @@ class WindowRun:
         bar.note("looking for duplicates")
         refusing = self._refuse_duplicates(client)
         while self._leave_out_faulty():
-            # What they had repeated, or what had repeated them, counts anew.
+            # Rows that had repeated rows of these files are no longer duplicates.
             self._read_again(client, self._tasks_of(dict.fromkeys(refusing & {*self.receipts})))
             refusing = self._refuse_duplicates(client)
         self.reused &= {*self.receipts}
@@ -118,12 +118,13 @@ class WindowRun:
                 self._done(result, bar)
             bar.expect(expected.rows)
             if self.config.strict:
-                self._judge(found for found in self.planned if found.source == source)
+                self._check_rejected(p for p in self.planned if p.source == source)
         self.planned.sort(key=lambda p: p.source.word or "")
 
     def _first_jobs(self, client: Any) -> deque[Job]:
-        """One a source. Rows are counted while they are read, window after window, where all are
-        wanted; but not of large files that too few others follow to keep all threads at work.
+        """One a source. If all rows are wanted, they are counted while they are read, window after
+        window. Large files that too few others follow to keep all threads at work are counted
+        before they are read.
         """
         wanted = self.config.selection
         spread_out = len(self.sources) - _FILES_A_THREAD * max(1, sum(client.nthreads().values()))
@@ -136,29 +137,29 @@ class WindowRun:
                 jobs.append(Job(plan_source, IndexTask(source, wanted)))
         return jobs
 
-    def _read_on(self, found: PlannedSource) -> Job:
-        return Job(ingest_first_read, FirstReadTask(found.source, found.index, self.target))
+    def _read_on(self, planned: PlannedSource) -> Job:
+        return Job(ingest_first_read, FirstReadTask(planned.source, planned.index, self.target))
 
-    def _plan(self, found: PlannedSource, jobs: deque[Job], expected: ExpectedRows) -> None:
+    def _plan(self, planned: PlannedSource, jobs: deque[Job], expected: ExpectedRows) -> None:
         """Puts what is to be done next for a source in front of all other jobs."""
-        index, size_bytes = found.index, found.source.stamp.size_bytes
+        source, index, size_bytes = planned.source, planned.index, planned.source.stamp.size_bytes
         if not self.config.allow_cut:
             try:
-                require_whole(found.source, index, ALLOW_CUT_ADVICE)
+                require_whole(source, index, ALLOW_CUT_ADVICE)
             except InputError as error:
-                expected.note(found.source, index.rows, size_bytes)
-                self._fail(found.source, error)
+                expected.note(source, index.rows, size_bytes)
+                self._fail(source, error)
                 return
         if self.config.selection.kind == "all" and not index.complete:
-            jobs.appendleft(self._read_on(found))
-            expected.note(found.source, index.rows, min(index.end, size_bytes))
+            jobs.appendleft(self._read_on(planned))
+            expected.note(source, index.rows, min(index.end, size_bytes))
             return
-        self.planned.append(found)
-        tasks = window_tasks(self.config, self.target, found)
+        self.planned.append(planned)
+        tasks = window_tasks(self.config, self.target, planned)
         windows = [window for task in tasks for window in task.windows]
-        if part_path(found.source.word, windows[-1].skiprows) not in self.receipts:
+        if part_path(source.word, windows[-1].skiprows) not in self.receipts:
             jobs.extendleft(Job(ingest_windows, task) for task in reversed(tasks))
-        expected.note(found.source, sum(window.nrows for window in windows), size_bytes)
+        expected.note(source, sum(window.nrows for window in windows), size_bytes)
 
     def _done(self, receipts: list[Receipt], bar: Bar) -> None:
         for receipt in receipts:
@@ -173,22 +174,22 @@ class WindowRun:
             raise UnreadableError(f"{error}; what was there before is unchanged") from error
         self.failures.setdefault(source.address, str(error))
 
-    def _judge(self, planned: Iterable[PlannedSource]) -> None:
-        """Finds those of some files of whose rows too many were refused, if they are done."""
-        for found in planned:
-            source = found.source
-            tasks = window_tasks(self.config, self.target, found)
+    def _check_rejected(self, planned: Iterable[PlannedSource]) -> None:
+        """Notes the files that are done and of which too many rows were rejected."""
+        for each in planned:
+            source = each.source
+            tasks = window_tasks(self.config, self.target, each)
             paths = [part_path(source.word, w.skiprows) for task in tasks for w in task.windows]
             if self.receipts.keys() >= {*paths}:
                 files = [self.receipts[path].file for path in paths]
                 quarantine = self._quarantine(published=not self.config.strict)
-                fault = fault_of(source_record(found, files), self.config, quarantine)
+                fault = fault_of(source_record(each, files), self.config, quarantine)
                 if fault is not None:
                     self._fail(source, UnreadableError(fault))
 
     def _quarantine(self, published: bool) -> str:
-        """Where the refused rows of a file that is left out are, once the others are published or
-        if nothing is.
+        """Where the rejected rows of a file that is left out are. published: once the others are
+        in the store; else if the ingest fails.
         """
         staged = published or self.target.staged
         return str(
@@ -196,31 +197,31 @@ class WindowRun:
         )
 
     def _leave_out_faulty(self) -> bool:
-        """Drops the files that cannot be used; whether there were any."""
-        self._judge(self.planned)
+        """Drops the files that cannot be used; returns whether there were any."""
+        self._check_rejected(self.planned)
         failed = {s.word for s in self.sources if s.address in self.failures}
         dropped = [path for path, r in self.receipts.items() if r.file.word in failed]
         for path in dropped:
             del self.receipts[path]
-        self.planned = [found for found in self.planned if found.source.word not in failed]
+        self.planned = [p for p in self.planned if p.source.word not in failed]
         if not self.planned:
-            # Nothing is published, so refused rows stay where they were written.
+            # Nothing is published, so rejected rows stay where they were written.
             published, written = (
                 self._quarantine(published=True),
                 self._quarantine(published=False),
             )
-            told = explain(self.failures).replace(published, written)
-            raise UnreadableError(f"no file can be used: {told}")
+            reasons = explain(self.failures).replace(published, written)
+            raise UnreadableError(f"no file can be used: {reasons}")
         return bool(dropped)
 
     def _refuse_duplicates(self, client: Any) -> set[str]:
-        """Reads the windows again in which a key_id stands that an earlier drawing has."""
+        """Reads windows again that hold a key_id of an earlier drawing; returns their paths."""
         receipts = [self.receipts[path] for path in sorted(self.receipts)]
         paths = {self.target.path_of(receipt): receipt.file.path for receipt in receipts}
         kept = sum(receipt.file.rows for receipt in receipts)
         search = DuplicateSearch(self.target.store, tuple(paths), kept)
-        ((_, found),) = run_jobs(client, deque([Job(find_duplicates, search)]))
-        rows = {paths[path]: positions for path, positions in found.items()}
+        ((_, duplicates),) = run_jobs(client, deque([Job(find_duplicates, search)]))
+        rows = {paths[path]: positions for path, positions in duplicates.items()}
         self._read_again(client, self._tasks_of(rows))
         return {*rows}
 
@@ -233,7 +234,7 @@ class WindowRun:
 
     def _tasks_of(self, rows: dict[str, list[int] | None]) -> Iterator[WindowTask]:
         """The tasks of some windows again, with those of their rows (positions in the file of
-        the store) that are to be refused; None: refuse none.
+        the store) that are to be rejected; None: reject none.
         """
         for planned in self.planned if rows else ():
             for task in window_tasks(self.config, self.target, planned):
@@ -246,10 +247,10 @@ class WindowRun:
     def _rows_of_source(
         self, task: WindowTask, window: Window, positions: list[int]
     ) -> frozenset[int]:
-        """Which rows of the source stand at some positions in a file of the store."""
+        """The rows of the source that are at some positions in a file of the store."""
         receipt = self.receipts[part_path(task.source.word, window.skiprows)]
         first_line = reader_for(task.source.shape, task.source.word).first_line
         lines = rejected_rows(self.target.storage(receipt.staged), receipt.file)
-        refused = {line - first_line for line in lines}
-        kept = [n for n in range(window.skiprows, sum(window)) if n not in refused]
+        rejected = {line - first_line for line in lines}
+        kept = [n for n in range(window.skiprows, sum(window)) if n not in rejected]
         return frozenset(kept[position] for position in positions)

@@ -39,7 +39,7 @@ def found_windows(source: SourceFile, known: RowIndex) -> Iterator[FoundWindow]:
 
     known: `unread`, or the index of an earlier one. None comes where nothing is left; who wants
     one only takes the first. A compressed file that breaks off right where a window ends gives a
-    last one without rows, whose index says so. Raises `InputError` where the file cannot be read,
+    last one without rows, whose index says so. Raises `InputError` if the file cannot be read,
     or is no longer what it was.
     """
     with input_errors(source):

@@ -64,7 +64,7 @@ def index_rows(source: SourceFile, enough: int | None = None) -> RowIndex:
 
 
 def require_rows(source: SourceFile, index: RowIndex) -> None:
-    """Raises `InputError` where a file has no row at all."""
+    """Raises `InputError` if a file has no row at all."""
     if not index.rows:
         raise InputError(f"{source.address} holds no row; leave the class out")
 

@@ -83,7 +83,7 @@ def read_windows(
     """The windows of a group, one after the other, in memory one at a time.
 
     duplicates: numbers of rows, from 0, that are refused because an earlier drawing has their
-    key_id. Whether the file was cut short, its index says. Raises `InputError` where the file
+    key_id. Whether the file was cut short, its index says. Raises `InputError` if the file
     cannot be read or is no longer what it was.
     """
     source, first, last = group.source, group.windows[0], group.windows[-1]
@@ -113,7 +113,7 @@ def input_errors(source: SourceFile) -> Iterator[None]:
 
 
 def require_unchanged(source: SourceFile) -> None:
-    """Raises `InputError` where a source is no longer what it was when it was found."""
+    """Raises `InputError` if a source is no longer what it was when it was found."""
     found = source.current_stamp()
     if found != source.stamp:
         raise InputError(
@@ -173,7 +173,7 @@ def parse_window(
 ) -> WindowRows:
     """The rows of a window, which stand in `pieces`; duplicates: as in `read_windows`.
 
-    Raises `InputError` where rows are missing at its end, since the file ended before.
+    Raises `InputError` if rows are missing at its end, since the file ended before.
     """
     reader = reader_for(source.shape, source.word)
     found = sum(piece.rows for piece in pieces)

@@ -40,7 +40,7 @@ class RowSelection:
 
     @classmethod
     def parse(cls, text: str) -> "RowSelection":
-        """Reads the option. Raises `ConfigError` where it has another form."""
+        """Reads the option. Raises `ConfigError` if it has another form."""
         if text == "all":
             return cls("all")
         if match := re.fullmatch(r"head:([0-9]+)", text):

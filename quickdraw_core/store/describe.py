@@ -26,7 +26,7 @@ _COLUMNS = ["key_id", "countrycode", "recognized", "timestamp", "stroke_lengths"
 @dataclass(frozen=True)
 class Distribution:
     """Of a whole number per drawing. p50, p90, p99: the smallest value that so many percent of
-    the drawings do not exceed. None where there is no drawing.
+    the drawings do not exceed. None if there is no drawing.
     """
 
     mean: float | None
@@ -72,7 +72,7 @@ class Country:
 @dataclass(frozen=True)
 class ClassSummary:
     """One word's drawings. word: None for those of a test file; recognized: share of those of
-    which the source says it; strokes, points: means a drawing. None where there is no drawing.
+    which the source says it; strokes, points: means a drawing. None if there is no drawing.
     """
 
     word: str | None
@@ -126,7 +126,7 @@ class Description:
 def describe_store(path: Location) -> Description:
     """Reads a store's small columns and sums them up.
 
-    Raises `StoreError` where there is no whole store, or one of its files cannot be read.
+    Raises `StoreError` if there is no whole store, or one of its files cannot be read.
     """
     store = Store.open(path)
     files = store.manifest.files
@@ -197,7 +197,7 @@ def _added(left: Int64Array, right: Int64Array) -> Int64Array:
 
 
 def _summarise(store: Store, file: FileRecord) -> _Summary:
-    """One file's drawings. Raises `StoreError` where it cannot be read."""
+    """One file's drawings. Raises `StoreError` if it cannot be read."""
     try:
         table = store.storage.read_table(file.path, _COLUMNS, use_threads=False)
         lengths = Lengths.of(table["stroke_lengths"])

@@ -1,8 +1,8 @@
 """Drawings whose key_id an earlier drawing of the store has, found in bounded memory.
 
-Sorting all ids would do, and take longer than reading them. A first look over them sets a bit
-for each, chosen by its hash, and notes those whose bit was set before: all repeated ones, and a
-few others. A second look gathers all ids that share a bit with one of those, few enough to sort.
+Sorting all ids would take longer than reading them. A first pass sets a bit for each id, chosen by
+its hash, and keeps those whose bit was set before: all repeated ones, and a few others. A second
+pass gathers all ids that share a bit with one of those, few enough to sort.
 """
 
 from collections.abc import Iterator, Sequence
@@ -21,10 +21,10 @@ from quickdraw_core.store.reading import on_threads
 from quickdraw_core.system.compiled import compiled
 
 BITS_A_ROW = 16
-"""Bits of a filter at least: of many rows, one id in 30 is noted for nothing."""
+"""Bits of a filter at least: of many rows, one id in 30 is kept for nothing."""
 
 MAX_FILTER_BITS = 1 << 30
-"""128 MiB. At 50 million rows one id in 40 is noted for nothing."""
+"""128 MiB. At 50 million rows one id in 40 is kept for nothing."""
 
 _FILES_AT_ONCE = 8
 _unsigned: Any = uint64
@@ -36,9 +36,7 @@ _1 = _unsigned(1)
 
 @dataclass(frozen=True)
 class DuplicateSearch:
-    """Over the files `paths` of `store`, `rows` rows in all, in the order that says what is
-    earlier.
-    """
+    """The files `paths` of `store`, with `rows` rows in all; earlier files come first."""
 
     store: Location
     paths: tuple[str, ...]
@@ -47,29 +45,29 @@ class DuplicateSearch:
 
 def find_duplicates(search: DuplicateSearch) -> dict[str, list[int]]:
     """The rows (positions in their Parquet file) that repeat an earlier row's key_id, by path."""
-    seen = _empty_filter(search.rows)
-    noted = _joined([_note_seen(ids, seen) for _, ids in _ids(search)])
-    if not len(noted):
+    all_bits = _empty_filter(search.rows)
+    suspects = _joined([_add_ids(ids, all_bits) for _, ids in _ids(search)])
+    if not len(suspects):
         return {}
-    asked = _empty_filter(search.rows)
-    _note_seen(noted, asked)
-    shared = _joined([_those_in(ids, asked) for _, ids in _ids(search)])
+    suspect_bits = _empty_filter(search.rows)
+    _add_ids(suspects, suspect_bits)
+    shared = _joined([_ids_in(ids, suspect_bits) for _, ids in _ids(search)])
     shared.sort()
     repeated = np.unique(shared[1:][shared[1:] == shared[:-1]])
     return _positions(search, repeated) if len(repeated) else {}
 
 
 def _positions(search: DuplicateSearch, repeated: UInt64Array) -> dict[str, list[int]]:
-    """Where each of the repeated ids stands again after its first position."""
-    found: dict[str, list[int]] = {}
-    seen: set[int] = set()
+    """Where each of the repeated ids stands again after its first position, by path."""
+    positions: dict[str, list[int]] = {}
+    earlier: set[int] = set()
     for path, ids in _ids(search):
         for row in np.flatnonzero(np.isin(ids, repeated)):
             key_id = int(ids[row])
-            if key_id in seen:
-                found.setdefault(path, []).append(int(row))
-            seen.add(key_id)
-    return found
+            if key_id in earlier:
+                positions.setdefault(path, []).append(int(row))
+            earlier.add(key_id)
+    return positions
 
 
 def _ids(search: DuplicateSearch) -> Iterator[tuple[str, UInt64Array]]:
@@ -99,16 +97,16 @@ def _empty_filter(rows: int) -> UInt64Array:
     return np.zeros(min(bits, MAX_FILTER_BITS) // 64, np.uint64)
 
 
-def _note_seen(ids: UInt64Array, seen: UInt64Array) -> UInt64Array:
-    """Sets the bits of some ids, one after the other; returns those whose bit was set before."""
-    found = np.empty(len(ids), np.uint64)
-    return found[: _note(ids, seen, _shift(seen), found)].copy()
+def _add_ids(ids: UInt64Array, bits: UInt64Array) -> UInt64Array:
+    """Sets the bit of each id, one after the other; returns the ids whose bit was set before."""
+    hits = np.empty(len(ids), np.uint64)
+    return hits[: _add(ids, bits, _shift(bits), hits)].copy()
 
 
-def _those_in(ids: UInt64Array, asked: UInt64Array) -> UInt64Array:
-    """Those of some ids whose bit is set."""
-    found = np.empty(len(ids), np.uint64)
-    return found[: _find(ids, asked, _shift(asked), found)].copy()
+def _ids_in(ids: UInt64Array, bits: UInt64Array) -> UInt64Array:
+    """The ids whose bit is set."""
+    hits = np.empty(len(ids), np.uint64)
+    return hits[: _find(ids, bits, _shift(bits), hits)].copy()
 
 
 def _shift(bits: UInt64Array) -> np.uint64:
@@ -117,25 +115,25 @@ def _shift(bits: UInt64Array) -> np.uint64:
 
 
 @compiled()
-def _note(ids: UInt64Array, seen: UInt64Array, shift: np.uint64, found: UInt64Array) -> int:
+def _add(ids: UInt64Array, bits: UInt64Array, shift: np.uint64, hits: UInt64Array) -> int:
     count = 0
     for key_id in ids:
         index = (key_id * _SPREAD) >> shift
-        word = seen[index >> _WORD_BITS]
+        word = bits[index >> _WORD_BITS]
         bit = _1 << (index & _IN_WORD)
         if word & bit:
-            found[count] = key_id
+            hits[count] = key_id
             count += 1
-        seen[index >> _WORD_BITS] = word | bit
+        bits[index >> _WORD_BITS] = word | bit
     return count
 
 
 @compiled()
-def _find(ids: UInt64Array, asked: UInt64Array, shift: np.uint64, found: UInt64Array) -> int:
+def _find(ids: UInt64Array, bits: UInt64Array, shift: np.uint64, hits: UInt64Array) -> int:
     count = 0
     for key_id in ids:
         index = (key_id * _SPREAD) >> shift
-        if asked[index >> _WORD_BITS] & (_1 << (index & _IN_WORD)):
-            found[count] = key_id
+        if bits[index >> _WORD_BITS] & (_1 << (index & _IN_WORD)):
+            hits[count] = key_id
             count += 1
     return count

@@ -92,7 +92,7 @@ class Pack:
 def open_pack(store: Store) -> Pack:
     """Opens the store's pack, building it first where it is not there.
 
-    Raises `WriteError` where it cannot be built, `StoreError` where it cannot be opened.
+    Raises `WriteError` if it cannot be built, `StoreError` where it cannot be opened.
     """
     return _open(store, _packed(store))
 
@@ -176,7 +176,7 @@ def _build_once(store: Store, folder: Path) -> None:
 
 @contextmanager
 def _locked(folder: Path, bar: Bar) -> Iterator[bool]:
-    """Locks a folder, until this process ends at most; False where a file system has no locks."""
+    """Locks a folder, until this process ends at most; False if a file system has no locks."""
     opened = os.open(folder, os.O_RDONLY)
     try:
         try:

@@ -76,6 +76,6 @@ def packed_columns(
 def _recognized(column: pa.ChunkedArray) -> npt.NDArray[np.uint8]:
     """The store's `recognized` as a pack holds it: 0, 1 or UNKNOWN_RECOGNIZED, uint8 [N]."""
     is_known = column.is_valid()
-    is_recognized = pc.and_kleene(column, is_known)  # False where it is null
+    is_recognized = pc.and_kleene(column, is_known)  # False if it is null
     numbers = numbers_of(is_recognized.cast("uint8"))
     return np.where(numbers_of(is_known.cast("uint8")), numbers, np.uint8(UNKNOWN_RECOGNIZED))

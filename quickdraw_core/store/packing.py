@@ -54,7 +54,7 @@ class PreparedPack:
 
     def run(self) -> PackResult:
         """Builds the pack, unless another process has done so by now. Raises `WriteError` where
-        it cannot be written, `StoreError` where the one that is there is damaged.
+        it cannot be written, `StoreError` if the one that is there is damaged.
         """
         store = open_store(self.store.path, self.opened)
         pack = opened_pack(store, self.opened)

@@ -73,7 +73,7 @@ class Lengths:
     def of(cls, column: pa.ChunkedArray) -> "Lengths":
         """The sizes of the drawings of a `stroke_lengths` column without nulls.
 
-        Raises `ValueError` where a drawing has half a stroke length, an odd number of bytes.
+        Raises `ValueError` if a drawing has half a stroke length, an odd number of bytes.
         """
         import pyarrow.compute as pc  # half of what Arrow takes to import
 

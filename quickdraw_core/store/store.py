@@ -52,11 +52,11 @@ class Store:
 
     @property
     def label_map(self) -> LabelMap:
-        """Words and labels of the store. Raises `StoreError` where its drawings have none."""
+        """Words and labels of the store. Raises `StoreError` if its drawings have none."""
         if self.manifest.label_map is None:
             raise StoreError(
                 f"the drawings of {self.path} have no words (they are of a test file): they can "
-                "be looked at, not trained on or judged by"
+                "be shown, but not used for training or evaluation"
             )
         return self.manifest.label_map
 
@@ -89,10 +89,10 @@ class Store:
                     )
 
     def _damage(self, file: FileRecord) -> str | None:
-        storage, said = self.storage, {file.path: file.sha256}
+        storage, digests = self.storage, {file.path: file.sha256}
         if file.quarantine_sha256 is not None:
-            said[file.quarantine_path] = file.quarantine_sha256
-        for name, digest in said.items():
+            digests[file.quarantine_path] = file.quarantine_sha256
+        for name, digest in digests.items():
             try:
                 if storage.sha256(name) == digest:
                     continue
@@ -137,14 +137,14 @@ def sha256_of(path: Path) -> str:
     return LocalStorage(path.parent).sha256(path.name)
 
 
-def _check_size(storage: Storage, file: FileRecord, found: int | None) -> None:
-    if found is None:
+def _check_size(storage: Storage, file: FileRecord, size_bytes: int | None) -> None:
+    if size_bytes is None:
         raise StoreError(
             f"the store lacks {storage.address(file.path)}, which its manifest names; "
             "ingest again to restore it"
         )
-    if found != file.size_bytes:
+    if size_bytes != file.size_bytes:
         raise StoreError(
-            f"{storage.address(file.path)} has {found} bytes, its manifest says "
+            f"{storage.address(file.path)} has {size_bytes} bytes, its manifest says "
             f"{file.size_bytes}; ingest again to restore it"
         )
