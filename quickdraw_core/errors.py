@@ -22,7 +22,7 @@ as it is and exits with `exit_code`; anything that is not a `QuickdrawError` is 
 and keeps its traceback.
 """
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from difflib import get_close_matches
 
 from quickdraw_core.redaction import without_secrets
@@ -132,5 +132,20 @@ def nearest(name: str, known: Iterable[str], limit: int = 12) -> str:
     close = get_close_matches(name, names, n=3, cutoff=0.6)
     if close:
         return "did you mean " + " or ".join(repr(c) for c in close) + "?"
-    more = f", … {len(names) - limit} more" if len(names) > limit else ""
-    return "known: " + ", ".join(names[:limit]) + more
+    return "known: " + first_few(names, limit)
+
+
+def first_few(items: Sequence[str], shown: int = 5, separator: str = ", ") -> str:
+    """The first `shown` items of a list, and how many more it has, for a message."""
+    return separator.join(items[:shown]) + and_more(len(items) - shown)
+
+
+def and_more(count: int, what: str = "") -> str:
+    """The end of a list that names only its first items: nothing if there are no more."""
+    return f" … and {count:,} more {what}".rstrip() if count > 0 else ""
+
+
+def first_line(error: BaseException) -> str:
+    """The first line of an error's message, or the name of its class if it has none."""
+    lines = (line.strip() for line in str(error).splitlines())
+    return next(filter(None, lines), type(error).__name__)

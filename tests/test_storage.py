@@ -105,18 +105,19 @@ class TestLocalStorage(StorageContract):
         return storage_of(tmp_path / "store")
 
 
-class TestObjectStorage(StorageContract):
-    @pytest.fixture(scope="class")
-    def bucket(self) -> Iterator[Bucket]:
-        with pytest.MonkeyPatch.context() as patch:
-            for name in [name for name in os.environ if name.startswith("AWS_")]:
-                patch.delenv(name)
-            for name, value in ENVIRONMENT.items():
-                patch.setenv(name, value)
-            object_client._s3.cache_clear()
-            with s3_bucket("storage") as bucket:
-                yield bucket
+@pytest.fixture(scope="module")
+def bucket() -> Iterator[Bucket]:
+    with pytest.MonkeyPatch.context() as patch:
+        for name in [name for name in os.environ if name.startswith("AWS_")]:
+            patch.delenv(name)
+        for name, value in ENVIRONMENT.items():
+            patch.setenv(name, value)
+        object_client._s3.cache_clear()
+        with s3_bucket("storage") as opened:
+            yield opened
 
+
+class TestObjectStorage(StorageContract):
     @pytest.fixture
     def storage(self, bucket: Bucket, request: pytest.FixtureRequest) -> Storage:
         digest = hashlib.sha256(request.node.name.encode()).hexdigest()[:8]
