@@ -224,7 +224,7 @@ def test_a_killed_ingest_is_continued_and_keeps_its_holdout_rule(
         "import sys; from quickdraw_core.ingest.run import ingest; import time;"
         "from quickdraw_core.ingest.config import IngestConfig;"
         "from quickdraw_core.storage.objects import ObjectStorage; write = ObjectStorage.write;"
-        "ObjectStorage.write = lambda *a: (time.sleep(.2), write(*a));"
+        "ObjectStorage.write = lambda *a, **k: (time.sleep(.2), write(*a, **k));"
         "ingest(IngestConfig.model_validate_json(sys.argv[1]))"
     )
     config = IngestConfig.parse(
