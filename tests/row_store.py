@@ -10,7 +10,7 @@ import numpy as np
 from quickdraw_core.drawing import Stroke
 from quickdraw_core.formats.rows import ParsedRows, Rows
 from quickdraw_core.labels import LabelMap
-from quickdraw_core.storage.storage import Folder
+from quickdraw_core.storage.local import LocalStorage
 from quickdraw_core.store.holdout import DEFAULT_SALT, HoldoutRule
 from quickdraw_core.store.manifest import FORMAT_VERSION, FileRecord, Manifest, SourceRecord
 from quickdraw_core.store.schema import part_path, quarantine_path, table_of, write_part
@@ -73,7 +73,7 @@ def _write_window(path: Path, word: str | None, first_row: int, window: list[Row
     quarantine = path / quarantine_path(word, first_row)
     write_aside(quarantine, json.dumps(refused) + "\n", sync=False)
     relative = part_path(word, first_row)
-    write_part(table_of(Rows.of(parsed)), Folder(path), relative)
+    write_part(table_of(Rows.of(parsed)), LocalStorage(path), relative)
     return FileRecord(
         path=relative,
         word=word,
