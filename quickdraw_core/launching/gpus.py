@@ -5,7 +5,6 @@ holder dies, and never before. How many of a whole site are free is for
 an orchestrator to say, before.
 """
 
-import fcntl
 import os
 import tempfile
 import time
@@ -16,6 +15,7 @@ from pathlib import Path
 from types import MappingProxyType
 
 from quickdraw_core.progress import progress
+from quickdraw_core.system.locks import try_lock
 from quickdraw_core.training.hardware import choose_device, gpu_count
 
 VISIBLE = "CUDA_VISIBLE_DEVICES"
@@ -79,9 +79,7 @@ def _try_lock(
             name = device.replace(os.sep, "-")
             opened = _opened(folder / f"quickdraw-gpu-{name}.lock")
             attempt.callback(os.close, opened)
-            try:
-                fcntl.flock(opened, fcntl.LOCK_EX | fcntl.LOCK_NB)
-            except BlockingIOError:
+            if try_lock(opened) is False:
                 continue
             taken.append(device)
             if len(taken) == count:

@@ -9,11 +9,11 @@ Processes that ask for the same pack at once build it once: the first locks the 
 others wait. Where the file system knows no locks, each builds one aside, and the first one stays.
 """
 
-import fcntl
 import json
 import os
 import secrets
 import shutil
+import time
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass
@@ -34,6 +34,7 @@ from quickdraw_core.store.holdout import HoldoutRule, Split, UInt64Array
 from quickdraw_core.store.pack_arrays import ARRAYS, Position, array_lengths, packed_columns
 from quickdraw_core.store.store import Store
 from quickdraw_core.system.files import cache_folder, cause_of, is_cause
+from quickdraw_core.system.locks import POLL_SECONDS, try_lock
 
 PACK_VERSION = 1
 
@@ -176,20 +177,14 @@ def _build_once(store: Store, folder: Path) -> None:
 
 @contextmanager
 def _locked(folder: Path, bar: Bar) -> Iterator[bool]:
-    """Locks a folder, until this process ends at most; False if a file system has no locks."""
+    """Locks a folder, until this process ends at most; False if the file system has no locks."""
     opened = os.open(folder, os.O_RDONLY)
     try:
-        try:
-            try:
-                fcntl.flock(opened, fcntl.LOCK_EX | fcntl.LOCK_NB)
-            except BlockingIOError:
-                bar.note("waiting for another process that builds a pack")
-                fcntl.flock(opened, fcntl.LOCK_EX)
-                bar.note("")
-        except OSError:
-            yield False
-        else:
-            yield True
+        while (is_locked := try_lock(opened)) is False:
+            bar.note("waiting for another process that builds a pack")
+            time.sleep(POLL_SECONDS)
+        bar.note("")
+        yield is_locked is True
     finally:
         os.close(opened)
 

@@ -1,10 +1,14 @@
 """What a command writes to is its own until it ends: a second command is refused, or waits.
 
-A lock is the kernel's, on a small file beside what it stands for, which names the holder. It is
-let go at the moment the holder dies, `kill -9` included, so that no file needs to be deleted by
-hand; and it is seen on all hosts that share the file system, where that has locks (NFS has, from
-version 3 on). Where it has none, it is up to the user. Processes that the holder starts work
-within its lock: they take none.
+A lock is the kernel's (`flock`), on a small file beside what it stands for, which names the
+holder. It is released at the moment the holder dies, `kill -9` included, so that no file needs to
+be deleted by hand. All hosts that share the file system see it, if that has locks (NFS has, from
+version 3 on); if it has none, it is up to the user. Processes that the holder starts work within
+its lock: they take none.
+
+`filelock` does not keep these promises: it refuses a lock file of another user in /tmp, which is
+where the users of a host share its GPUs; falls back to a file that outlives a crash if the file
+system has no locks; and can neither lock a folder nor ask without taking the lock.
 """
 
 import errno
@@ -14,7 +18,7 @@ import os
 import socket
 import time
 from collections.abc import Iterator
-from contextlib import contextmanager, suppress
+from contextlib import ExitStack, contextmanager, suppress
 from datetime import datetime
 from pathlib import Path
 
@@ -24,8 +28,9 @@ from quickdraw_core.system.files import naming
 FOLDER_LOCK = ".lock"
 """Name of the lock of a folder, inside of it."""
 
-_LOOK_SECONDS = 0.05
-_NO_LOCKS = (errno.ENOLCK, errno.ENOSYS, errno.EOPNOTSUPP)
+POLL_SECONDS = 0.05
+_NO_LOCKS = (errno.ENOLCK, errno.ENOSYS, errno.EOPNOTSUPP, errno.EBADF)
+"""EBADF: NFS locks only what is open for writing, which no folder can be."""
 
 
 def lock_of_file(path: Path) -> Path:
@@ -35,10 +40,10 @@ def lock_of_file(path: Path) -> Path:
 
 @contextmanager
 def held_folder(folder: Path, work: str, name: str = FOLDER_LOCK) -> Iterator[None]:
-    """A block during which a folder is this command's alone; makes the folder where it is missing.
+    """A block during which a folder is this command's alone; makes the folder if it is missing.
 
-    work: what is done there, in a word, for who is refused. Raises `BusyError` where another
-    command holds it, `WriteError` where nothing can be written there.
+    work: what is done there, in a word, for the command that is refused. Raises `BusyError` if
+    another command holds it, `WriteError` if nothing can be written there.
     """
     with held(folder / name, str(folder), work):
         yield
@@ -48,7 +53,7 @@ def held_folder(folder: Path, work: str, name: str = FOLDER_LOCK) -> Iterator[No
 def held(lock: Path, target: str, work: str, wait_seconds: float = 0.0) -> Iterator[None]:
     """As `held_folder`, by the file of the lock; target: what it stands for, for messages.
 
-    wait_seconds: how long another command may take to let go, before `BusyError` is raised.
+    wait_seconds: how long to wait for another command before `BusyError` is raised.
     """
     made = not lock.parent.exists()
     with naming(lock):
@@ -60,7 +65,7 @@ def held(lock: Path, target: str, work: str, wait_seconds: float = 0.0) -> Itera
             os.pwrite(descriptor, _holder(work), 0)
         yield
     finally:
-        # Deleted while it is held: whoever has it open by now sees that it is no longer there.
+        # Deleted while it is held: a process that waits for it sees that it is no longer there.
         lock.unlink(missing_ok=True)
         os.close(descriptor)
         if made:
@@ -69,7 +74,7 @@ def held(lock: Path, target: str, work: str, wait_seconds: float = 0.0) -> Itera
 
 
 def require_free(lock: Path, target: str) -> None:
-    """Raises `BusyError` where another command holds a lock; changes nothing."""
+    """Raises `BusyError` if another command holds a lock; changes nothing."""
     try:
         descriptor = os.open(lock, os.O_RDONLY)
     except OSError:
@@ -84,35 +89,48 @@ def require_free(lock: Path, target: str) -> None:
 
 
 def require_free_folder(folder: Path) -> None:
-    """Raises `BusyError` where another command holds a folder; changes nothing."""
+    """Raises `BusyError` if another command holds a folder; changes nothing."""
     require_free(folder / FOLDER_LOCK, str(folder))
+
+
+def try_lock(descriptor: int) -> bool | None:
+    """Locks an open file or folder for this process alone, until it is closed: True if it did,
+    False if another process holds it, None if the file system has no locks.
+    """
+    while True:
+        try:
+            fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except BlockingIOError:
+            if _is_held(descriptor):
+                return False
+            time.sleep(POLL_SECONDS)  # another process only asks whether it is held
+        except OSError as error:
+            if error.errno in _NO_LOCKS:
+                return None
+            raise
+        else:
+            return True
 
 
 def _take(lock: Path, target: str, wait_seconds: float) -> int:
     """The descriptor of a lock file that is locked, as far as the file system can."""
     deadline = time.monotonic() + wait_seconds
     while True:
-        descriptor = os.open(lock, os.O_RDWR | os.O_CREAT, 0o666)
-        try:
-            fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
-            if _is_at(descriptor, lock):
+        with ExitStack() as stack:
+            descriptor = os.open(lock, os.O_RDWR | os.O_CREAT, 0o666)
+            stack.callback(os.close, descriptor)
+            is_locked = try_lock(descriptor)
+            # Its holder may have deleted it since it was opened: the next one is another file.
+            if is_locked is None or (is_locked and _is_at(descriptor, lock)):
+                stack.pop_all()
                 return descriptor
-            os.close(descriptor)  # its holder has deleted it since it was opened
-        except BlockingIOError:
-            busy, is_held = _busy(descriptor, target), _is_held(descriptor)
-            os.close(descriptor)
-            if is_held and time.monotonic() >= deadline:
-                raise busy from None
-            time.sleep(_LOOK_SECONDS)
-        except OSError as error:
-            if error.errno in _NO_LOCKS:
-                return descriptor
-            os.close(descriptor)
-            raise
+            if is_locked is False and time.monotonic() >= deadline:
+                raise _busy(descriptor, target)
+        time.sleep(POLL_SECONDS)
 
 
 def _is_held(descriptor: int) -> bool:
-    """Whether somebody works under a lock; who only looks, as `require_free` does, shares it."""
+    """Whether a process works under a lock; one that only asks, as `require_free`, shares it."""
     try:
         fcntl.flock(descriptor, fcntl.LOCK_SH | fcntl.LOCK_NB)
     except BlockingIOError:

@@ -5,7 +5,6 @@ kinds: numbers (points, tags, status), and files, so that a large file that a se
 up no curve. One process delivers at a time (`journal.jsonl.lock`).
 """
 
-import fcntl
 import json
 import sys
 import threading
@@ -18,6 +17,7 @@ from typing import Self
 
 from quickdraw_core.errors import TrackingError
 from quickdraw_core.system.files import write_aside
+from quickdraw_core.system.locks import try_lock
 from quickdraw_core.tracking.address import NO_TRACKING, requested_tracking_uri
 from quickdraw_core.tracking.journal import JOURNAL_NAME, Record, Send, read_batches
 from quickdraw_core.tracking.problems import explain
@@ -241,12 +241,7 @@ def _of(kind: str, records: list[Record]) -> list[Record]:
 
 @contextmanager
 def sole_delivery(run_dir: Path) -> Iterator[bool]:
-    """Whether this block alone delivers. The system gives the lock back after any kill."""
+    """Whether this block alone delivers. A killed process holds no lock."""
     run_dir.mkdir(parents=True, exist_ok=True)
     with (run_dir / f"{JOURNAL_NAME}.lock").open("w") as file:
-        try:
-            fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
-        except OSError:
-            yield False
-        else:
-            yield True
+        yield try_lock(file.fileno()) is True
