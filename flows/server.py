@@ -12,7 +12,7 @@ import httpx
 from prefect.exceptions import PrefectHTTPStatusError
 from prefect.settings import Settings, get_current_settings
 
-from quickdraw_core.errors import ConfigError, UnreachableError
+from quickdraw_core.errors import ConfigError, UnreachableError, first_line
 
 _PATIENCE_SECONDS = 5
 _SQLITE_MAGIC = b"SQLite format 3\0"
@@ -157,8 +157,7 @@ def answering() -> Iterator[None]:
         yield
     except (httpx.TransportError, PrefectHTTPStatusError) as error:
         url = get_current_settings().api.url
-        why = (str(error).splitlines() or [""])[0] or type(error).__name__
         raise UnreachableError(
-            f"Prefect at {url} went away or refuses: {why}; see that it is well, then give the "
-            "command again"
+            f"Prefect at {url} went away or refuses: {first_line(error)}; see that it is well, "
+            "then give the command again"
         ) from error

@@ -18,7 +18,13 @@ from dataclasses import dataclass
 from typing import Any, Generic, Protocol, TypeVar, cast
 
 from quickdraw_core.config import Config
-from quickdraw_core.errors import DivergedError, QuickdrawError, UnreadableError, WriteError
+from quickdraw_core.errors import (
+    DivergedError,
+    QuickdrawError,
+    UnreadableError,
+    WriteError,
+    first_line,
+)
 from quickdraw_core.progress import progress
 from quickdraw_core.system.code_version import package_version
 
@@ -149,9 +155,8 @@ def tried_again(
         except Exception as error:
             if not is_worth_retrying(error):
                 raise
-            why = (str(error).splitlines() or [type(error).__name__])[0]
             with progress(name, None, "") as bar:
-                bar.note(f"{why}; once more in {RETRY_SECONDS} s")
+                bar.note(f"{first_line(error)}; once more in {RETRY_SECONDS} s")
                 wait(RETRY_SECONDS)
     return attempt(RETRIES)
 

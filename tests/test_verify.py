@@ -399,7 +399,7 @@ def test_duplicates_are_found_however_full_the_filter_is(
     problem = the_problem(copy)
     assert problem.startswith(
         f"5 drawings have the key_id of an earlier one: {key_ids[2]} in row 2 of {PARQUET}, "
-        f"{key_ids[30]} in row 30 of {PARQUET}, {key_ids[31]} in row 31 of {PARQUET} and 2 more"
+        f"{key_ids[30]} in row 30 of {PARQUET}, {key_ids[31]} in row 31 of {PARQUET} … and 2 more"
     )
 
 

@@ -6,7 +6,7 @@ from typing import NamedTuple
 import numpy as np
 
 from quickdraw_core.drawing import Int64Array
-from quickdraw_core.errors import CheckpointError, EvaluationError, StoreError
+from quickdraw_core.errors import CheckpointError, EvaluationError, StoreError, first_few
 from quickdraw_core.inference.config import HeldOutConfig
 from quickdraw_core.inference.ensemble import Ensemble
 from quickdraw_core.labels import require_same_labels
@@ -77,11 +77,10 @@ def find_held_out(config: HeldOutConfig, store: Store, opened: Opened) -> HeldOu
     counted = zip(pack.label_map.words, map(int, counts), strict=True)
     short = {word: n for word, n in counted if n < config.per_class}
     if short and not config.allow_short:
-        some = ", ".join(f"{word} ({n})" for word, n in list(short.items())[:5])
-        more = f" … and {len(short) - 5} more" if len(short) > 5 else ""
+        named = first_few([f"{word} ({n})" for word, n in short.items()])
         raise StoreError(
             f"{len(short)} of {len(pack.label_map)} classes of {config.store} hold fewer than "
-            f"{config.per_class} held-out drawings: {some}{more}; judge them on what they have "
+            f"{config.per_class} held-out drawings: {named}; judge them on what they have "
             "with --allow-short, or give a smaller --per-class"
         )
     return HeldOut(pack, rows, short)

@@ -2,7 +2,7 @@
 
 from dataclasses import dataclass, field
 
-from quickdraw_core.errors import UnreadableError
+from quickdraw_core.errors import UnreadableError, first_few
 from quickdraw_core.storage.location import Location
 from quickdraw_core.storage.urls import name_of
 from quickdraw_core.store.manifest import Manifest, first_examples
@@ -58,9 +58,7 @@ class LeftOutError(UnreadableError):
 
 def explain(faults: dict[str, str]) -> str:
     """The first few reasons, each of which names its file, and the number of others."""
-    others = len(faults) - _SHOWN
-    more = f"; and {others} more file{'s' if others > 1 else ''}" if others > 0 else ""
-    return "; ".join(list(faults.values())[:_SHOWN]) + more
+    return first_few(list(faults.values()), _SHOWN, "; ")
 
 
 def result_of(

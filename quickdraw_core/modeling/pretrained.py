@@ -25,7 +25,7 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional
 
-from quickdraw_core.errors import ConfigError
+from quickdraw_core.errors import ConfigError, first_line
 from quickdraw_core.modeling.layers import first_convolution, last_linear
 
 State = dict[str, Tensor]
@@ -83,8 +83,8 @@ def _download(name: str) -> State:
     except Exception as error:
         raise ConfigError(
             f"{weights.url} cannot be read from {torch.hub.get_dir()}/checkpoints "
-            f"({_first_line(error)}): torn, or the folder is not ours; delete the file there and "
-            f"try again, or {_OTHER_WAY}"
+            f"({first_line(error)[:150]}): torn, or the folder is not ours; delete the file there "
+            f"and try again, or {_OTHER_WAY}"
         ) from error
     return _tensors(state, weights.url)
 
@@ -106,8 +106,8 @@ def _read(path: Path) -> State:
         state = torch.load(path, map_location="cpu", weights_only=True)
     except Exception as error:
         raise ConfigError(
-            f"{path} holds no weights that can be read ({_first_line(error)}): torn, or not a "
-            "state dict that torch.save wrote; give another file"
+            f"{path} holds no weights that can be read ({first_line(error)[:150]}): torn, or not "
+            "a state dict that torch.save wrote; give another file"
         ) from error
     return _tensors(state, str(path))
 
@@ -206,7 +206,3 @@ def fit_grid(weight: Tensor, shape: torch.Size) -> Tensor:
 
 def _such_as(names: list[str]) -> str:
     return f" ({names[0]!r}{', …' if len(names) > 1 else ''})" if names else ""
-
-
-def _first_line(error: BaseException) -> str:
-    return (str(error) or type(error).__name__).splitlines()[0][:150]

@@ -27,7 +27,7 @@ from requests import Session
 from quickdraw_core import __version__
 from quickdraw_core.config import Config
 from quickdraw_core.credentials import whole_address, without_login
-from quickdraw_core.errors import ConfigError, InputError, nearest
+from quickdraw_core.errors import ConfigError, InputError, first_few, nearest
 from quickdraw_core.labels import challenge_words, spaced
 from quickdraw_core.progress import progress
 from quickdraw_core.sources.fetch_call import Call, MissingError, RefusedError
@@ -314,8 +314,8 @@ def _explain_refused(config: FetchConfig, refused: Mapping[str, RefusedError], a
             missing.append(config.name_of(word))
         else:
             wrong.append(f"{config.name_of(word)}: {error}")
-    parts = [f"missing there: {_some(missing, ', ')}"] if missing else []
-    parts += [_some(wrong, "; ")] if wrong else []
+    parts = [f"missing there: {first_few(missing, _SHOWN)}"] if missing else []
+    parts += [first_few(wrong, _SHOWN, "; ")] if wrong else []
     if len(missing) == asked:
         remedy = "check the base URL"
     else:
@@ -325,8 +325,3 @@ def _explain_refused(config: FetchConfig, refused: Mapping[str, RefusedError], a
         f"{len(refused)} of {asked} files could not be fetched from {server}: "
         f"{'; '.join(parts)}; {remedy}"
     )
-
-
-def _some(items: list[str], separator: str) -> str:
-    more = f" … and {len(items) - _SHOWN} more" if len(items) > _SHOWN else ""
-    return separator.join(items[:_SHOWN]) + more

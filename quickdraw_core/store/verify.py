@@ -13,7 +13,7 @@ from math import sqrt
 import numpy as np
 import pyarrow as pa
 
-from quickdraw_core.errors import QuickdrawError
+from quickdraw_core.errors import QuickdrawError, and_more, first_few
 from quickdraw_core.progress import Bar, progress
 from quickdraw_core.stage import Opened
 from quickdraw_core.storage.factory import storage_of
@@ -160,8 +160,8 @@ class _Verification:
         if pack is not None and unlike:
             self.problems.append(
                 f"the pack {pack.path} has other values than the store in {unlike[0].unlike_pack} "
-                f"of {unlike[0].file.path}{_more(len(unlike) - 1, 'files')}; delete that folder, "
-                "it is made again where it is needed"
+                f"of {unlike[0].file.path}{and_more(len(unlike) - 1, 'files')}; delete that "
+                "folder, it is made again where it is needed"
             )
         without = sum(check.lacks_receipt for check in self.checks)
         if without:
@@ -182,7 +182,7 @@ class _Verification:
                 shown = ", ".join(self._named(rows))
                 self.problems.append(
                     f"{count:,} drawings have the key_id of an earlier one: {shown}"
-                    f"{_more(count - _SHOWN, '')}; delete {self.storage.address('receipts')}, "
+                    f"{and_more(count - _SHOWN)}; delete {self.storage.address('receipts')}, "
                     "then ingest again with --fresh"
                 )
         except (pa.ArrowException, OSError) as error:
@@ -229,7 +229,7 @@ class _Verification:
         if short:
             self.notes.append(
                 f"{len(short):,} of {len(words):,} classes have fewer than {wanted:,} test "
-                f"drawings: {', '.join(short[:_SHOWN])}{_more(len(short) - _SHOWN, '')}"
+                f"drawings: {first_few(short, _SHOWN)}"
             )
 
 
@@ -242,7 +242,3 @@ def is_plausible(count: int, rows: int, share: float) -> bool:
     allowed = _SIGMAS**2 / 6
     allowed += sqrt(allowed**2 + _SIGMAS**2 * rows * share * (1 - share))
     return abs(count - rows * share) <= allowed
-
-
-def _more(count: int, what: str) -> str:
-    return f" and {count:,} more {what}".rstrip() if count > 0 else ""

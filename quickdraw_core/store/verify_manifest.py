@@ -2,6 +2,7 @@
 
 from collections.abc import Iterable, Iterator
 
+from quickdraw_core.errors import first_few
 from quickdraw_core.store.manifest import FileRecord, Manifest, SourceRecord, count_reasons
 from quickdraw_core.store.schema import part_path
 
@@ -112,5 +113,4 @@ def _name(word: str | None) -> str:
 
 def _some(words: Iterable[str | None]) -> str:
     names = sorted(_name(word) for word in words)
-    more = f" and {len(names) - _SHOWN} more" if len(names) > _SHOWN else ""
-    return ", ".join(names[:_SHOWN]) + more
+    return first_few(names, _SHOWN)

@@ -14,6 +14,7 @@ from dataclasses import dataclass, replace
 import numpy as np
 
 from quickdraw_core.assignments import flattened
+from quickdraw_core.errors import first_line
 from quickdraw_core.inference.held_out import find_held_out
 from quickdraw_core.launching.gpus import devices_locked
 from quickdraw_core.redaction import without_secrets
@@ -132,8 +133,7 @@ def failures_of(names: Iterable[str], ends: Iterable[object]) -> dict[str, str]:
     failures: dict[str, str] = {}
     for name, end in zip(names, ends, strict=True):
         if isinstance(end, BaseException):
-            why = (str(end).splitlines() or [type(end).__name__])[0]
-            failures[name] = without_secrets(why)
+            failures[name] = without_secrets(first_line(end))
     return failures
 
 

@@ -6,6 +6,7 @@ from collections.abc import Mapping
 from typing import TYPE_CHECKING, Any
 
 from quickdraw_core.assignments import flattened
+from quickdraw_core.errors import and_more, first_few
 
 if TYPE_CHECKING:
     from quickdraw_core.challenge.balance import Balance
@@ -16,9 +17,6 @@ if TYPE_CHECKING:
     from quickdraw_core.promotion.decision import PromoteResult
     from quickdraw_core.sources.fetch import FetchResult
     from quickdraw_core.sweep.results import SweepResult
-
-_SHOWN = 5
-"""Items of a list that are named; the rest is counted."""
 
 
 def fetch_facts(result: "FetchResult") -> dict[str, str]:
@@ -82,7 +80,7 @@ def inspect_facts(found: Mapping[str, Any]) -> dict[str, str]:
         "validation": ", ".join(f"{key} {value:.4f}" for key, value in found["metrics"].items()),
         "weights": f"{found['weights']:,}{average}",
         "sha256": found["weights_sha256"],
-        "classes": f"{len(words)}: {_some(words)}; sha256 {found['label_map']['sha256']}",
+        "classes": f"{len(words)}: {first_few(words)}; sha256 {found['label_map']['sha256']}",
         "trained on": f"{found['train_drawings']:,} drawings, store {found['store_fingerprint']}",
         "MLflow run": found["mlflow_run_id"] or "none",
         "versions": ", ".join(f"{key} {value}" for key, value in found["versions"].items()),
@@ -103,7 +101,7 @@ def evaluate_facts(result: "EvaluateResult") -> dict[str, str]:
     }
     if result.short_classes:
         few = [f"{word} ({count})" for word, count in result.short_classes.items()]
-        facts["short"] = f"classes with fewer held-out drawings than asked for: {_some(few)}"
+        facts["short"] = f"classes with fewer held-out drawings than asked for: {first_few(few)}"
     if result.tracking_problem:
         facts["MLflow"] = result.tracking_problem
     return facts
@@ -125,7 +123,7 @@ def compare_facts(result: "CompareResult") -> dict[str, str]:
         "computed in": _precisions(result),
     }
     if result.files:
-        facts["written"] = _some([str(path) for path in result.files])
+        facts["written"] = first_few([str(path) for path in result.files])
     return facts
 
 
@@ -194,7 +192,7 @@ def submission_facts(result: "SubmissionResult") -> dict[str, str]:
         more = result.unreadable - len(result.first_unreadable)
         facts["unreadable"] = (
             f"{result.unreadable:,} rows answered with the most common words: {lines}"
-            + (f" … and {more:,} more" if more else "")
+            + and_more(more)
             + (f"; all in {result.unreadable_file}" if result.unreadable_file else "")
         )
     return facts
@@ -214,8 +212,3 @@ def _balance_facts(found: "Balance") -> dict[str, str]:
             "to it were taken"
         )
     return facts
-
-
-def _some(items: list[str]) -> str:
-    more = f" … and {len(items) - _SHOWN} more" if len(items) > _SHOWN else ""
-    return ", ".join(items[:_SHOWN]) + more

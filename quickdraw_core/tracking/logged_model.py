@@ -18,7 +18,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 import numpy.typing as npt
 
-from quickdraw_core.errors import TrackingError
+from quickdraw_core.errors import TrackingError, first_line
 from quickdraw_core.labels import LabelMap
 from quickdraw_core.tracking.journal import JOURNAL_NAME, Record, append, follow
 from quickdraw_core.tracking.runs import brief_requests
@@ -71,9 +71,9 @@ def log_model(
     except TrackingError:
         raise
     except Exception as error:
-        first = (str(error).splitlines() or [type(error).__name__])[0]
         raise TrackingError(
-            f"the network cannot be written as an MLflow model: {first}; the checkpoint is kept"
+            f"the network cannot be written as an MLflow model: {first_line(error)}; the "
+            "checkpoint is kept"
         ) from error
     shutil.rmtree(folder, ignore_errors=True)
     aside.rename(folder)

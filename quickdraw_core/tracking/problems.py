@@ -12,7 +12,7 @@ from contextlib import closing, contextmanager
 from pathlib import Path
 from urllib.parse import quote, urlsplit
 
-from quickdraw_core.errors import QuickdrawError, TrackingError, UnreachableError
+from quickdraw_core.errors import QuickdrawError, TrackingError, UnreachableError, first_line
 from quickdraw_core.redaction import without_secrets
 from quickdraw_core.system.files import cause_of, is_cause
 from quickdraw_core.tracking.address import NO_TRACKING, check_address
@@ -85,8 +85,7 @@ def explain(error: BaseException) -> str:
         found = re.search(sign, text)
         if found is not None:
             return found.expand(cause)
-    first = (text.splitlines() or [""])[0].split(" with exception ")[0]
-    return without_secrets(first) or type(error).__name__
+    return without_secrets(first_line(error).split(" with exception ")[0])
 
 
 def problem_at(uri: str, error: BaseException) -> str:
