@@ -114,10 +114,6 @@ class TrainingError(QuickdrawError):
     exit_code = 1
 
 
-DIVERGED = "training diverged"
-"""In the error of a loss that is not finite, by which a diagnosis knows it."""
-
-
 class DivergedError(TrainingError):
     """Loss or weights were no longer finite: the same again comes to the same end."""
 

@@ -4,8 +4,8 @@ from pathlib import Path
 
 import pytest
 
-from quickdraw_core.diagnosis.curves import read_curves, read_failure
-from quickdraw_core.errors import TrackingError
+from quickdraw_core.diagnosis.curves import Failure, ended_diverged, read_curves, read_failure
+from quickdraw_core.errors import DivergedError, TrackingError
 from quickdraw_core.tracking.delivery import deliver_rest
 from quickdraw_core.tracking.journal import (
     JOURNAL_NAME,
@@ -53,12 +53,22 @@ def test_where_there_is_no_journal_there_are_no_curves(tmp_path: Path) -> None:
 
 
 def test_the_reason_of_a_failure_stands_until_the_run_goes_on(tmp_path: Path) -> None:
-    append(tmp_path, status_record("RUNNING"), status_record("FAILED", "the loss is nan"))
-    assert read_failure(tmp_path) == "the loss is nan"
+    append(tmp_path, status_record("RUNNING"), status_record("FAILED", DivergedError("nan")))
+    assert read_failure(tmp_path) == Failure("nan", "DivergedError")
+    assert ended_diverged(tmp_path)
     append(tmp_path, status_record("RUNNING"))
     assert read_failure(tmp_path) is None
     append(tmp_path, status_record("FINISHED"))
     assert read_failure(tmp_path) is None
+
+
+def test_a_failure_in_a_journal_without_the_error_s_class_is_still_known(tmp_path: Path) -> None:
+    reason = "training failed: rank 0: the loss is nan at step 3: training diverged; lower it"
+    append(tmp_path, status_record("FAILED") | {"reason": reason})
+    assert ended_diverged(tmp_path)
+    append(tmp_path, status_record("FAILED") | {"reason": "no space left on the device"})
+    assert read_failure(tmp_path) == Failure("no space left on the device", "")
+    assert not ended_diverged(tmp_path)
 
 
 def test_mlflow_gives_the_curves_that_the_journal_has(run_dir: Path, tmp_path: Path) -> None:

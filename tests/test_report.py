@@ -14,7 +14,7 @@ from hypothesis.extra import numpy as hnp
 from PIL import Image, ImageStat
 from playwright.sync_api import Browser
 
-from quickdraw_core.diagnosis.curves import curve_of, read_curves, read_failure
+from quickdraw_core.diagnosis.curves import curve_of, ended_diverged, read_curves
 from quickdraw_core.drawing import DrawingBatch
 from quickdraw_core.evaluation.config import EvaluateConfig, evaluate_command
 from quickdraw_core.inference.predictions import Predictions
@@ -87,7 +87,7 @@ def report_of(predictions: Predictions, run_dir: Path | None = None) -> Report:
         per_class=EACH,
         curves=read_curves(run_dir) if run_dir is not None else {},
         classes_trained=len(words),
-        failure=read_failure(run_dir) if run_dir is not None else None,
+        has_diverged=run_dir is not None and ended_diverged(run_dir),
         command="quickdraw evaluate 'a run'",
     )
 

@@ -323,7 +323,7 @@ def test_log_lines_of_flows_are_without_secrets(monkeypatch: pytest.MonkeyPatch)
 
 
 def test_why_a_run_failed_is_recorded_without_secrets() -> None:
-    assert status_record("FAILED", f"no answer from {LOGIN}")["reason"] == (
+    assert status_record("FAILED", OSError(f"no answer from {LOGIN}"))["reason"] == (
         "no answer from http://me:…@127.0.0.1:1"
     )
     found = failures_of(["a"], [ConnectionError(f"no answer from {LOGIN}\nsecond line")])

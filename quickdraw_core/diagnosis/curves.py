@@ -14,7 +14,8 @@ import numpy as np
 import numpy.typing as npt
 
 from quickdraw_core.drawing import Int64Array
-from quickdraw_core.tracking.journal import CURVES, JOURNAL_NAME, read_batches
+from quickdraw_core.errors import DivergedError
+from quickdraw_core.tracking.journal import CURVES, JOURNAL_NAME, Record, read_batches
 
 
 @dataclass(frozen=True)
@@ -49,16 +50,39 @@ def read_curves(run_dir: Path) -> dict[str, Curve]:
     return {name: curve_of(found.items()) for name, found in points.items()}
 
 
-def read_failure(run_dir: Path) -> str | None:
-    """Why a run stands still: what its last attempt failed with; None where it did not fail."""
+@dataclass(frozen=True)
+class Failure:
+    """What the last attempt of a training failed with. error: the name of its class."""
+
+    reason: str
+    error: str
+
+
+def read_failure(run_dir: Path) -> Failure | None:
+    """What the last attempt of a run failed with; None if it did not fail."""
     journal = run_dir / JOURNAL_NAME
     failure = None
     if journal.is_file():
         for records, _ in read_batches(journal, 0):
             for record in records:
                 if "status" in record:
-                    failure = record.get("reason")
+                    failure = _failure_of(record)
     return failure
+
+
+def ended_diverged(run_dir: Path) -> bool:
+    """Whether the last attempt of a run failed since loss or weights were no longer finite."""
+    failure = read_failure(run_dir)
+    return failure is not None and failure.error == DivergedError.__name__
+
+
+def _failure_of(record: Record) -> Failure | None:
+    reason = record.get("reason")
+    if reason is None:
+        return None
+    # Journals of earlier versions hold no class of the error.
+    unnamed = DivergedError.__name__ if "training diverged" in reason else ""
+    return Failure(reason, record.get("error", unnamed))
 
 
 def curve_of(points: Iterable[tuple[int, float]]) -> Curve:

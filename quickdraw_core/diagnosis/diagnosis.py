@@ -41,7 +41,6 @@ from quickdraw_core.diagnosis.curve_stats import (
     smoothed,
 )
 from quickdraw_core.diagnosis.curves import Curves
-from quickdraw_core.errors import DIVERGED
 
 _NEGATIVE = -1e-3
 """Below this a loss is negative, not rounded; −1/K of the mistake is −0.003 for 340 classes."""
@@ -95,12 +94,13 @@ class Finding:
 Findings = tuple[Finding, ...]
 
 
-def diagnose(curves: Curves, classes: int, failure: str | None = None) -> Findings:
+def diagnose(curves: Curves, classes: int, has_diverged: bool = False) -> Findings:
     """What is wrong with a training; nothing if all is well, or too little is known.
 
-    classes: among how many the model chooses. failure: the error that ended the run, if one did.
+    classes: among how many the model chooses. has_diverged: whether the run ended on
+    values that were not finite.
     """
-    stats = CurveStats.of(curves, classes, failure is not None and DIVERGED in failure)
+    stats = CurveStats.of(curves, classes, has_diverged)
     causes = (finding for rule in _RULES if (finding := rule(stats)) is not None)
     return (*islice(causes, 1), *_starved(stats))
 

@@ -1,6 +1,6 @@
 """What is said of an evaluation beside its numbers: of what it is, and how that was trained."""
 
-from quickdraw_core.diagnosis.curves import Curves, curve_of, read_curves, read_failure
+from quickdraw_core.diagnosis.curves import Curves, curve_of, ended_diverged, read_curves
 from quickdraw_core.errors import TrackingError
 from quickdraw_core.evaluation.config import EvaluateConfig
 from quickdraw_core.inference.ensemble import Ensemble
@@ -50,7 +50,7 @@ def curves_of(models: Ensemble, uri: str) -> tuple[Curves, str | None]:
     return {name: curve_of(zip(*points, strict=True)) for name, points in found.items()}, None
 
 
-def failure_of(models: Ensemble) -> str | None:
-    """What ended the training before its time, if anything did; None of several models."""
+def has_diverged(models: Ensemble) -> bool:
+    """Whether the training of a model, if it is a single one, ended on values not finite."""
     run_dir = models.members[0].run_dir
-    return read_failure(run_dir) if run_dir is not None and len(models.members) == 1 else None
+    return len(models.members) == 1 and run_dir is not None and ended_diverged(run_dir)

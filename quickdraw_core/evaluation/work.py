@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING, Any
 
 from quickdraw_core.evaluation.config import evaluate_command
 from quickdraw_core.evaluation.delivering import delivering_to
-from quickdraw_core.evaluation.facts import curves_of, facts_of, failure_of
+from quickdraw_core.evaluation.facts import curves_of, facts_of, has_diverged
 from quickdraw_core.evaluation.publish import publish
 from quickdraw_core.evaluation.result import EvaluateResult
 from quickdraw_core.inference.cached_predictions import read_if_same, write_predictions
@@ -86,7 +86,7 @@ def _judged(
         per_class=config.per_class,
         curves=curves,
         classes_trained=sum(n > 0 for n in models.members[0].checkpoint.train_counts),
-        failure=failure_of(models),
+        has_diverged=has_diverged(models),
         command=evaluate_command(config, [member.reference for member in models.members]),
     )
     figures = write_report(report, folder)

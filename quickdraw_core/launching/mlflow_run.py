@@ -64,7 +64,7 @@ def report_training(
 
     train: runs the ranks and returns notes.
     """
-    status, reason = "KILLED", None  # Ctrl-C, and a termination that an orchestrator raises
+    status, failure = "KILLED", None  # Ctrl-C, and a termination that an orchestrator raises
     append(run.path, status_record("RUNNING"))
     with delivery_thread(run.path, uri) as thread:
         try:
@@ -73,11 +73,11 @@ def report_training(
             notes += [] if uri == NO_TRACKING else log_best(run, pack, opened)
             status = "FINISHED"
         except Exception as error:
-            status, reason = "FAILED", str(error)
+            status, failure = "FAILED", error
             raise
         finally:
             _record_last(run.path)
-            append(run.path, status_record(status, reason))
+            append(run.path, status_record(status, failure))
     return notes, thread.delivery.problem
 
 

@@ -20,7 +20,6 @@ from typing import Any, BinaryIO
 
 from quickdraw_core import training
 from quickdraw_core.errors import (
-    DIVERGED,
     DivergedError,
     OutOfMemoryError,
     TrainingError,
@@ -43,14 +42,11 @@ _GRACE_SECONDS = 30
 _ECHO_SECONDS = 5
 """How long the launcher may take to end once a rank of this host has failed. One that has lost
 host 0 hangs in a call that no signal reaches."""
-_TIMED_OUT = "Timed out waiting"
-"""What gloo says of a peer that is silent."""
 _RENDEZVOUS_SECONDS = 60
 """The least time-out of the launchers' rendezvous: they load torch and more first."""
 _ERROR_LINE = re.compile(r"\w+(\.\w+)*(Error|Exception)\b.*")
-_WRITE_FAILED = f"{WriteError.__name__}: "
-_OUT_OF_MEMORY = ("out of memory", "can't allocate memory", "not enough memory")
-"""What torch's CUDA and CPU allocators say."""
+_KINDS = {kind.__name__: kind for kind in (DivergedError, OutOfMemoryError)}
+"""Errors of a rank that a training passes on as what they are, by the name of their class."""
 
 
 @dataclass(frozen=True)
@@ -128,19 +124,11 @@ def run_ranks(
                 raise KeyboardInterrupt
             time.sleep(_POLL_SECONDS)
     if code:
-        nodes = run.config.hosts.nodes
-        found = _first_error(errors.parent, begun_ns, nodes) or _last_words(log_path, logged)
-        if rendezvous is not None and _TIMED_OUT in found:
-            found += (
-                f": another host did not answer for {run.config.timeout_seconds} s "
-                "(timeout_seconds); start all hosts again to go on from the last checkpoint"
-            )
-        if _WRITE_FAILED in found:
-            raise WriteError(found.partition(_WRITE_FAILED)[2])
-        memory = any(words in found.lower() for words in _OUT_OF_MEMORY)
-        kind = DivergedError if DIVERGED in found else TrainingError
-        kind = OutOfMemoryError if memory else kind
-        raise kind(f"training failed: {found}; see {log.name}")
+        rank, name, reason = _first_error(errors.parent, begun_ns, run.config.hosts.nodes)
+        if name == WriteError.__name__:
+            raise WriteError(reason)
+        words = f"{rank}: {name}: {reason}" if rank else _last_words(log_path, logged)
+        raise _KINDS.get(name, TrainingError)(f"training failed: {words}; see {log.name}")
 
 
 def _command(run: RunFolder, errors: Path, rendezvous: Rendezvous | None) -> list[str]:
@@ -286,12 +274,13 @@ def _tell_lines(log: Path, start: int, whole: bool) -> int:
     return start + end
 
 
-def _first_error(errors: Path, begun_ns: int, nodes: int) -> str | None:
+def _first_error(errors: Path, begun_ns: int, nodes: int) -> tuple[str, str, str]:
     """The first error of all ranks and hosts by time: the others only report that a peer is gone.
 
-    By the time that the file was written: what torch notes in it is in whole seconds.
+    By the time that the file was written: what torch notes in it is in whole seconds. Returns
+    the rank, the name of the error's class and its message; empty if no rank has noted one.
     """
-    found = []
+    found = [(sys.maxsize, "", "", "")]
     for path in errors.glob("**/error.json"):
         try:
             written_ns = path.stat().st_mtime_ns
@@ -301,8 +290,9 @@ def _first_error(errors: Path, begun_ns: int, nodes: int) -> str | None:
         if written_ns >= begun_ns:  # not of an attempt before this one, on another host
             host = path.relative_to(errors).parts[0].removeprefix("node-")
             of_host = f" of host {host}" if nodes > 1 else ""
-            found.append((written_ns, f"rank {path.parent.name}{of_host}: {message}"))
-    return min(found)[1] if found else None
+            name, _, reason = message.partition(": ")  # as torch's `record` writes it
+            found.append((written_ns, f"rank {path.parent.name}{of_host}", name, reason))
+    return min(found)[1:]
 
 
 def _last_words(log: Path, start: int) -> str:

@@ -31,8 +31,8 @@ class Report(NamedTuple):
 
     model: its name. facts: of what and on what, name → value. rows: int64 [N], where each
     predicted drawing stands in `drawings`. curves: of the training; none where several models
-    guess together. classes_trained: among how many it learned to choose. failure: what ended it,
-    if anything did. command: that makes the page again.
+    guess together. classes_trained: among how many it learned to choose. has_diverged: whether
+    it ended on values that were not finite. command: that makes the page again.
     """
 
     model: str
@@ -45,7 +45,7 @@ class Report(NamedTuple):
     per_class: int
     curves: Curves
     classes_trained: int
-    failure: str | None = None
+    has_diverged: bool = False
     command: str = ""
 
 
@@ -54,7 +54,7 @@ def write_report(report: Report, folder: Path) -> list[Path]:
     place of those of an evaluation before. Returns the paths of the figures.
     """
     figures = draw_figures(report.judgement, report.curves)
-    findings = diagnose(report.curves, report.classes_trained, report.failure)
+    findings = diagnose(report.curves, report.classes_trained, report.has_diverged)
     write_aside(folder / "report.html", render(report, figures, findings), sync=False)
     paths = [folder / "figures" / f"{figure.name}.png" for figure in figures.values()]
     for path, figure in zip(paths, figures.values(), strict=True):

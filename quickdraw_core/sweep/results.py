@@ -134,7 +134,7 @@ def read_row(sweep: Sweep, row: PlannedRow, failure: str | None = None) -> RowRe
         }
     journal = row.run_dir / JOURNAL_NAME
     curves = read_curves(row.run_dir) if journal.is_file() else {}
-    told, diverged = read_failure(row.run_dir), not scores and has_diverged(row)
+    ended, diverged = read_failure(row.run_dir), not scores and has_diverged(row)
     speed, record = curves.get("train/images_per_second"), run_record_of(row)
     config = row.config
     return RowResult(
@@ -149,12 +149,12 @@ def read_row(sweep: Sweep, row: PlannedRow, failure: str | None = None) -> RowRe
         scores=scores,
         seconds=training_seconds(follow(journal, 0)[0]) if scores else None,
         images_per_second=float(np.median(speed.values)) if speed and scores else None,
-        failure=failure if scores or diverged else failure or told,
+        failure=failure or (ended.reason if ended and not (scores or diverged) else None),
         run_dir=row.run_dir,
         mlflow_run_id=record.run_id if record is not None else "",
         curves=curves,
         diverged=diverged,
-        findings=diagnose(curves, row.classes, told) if scores or diverged else (),
+        findings=diagnose(curves, row.classes, diverged) if scores or diverged else (),
     )
 
 

@@ -6,8 +6,8 @@ import threading
 from contextlib import AbstractContextManager, nullcontext
 from dataclasses import dataclass, replace
 
-from quickdraw_core.diagnosis.curves import read_failure
-from quickdraw_core.errors import DIVERGED, DivergedError, TrackingError
+from quickdraw_core.diagnosis.curves import ended_diverged
+from quickdraw_core.errors import DivergedError, TrackingError
 from quickdraw_core.evaluation.evaluate import evaluate
 from quickdraw_core.inference.options import Precision
 from quickdraw_core.launching.processes import RunContext
@@ -128,7 +128,7 @@ def has_diverged(row: PlannedRow) -> bool:
     """Whether a row that is shown as failed has failed for good: its training diverged, and the
     same again comes to the same end.
     """
-    return row.row.shown_as_failed and DIVERGED in (read_failure(row.run_dir) or "")
+    return row.row.shown_as_failed and ended_diverged(row.run_dir)
 
 
 def run_record_of(row: PlannedRow) -> RunRecord | None:

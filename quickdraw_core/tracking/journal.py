@@ -8,7 +8,8 @@ A record is one JSON object a line, of one of these kinds:
 
     {"step", "time_ms", "metrics"}             points of curves ("again": may repeat a step)
     {"tags"}                                   facts of the run
-    {"status", "time_ms"}                      RUNNING, FINISHED, FAILED or KILLED ("reason": why)
+    {"status", "time_ms"}                      RUNNING, FINISHED, FAILED or KILLED
+                                               (with "reason", "error": message and class)
     {"file", "artifact"}                       a file to be copied to the run ("table": a table)
     {"model", "key", "step", "points", …}      a model folder, see `logged_model.py`
 """
@@ -150,12 +151,14 @@ def tags_record(tags: Mapping[str, str]) -> Record:
     return {"tags": dict(tags)}
 
 
-def status_record(status: str, reason: str | None = None) -> Record:
-    """The run's status from now on: RUNNING, FINISHED, FAILED or KILLED. reason: what failed,
-    recorded without secrets.
+def status_record(status: str, error: BaseException | None = None) -> Record:
+    """The run's status from now on: RUNNING, FINISHED, FAILED or KILLED. error: what it failed
+    with, recorded without secrets.
     """
     record: Record = {"status": status, "time_ms": now_ms()}
-    return record if reason is None else {**record, "reason": without_secrets(reason)}
+    if error is not None:
+        record |= {"reason": without_secrets(str(error)), "error": type(error).__name__}
+    return record
 
 
 def last_status(records: Sequence[Record]) -> str | None:

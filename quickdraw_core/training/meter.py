@@ -8,7 +8,7 @@ from contextlib import contextmanager
 import torch
 from torch import Tensor
 
-from quickdraw_core.errors import DIVERGED, DivergedError
+from quickdraw_core.errors import DivergedError
 from quickdraw_core.training.distributed import Ranks
 from quickdraw_core.training.step import StepResult
 
@@ -70,6 +70,6 @@ def require_finite(what: str, value: float, step: int, learning_rate: float) -> 
     if not math.isfinite(value):
         raise DivergedError(
             f"the {what} is {value} at step {step}, learning rate {learning_rate:.2g}: "
-            f"{DIVERGED}; lower it (--set learning_rate=…) or clip the gradient "
+            "training diverged; lower it (--set learning_rate=…) or clip the gradient "
             "(--set clip_norm=1); the last good checkpoint is kept"
         )

@@ -2,16 +2,25 @@
 
 import signal
 import sys
+from collections.abc import Iterator
+from contextlib import contextmanager
 from dataclasses import replace
 from pathlib import Path
 
 from torch.distributed.elastic.multiprocessing.errors import record
 
+from quickdraw_core.errors import OutOfMemoryError, QuickdrawError, TrainingError
 from quickdraw_core.system.parent_death import die_with_parent
+from quickdraw_core.training.config import TrainConfig
 from quickdraw_core.training.distributed import process_group
 from quickdraw_core.training.hardware import choose_device
 from quickdraw_core.training.loop import train_loop
 from quickdraw_core.training.run_folder import RunFolder
+
+_OUT_OF_MEMORY = ("out of memory", "can't allocate memory", "not enough memory")
+"""What torch's CUDA and CPU allocators say."""
+_TIMED_OUT = "Timed out waiting"
+"""What gloo says of a peer that does not answer."""
 
 
 @record
@@ -23,8 +32,29 @@ def main() -> None:
     # The run folder is shared by all hosts; the store may lie elsewhere on each.
     run = replace(run, config=run.config.updated({"store": sys.argv[2]}))
     device = choose_device(run.config.device, run.config.ranks)
-    with process_group(device, run.config.timeout_seconds) as ranks:
+    with typed_errors(run.config), process_group(device, run.config.timeout_seconds) as ranks:
         train_loop(run, ranks)
+
+
+@contextmanager
+def typed_errors(config: TrainConfig) -> Iterator[None]:
+    """A block in which what torch tells apart by its text alone is an error of its own class,
+    by which the launcher knows what to do.
+    """
+    try:
+        yield
+    except QuickdrawError:
+        raise
+    except Exception as error:
+        text = str(error)
+        if any(words in text.lower() for words in _OUT_OF_MEMORY):
+            raise OutOfMemoryError(text) from error
+        if config.hosts.nodes > 1 and _TIMED_OUT in text:
+            raise TrainingError(
+                f"{text}: another host did not answer for {config.timeout_seconds} s "
+                "(timeout_seconds); start all hosts again to go on from the last checkpoint"
+            ) from error
+        raise
 
 
 def _end_at_signals() -> None:
