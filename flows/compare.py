@@ -3,16 +3,16 @@
 from prefect import flow
 from prefect.artifacts import create_markdown_artifact
 
+from flows.artifacts import add_artifact
 from flows.gpus import gpu_slots
 from flows.stages import StageTask
-from flows.telling import show
 from quickdraw_core.evaluation.compare import COMPARE_STAGE, CompareConfig, CompareResult
 from quickdraw_core.metrics.comparison_text import comparison_markdown
 
 
 def _show(result: CompareResult) -> None:
     page = comparison_markdown(result.comparisons, [[] for _ in result.comparisons])
-    show(lambda: create_markdown_artifact(page, key="comparison"))
+    add_artifact(lambda: create_markdown_artifact(page, key="comparison"))
 
 
 compare_stage = StageTask(

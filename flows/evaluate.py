@@ -7,9 +7,9 @@ from prefect.artifacts import (
     create_table_artifact,
 )
 
+from flows.artifacts import add_artifact
 from flows.gpus import gpu_slots
 from flows.stages import StageTask
-from flows.telling import show
 from quickdraw_core.evaluation.config import EvaluateConfig
 from quickdraw_core.evaluation.evaluate import EVALUATE_STAGE
 from quickdraw_core.evaluation.result import EvaluateResult
@@ -17,16 +17,16 @@ from quickdraw_core.evaluation.summary import class_rows, evaluation_markdown
 
 
 def _show(result: EvaluateResult) -> None:
-    show(lambda: create_markdown_artifact(evaluation_markdown(result), key="evaluation"))
+    add_artifact(lambda: create_markdown_artifact(evaluation_markdown(result), key="evaluation"))
     description = "Held-out scores by class"
-    show(
+    add_artifact(
         lambda: create_table_artifact(
             class_rows(result), key="evaluation-classes", description=description
         )
     )
     page = result.mlflow_page
     if page is not None:
-        show(lambda: create_link_artifact(page, "MLflow run", key="evaluation-mlflow-run"))
+        add_artifact(lambda: create_link_artifact(page, "MLflow run", key="evaluation-mlflow-run"))
 
 
 evaluate_stage = StageTask(

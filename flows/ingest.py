@@ -3,8 +3,8 @@
 from prefect import flow
 from prefect.artifacts import create_markdown_artifact
 
+from flows.artifacts import add_artifact
 from flows.stages import StageTask
-from flows.telling import show
 from quickdraw_core.ingest.config import IngestConfig
 from quickdraw_core.ingest.result import IngestResult
 from quickdraw_core.ingest.run import INGEST_STAGE
@@ -12,7 +12,7 @@ from quickdraw_core.ingest.summary import ingest_markdown
 
 
 def _show(result: IngestResult) -> None:
-    show(lambda: create_markdown_artifact(ingest_markdown(result), key="ingest"))
+    add_artifact(lambda: create_markdown_artifact(ingest_markdown(result), key="ingest"))
 
 
 ingest_stage = StageTask(

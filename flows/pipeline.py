@@ -8,7 +8,6 @@ from prefect.runtime import flow_run
 
 from flows.evaluate import evaluate_stage
 from flows.ingest import ingest_stage
-from flows.pack import pack_stage
 from flows.promote import promote_stage
 from flows.stages import StageTask, opened_here
 from flows.train import name_of, train_stage
@@ -19,9 +18,12 @@ from quickdraw_core.pipeline import Pipeline, PipelineResult, run_pipeline
 from quickdraw_core.promotion.promote import PromoteConfig
 from quickdraw_core.recipes import RecipedConfig
 from quickdraw_core.stage import Opened, Stage
+from quickdraw_core.store.packing import PACK_STAGE
 
 C = TypeVar("C", bound=Config)
 R = TypeVar("R")
+
+pack_stage = StageTask(PACK_STAGE, "Builds the pack of a store, where it is not there.")
 
 _TASKS = {
     task.stage.name: task

@@ -3,15 +3,15 @@
 from prefect import flow
 from prefect.artifacts import create_markdown_artifact
 
+from flows.artifacts import add_artifact
 from flows.gpus import gpu_slots
 from flows.stages import StageTask
-from flows.telling import show
 from quickdraw_core.promotion.decision import PromoteResult, promotion_markdown
 from quickdraw_core.promotion.promote import PROMOTE_STAGE, PromoteConfig
 
 
 def _show(result: PromoteResult) -> None:
-    show(lambda: create_markdown_artifact(promotion_markdown(result), key="promotion"))
+    add_artifact(lambda: create_markdown_artifact(promotion_markdown(result), key="promotion"))
 
 
 promote_stage = StageTask(

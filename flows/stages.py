@@ -15,11 +15,10 @@ from prefect.context import FlowRunContext, TaskRunContext
 from prefect.logging import get_run_logger
 from prefect.runtime import flow_run, task_run
 
-from flows.policy import worth_retrying
-from flows.telling import told
+from flows.artifacts import reported
 from quickdraw_core.config import Config
 from quickdraw_core.errors import QuickdrawError
-from quickdraw_core.stage import RETRIES, RETRY_SECONDS, Opened, Stage
+from quickdraw_core.stage import RETRIES, RETRY_SECONDS, Opened, Stage, is_worth_retrying
 
 C = TypeVar("C", bound=Config)
 R = TypeVar("R")
@@ -40,6 +39,15 @@ def sharing(opened: Opened) -> Iterator[Opened]:
 def opened_here() -> Opened:
     """What the command or flow around this has open; of its own where nobody shares."""
     return _opened.get() or Opened()
+
+
+def worth_retrying(task: Any, task_run: Any, state: Any) -> bool:
+    """What `is_worth_retrying` says of what a task raised, as Prefect asks it."""
+    try:
+        state.result()
+    except Exception as error:  # noqa: BLE001 — which one it is decides
+        return is_worth_retrying(error)
+    return False
 
 
 class StageTask(Generic[C, R]):
@@ -86,7 +94,7 @@ class StageTask(Generic[C, R]):
         return found
 
     def _run(self, config: C) -> R:
-        with told(self.stage.name):
+        with reported(self.stage.name):
             opened = opened_here()
             if max(task_run.run_count, flow_run.run_count) > 1:
                 opened.forget()

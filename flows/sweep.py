@@ -12,10 +12,9 @@ from prefect.futures import PrefectFuture
 from prefect.runtime import flow_run
 from prefect.task_runners import ThreadPoolTaskRunner
 
+from flows.artifacts import add_artifact, reported
 from flows.gpus import slots_taken
-from flows.policy import worth_retrying
-from flows.stages import opened_here, sharing
-from flows.telling import show, told
+from flows.stages import opened_here, sharing, worth_retrying
 from quickdraw_core.stage import RETRIES, RETRY_SECONDS, Opened
 from quickdraw_core.sweep.config import SweepConfig
 from quickdraw_core.sweep.plan import Sweep
@@ -37,7 +36,7 @@ def sweep_row(
     sweep: Sweep, name: str, slots: Slots, turn: threading.Lock, stopping: threading.Event
 ) -> None:
     """Trains and judges a row, or continues it."""
-    with told(f"sweep-{_key_of(name)}"), slots.taken() as slot:
+    with reported(f"sweep-{_key_of(name)}"), slots.taken() as slot:
         run_row(sweep, name, opened_here(), slot, stopping, turn)
 
 
@@ -102,6 +101,6 @@ def _show(result: SweepResult) -> None:
     heads, rows = table_of(result)
     table = [dict(zip(heads, row, strict=True)) for row in rows]
     description = result.description or f"Sweep {result.table}"
-    show(lambda: create_table_artifact(table, key="sweep-table", description=description))
+    add_artifact(lambda: create_table_artifact(table, key="sweep-table", description=description))
     page, place = markdown_of(result), f"in {result.folder}"
-    show(lambda: create_markdown_artifact(page, key="sweep", description=place))
+    add_artifact(lambda: create_markdown_artifact(page, key="sweep", description=place))

@@ -6,9 +6,9 @@ from prefect import flow
 from prefect.artifacts import create_link_artifact, create_markdown_artifact
 from prefect.runtime import flow_run
 
+from flows.artifacts import add_artifact
 from flows.gpus import gpu_slots
 from flows.stages import StageTask, opened_here
-from flows.telling import show
 from quickdraw_core.errors import StoreError
 from quickdraw_core.launching.result import TrainResult
 from quickdraw_core.launching.summary import training_markdown
@@ -21,10 +21,10 @@ from quickdraw_core.training.config import TrainConfig
 
 
 def _show(result: TrainResult) -> None:
-    show(lambda: create_markdown_artifact(training_markdown(result), key="training"))
+    add_artifact(lambda: create_markdown_artifact(training_markdown(result), key="training"))
     page = run_page(result.tracking_uri, result.mlflow_run_id)
     if page is not None:
-        show(lambda: create_link_artifact(page, "MLflow run", key="training-mlflow-run"))
+        add_artifact(lambda: create_link_artifact(page, "MLflow run", key="training-mlflow-run"))
 
 
 train_stage = StageTask(

@@ -20,12 +20,12 @@ from quickdraw_core.diagnosis.diagnosis import Finding, Kind, diagnose
 from quickdraw_core.errors import DivergedError
 from quickdraw_core.ingest.config import IngestConfig
 from quickdraw_core.ingest.run import ingest
+from quickdraw_core.launching.summary import train_facts
 from quickdraw_core.launching.train import train
 from quickdraw_core.modeling.losses import LOSSES, Loss
 from quickdraw_core.sources.doodles.generator import generate_csvs
 from quickdraw_core.store.pack import open_pack
 from quickdraw_core.store.store import Store
-from quickdraw_core.terminal.summaries import train_facts
 from quickdraw_core.training.config import TrainConfig
 from quickdraw_core.training.distributed import Ranks
 from quickdraw_core.training.loop import train_loop

@@ -36,7 +36,7 @@ from quickdraw_core.errors import ConfigError
 from quickdraw_core.ingest.summary import ingest_facts
 from quickdraw_core.terminal.console import leave_stdout_to, show_facts
 from quickdraw_core.terminal.progress_display import show_progress
-from quickdraw_core.terminal.summaries import promote_facts, train_facts
+from quickdraw_core.terminal.summaries import promote_facts
 
 if TYPE_CHECKING:
     from quickdraw_core.ingest.config import IngestConfig
@@ -159,6 +159,8 @@ def _run_job(job: "Pipeline", prefect: bool) -> None:
             opened,
             prefect,
         )
+    from quickdraw_core.launching.summary import train_facts
+
     show_facts(ingest_facts(result.ingest))
     show_facts(train_facts(result.train))
     show_evaluated(result.evaluate)

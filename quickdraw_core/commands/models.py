@@ -36,10 +36,8 @@ from quickdraw_core.terminal.console import (
 from quickdraw_core.terminal.progress_display import show_progress
 from quickdraw_core.terminal.summaries import (
     evaluate_facts,
-    inspect_facts,
     score_table,
     submission_facts,
-    train_facts,
 )
 
 if TYPE_CHECKING:
@@ -66,6 +64,7 @@ def train(
     if nnodes > 1 or node_rank or rendezvous:
         hosts = {"nodes": nnodes, "node_rank": node_rank, "rendezvous": rendezvous}
         config = config.updated({"hosts": hosts})
+    from quickdraw_core.launching.summary import train_facts
     from quickdraw_core.launching.train import TRAIN_STAGE
 
     show_facts(train_facts(run_stage(TRAIN_STAGE, config, prefect)))
@@ -99,7 +98,7 @@ def inspect(
     as_json: Annotated[bool, typer.Option("--json", help="Print everything as JSON.")] = False,
 ) -> None:
     """Show what a model is: config, step, metrics, classes, versions, digest of its weights."""
-    from quickdraw_core.inference.inspection import inspect_model
+    from quickdraw_core.inference.inspection import inspect_facts, inspect_model
     from quickdraw_core.inference.references import load_model
 
     found = inspect_model(load_model(model, tracking_uri))

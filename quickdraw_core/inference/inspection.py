@@ -1,7 +1,11 @@
 """What a checkpoint says of itself: enough for anyone to compare two runs."""
 
+import json
+from collections.abc import Mapping
 from typing import Any
 
+from quickdraw_core.assignments import flattened
+from quickdraw_core.errors import first_few
 from quickdraw_core.inference.model import TrainedModel
 
 
@@ -25,3 +29,23 @@ def inspect_model(model: TrainedModel) -> dict[str, Any]:
         "versions": checkpoint.versions,
         "config": model.config.model_dump(mode="json"),
     }
+
+
+def inspect_facts(found: Mapping[str, Any]) -> dict[str, str]:
+    """The same in some lines; the configuration as `--set` takes it."""
+    loader, words = found["loader"], found["label_map"]["words"]
+    done = "finished" if found["finished"] else "not finished"
+    average = ", their running average" if found["running_average"] else ""
+    facts = {
+        "model": found["model"],
+        "step": f"{found['step']:,}, epoch {loader['epoch']} step {loader['step']:,} ({done})",
+        "validation": ", ".join(f"{key} {value:.4f}" for key, value in found["metrics"].items()),
+        "weights": f"{found['weights']:,}{average}",
+        "sha256": found["weights_sha256"],
+        "classes": f"{len(words)}: {first_few(words)}; sha256 {found['label_map']['sha256']}",
+        "trained on": f"{found['train_drawings']:,} drawings, store {found['store_fingerprint']}",
+        "MLflow run": found["mlflow_run_id"] or "none",
+        "versions": ", ".join(f"{key} {value}" for key, value in found["versions"].items()),
+    }
+    flat = flattened(found["config"])
+    return facts | {"config": " ".join(f"{k}={json.dumps(v)}" for k, v in flat.items())}

@@ -1,24 +1,46 @@
-"""What a training tells in few lines, for the UI of whoever ran it. Pure."""
+"""A finished training in a few lines, for the terminal and for Prefect. Pure."""
+
+import textwrap
 
 from quickdraw_core.launching.result import TrainResult
+from quickdraw_core.tracking.address import ui_command
+
+
+def train_facts(result: TrainResult) -> dict[str, str]:
+    """Where the model is, how it came about, and how to look at its run: name → value."""
+    how = f"{result.steps:,} steps"
+    if result.skipped:
+        how = f"finished before, {how}; --fresh trains anew"
+    elif result.resumed_from:
+        how = f"{how}, continued from step {result.resumed_from:,}"
+    facts = {
+        "model": f"{result.best_checkpoint} ({how})",
+        "validation": f"MAP@3 {result.metrics['map_at_3']:.4f}",
+    }
+    if result.mlflow_run_id:
+        facts["MLflow run"] = result.mlflow_run_id
+        facts["MLflow UI"] = ui_command(result.tracking_uri)
+    if result.notes:
+        facts["note"] = "; ".join(result.notes)
+    if result.tracking_problem:
+        facts["MLflow"] = result.tracking_problem
+    for number, finding in enumerate(result.findings, 1):
+        facts["finding" if number == 1 else f"finding {number}"] = _wrapped(str(finding))
+    return facts
 
 
 def training_markdown(result: TrainResult) -> str:
-    """How far it came, the best checkpoint's scores, and what its curves say is wrong."""
-    begun = f", going on from step {result.resumed_from:,}" if result.resumed_from else ""
-    lines = [
-        f"**{result.steps:,} steps{begun}** in `{result.run_dir}`",
-        "",
-        f"Best checkpoint: `{result.best_checkpoint}`",
-        "",
-        "| validation of the best | |",
-        "| --- | --- |",
-        *(f"| {name} | {value:.4f} |" for name, value in sorted(result.metrics.items())),
-    ]
-    notes = [*result.notes, *([result.tracking_problem] if result.tracking_problem else [])]
-    if notes:
-        lines += ["", *(f"- {note}" for note in notes)]
-    if result.findings:
-        lines += ["", "What the curves say is wrong:", ""]
-        lines += [f"- {finding}" for finding in result.findings]
-    return "\n".join(lines) + "\n"
+    """The same as a list, and all validation scores of the best checkpoint."""
+    facts = (f"- **{name}**: {' '.join(v.split())}" for name, v in train_facts(result).items())
+    scores = (f"| {name} | {value:.4f} |" for name, value in sorted(result.metrics.items()))
+    table = ["", "| validation of the best | |", "| --- | --- |", *scores]
+    return "\n".join([*facts, *table]) + "\n"
+
+
+def _wrapped(text: str) -> str:
+    """Sentences over several lines, beside the column of names."""
+    beside = " " * 13
+    filled = textwrap.fill(
+        text, 97, initial_indent=beside, subsequent_indent=beside, break_on_hyphens=False
+    )
+    return filled.lstrip()

@@ -1,11 +1,7 @@
 """What a finished stage tells its user: name → value, a line each. Pure; `cli.py` prints it."""
 
-import json
-import textwrap
-from collections.abc import Mapping
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
-from quickdraw_core.assignments import flattened
 from quickdraw_core.errors import and_more, first_few
 
 if TYPE_CHECKING:
@@ -13,7 +9,6 @@ if TYPE_CHECKING:
     from quickdraw_core.challenge.submission import SubmissionResult
     from quickdraw_core.evaluation.compare import CompareResult
     from quickdraw_core.evaluation.result import EvaluateResult
-    from quickdraw_core.launching.result import TrainResult
     from quickdraw_core.promotion.decision import PromoteResult
     from quickdraw_core.sources.fetch import FetchResult
     from quickdraw_core.sweep.results import SweepResult
@@ -33,60 +28,6 @@ def fetch_facts(result: "FetchResult") -> dict[str, str]:
     more = f" ({', '.join(how)})" if how else ""
     fetched = f"{len(result.fetched):,} files, {result.received_bytes:,} bytes{more}"
     return facts | {"fetched": fetched}
-
-
-def train_facts(result: "TrainResult") -> dict[str, str]:
-    """Where the model is, how it came about, and how to look at its run."""
-    from quickdraw_core.tracking.address import ui_command
-
-    how = f"{result.steps:,} steps"
-    if result.skipped:
-        how = f"finished before, {how}; --fresh trains anew"
-    elif result.resumed_from:
-        how = f"{how}, continued from step {result.resumed_from:,}"
-    facts = {
-        "model": f"{result.best_checkpoint} ({how})",
-        "validation": f"MAP@3 {result.metrics['map_at_3']:.4f}",
-    }
-    if result.mlflow_run_id:
-        facts["MLflow run"] = result.mlflow_run_id
-        facts["MLflow UI"] = ui_command(result.tracking_uri)
-    if result.notes:
-        facts["note"] = "; ".join(result.notes)
-    if result.tracking_problem:
-        facts["MLflow"] = result.tracking_problem
-    for number, finding in enumerate(result.findings, 1):
-        facts["finding" if number == 1 else f"finding {number}"] = _wrapped(str(finding))
-    return facts
-
-
-def _wrapped(text: str) -> str:
-    """Sentences over several lines, beside the column of names."""
-    beside = " " * 13
-    filled = textwrap.fill(
-        text, 97, initial_indent=beside, subsequent_indent=beside, break_on_hyphens=False
-    )
-    return filled.lstrip()
-
-
-def inspect_facts(found: Mapping[str, Any]) -> dict[str, str]:
-    """A model in some lines; the configuration as `--set` takes it."""
-    loader, words = found["loader"], found["label_map"]["words"]
-    done = "finished" if found["finished"] else "not finished"
-    average = ", their running average" if found["running_average"] else ""
-    facts = {
-        "model": found["model"],
-        "step": f"{found['step']:,}, epoch {loader['epoch']} step {loader['step']:,} ({done})",
-        "validation": ", ".join(f"{key} {value:.4f}" for key, value in found["metrics"].items()),
-        "weights": f"{found['weights']:,}{average}",
-        "sha256": found["weights_sha256"],
-        "classes": f"{len(words)}: {first_few(words)}; sha256 {found['label_map']['sha256']}",
-        "trained on": f"{found['train_drawings']:,} drawings, store {found['store_fingerprint']}",
-        "MLflow run": found["mlflow_run_id"] or "none",
-        "versions": ", ".join(f"{key} {value}" for key, value in found["versions"].items()),
-    }
-    flat = flattened(found["config"])
-    return facts | {"config": " ".join(f"{k}={json.dumps(v)}" for k, v in flat.items())}
 
 
 def evaluate_facts(result: "EvaluateResult") -> dict[str, str]:

@@ -24,7 +24,7 @@ _CORE = logging.getLogger("quickdraw_core")
 
 
 @contextmanager
-def told(stage: str) -> Iterator[None]:
+def reported(stage: str) -> Iterator[None]:
     """A block whose progress becomes an artifact, and whose log lines are the run's."""
     follower = _Follower(stage)
     try:
@@ -34,7 +34,7 @@ def told(stage: str) -> Iterator[None]:
         follower.end()
 
 
-def show(make: Callable[[], Any]) -> None:
+def add_artifact(make: Callable[[], Any]) -> None:
     """Makes an artifact. A server that is away costs the artifact, not the finished work."""
     try:
         make()
