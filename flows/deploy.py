@@ -28,52 +28,20 @@ from prefect.events.schemas.automations import AutomationCore, EventTrigger, Pos
 from prefect.exceptions import ObjectNotFound, PrefectException
 from prefect.settings import get_current_settings
 from prefect.utilities.importtools import import_object
-from pydantic import Field, ValidationError, field_validator
+from pydantic import ValidationError
 
+from flows.deploy_config import CPU_POOL, GPU_POOL, DeployConfig
 from flows.gpus import LIMIT
 from flows.server import require_server
-from quickdraw_core.config import Config
 from quickdraw_core.errors import ConfigError, UnreachableError
-from quickdraw_core.redaction import HIDDEN
 from quickdraw_core.system.child_environment import child_environment
 
-DEPLOYMENTS = Path(__file__).parents[1] / "infra" / "prefect.yaml"
 AUTOMATION = "quickdraw: end runs whose worker died"
 HEARTBEAT_SECONDS = 30
 """What workers are to set PREFECT_FLOWS_HEARTBEAT_FREQUENCY to."""
 _BEATS_MISSED = 3
 _CRON_FIELDS = 5
 _UPCOMING = 3
-_CPU_POOL, _GPU_POOL = "cpu", "gpu"
-
-
-class DeployConfig(Config):
-    """What differs from `infra/prefect.yaml`, and how much there is to share out."""
-
-    file: Path = Field(DEPLOYMENTS, description="the deployments")
-    home: Path = Field(Path(), description="folder that runs work in: paths are relative to it")
-    pool: str = Field(_CPU_POOL, description="work pool of all runs that need no GPU")
-    gpu_pool: str = Field(_GPU_POOL, description="work pool of the runs that need GPUs")
-    gpus: int = Field(1, ge=1, description="GPU slots of all hosts together")
-    cron: str | None = Field(None, description="when pipeline/nightly runs; none: as in the file")
-    timezone: str | None = Field(None, description="of the schedules; none: as in the file")
-    source: tuple[str, ...] | None = Field(
-        None, description="what pipeline/nightly and ingest read; none: as in the file"
-    )
-    dask: str | None = Field(None, description="Dask's address for every ingest; none: local")
-    dry_run: bool = Field(False, description="check and say what would be made, make nothing")
-
-    @field_validator("source")
-    @classmethod
-    def _needs_no_secret(cls, value: tuple[str, ...] | None) -> tuple[str, ...] | None:
-        for source in value or ():
-            if HIDDEN in source:
-                raise ValueError(
-                    f"{source} needs a secret, and a deployment's parameters are "
-                    "for all to read on Prefect's server; download the files first, or use an "
-                    "object store with credentials in the worker's environment"
-                )
-        return value
 
 
 @dataclass(frozen=True)
@@ -140,7 +108,7 @@ def laid_over(document: dict[str, Any], config: DeployConfig) -> dict[str, Any]:
     result = copy.deepcopy(document)
     home = str(config.home.absolute())
     result["pull"] = [{"prefect.deployments.steps.set_working_directory": {"directory": home}}]
-    pools = {_CPU_POOL: config.pool, _GPU_POOL: config.gpu_pool}
+    pools = {CPU_POOL: config.pool, GPU_POOL: config.gpu_pool}
     for entry in result["deployments"]:
         pool = entry["work_pool"]
         pool["name"] = pools.get(pool["name"], pool["name"])

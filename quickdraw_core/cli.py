@@ -12,7 +12,7 @@ import warnings
 import typer
 
 from quickdraw_core.commands import data, jobs, judging, models, operations, sweeps
-from quickdraw_core.commands.options import with_progress_options
+from quickdraw_core.commands.options import ConfiguredCommand, with_progress_options
 from quickdraw_core.errors import ConfigError, QuickdrawError, WriteError
 from quickdraw_core.redaction import traceback_without_secrets
 from quickdraw_core.system.child_environment import set_safe_path
@@ -49,7 +49,7 @@ for command in (
     operations.deploy,
     operations.rerun,
 ):
-    app.command()(with_progress_options(command))
+    app.command(cls=ConfiguredCommand)(with_progress_options(command))
 
 _GC_THRESHOLD = 50_000
 """New objects between two collections: with Python's 700, a tenth of the time that libraries take

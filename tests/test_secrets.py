@@ -20,7 +20,7 @@ from command_line import quickdraw
 from session import prefect_api
 from writers import csv_line, random_rows
 
-from flows.deploy import DeployConfig
+from flows.deploy_config import DeployConfig
 from quickdraw_core import cli, credentials
 from quickdraw_core.credentials import set_apart, tracking_address, whole_address
 from quickdraw_core.errors import ConfigError, QuickdrawError

@@ -4,17 +4,18 @@ import json
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
-from typing import Annotated, Any
+from typing import Annotated
 
 import typer
 
-from quickdraw_core.assignments import parse_assignments
 from quickdraw_core.commands.options import (
     MAX_SEED,
+    SEED_HELP,
     AllowCut,
     Classes,
     ClassesFile,
     Dask,
+    Fresh,
     MaxRejected,
     Prefect,
     Rows,
@@ -24,7 +25,8 @@ from quickdraw_core.commands.options import (
     StoreArgument,
     StoreOption,
     Strict,
-    ingest_config_of,
+    config_of,
+    configured_by,
     words_of,
 )
 from quickdraw_core.commands.running import STOPPED, run_stage
@@ -48,7 +50,7 @@ def generate(
     folder: Annotated[Path, typer.Argument(help="Folder to write <word>.csv files to.")],
     classes: Annotated[int, typer.Option(min=1, help="Number of words.")] = 24,
     rows: Annotated[int, typer.Option(min=1, help="Drawings a word.")] = 500,
-    seed: Seed = 0,
+    seed: Annotated[int, typer.Option(min=0, max=MAX_SEED, help=SEED_HELP)] = 0,
 ) -> None:
     """Draw doodles by program and write them as Kaggle CSVs."""
     from quickdraw_core.sources.doodles.programs import default_words
@@ -58,18 +60,14 @@ def generate(
     show_facts({"drawings": f"{len(paths) * rows:,} of {len(paths)} words in {folder}"})
 
 
+@configured_by("quickdraw_core.sources.fetch:FetchConfig")
 def fetch(
     folder: Annotated[Path, typer.Argument(help="Folder to put <word>.ndjson or .bin into.")],
     classes: Classes = None,
     classes_file: ClassesFile = None,
-    file_format: Annotated[
-        str, typer.Option("--format", help="simplified, raw or binary.")
-    ] = "simplified",
-    base_url: Annotated[
-        str | None,
-        typer.Option(help="Address above simplified/, raw/ and binary/; default: Google's."),
-    ] = None,
-    parallel: Annotated[int, typer.Option(min=1, help="Connections at a time.")] = 4,
+    format: Annotated[str | None, typer.Option()] = None,
+    base_url: Annotated[str | None, typer.Option()] = None,
+    parallel: Annotated[int | None, typer.Option()] = None,
     changes: Set = None,
 ) -> None:
     """Download Google's files, of the challenge's 340 classes unless some are named; the same
@@ -79,10 +77,7 @@ def fetch(
     from quickdraw_core.sources.fetch import fetch as download
 
     words = words_of(classes, classes_file)
-    values: dict[str, Any] = {"folder": folder, "format": file_format, "parallel": parallel}
-    values |= {"classes": words} if words is not None else {}
-    values |= {"base_url": base_url} if base_url else {}
-    config = FetchConfig.parse(values).updated(parse_assignments(changes or ()))
+    config = config_of(FetchConfig, locals() | {"classes": words}, changes)
     try:
         with show_progress():
             result = download(config)
@@ -92,28 +87,29 @@ def fetch(
     show_facts(fetch_facts(result))
 
 
+@configured_by("quickdraw_core.ingest.config:IngestConfig")
 def ingest(
     source: Sources,
-    store: StoreOption = "store",
+    store: StoreOption = None,
     classes: Classes = None,
     classes_file: ClassesFile = None,
-    rows: Rows = "all",
-    seed: Seed = 0,
-    max_rejected: MaxRejected = 0.01,
-    allow_cut: AllowCut = False,
-    dask: Dask = "local",
-    strict: Strict = False,
-    fresh: Annotated[bool, typer.Option("--fresh", help="Make the store anew.")] = False,
+    rows: Rows = None,
+    seed: Seed = None,
+    max_rejected: MaxRejected = None,
+    allow_cut: AllowCut = None,
+    dask: Dask = None,
+    strict: Strict = None,
+    fresh: Fresh = None,
     prefect: Prefect = False,
     changes: Set = None,
 ) -> None:
     """Read drawings into a store: Parquet per class, with a manifest. A file that cannot be read
     is left out and named, with exit code 1.
     """
+    from quickdraw_core.ingest.config import IngestConfig
+
     words = words_of(classes, classes_file)
-    config = ingest_config_of(
-        source, store, words, rows, seed, max_rejected, allow_cut, dask, fresh, strict, changes
-    )
+    config = config_of(IngestConfig, locals() | {"classes": words}, changes)
     from quickdraw_core.ingest.run import INGEST_STAGE
 
     with left_out_shown():

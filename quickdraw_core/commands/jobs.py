@@ -9,6 +9,8 @@ from quickdraw_core.assignments import parse_assignments
 from quickdraw_core.commands.data import generate_csvs_into, left_out_shown
 from quickdraw_core.commands.models import show_evaluated
 from quickdraw_core.commands.options import (
+    MAX_SEED,
+    SEED_HELP,
     AllowCut,
     AllowShort,
     Classes,
@@ -27,7 +29,9 @@ from quickdraw_core.commands.options import (
     StoreOption,
     Strict,
     Tracking,
-    ingest_config_of,
+    config_of,
+    configured_by,
+    given,
     train_config_of,
     words_of,
 )
@@ -44,27 +48,32 @@ if TYPE_CHECKING:
     from quickdraw_core.training.config import TrainConfig
 
 
+@configured_by(
+    "quickdraw_core.ingest.config:IngestConfig",
+    "quickdraw_core.inference.config:HeldOutConfig",
+    "quickdraw_core.training.config:TrainConfig",
+)
 def pipeline(
     source: Sources,
-    store: StoreOption = "store",
+    store: StoreOption = None,
     classes: Classes = None,
     classes_file: ClassesFile = None,
-    rows: Rows = "all",
-    seed: Seed = 0,
-    max_rejected: MaxRejected = 0.01,
-    allow_cut: AllowCut = False,
-    dask: Dask = "local",
+    rows: Rows = None,
+    seed: Seed = None,
+    max_rejected: MaxRejected = None,
+    allow_cut: AllowCut = None,
+    dask: Dask = None,
     recipe: RecipeOption = "laptop",
-    nproc: Nproc = None,
+    ranks: Nproc = None,
     run_dir: RunDir = None,
-    per_class: PerClass = 100,
-    allow_short: AllowShort = False,
-    strict: Strict = False,
+    per_class: PerClass = None,
+    allow_short: AllowShort = None,
+    strict: Strict = None,
     promote: Annotated[
         bool,
         typer.Option("--promote", help="Make the model the champion in MLflow if it is better."),
     ] = False,
-    fresh: Annotated[bool, typer.Option("--fresh", help="Store and run anew.")] = False,
+    fresh: Annotated[bool | None, typer.Option("--fresh", help="Store and run anew.")] = None,
     tracking_uri: Tracking = None,
     prefect: Prefect = False,
     changes: Set = None,
@@ -82,18 +91,18 @@ def pipeline(
         )
     if "promote" in by_stage and not promote:
         raise ConfigError("--set promote.… takes --promote as well")
-    words = words_of(classes, classes_file)
-    ingest_config = ingest_config_of(
-        source, store, words, rows, seed, max_rejected, allow_cut, dask, fresh, strict, None
-    )
-    train_config = train_config_of(store, recipe, nproc, run_dir, fresh, tracking_uri, None)
+    from quickdraw_core.ingest.config import IngestConfig
+
+    options = locals()
+    judging = given(options, "per_class", "allow_short")
+    made = {"classes": words_of(classes, classes_file), "test_per_class": per_class}
+    ingest_config = config_of(IngestConfig, options | made)
+    train_config = train_config_of(recipe, options).updated(given(options, "seed"))
     job = _job_of(
-        ingest_config.updated({"test_per_class": per_class} | by_stage.get("ingest", {})),
-        train_config.updated({"seed": seed} | by_stage.get("train", {})),
-        {"per_class": per_class, "allow_short": allow_short} | by_stage.get("evaluate", {}),
-        {"per_class": per_class, "allow_short": allow_short} | by_stage.get("promote", {})
-        if promote
-        else None,
+        ingest_config.updated(by_stage.get("ingest", {})),
+        train_config.updated(by_stage.get("train", {})),
+        judging | by_stage.get("evaluate", {}),
+        judging | by_stage.get("promote", {}) if promote else None,
     )
     _run_job(job, prefect)
 
@@ -102,21 +111,21 @@ def demo(
     folder: Annotated[Path, typer.Argument(help="Folder of the demo's data.")] = Path("demo"),
     classes: Annotated[int, typer.Option(min=2, help="Number of words.")] = 24,
     rows: Annotated[int, typer.Option(min=50, help="Drawings a word.")] = 500,
-    seed: Seed = 0,
-    nproc: Nproc = None,
+    seed: Annotated[int, typer.Option(min=0, max=MAX_SEED, help=SEED_HELP)] = 0,
+    ranks: Nproc = None,
     tracking_uri: Tracking = None,
 ) -> None:
     """Generate doodles, then the whole pipeline on them: no data, network or GPU needed."""
+    from quickdraw_core.ingest.config import IngestConfig
     from quickdraw_core.sources.doodles.programs import default_words
     from quickdraw_core.system.files import require_writable
 
     source, store, words = folder / "csv", folder / "store", default_words(classes)
     require_writable(source)
-    ingest_config = ingest_config_of(
-        [str(source)], store, None, "all", seed, 0.0, False, "local", False, False, None
-    )
-    train_config = train_config_of(store, "demo", nproc, None, False, tracking_uri, None)
-    job = _job_of(ingest_config, train_config.updated({"seed": seed}), {"allow_short": True}, None)
+    values = {"source": source, "store": store, "seed": seed, "max_rejected": 0.0}
+    ingest_config = IngestConfig.parse(values)
+    train_config = train_config_of("demo", locals()).updated({"seed": seed})
+    job = _job_of(ingest_config, train_config, {"allow_short": True}, None)
     from flows.local import begin_local_server
 
     with going_on_said(), show_progress():

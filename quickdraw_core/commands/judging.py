@@ -5,9 +5,10 @@ from typing import Annotated
 
 import typer
 
-from quickdraw_core.assignments import parse_assignments
 from quickdraw_core.commands.options import (
     AllowShort,
+    DryRun,
+    JsonFile,
     OtherStore,
     PerClass,
     PrecisionOption,
@@ -17,6 +18,8 @@ from quickdraw_core.commands.options import (
     StoreOption,
     Tracking,
     Tta,
+    config_of,
+    configured_by,
 )
 from quickdraw_core.commands.running import run_stage
 from quickdraw_core.terminal.console import leave_stdout_to, show_facts, show_lines, show_table
@@ -26,6 +29,7 @@ _WORDS = 20
 """Words that changed, in the printed table; --out and --json have all."""
 
 
+@configured_by("quickdraw_core.evaluation.compare:CompareConfig")
 def compare(
     models: Annotated[
         list[str],
@@ -34,19 +38,15 @@ def compare(
             "folder of an evaluation; all are compared with the first."
         ),
     ],
-    store: StoreOption = "store",
-    per_class: PerClass = 100,
-    tta: Tta = "none",
-    precision: PrecisionOption = "fp32",
-    json_file: Annotated[
-        Path | None, typer.Option("--json", help="Write all numbers to this file, or to -.")
-    ] = None,
-    out_dir: Annotated[
-        Path | None, typer.Option("--out", help="Folder for a page in Markdown and figures.")
-    ] = None,
-    allow_short: AllowShort = False,
-    other_store: OtherStore = False,
-    nproc: Processes = None,
+    store: StoreOption = None,
+    per_class: PerClass = None,
+    tta: Tta = None,
+    precision: PrecisionOption = None,
+    json_file: JsonFile = None,
+    out_dir: Annotated[Path | None, typer.Option("--out")] = None,
+    allow_short: AllowShort = None,
+    other_store: OtherStore = None,
+    ranks: Processes = None,
     tracking_uri: Tracking = None,
     prefect: Prefect = False,
     changes: Set = None,
@@ -55,21 +55,7 @@ def compare(
     from quickdraw_core.evaluation.compare import COMPARE_STAGE, CompareConfig
     from quickdraw_core.metrics.comparison_text import class_table, difference_table, sentences
 
-    config = CompareConfig.parse(
-        {
-            "models": tuple(models),
-            "store": store,
-            "per_class": per_class,
-            "tta": tta,
-            "precision": precision,
-            "json_file": json_file,
-            "out_dir": out_dir,
-            "allow_short": allow_short,
-            "other_store": other_store,
-            "ranks": nproc,
-            "tracking_uri": tracking_uri,
-        }
-    ).updated(parse_assignments(changes or ()))
+    config = config_of(CompareConfig, locals(), changes)
     leave_stdout_to(config.json_file)
     result = run_stage(COMPARE_STAGE, config, prefect)
     for comparison in result.comparisons:
@@ -80,28 +66,25 @@ def compare(
     show_facts(compare_facts(result))
 
 
+@configured_by("quickdraw_core.promotion.promote:PromoteConfig")
 def promote(
     model: Annotated[
         str, typer.Argument(help="Checkpoint, run folder, MLflow run id or models:/NAME/3.")
     ],
-    store: StoreOption = "store",
-    name: Annotated[str, typer.Option(help="Registered model in MLflow.")] = "quickdraw",
-    alias: Annotated[str, typer.Option(help="Alias that the best version holds.")] = "champion",
-    margin: Annotated[
-        float, typer.Option(min=0, help="MAP@3 by which it must be better, beyond noise.")
-    ] = 0.0,
-    dry_run: Annotated[
-        bool, typer.Option("--dry-run", help="Decide and say so, and write nothing.")
-    ] = False,
+    store: StoreOption = None,
+    name: Annotated[str | None, typer.Option()] = None,
+    alias: Annotated[str | None, typer.Option()] = None,
+    margin: Annotated[float | None, typer.Option()] = None,
+    dry_run: DryRun = None,
     require: Annotated[
         bool, typer.Option("--require", help="Exit with 1 where the model is not promoted.")
     ] = False,
-    per_class: PerClass = 100,
-    tta: Tta = "none",
-    precision: PrecisionOption = "fp32",
-    allow_short: AllowShort = False,
-    other_store: OtherStore = False,
-    nproc: Processes = None,
+    per_class: PerClass = None,
+    tta: Tta = None,
+    precision: PrecisionOption = None,
+    allow_short: AllowShort = None,
+    other_store: OtherStore = None,
+    ranks: Processes = None,
     tracking_uri: Tracking = None,
     prefect: Prefect = False,
     changes: Set = None,
@@ -110,23 +93,7 @@ def promote(
     from quickdraw_core.promotion.decision import Decision
     from quickdraw_core.promotion.promote import PROMOTE_STAGE, PromoteConfig
 
-    config = PromoteConfig.parse(
-        {
-            "model": model,
-            "store": store,
-            "name": name,
-            "alias": alias,
-            "margin": margin,
-            "dry_run": dry_run,
-            "per_class": per_class,
-            "tta": tta,
-            "precision": precision,
-            "allow_short": allow_short,
-            "other_store": other_store,
-            "ranks": nproc,
-            "tracking_uri": tracking_uri,
-        }
-    ).updated(parse_assignments(changes or ()))
+    config = config_of(PromoteConfig, locals(), changes)
     result = run_stage(PROMOTE_STAGE, config, prefect)
     show_facts(promote_facts(result))
     if require and result.decision == Decision.KEPT:

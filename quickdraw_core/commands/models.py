@@ -6,10 +6,11 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from quickdraw_core.assignments import parse_assignments
 from quickdraw_core.commands.options import (
     AllowShort,
     Average,
+    Fresh,
+    JsonFile,
     Models,
     Nproc,
     OtherStore,
@@ -23,6 +24,8 @@ from quickdraw_core.commands.options import (
     StoreOption,
     Tracking,
     Tta,
+    config_of,
+    configured_by,
     train_config_of,
 )
 from quickdraw_core.commands.running import run_stage
@@ -44,12 +47,13 @@ if TYPE_CHECKING:
     from quickdraw_core.evaluation.result import EvaluateResult
 
 
+@configured_by("quickdraw_core.training.config:TrainConfig")
 def train(
-    store: StoreOption = "store",
+    store: StoreOption = None,
     recipe: RecipeOption = "laptop",
-    nproc: Nproc = None,
+    ranks: Nproc = None,
     run_dir: RunDir = None,
-    fresh: Annotated[bool, typer.Option("--fresh", help="Start the run over.")] = False,
+    fresh: Fresh = None,
     tracking_uri: Tracking = None,
     nnodes: Annotated[int, typer.Option(min=1, help="Hosts that train together.")] = 1,
     node_rank: Annotated[int, typer.Option(min=0, help="Number of this host, from 0.")] = 0,
@@ -60,7 +64,7 @@ def train(
     changes: Set = None,
 ) -> None:
     """Train on a store; the same command again continues where it was."""
-    config = train_config_of(store, recipe, nproc, run_dir, fresh, tracking_uri, changes)
+    config = train_config_of(recipe, locals(), changes)
     if nnodes > 1 or node_rank or rendezvous:
         hosts = {"nodes": nnodes, "node_rank": node_rank, "rendezvous": rendezvous}
         config = config.updated({"hosts": hosts})
@@ -118,22 +122,19 @@ def _refuse_balance(given: bool) -> None:
 _NoBalance = Annotated[bool, typer.Option("--balance", hidden=True, callback=_refuse_balance)]
 
 
+@configured_by("quickdraw_core.evaluation.config:EvaluateConfig")
 def evaluate(
     model: Models,
-    store: StoreOption = "store",
-    per_class: PerClass = 100,
-    tta: Tta = "none",
-    precision: PrecisionOption = "fp32",
-    average: Average = 1,
-    json_file: Annotated[
-        Path | None, typer.Option("--json", help="Write all numbers to this file too, or to -.")
-    ] = None,
-    allow_short: AllowShort = False,
-    other_store: OtherStore = False,
-    nproc: Processes = None,
-    report_dir: Annotated[
-        Path | None, typer.Option(help="Folder of the report; default: in the run's folder.")
-    ] = None,
+    store: StoreOption = None,
+    per_class: PerClass = None,
+    tta: Tta = None,
+    precision: PrecisionOption = None,
+    average: Average = None,
+    json_file: JsonFile = None,
+    allow_short: AllowShort = None,
+    other_store: OtherStore = None,
+    ranks: Processes = None,
+    report_dir: Annotated[Path | None, typer.Option()] = None,
     tracking_uri: Tracking = None,
     prefect: Prefect = False,
     changes: Set = None,
@@ -144,23 +145,8 @@ def evaluate(
     from quickdraw_core.evaluation.delivering import delivering_ahead
     from quickdraw_core.stage import Opened
 
-    config = EvaluateConfig.parse(
-        {
-            "model": model[0],
-            "ensemble": tuple(model[1:]),
-            "store": store,
-            "per_class": per_class,
-            "tta": tta,
-            "precision": precision,
-            "average": average,
-            "json_file": json_file,
-            "allow_short": allow_short,
-            "other_store": other_store,
-            "ranks": nproc,
-            "report_dir": report_dir,
-            "tracking_uri": tracking_uri,
-        }
-    ).updated(parse_assignments(changes or ()))
+    first, *further = model
+    config = config_of(EvaluateConfig, locals() | {"model": first, "ensemble": further}, changes)
     leave_stdout_to(config.json_file)
     opened = Opened()
     with delivering_ahead(config, opened):
@@ -170,6 +156,7 @@ def evaluate(
     show_evaluated(result)
 
 
+@configured_by("quickdraw_core.evaluation.config:EvaluateConfig")
 def predict(
     model: Models,
     test_csv: Annotated[
@@ -178,9 +165,9 @@ def predict(
     out: Annotated[Path, typer.Option(help="File to write, - for standard output.")] = Path(
         "submission.csv"
     ),
-    tta: Tta = "none",
-    precision: PrecisionOption = "fp32",
-    average: Average = 1,
+    tta: Tta = None,
+    precision: PrecisionOption = None,
+    average: Average = None,
     balance: Annotated[
         bool,
         typer.Option(
@@ -194,10 +181,14 @@ def predict(
 ) -> None:
     """Write a Kaggle submission: key_id and three guesses a row."""
     from quickdraw_core.challenge.submission import write_submission
+    from quickdraw_core.evaluation.config import EvaluateConfig
     from quickdraw_core.inference.ensemble import load_models
 
     leave_stdout_to(out, probabilities)
-    models = load_models(model, tracking_uri, average, tta, precision=precision)
+    asked = config_of(EvaluateConfig, locals() | {"model": None})
+    models = load_models(
+        model, asked.tracking_uri, asked.average, asked.tta, precision=asked.precision
+    )
     with show_progress():
         result = write_submission(models, test_csv, out, balance, probabilities)
     show_facts(submission_facts(result))

@@ -1,37 +1,24 @@
 """Commands for whoever runs this as a service: deployments on a Prefect server, and reruns."""
 
 from pathlib import Path
-from typing import Annotated, Any
+from typing import Annotated
 
 import typer
 
+from quickdraw_core.commands.options import DryRun, config_of, configured_by
 from quickdraw_core.commands.running import going_on_said, run_flow
 from quickdraw_core.errors import ConfigError
 from quickdraw_core.terminal.console import show_facts, show_lines, show_table
 
 
+@configured_by("flows.deploy_config:DeployConfig")
 def deploy(
-    pool: Annotated[
-        str, typer.Option(envvar="QUICKDRAW_POOL", help="Work pool of runs that need no GPU.")
-    ] = "cpu",
-    gpu_pool: Annotated[
-        str, typer.Option(envvar="QUICKDRAW_GPU_POOL", help="Work pool of runs that need GPUs.")
-    ] = "gpu",
-    gpus: Annotated[
-        int, typer.Option(min=1, envvar="QUICKDRAW_GPUS", help="GPU slots of all hosts together.")
-    ] = 1,
-    cron: Annotated[
-        str | None,
-        typer.Option(envvar="QUICKDRAW_CRON", help="When pipeline/nightly runs: '0 2 * * *'."),
-    ] = None,
-    timezone: Annotated[
-        str | None,
-        typer.Option(envvar="QUICKDRAW_TIMEZONE", help="Of the schedules: Europe/Berlin, say."),
-    ] = None,
-    home: Annotated[
-        Path,
-        typer.Option(envvar="QUICKDRAW_HOME", help="Folder that runs work in, on the workers."),
-    ] = Path(),
+    pool: Annotated[str | None, typer.Option(envvar="QUICKDRAW_POOL")] = None,
+    gpu_pool: Annotated[str | None, typer.Option(envvar="QUICKDRAW_GPU_POOL")] = None,
+    gpus: Annotated[int | None, typer.Option(envvar="QUICKDRAW_GPUS")] = None,
+    cron: Annotated[str | None, typer.Option(envvar="QUICKDRAW_CRON")] = None,
+    timezone: Annotated[str | None, typer.Option(envvar="QUICKDRAW_TIMEZONE")] = None,
+    home: Annotated[Path | None, typer.Option(envvar="QUICKDRAW_HOME")] = None,
     source: Annotated[
         str | None,
         typer.Option(
@@ -39,39 +26,32 @@ def deploy(
             help="What pipeline/nightly and ingest read, with commas between.",
         ),
     ] = None,
-    dask: Annotated[
-        str | None,
-        typer.Option(envvar="QUICKDRAW_DASK", help="Dask's scheduler: tcp://host:8786."),
-    ] = None,
-    file: Annotated[
-        Path | None, typer.Option(help="Deployments; default: infra/prefect.yaml.")
-    ] = None,
-    dry_run: Annotated[
-        bool, typer.Option("--dry-run", help="Check and say what would be made, make nothing.")
-    ] = False,
+    dask: Annotated[str | None, typer.Option(envvar="QUICKDRAW_DASK")] = None,
+    file: Annotated[Path | None, typer.Option()] = None,
+    dry_run: DryRun = None,
 ) -> None:
     """Make the pools, GPU slots, automation and deployments on the Prefect server."""
-    from flows.deploy import DeployConfig
-    from flows.deploy import deploy as make
-
-    values: dict[str, Any] = {"pool": pool, "gpu_pool": gpu_pool, "gpus": gpus, "home": home}
-    values |= {"cron": cron or None, "timezone": timezone or None, "dask": dask or None}
-    values |= {"dry_run": dry_run} | ({"file": file} if file is not None else {})
+    # An empty variable, as of a compose file, is none.
+    options = {name: None if value == "" else value for name, value in locals().items()}
     if source:
-        values["source"] = tuple(part.strip() for part in source.split(","))
-    deployed = make(DeployConfig.parse(values))
+        options["source"] = tuple(part.strip() for part in source.split(","))
+    from flows.deploy import deploy as make
+    from flows.deploy_config import DeployConfig
+
+    config = config_of(DeployConfig, options)
+    deployed = make(config)
     rows = [[entry.name, entry.pool, entry.schedule or "on demand"] for entry in deployed]
     show_table(["deployment", "work pool", "runs"], rows, numbers=False)
     show_lines(
         [f"{entry.name} next: {', '.join(entry.upcoming)}" for entry in deployed if entry.upcoming]
     )
-    if dry_run:
+    if config.dry_run:
         show_lines(["dry run: nothing was made"])
         return
     show_facts(
         {
-            "GPU slots": f"{gpus} (global concurrency limit gpu)",
-            "worker": f"prefect worker start --pool {pool}",
+            "GPU slots": f"{config.gpus} (global concurrency limit gpu)",
+            "worker": f"prefect worker start --pool {config.pool}",
             "run one": f"prefect deployment run {deployed[0].name}",
         }
     )

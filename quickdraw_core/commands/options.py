@@ -1,20 +1,25 @@
 """The options that several commands share, and the configurations made of them."""
 
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Mapping
 from functools import wraps
+from importlib import import_module
 from inspect import Parameter, signature
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Any
+from typing import TYPE_CHECKING, Annotated, Any, TypeVar
 
 import typer
+from typer.core import TyperCommand, TyperOption
 
 from quickdraw_core.assignments import parse_assignments
 from quickdraw_core.errors import ConfigError
 from quickdraw_core.terminal.progress_display import DISPLAYS, display_as
 
 if TYPE_CHECKING:
-    from quickdraw_core.ingest.config import IngestConfig
+    from quickdraw_core.config import Config
     from quickdraw_core.training.config import TrainConfig
+
+C = TypeVar("C", bound="Config")
+F = TypeVar("F", bound=Callable[..., None])
 
 Sources = Annotated[
     list[str],
@@ -25,7 +30,7 @@ Sources = Annotated[
 ]
 StoreOption = Annotated[
     # Not a path, which would make one slash of two.
-    str, typer.Option("--store", help="Folder of the store, or its address (s3://, gs://).")
+    str | None, typer.Option("--store", help="Folder of the store, or its address (s3://, gs://).")
 ]
 StoreArgument = Annotated[
     str,
@@ -36,32 +41,17 @@ Classes = Annotated[
     typer.Option("--classes", help="Words to use, with commas between; default: all."),
 ]
 ClassesFile = Annotated[Path | None, typer.Option(help="Text file with words to use, one a line.")]
-Rows = Annotated[str, typer.Option(help="Rows a class: all, head:N or spread:WxR.")]
+Rows = Annotated[str | None, typer.Option()]
 MAX_SEED = (1 << 63) - 1
 """The largest that both torch and numpy take."""
-Seed = Annotated[
-    int, typer.Option(min=0, max=MAX_SEED, help="Seed of all that is left to chance.")
-]
-Dask = Annotated[
-    str,
-    typer.Option(
-        help="local (threads), processes, or a scheduler: tcp://host:8786; tls://host:8786 with "
-        "--set tls.ca_file=… tls.certificate=… tls.key=…"
-    ),
-]
-MaxRejected = Annotated[
-    float, typer.Option(min=0, max=1, help="Share of a file's rows that may be unreadable.")
-]
-AllowCut = Annotated[
-    bool,
-    typer.Option("--allow-cut", help="Keep what is there of files that end in mid-row."),
-]
-Strict = Annotated[
-    bool,
-    typer.Option(
-        "--strict", help="Stop at the first file that cannot be read, instead of leaving it out."
-    ),
-]
+SEED_HELP = "Seed of all that is left to chance."
+Seed = Annotated[int | None, typer.Option(help=SEED_HELP)]
+Dask = Annotated[str | None, typer.Option()]
+MaxRejected = Annotated[float | None, typer.Option()]
+AllowCut = Annotated[bool | None, typer.Option("--allow-cut")]
+Strict = Annotated[bool | None, typer.Option("--strict")]
+Fresh = Annotated[bool | None, typer.Option("--fresh")]
+DryRun = Annotated[bool | None, typer.Option("--dry-run")]
 RecipeOption = Annotated[
     str, typer.Option("--recipe", help="demo, laptop, laptop340, report or full.")
 ]
@@ -71,9 +61,7 @@ Nproc = Annotated[
         "--nproc", min=1, help="Training processes; default: the recipe's, 1 or 2 on a CPU."
     ),
 ]
-RunDir = Annotated[
-    Path | None, typer.Option(help="Folder of checkpoints and logs; default: runs/<name>.")
-]
+RunDir = Annotated[Path | None, typer.Option()]
 Set = Annotated[
     list[str] | None, typer.Option("--set", metavar="KEY=VALUE", help="Change one value.")
 ]
@@ -81,18 +69,11 @@ Tracking = Annotated[
     str | None,
     typer.Option(help="MLflow's address, or none; default: MLFLOW_TRACKING_URI, else mlflow.db."),
 ]
-PerClass = Annotated[int, typer.Option(min=1, help="Held-out drawings a class.")]
-AllowShort = Annotated[
-    bool,
-    typer.Option("--allow-short", help="Judge classes with fewer drawings on what they have."),
-]
-OtherStore = Annotated[
-    bool,
-    typer.Option("--other-store", help="Judge models that were trained on another store."),
-]
-Processes = Annotated[
-    int | None, typer.Option("--nproc", min=1, help="Processes; default: one a GPU, or one.")
-]
+PerClass = Annotated[int | None, typer.Option()]
+AllowShort = Annotated[bool | None, typer.Option("--allow-short")]
+OtherStore = Annotated[bool | None, typer.Option("--other-store")]
+Processes = Annotated[int | None, typer.Option("--nproc")]
+JsonFile = Annotated[Path | None, typer.Option("--json")]
 Prefect = Annotated[
     bool,
     typer.Option(
@@ -100,23 +81,15 @@ Prefect = Annotated[
         help="Run as a flow of Prefect's, on a temporary server where none is configured.",
     ),
 ]
-Average = Annotated[
-    int, typer.Option(min=1, help="Mean of so many latest checkpoints of the run folder.")
-]
+Average = Annotated[int | None, typer.Option()]
 Models = Annotated[
     list[str],
     typer.Argument(
         help="Checkpoint, run folder, MLflow run id or models:/NAME@ALIAS; several guess together."
     ),
 ]
-Tta = Annotated[
-    str, typer.Option("--tta", help="Looks at each drawing: none, or flip (mirrored as well).")
-]
-
-PrecisionOption = Annotated[
-    str, typer.Option("--precision", help="Arithmetic, whatever the training's: fp32 or bf16.")
-]
-
+Tta = Annotated[str | None, typer.Option("--tta")]
+PrecisionOption = Annotated[str | None, typer.Option("--precision")]
 Quiet = Annotated[bool, typer.Option("--quiet", help="Show no progress.")]
 Display = Annotated[
     str | None,
@@ -126,6 +99,61 @@ Display = Annotated[
         help="How progress is shown; default: rich on a terminal, plain lines elsewhere.",
     ),
 ]
+
+
+class ConfiguredCommand(TyperCommand):
+    """A command whose options are fields of a configuration: which one, `configured_by` says.
+
+    An option that was not given is None, so that the field's default holds. Its help and default
+    are looked up once they are shown: a configuration takes longer to load than all of them.
+    """
+
+    def format_options(self, ctx: Any, formatter: Any) -> None:
+        """Writes the options' part of the help."""
+        fields: dict[str, Any] = {}
+        for path in reversed(getattr(self.callback, "configured_by", ())):
+            module, name = path.split(":")
+            fields |= getattr(import_module(module), name).model_fields
+        for param in self.params:
+            field = fields.get(param.name)
+            if isinstance(param, TyperOption) and field is not None and param.default is None:
+                param.default = None if field.is_required() else field.default
+                text = field.description or ""
+                param.help = param.help or f"{text[:1].upper()}{text[1:]}."
+        super().format_options(ctx, formatter)
+
+
+def configured_by(*configs: str) -> Callable[[F], F]:
+    """Names the configurations that a command makes of its options: `module:Class`. A field is
+    looked up in the first one that has it.
+    """
+
+    def decorate(command: F) -> F:
+        command.configured_by = configs  # type: ignore[attr-defined]
+        return command
+
+    return decorate
+
+
+def given(options: Mapping[str, Any], *names: str) -> dict[str, Any]:
+    """Those of a command's options that were given. names: of options; none: all."""
+    return {
+        name: value
+        for name, value in options.items()
+        if value is not None and (not names or name in names)
+    }
+
+
+def config_of(
+    model: type[C], options: Mapping[str, Any], changes: Iterable[str] | None = None
+) -> C:
+    """The configuration that the options of a command make; `changes` (--set) come last.
+
+    options: by the names of the fields; others, as a command's `locals()` holds, count for
+    nothing.
+    """
+    config = model.parse(given(options, *model.model_fields))
+    return config.updated(parse_assignments(changes or ()))
 
 
 def with_progress_options(command: Callable[..., None]) -> Callable[..., None]:
@@ -160,47 +188,11 @@ def words_of(classes: list[str] | None, classes_file: Path | None) -> tuple[str,
     return (*words, *(read_classes_file(classes_file) if classes_file is not None else ()))
 
 
-def ingest_config_of(
-    source: list[str],
-    store: str | Path,
-    classes: tuple[str, ...] | None,
-    rows: str,
-    seed: int,
-    max_rejected: float,
-    allow_cut: bool,
-    dask: str,
-    fresh: bool,
-    strict: bool,
-    changes: Iterable[str] | None,
-) -> "IngestConfig":
-    """The configuration that the options of `ingest` and `pipeline` make; `changes` come last."""
-    from quickdraw_core.ingest.config import IngestConfig
-
-    values: dict[str, Any] = {
-        "source": source,
-        "store": store,
-        "classes": classes,
-        "rows": rows,
-        "seed": seed,
-    }
-    values |= {"max_rejected": max_rejected, "allow_cut": allow_cut, "dask": dask, "fresh": fresh}
-    values |= {"strict": strict}
-    config = IngestConfig.parse(values)
-    return config.updated(parse_assignments(changes or ()))
-
-
 def train_config_of(
-    store: str | Path,
-    recipe: str,
-    nproc: int | None,
-    run_dir: Path | None,
-    fresh: bool,
-    tracking_uri: str | None,
-    changes: Iterable[str] | None,
+    recipe: str, options: Mapping[str, Any], changes: Iterable[str] | None = None
 ) -> "TrainConfig":
     """A recipe with the options of `train` and `pipeline` laid over it; `changes` come last."""
     from quickdraw_core.recipes import find_recipe
 
-    values: dict[str, Any] = {"store": store, "run_dir": run_dir, "fresh": fresh}
-    values |= {"tracking_uri": tracking_uri} | ({"ranks": nproc} if nproc else {})
+    values = given(options, "store", "run_dir", "fresh", "tracking_uri", "ranks")
     return find_recipe(recipe).updated(values).updated(parse_assignments(changes or ()))

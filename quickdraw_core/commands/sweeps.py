@@ -1,6 +1,5 @@
 """The command of sweeps: a table of trainings, compared."""
 
-from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
 import typer
@@ -8,12 +7,16 @@ import typer
 from quickdraw_core.assignments import merged, parse_assignments
 from quickdraw_core.commands.options import (
     AllowShort,
+    Fresh,
     Nproc,
     PerClass,
     Prefect,
+    RunDir,
     Set,
     StoreOption,
     Tracking,
+    config_of,
+    configured_by,
 )
 from quickdraw_core.commands.running import flow_of, run
 from quickdraw_core.errors import ConfigError
@@ -23,25 +26,21 @@ if TYPE_CHECKING:
     from quickdraw_core.sweep.results import SweepResult
 
 
+@configured_by("quickdraw_core.sweep.config:SweepConfig")
 def sweep(
     table: Annotated[
         str | None, typer.Argument(help="A built-in table's name, or a TOML file.")
     ] = None,
-    store: StoreOption = "store",
-    per_class: PerClass = 100,
-    allow_short: AllowShort = False,
+    store: StoreOption = None,
+    per_class: PerClass = None,
+    allow_short: AllowShort = None,
     rows: Annotated[
         list[str] | None, typer.Option("--rows", help="Rows to train, with commas between.")
     ] = None,
-    parallel: Annotated[
-        int | None,
-        typer.Option(min=1, help="Rows at once; default: as many as have GPUs, else one."),
-    ] = None,
+    parallel: Annotated[int | None, typer.Option()] = None,
     nproc: Nproc = None,
-    run_dir: Annotated[
-        Path | None, typer.Option(help="Folder of the sweep; default: runs/sweep-<table>-….")
-    ] = None,
-    fresh: Annotated[bool, typer.Option("--fresh", help="Start the rows over.")] = False,
+    run_dir: RunDir = None,
+    fresh: Fresh = None,
     tracking_uri: Tracking = None,
     prefect: Prefect = False,
     changes: Set = None,
@@ -63,20 +62,8 @@ def sweep(
         raise ConfigError(
             "--rows holds an empty name; give names with commas between, or no --rows for all"
         )
-    config = SweepConfig.parse(
-        {
-            "table": table,
-            "store": store,
-            "per_class": per_class,
-            "allow_short": allow_short,
-            "rows": tuple(names),
-            "parallel": parallel,
-            "run_dir": run_dir,
-            "fresh": fresh,
-            "tracking_uri": tracking_uri,
-            "changes": merged({"ranks": nproc} if nproc else {}, parse_assignments(changes or ())),
-        }
-    )
+    of_rows = merged({"ranks": nproc} if nproc else {}, parse_assignments(changes or ()))
+    config = config_of(SweepConfig, locals() | {"rows": names, "changes": of_rows})
     opened = Opened()
     prepared = prepare(config, opened)
     try:

@@ -42,10 +42,10 @@ class CompareConfig(HeldOutConfig):
         description="checkpoint files, run folders, MLflow run ids, registered models, or folders "
         "of evaluations; all are compared with the first",
     )
-    json_file: Path | None = Field(None, description="file that all numbers are written to")
-    out_dir: Path | None = Field(
-        None, description="folder for the comparison in words and figures"
+    json_file: Path | None = Field(
+        None, description="file that all numbers are written to, - for standard output"
     )
+    out_dir: Path | None = Field(None, description="folder for a page in Markdown and figures")
 
 
 @dataclass(frozen=True)

@@ -29,7 +29,7 @@ class EvaluateConfig(HeldOutConfig):
         None, description="folder of the report; none: evaluation/ in the run's folder"
     )
     json_file: Path | None = Field(
-        None, description="file that all numbers are written to, beside the report's"
+        None, description="file that all numbers are written to as well, - for standard output"
     )
 
     @property

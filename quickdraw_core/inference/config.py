@@ -38,11 +38,12 @@ class HeldOutConfig(Config):
         False, description="judge models that were trained on another store than this one"
     )
     tta: Annotated[str, _row_of(TTA)] = Field(
-        Looks.NONE, description="test-time augmentation, row of TTA"
+        Looks.NONE,
+        description="test-time augmentation: none, or flip (the mirrored drawing as well)",
     )
     precision: Annotated[str, _row_of(PRECISIONS)] = Field(
         Precision.FP32,
-        description="arithmetic of judging, whatever the training's: row of PRECISIONS",
+        description="arithmetic of judging, whatever the training's: fp32 or bf16",
     )
     seed: int = Field(
         0, ge=0, lt=1 << 63, description="of the resamples, and of the table of guesses"

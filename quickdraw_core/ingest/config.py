@@ -56,7 +56,8 @@ class IngestConfig(Config):
     )
     dask: str = Field(
         "local",
-        description="local (threads), processes, or a scheduler: tcp://host:8786, tls://host:8786",
+        description="local (threads), processes, or a scheduler: tcp://host:8786, or "
+        "tls://host:8786 with tls.ca_file, tls.certificate and tls.key",
     )
     tls: DaskTls | None = Field(
         None, description="certificates for a tls:// scheduler; none: those of Dask's own options"
