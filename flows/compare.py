@@ -6,7 +6,8 @@ from prefect.artifacts import create_markdown_artifact
 from flows.artifacts import add_artifact
 from flows.gpus import gpu_slots
 from flows.stages import StageTask
-from quickdraw_core.evaluation.compare import COMPARE_STAGE, CompareConfig, CompareResult
+from quickdraw_core.evaluation.compare import COMPARE_STAGE, CompareResult
+from quickdraw_core.evaluation.config import CompareConfig
 from quickdraw_core.metrics.comparison_text import comparison_markdown
 
 

@@ -15,7 +15,7 @@ from quickdraw_core.config import Config
 from quickdraw_core.evaluation.config import EvaluateConfig
 from quickdraw_core.ingest.config import IngestConfig
 from quickdraw_core.pipeline import Pipeline, PipelineResult, run_pipeline
-from quickdraw_core.promotion.promote import PromoteConfig
+from quickdraw_core.promotion.config import PromoteConfig
 from quickdraw_core.recipes import RecipedConfig
 from quickdraw_core.stage import Opened, Stage
 from quickdraw_core.store.packing import PACK_STAGE

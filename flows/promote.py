@@ -6,8 +6,9 @@ from prefect.artifacts import create_markdown_artifact
 from flows.artifacts import add_artifact
 from flows.gpus import gpu_slots
 from flows.stages import StageTask
+from quickdraw_core.promotion.config import PromoteConfig
 from quickdraw_core.promotion.decision import PromoteResult, promotion_markdown
-from quickdraw_core.promotion.promote import PROMOTE_STAGE, PromoteConfig
+from quickdraw_core.promotion.promote import PROMOTE_STAGE
 
 
 def _show(result: PromoteResult) -> None:

@@ -13,8 +13,9 @@ from quickdraw_core.ingest.result import IngestResult
 from quickdraw_core.ingest.run import INGEST_STAGE
 from quickdraw_core.launching.result import TrainResult
 from quickdraw_core.launching.train import TRAIN_STAGE, check_options
+from quickdraw_core.promotion.config import PromoteConfig
 from quickdraw_core.promotion.decision import PromoteResult
-from quickdraw_core.promotion.promote import PROMOTE_STAGE, PromoteConfig, check_promotable
+from quickdraw_core.promotion.promote import PROMOTE_STAGE, check_promotable
 from quickdraw_core.stage import Opened, Stage
 from quickdraw_core.store.packing import PACK_STAGE, PackConfig, PackResult
 from quickdraw_core.training.config import TrainConfig

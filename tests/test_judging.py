@@ -21,8 +21,8 @@ from unreported import evaluate_unreported
 
 from quickdraw_core.errors import CheckpointError, ConfigError, EvaluationError, StoreError
 from quickdraw_core.evaluation.checks import check_before_training
-from quickdraw_core.evaluation.compare import COMPARE_STAGE, CompareConfig
-from quickdraw_core.evaluation.config import EvaluateConfig
+from quickdraw_core.evaluation.compare import COMPARE_STAGE
+from quickdraw_core.evaluation.config import CompareConfig, EvaluateConfig
 from quickdraw_core.evaluation.delivering import delivering_ahead
 from quickdraw_core.evaluation.evaluate import EVALUATE_STAGE, evaluate
 from quickdraw_core.evaluation.result import EvaluateResult

@@ -18,8 +18,8 @@ from typer.testing import CliRunner
 from quickdraw_core.challenge.output_file import written_aside
 from quickdraw_core.cli import app
 from quickdraw_core.errors import BusyError, UnreachableError
-from quickdraw_core.evaluation.compare import CompareConfig, compare_models
-from quickdraw_core.evaluation.config import EvaluateConfig
+from quickdraw_core.evaluation.compare import compare_models
+from quickdraw_core.evaluation.config import CompareConfig, EvaluateConfig
 from quickdraw_core.evaluation.evaluate import evaluate
 from quickdraw_core.ingest.config import IngestConfig
 from quickdraw_core.ingest.run import ingest

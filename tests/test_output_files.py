@@ -13,8 +13,8 @@ from typer.testing import CliRunner
 
 from quickdraw_core.cli import app
 from quickdraw_core.errors import ConfigError, WriteError
-from quickdraw_core.evaluation.compare import CompareConfig, compare_models
-from quickdraw_core.evaluation.config import EvaluateConfig
+from quickdraw_core.evaluation.compare import compare_models
+from quickdraw_core.evaluation.config import CompareConfig, EvaluateConfig
 from quickdraw_core.evaluation.evaluate import evaluate as evaluate_model
 from quickdraw_core.store.store import Store
 from quickdraw_core.system import output_files

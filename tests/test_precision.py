@@ -15,8 +15,8 @@ from unreported import evaluate_unreported
 
 from quickdraw_core.cli import app
 from quickdraw_core.errors import ConfigError
-from quickdraw_core.evaluation.compare import CompareConfig, compare_models
-from quickdraw_core.evaluation.config import EvaluateConfig, HeldOutConfig
+from quickdraw_core.evaluation.compare import compare_models
+from quickdraw_core.evaluation.config import CompareConfig, EvaluateConfig, HeldOutConfig
 from quickdraw_core.inference.cached_predictions import predictions_left, read_if_same
 from quickdraw_core.inference.ensemble import Ensemble, load_models
 from quickdraw_core.inference.held_out import find_held_out

@@ -26,8 +26,8 @@ from quickdraw_core.errors import (
     TrackingError,
     UnreachableError,
 )
-from quickdraw_core.evaluation.compare import CompareConfig, compare_models
-from quickdraw_core.evaluation.config import EvaluateConfig, HeldOutConfig
+from quickdraw_core.evaluation.compare import compare_models
+from quickdraw_core.evaluation.config import CompareConfig, EvaluateConfig, HeldOutConfig
 from quickdraw_core.inference.cached_predictions import left_by_evaluation
 from quickdraw_core.inference.held_out import find_held_out
 from quickdraw_core.inference.references import load_model
@@ -37,8 +37,9 @@ from quickdraw_core.launching import launch
 from quickdraw_core.launching.train import train
 from quickdraw_core.metrics.metrics import Estimate
 from quickdraw_core.promotion import promote as gate
+from quickdraw_core.promotion.config import PromoteConfig
 from quickdraw_core.promotion.decision import Decision, PromoteResult, decide_alone
-from quickdraw_core.promotion.promote import PROMOTE_STAGE, PromoteConfig, promote
+from quickdraw_core.promotion.promote import PROMOTE_STAGE, promote
 from quickdraw_core.sources.doodles.generator import generate_csvs
 from quickdraw_core.stage import Opened, perform
 from quickdraw_core.store.store import Store

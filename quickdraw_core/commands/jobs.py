@@ -143,7 +143,7 @@ def _job_of(
     """What the stages are to do, once nothing about it is refused."""
     from quickdraw_core.evaluation.config import EvaluateConfig
     from quickdraw_core.pipeline import Pipeline
-    from quickdraw_core.promotion.promote import PromoteConfig
+    from quickdraw_core.promotion.config import PromoteConfig
 
     evaluate_config = EvaluateConfig.parse(evaluate_values)
     leave_stdout_to(evaluate_config.json_file)

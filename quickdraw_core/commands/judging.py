@@ -29,7 +29,7 @@ _WORDS = 20
 """Words that changed, in the printed table; --out and --json have all."""
 
 
-@configured_by("quickdraw_core.evaluation.compare:CompareConfig")
+@configured_by("quickdraw_core.evaluation.config:CompareConfig")
 def compare(
     models: Annotated[
         list[str],
@@ -52,7 +52,8 @@ def compare(
     changes: Set = None,
 ) -> None:
     """Say which model is better, by how much, and whether that can be told from noise."""
-    from quickdraw_core.evaluation.compare import COMPARE_STAGE, CompareConfig
+    from quickdraw_core.evaluation.compare import COMPARE_STAGE
+    from quickdraw_core.evaluation.config import CompareConfig
     from quickdraw_core.metrics.comparison_text import class_table, difference_table, sentences
 
     config = config_of(CompareConfig, locals(), changes)
@@ -66,7 +67,7 @@ def compare(
     show_facts(compare_facts(result))
 
 
-@configured_by("quickdraw_core.promotion.promote:PromoteConfig")
+@configured_by("quickdraw_core.promotion.config:PromoteConfig")
 def promote(
     model: Annotated[
         str, typer.Argument(help="Checkpoint, run folder, MLflow run id or models:/NAME/3.")
@@ -90,8 +91,9 @@ def promote(
     changes: Set = None,
 ) -> None:
     """Make a model the champion if it is better than the present one by more than the noise."""
+    from quickdraw_core.promotion.config import PromoteConfig
     from quickdraw_core.promotion.decision import Decision
-    from quickdraw_core.promotion.promote import PROMOTE_STAGE, PromoteConfig
+    from quickdraw_core.promotion.promote import PROMOTE_STAGE
 
     config = config_of(PromoteConfig, locals(), changes)
     result = run_stage(PROMOTE_STAGE, config, prefect)

@@ -10,14 +10,12 @@ from contextlib import nullcontext
 from dataclasses import dataclass, field
 from pathlib import Path
 
-from pydantic import Field
-
+from quickdraw_core.evaluation.config import CompareConfig
 from quickdraw_core.inference.cached_predictions import (
     is_evaluation,
     predictions_left,
     predictions_of,
 )
-from quickdraw_core.inference.config import HeldOutConfig
 from quickdraw_core.inference.ensemble import Ensemble, load_models
 from quickdraw_core.inference.held_out import find_held_out, judged_on, require_same_store
 from quickdraw_core.inference.model import TrainedModel
@@ -32,20 +30,6 @@ from quickdraw_core.system.files import require_writable, write_aside
 from quickdraw_core.system.locks import held_folder
 from quickdraw_core.system.output_files import require_output, write_output
 from quickdraw_core.tracking.registry import is_registered
-
-
-class CompareConfig(HeldOutConfig):
-    """Which models to compare, on what, and where the answer goes."""
-
-    models: tuple[str, ...] = Field(
-        min_length=2,
-        description="checkpoint files, run folders, MLflow run ids, registered models, or folders "
-        "of evaluations; all are compared with the first",
-    )
-    json_file: Path | None = Field(
-        None, description="file that all numbers are written to, - for standard output"
-    )
-    out_dir: Path | None = Field(None, description="folder for a page in Markdown and figures")
 
 
 @dataclass(frozen=True)

@@ -1,4 +1,4 @@
-"""The evaluation stage's configuration, and the command line that it was given by."""
+"""The configurations of evaluation and comparison, and the command line of the former."""
 
 import shlex
 from collections.abc import Sequence
@@ -36,6 +36,20 @@ class EvaluateConfig(HeldOutConfig):
     def models(self) -> tuple[str, ...]:
         """All models that are judged together."""
         return (*((self.model,) if self.model is not None else ()), *self.ensemble)
+
+
+class CompareConfig(HeldOutConfig):
+    """Which models to compare, on what, and where the answer goes."""
+
+    models: tuple[str, ...] = Field(
+        min_length=2,
+        description="checkpoint files, run folders, MLflow run ids, registered models, or folders "
+        "of evaluations; all are compared with the first",
+    )
+    json_file: Path | None = Field(
+        None, description="file that all numbers are written to, - for standard output"
+    )
+    out_dir: Path | None = Field(None, description="folder for a page in Markdown and figures")
 
 
 def evaluate_command(config: EvaluateConfig, references: Sequence[str]) -> str:

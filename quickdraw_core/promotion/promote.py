@@ -9,9 +9,6 @@ import json
 import tempfile
 from dataclasses import dataclass, field, replace
 from pathlib import Path
-from typing import Annotated
-
-from pydantic import AfterValidator, Field
 
 from quickdraw_core.errors import (
     CheckpointError,
@@ -21,7 +18,6 @@ from quickdraw_core.errors import (
 )
 from quickdraw_core.evaluation.publish import tell_run
 from quickdraw_core.inference.cached_predictions import predictions_of
-from quickdraw_core.inference.config import HeldOutConfig
 from quickdraw_core.inference.ensemble import Ensemble
 from quickdraw_core.inference.held_out import (
     HeldOut,
@@ -36,6 +32,7 @@ from quickdraw_core.launching.gpus import gpus_locked
 from quickdraw_core.metrics.differences import Named, chance, compare
 from quickdraw_core.metrics.judgement import judge
 from quickdraw_core.promotion.challenger import Challenger, find_challenger
+from quickdraw_core.promotion.config import PromoteConfig
 from quickdraw_core.promotion.decision import (
     Decision,
     PromoteResult,
@@ -50,8 +47,6 @@ from quickdraw_core.tracking.journal import file_record, tags_record
 from quickdraw_core.tracking.registry import (
     Version,
     alias_holder,
-    check_alias,
-    check_name,
     describe,
     move_alias,
     register,
@@ -64,26 +59,6 @@ ARTIFACT = f"promotion/{FILE_NAME}"
 TAG = "promotion"
 REASON_TAG = "promotion.reason"
 _TRIES = 3
-
-
-class PromoteConfig(HeldOutConfig):
-    """Which model is to become the champion, on what it is judged, and by how much."""
-
-    model: str | None = Field(
-        None,
-        description="checkpoint file, run folder, MLflow run id or registered model; a pipeline "
-        "fills it in",
-    )
-    name: Annotated[str, AfterValidator(check_name)] = Field(
-        "quickdraw", description="registered model in MLflow"
-    )
-    alias: Annotated[str, AfterValidator(check_alias)] = Field(
-        "champion", description="alias in MLflow's registry that the best version holds"
-    )
-    margin: float = Field(
-        0.0, ge=0, lt=1, description="MAP@3 by which the challenger must be better, beyond noise"
-    )
-    dry_run: bool = Field(False, description="decide and say so, and write nothing")
 
 
 @dataclass(frozen=True)
