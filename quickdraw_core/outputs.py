@@ -13,7 +13,7 @@ from typing import TypeVar
 
 from pydantic import TypeAdapter
 
-from quickdraw_core.system.files import write_aside
+from quickdraw_core.system.files import write_atomic
 
 OUTPUTS_NAME = "outputs.json"
 
@@ -29,7 +29,7 @@ def note_outputs(folder: Path, asked: str, files: Iterable[Path], result: object
         "files": {str(file.absolute()): _sha256_of(file) for file in files},
         "result": TypeAdapter(type(result)).dump_python(result, mode="json"),
     }
-    write_aside(folder / OUTPUTS_NAME, json.dumps(noted, indent=1) + "\n", sync=False)
+    write_atomic(folder / OUTPUTS_NAME, json.dumps(noted, indent=1) + "\n", sync=False)
 
 
 def result_of_outputs(folder: Path, asked: str, kind: type[R]) -> R | None:

@@ -15,7 +15,7 @@ from quickdraw_core.store.holdout import DEFAULT_SALT, HoldoutRule
 from quickdraw_core.store.manifest import FORMAT_VERSION, FileRecord, Manifest, SourceRecord
 from quickdraw_core.store.schema import part_path, quarantine_path, table_of, write_part
 from quickdraw_core.store.store import Store, sha256_of
-from quickdraw_core.system.files import write_aside
+from quickdraw_core.system.files import write_atomic
 
 
 @dataclass(frozen=True)
@@ -71,7 +71,7 @@ def _write_window(path: Path, word: str | None, first_row: int, window: list[Row
         )  # fmt: skip
     refused = {"line": first_row + len(window) + 1, "reason": "odd", "text": ""}
     quarantine = path / quarantine_path(word, first_row)
-    write_aside(quarantine, json.dumps(refused) + "\n", sync=False)
+    write_atomic(quarantine, json.dumps(refused) + "\n", sync=False)
     relative = part_path(word, first_row)
     write_part(table_of(Rows.of(parsed)), LocalStorage(path), relative)
     return FileRecord(

@@ -18,7 +18,7 @@ from quickdraw_core.evaluation.config import CompareConfig, EvaluateConfig
 from quickdraw_core.evaluation.evaluate import evaluate as evaluate_model
 from quickdraw_core.store.store import Store
 from quickdraw_core.system import output_files
-from quickdraw_core.system.files import opened_aside
+from quickdraw_core.system.files import open_atomic
 from quickdraw_core.terminal.console import console
 
 OUTPUTS = {
@@ -222,7 +222,7 @@ def test_links_in_a_circle_and_files_for_folders_are_refused(tmp_path: Path) -> 
 
 
 def test_an_error_of_a_file_that_is_read_names_that_file(tmp_path: Path) -> None:
-    with pytest.raises(FileNotFoundError), opened_aside(tmp_path / "x"):
+    with pytest.raises(FileNotFoundError), open_atomic(tmp_path / "x"):
         (tmp_path / "gone").read_bytes()
     assert list(tmp_path.iterdir()) == []
 
@@ -232,7 +232,7 @@ def test_a_full_disk_leaves_the_file_of_before(number: int, tmp_path: Path) -> N
     (tmp_path / "x").write_text("old")
     with (
         pytest.raises(WriteError, match=r"cannot write .*x: "),
-        opened_aside(tmp_path / "x"),
+        open_atomic(tmp_path / "x"),
     ):
         raise OSError(number, os.strerror(number))
     assert [(path.name, path.read_text()) for path in tmp_path.iterdir()] == [("x", "old")]

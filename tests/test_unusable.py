@@ -209,7 +209,7 @@ def test_what_was_sent_and_could_not_be_noted_waits(
     def full(*_: object, **__: object) -> None:
         raise WriteError("cannot write it: no space left on the device")
 
-    monkeypatch.setattr("quickdraw_core.tracking.delivery.write_aside", full)
+    monkeypatch.setattr("quickdraw_core.tracking.delivery.write_atomic", full)
     append(tmp_path, points_record(1, {"train/loss": 0.5}))
     told: list[str] = []
     with DeliveryThread(tmp_path, lambda _: None, patience_seconds=0, tell=told.append) as sending:

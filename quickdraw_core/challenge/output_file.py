@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import BinaryIO, cast
 
 from quickdraw_core.errors import ConfigError, WriteError
-from quickdraw_core.system.files import TargetFile, cause_of, naming
+from quickdraw_core.system.files import TargetFile, cause_of, write_errors
 from quickdraw_core.system.locks import held, lock_of_file
 from quickdraw_core.system.output_files import (
     copy_to_stream,
@@ -55,7 +55,7 @@ def written_aside(path: Path) -> Iterator[BinaryIO]:
 
 def put_in_place(file: BinaryIO, path: Path) -> None:
     """Gives what was written aside its name, once it is on the disk; a stream, all of it."""
-    with naming(path):
+    with write_errors(path):
         file.flush()
         if is_stream(path):
             copy_to_stream(file, path)

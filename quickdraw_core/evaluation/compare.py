@@ -26,7 +26,7 @@ from quickdraw_core.metrics.differences import Comparison, Named, compare
 from quickdraw_core.reporting.comparison_figures import draw_class_changes, draw_differences
 from quickdraw_core.stage import Opened, Stage, key_of, options_of
 from quickdraw_core.store.store import Store, open_store
-from quickdraw_core.system.files import require_writable, write_aside
+from quickdraw_core.system.files import require_writable, write_atomic
 from quickdraw_core.system.locks import held_folder
 from quickdraw_core.system.output_files import require_output, write_output
 from quickdraw_core.tracking.registry import is_registered
@@ -178,6 +178,6 @@ def _write(
             draw_differences(comparison, config.out_dir / metrics)
             draw_class_changes(comparison, config.out_dir / classes)
         page = config.out_dir / "comparison.md"
-        write_aside(page, comparison_markdown(comparisons, figures), sync=False)
+        write_atomic(page, comparison_markdown(comparisons, figures), sync=False)
         files += [page, *(config.out_dir / name for pair in figures for name in pair)]
     return tuple(files)

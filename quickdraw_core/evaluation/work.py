@@ -26,7 +26,7 @@ from quickdraw_core.metrics.judgement import Judgement, judge
 from quickdraw_core.outputs import OUTPUTS_NAME, note_outputs
 from quickdraw_core.reporting.guess_table import guess_lines, sampled_guesses
 from quickdraw_core.reporting.report import Report, write_report
-from quickdraw_core.system.files import write_aside
+from quickdraw_core.system.files import write_atomic
 from quickdraw_core.system.output_files import is_stream, write_output
 from quickdraw_core.tracking.delivery_process import Deliver
 from quickdraw_core.tracking.runs import run_page
@@ -74,7 +74,7 @@ def _judged(
     facts = facts_of(config, models, prepared.store.manifest.fingerprint)
     curves, curves_problem = curves_of(models, prepared.tracking_uri)
     write_predictions(folder / PREDICTIONS_NAME, predicted, facts)
-    write_aside(folder / "guesses.txt", "\n".join(result.guess_lines) + "\n", sync=False)
+    write_atomic(folder / "guesses.txt", "\n".join(result.guess_lines) + "\n", sync=False)
     report = Report(
         model=result.model,
         facts=facts,
@@ -136,6 +136,6 @@ def _write_numbers(
         "evaluated": facts,
     }
     text = json.dumps(value, indent=1, ensure_ascii=False) + "\n"
-    write_aside(result.report.with_name("evaluation.json"), text, sync=False)
+    write_atomic(result.report.with_name("evaluation.json"), text, sync=False)
     if json_file is not None:
         write_output(json_file, text)

@@ -23,7 +23,7 @@ from quickdraw_core.labels import GUESSES, LabelMap
 from quickdraw_core.stage import Opened
 from quickdraw_core.storage.local import LocalStorage
 from quickdraw_core.store.pack_arrays import UNKNOWN_RECOGNIZED
-from quickdraw_core.system.files import opened_aside
+from quickdraw_core.system.files import open_atomic
 
 PREDICTIONS_NAME = "predictions.parquet"
 """Of a model, in the folder of its evaluation."""
@@ -80,7 +80,7 @@ class Predictions:
             columns[f"probability_{place + 1}"] = _column(self.probabilities[:, place])
         metadata = {_FORMAT: _VERSION, b"label_map_sha256": self.label_map.sha256.encode()}
         metadata |= {key.encode(): value.encode() for key, value in facts.items()}
-        with opened_aside(path, sync=False) as file:
+        with open_atomic(path, sync=False) as file:
             table = pa.table(columns).replace_schema_metadata(metadata)
             pq.write_table(table, file, write_page_checksum=True)
 

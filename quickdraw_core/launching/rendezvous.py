@@ -34,7 +34,7 @@ from typing import Any
 import psutil  # type: ignore[import-untyped]
 
 from quickdraw_core.errors import ConfigError, TrainingError
-from quickdraw_core.system.files import write_aside
+from quickdraw_core.system.files import write_atomic
 from quickdraw_core.training.config import HostsConfig
 
 HOSTS_NAME = "hosts"
@@ -128,7 +128,7 @@ def join_attempt(
                 )
             if now >= next_beat:
                 text = json.dumps({"token": token, "beat": beat, "address": address})
-                write_aside(own, text + "\n", sync=False)
+                write_atomic(own, text + "\n", sync=False)
                 beat, next_beat = beat + 1, now + _BEAT_SECONDS
             _pause(stopping)
     finally:
@@ -176,7 +176,7 @@ def _place(run_dir: Path, number: int) -> Path:
 
 
 def _say(run_dir: Path, attempt: Attempt) -> None:
-    write_aside(run_dir / HOSTS_NAME / _WORD, json.dumps(asdict(attempt)) + "\n")
+    write_atomic(run_dir / HOSTS_NAME / _WORD, json.dumps(asdict(attempt)) + "\n")
 
 
 def _read(path: Path) -> dict[str, Any] | None:

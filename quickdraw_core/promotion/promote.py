@@ -41,7 +41,7 @@ from quickdraw_core.promotion.decision import (
 )
 from quickdraw_core.stage import Opened, Stage, key_of, options_of
 from quickdraw_core.store.store import Store, open_store
-from quickdraw_core.system.files import write_aside
+from quickdraw_core.system.files import write_atomic
 from quickdraw_core.tracking.address import NO_TRACKING, resolve_tracking_uri
 from quickdraw_core.tracking.journal import file_record, tags_record
 from quickdraw_core.tracking.registry import (
@@ -268,7 +268,7 @@ def _publish(config: PromoteConfig, challenger: Challenger, result: PromoteResul
     with tempfile.TemporaryDirectory() as temporary:
         # In the run's folder where it is here: a server that is away gets the file later.
         path = (Path(temporary) if run_dir is None else run_dir) / FILE_NAME
-        write_aside(path, text)
+        write_atomic(path, text)
         records = [tags, file_record(path, ARTIFACT)]
         return tell_run(run_dir, challenger.uri, challenger.run_id, records)[1]
 

@@ -17,7 +17,7 @@ from quickdraw_core.reading.blocks import RowTooLongError, go_to, window_blocks
 from quickdraw_core.reading.windows import STRIDE, Window
 from quickdraw_core.sources.files import SourceFile
 from quickdraw_core.sources.unpacked import broken_off, explain_cut
-from quickdraw_core.system.files import cache_folder, write_aside
+from quickdraw_core.system.files import cache_folder, write_atomic
 
 INDEX_VERSION = 4
 
@@ -103,7 +103,7 @@ def keep_index(source: SourceFile, index: RowIndex) -> None:
     # It might be that of another content, which the stamp does not stand for.
     if index.complete and source.current_stamp() == source.stamp:
         with suppress(ConfigError, OSError):
-            write_aside(_path(source), json.dumps(_facts(source) | asdict(index)), sync=False)
+            write_atomic(_path(source), json.dumps(_facts(source) | asdict(index)), sync=False)
 
 
 def _scan(source: SourceFile, enough: int | None) -> RowIndex:

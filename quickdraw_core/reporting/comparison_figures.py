@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING
 from quickdraw_core.metrics.comparison_text import plus_minus
 from quickdraw_core.metrics.differences import ClassChange, Comparison, Difference
 from quickdraw_core.metrics.metric_info import METRICS
-from quickdraw_core.system.files import opened_aside
+from quickdraw_core.system.files import open_atomic
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
@@ -113,5 +113,5 @@ def _short(name: str) -> str:
 
 
 def _save(figure: "Figure", path: Path) -> None:
-    with opened_aside(path, sync=False) as file:
+    with open_atomic(path, sync=False) as file:
         figure.savefig(file, format="png", dpi=120, metadata={"Software": None})

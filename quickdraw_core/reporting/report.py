@@ -23,7 +23,7 @@ from quickdraw_core.reporting.figure import Drawn
 from quickdraw_core.reporting.gallery import Card, best, card, sides, taken_for, worst
 from quickdraw_core.reporting.guess_table import FAILED, Guess
 from quickdraw_core.store.pack_arrays import UNKNOWN_RECOGNIZED
-from quickdraw_core.system.files import opened_aside, write_aside
+from quickdraw_core.system.files import open_atomic, write_atomic
 
 
 class Report(NamedTuple):
@@ -55,10 +55,10 @@ def write_report(report: Report, folder: Path) -> list[Path]:
     """
     figures = draw_figures(report.judgement, report.curves)
     findings = diagnose(report.curves, report.classes_trained, report.has_diverged)
-    write_aside(folder / "report.html", render(report, figures, findings), sync=False)
+    write_atomic(folder / "report.html", render(report, figures, findings), sync=False)
     paths = [folder / "figures" / f"{figure.name}.png" for figure in figures.values()]
     for path, figure in zip(paths, figures.values(), strict=True):
-        with opened_aside(path, sync=False) as file:
+        with open_atomic(path, sync=False) as file:
             file.write(figure.png)
     for name in FIGURES:
         old = folder / "figures" / f"{name}.png"

@@ -13,7 +13,7 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 
 from quickdraw_core.storage.storage import PACKS, FileStatus, Storage, WrittenFile, check_inside
-from quickdraw_core.system.files import opened_aside
+from quickdraw_core.system.files import open_atomic
 from quickdraw_core.system.locks import FOLDER_LOCK
 
 
@@ -53,12 +53,12 @@ class LocalStorage(Storage):
 
     def write(self, name: str, data: bytes | pa.Buffer, sync: bool = True) -> None:
         """Writes a file."""
-        with opened_aside(self._path(name), sync) as file:
+        with open_atomic(self._path(name), sync) as file:
             file.write(data)
 
     def create(self, name: str, fill: Callable[[Any], None]) -> WrittenFile:
         """Writes a file, which is not in memory as a whole."""
-        with opened_aside(self._path(name)) as file:
+        with open_atomic(self._path(name)) as file:
             fill(file)
         return WrittenFile(self._path(name).stat().st_size, self.sha256(name))
 

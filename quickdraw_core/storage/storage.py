@@ -66,7 +66,7 @@ class Storage(ABC):
 
     @abstractmethod
     def write(self, name: str, data: bytes | pa.Buffer, sync: bool = True) -> None:
-        """Writes a file. sync: as `files.opened_aside` says."""
+        """Writes a file. sync: as `files.open_atomic` says."""
 
     def create(self, name: str, fill: Callable[[Any], None]) -> WrittenFile:
         """Writes a file of what `fill` writes into the stream that it is given."""

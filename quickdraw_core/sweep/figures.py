@@ -20,7 +20,7 @@ import numpy.typing as npt
 
 from quickdraw_core.reporting.figure import COLOURS, apart
 from quickdraw_core.sweep.results import RowResult
-from quickdraw_core.system.files import opened_aside
+from quickdraw_core.system.files import open_atomic
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
@@ -258,7 +258,7 @@ def _save(figure: "Figure", path: Path) -> Path:
     # Names of an SVG's parts are random without a salt; text stays text, to be searched.
     with (
         matplotlib.rc_context({"svg.hashsalt": path.stem, "svg.fonttype": "none"}),
-        opened_aside(path, sync=False) as file,
+        open_atomic(path, sync=False) as file,
     ):
         figure.savefig(file, format=path.suffix[1:], **options)
     return path

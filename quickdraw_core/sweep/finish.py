@@ -19,7 +19,7 @@ from quickdraw_core.sweep.results import (
     table_of,
 )
 from quickdraw_core.sweep.rows import deliver, nest
-from quickdraw_core.system.files import write_aside
+from quickdraw_core.system.files import write_atomic
 from quickdraw_core.tracking.journal import (
     append,
     file_record,
@@ -72,8 +72,8 @@ def stop_sweep(sweep: Sweep) -> None:
 
 def _write(result: SweepResult) -> None:
     text = json.dumps(json_of(result), indent=1, ensure_ascii=False) + "\n"
-    write_aside(result.folder / "sweep.json", text, sync=False)
-    write_aside(result.folder / "table.md", markdown_of(result), sync=False)
+    write_atomic(result.folder / "sweep.json", text, sync=False)
+    write_atomic(result.folder / "table.md", markdown_of(result), sync=False)
     heads, rows = table_of(result)
     columns = {head: [row[place] for row in rows] for place, head in enumerate(heads)}
     write_table(result.folder / "rows.json", columns)

@@ -1,4 +1,4 @@
-"""Writing files so that they are there whole, or not at all."""
+"""Atomic writes: a file is there whole, or as it was before."""
 
 import errno
 import io
@@ -12,18 +12,18 @@ from typing import Any, BinaryIO, cast
 from quickdraw_core.errors import ConfigError, WriteError
 
 CAUSES = {
-    errno.ENOSPC: "no space left on the device; make room, or write to another place",
-    errno.EDQUOT: "the disk quota is used up; make room, or write to another place",
+    errno.ENOSPC: "no space left on the device; make room, or write to another folder",
+    errno.EDQUOT: "the disk quota is used up; make room, or write to another folder",
     errno.EFBIG: "it would be larger than files may be here; raise the limit (ulimit -f)",
     errno.EMFILE: "too many open files; raise the limit (ulimit -n)",
     errno.ENFILE: "too many open files on this machine; end some programs",
-    errno.EROFS: "the file system is read-only; write to another place",
-    errno.EACCES: "permission denied; give a place that this user may use",
-    errno.EPERM: "not permitted; give a place that this user may use",
+    errno.EROFS: "the file system is read-only; write to another folder",
+    errno.EACCES: "permission denied; give a folder that this user may use",
+    errno.EPERM: "not permitted; give a folder that this user may use",
     errno.EIO: "the device fails (input/output error); check the disk",
     errno.ENAMETOOLONG: "the name is too long; give a shorter one",
-    errno.ENOTDIR: "a part of its path is a file, not a folder; give another place",
-    errno.ELOOP: "its symlinks lead in a circle; give another place",
+    errno.ENOTDIR: "a part of its path is a file, not a folder; give another folder",
+    errno.ELOOP: "its symlinks lead in a circle; give another folder",
 }
 """Why a file cannot be written, and what to do."""
 
@@ -39,20 +39,20 @@ def is_cause(error: OSError) -> bool:
 
 
 @contextmanager
-def opened_aside(path: Path, sync: bool = True) -> Iterator[BinaryIO]:
-    """A file under a temporary name, to be written in the block, that is `path` after it.
+def open_atomic(path: Path, sync: bool = True) -> Iterator[BinaryIO]:
+    """A file with a temporary name, to be written in the block, which is renamed to `path`.
 
-    sync: the content is on the disk before it has its name, so that it outlives a power failure;
-    what can be made again, and is checked when it is read, does without. Makes the folder where
-    it is missing. Where the block raises, nothing is left behind and `path` is as it was. Raises
-    `WriteError`, an `OSError`, that names the file and the cause.
+    sync: the content is on the disk before the file is renamed, so that it outlives a power
+    failure. Not needed for what can be made again and is checked when it is read. Makes the
+    folder if it is missing. If the block raises, `path` is as it was and nothing else is left.
+    Raises `WriteError`, an `OSError`, that names the file and the cause.
     """
     temporary = path.with_name(f".{path.name}.{secrets.token_hex(4)}.tmp")
-    with naming(path):
+    with write_errors(path):
         path.parent.mkdir(parents=True, exist_ok=True)
         raw = TargetFile(temporary, "wb", path)
     try:
-        with naming(path, raw):
+        with write_errors(path, raw):
             with io.BufferedWriter(raw) as file:
                 yield cast(BinaryIO, file)
                 file.flush()
@@ -64,7 +64,7 @@ def opened_aside(path: Path, sync: bool = True) -> Iterator[BinaryIO]:
 
 
 class TargetFile(io.FileIO):
-    """A file whose errors of writing name the file that it is to become.
+    """A file whose write errors name the file that it is to become.
 
     error: the last of them. Libraries that write into the file may raise others instead.
     """
@@ -87,8 +87,8 @@ def _failure(path: Path, error: OSError) -> WriteError:
 
 
 @contextmanager
-def naming(path: Path, raw: TargetFile | None = None) -> Iterator[None]:
-    """Turns errors of writing `path` in the block into a `WriteError` that names it.
+def write_errors(path: Path, raw: TargetFile | None = None) -> Iterator[None]:
+    """A block in which an error of writing `path` is a `WriteError` that names it.
 
     raw: the file that the block writes to.
     """
@@ -99,26 +99,25 @@ def naming(path: Path, raw: TargetFile | None = None) -> Iterator[None]:
     except Exception as error:
         if raw is not None and raw.error is not None:
             raise raw.error from error
-        # An error with a name is of that file, which the block may have read.
+        # An error that names a file is about that file, which the block may have read.
         if isinstance(error, OSError) and (raw is None or error.filename is None):
             raise _failure(path, error) from error
         raise
 
 
-def write_aside(path: Path, text: str, sync: bool = True) -> None:
-    """Writes UTF-8 text to `path`, whole or not at all. Raises `WriteError`."""
-    with opened_aside(path, sync) as file:
+def write_atomic(path: Path, text: str, sync: bool = True) -> None:
+    """Writes UTF-8 text as `open_atomic` does. Raises `WriteError`."""
+    with open_atomic(path, sync) as file:
         file.write(text.encode())
 
 
 def cache_folder(name: str) -> Path:
     """A folder for what can be made again: in `QUICKDRAW_CACHE`, else in the user's cache folder.
 
-    It may not be there. Raises `ConfigError` for a user without a home folder, as containers
-    have.
+    It may not exist. Raises `ConfigError` for a user without a home folder, as in containers.
     """
-    if ours := os.environ.get("QUICKDRAW_CACHE"):
-        return Path(ours) / name
+    if folder := os.environ.get("QUICKDRAW_CACHE"):
+        return Path(folder) / name
     try:
         home = os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache"
     except RuntimeError as error:
@@ -129,19 +128,19 @@ def cache_folder(name: str) -> Path:
 
 
 def require_writable(folder: Path) -> None:
-    """Finds out before work whether files can be put into a folder, which is made where it is
-    missing, without making it. Raises `ConfigError`.
+    """Raises `ConfigError` if files cannot be written to a folder, or it cannot be made. Makes
+    nothing.
     """
-    there = folder.absolute()
+    existing = folder.absolute()
     try:
-        while not there.exists() and there != there.parent:
-            there = there.parent
+        while not existing.exists() and existing != existing.parent:
+            existing = existing.parent
     except OSError as error:
         raise ConfigError(f"cannot write to the folder {folder}: {cause_of(error)}") from error
-    if not there.is_dir():
-        raise ConfigError(f"cannot make the folder {folder}: {there} is a file")
-    if not may_write(there, os.W_OK | os.X_OK):
-        read_only = os.statvfs(there).f_flag & os.ST_RDONLY
+    if not existing.is_dir():
+        raise ConfigError(f"cannot make the folder {folder}: {existing} is a file")
+    if not may_write(existing, os.W_OK | os.X_OK):
+        read_only = os.statvfs(existing).f_flag & os.ST_RDONLY
         cause = CAUSES[errno.EROFS if read_only else errno.EACCES]
         raise ConfigError(f"cannot write to the folder {folder}: {cause}")
 
@@ -152,9 +151,7 @@ def may_write(path: Path, mode: int = os.W_OK) -> bool:
 
 
 def make_folder(path: Path) -> None:
-    """Makes a folder where there is none, and makes sure that files can be put there. Raises
-    `ConfigError`.
-    """
+    """Makes a folder if it is missing. Raises `ConfigError` if files cannot be written there."""
     try:
         path.mkdir(parents=True, exist_ok=True)
     except OSError as error:

@@ -23,7 +23,7 @@ from datetime import datetime
 from pathlib import Path
 
 from quickdraw_core.errors import BusyError
-from quickdraw_core.system.files import naming
+from quickdraw_core.system.files import write_errors
 
 FOLDER_LOCK = ".lock"
 """Name of the lock of a folder, inside of it."""
@@ -56,11 +56,11 @@ def held(lock: Path, target: str, work: str, wait_seconds: float = 0.0) -> Itera
     wait_seconds: how long to wait for another command before `BusyError` is raised.
     """
     made = not lock.parent.exists()
-    with naming(lock):
+    with write_errors(lock):
         lock.parent.mkdir(parents=True, exist_ok=True)
         descriptor = _take(lock, target, wait_seconds)
     try:
-        with naming(lock):
+        with write_errors(lock):
             os.ftruncate(descriptor, 0)
             os.pwrite(descriptor, _holder(work), 0)
         yield

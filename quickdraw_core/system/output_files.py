@@ -17,9 +17,9 @@ from quickdraw_core.system.files import (
     CAUSES,
     cause_of,
     may_write,
-    naming,
-    opened_aside,
+    open_atomic,
     require_writable,
+    write_errors,
 )
 
 STDOUT = Path("-")
@@ -38,7 +38,7 @@ def opened_output(path: Path) -> Iterator[BinaryIO]:
     reader of a pipe is gone.
     """
     if not is_stream(path):
-        with opened_aside(regular_file(path), sync=False) as file:
+        with open_atomic(regular_file(path), sync=False) as file:
             yield file
         return
     with tempfile.TemporaryFile() as spooled:
@@ -93,7 +93,7 @@ def opened_stream(path: Path) -> Iterator[BinaryIO]:
         yield standard.buffer
         standard.buffer.flush()
         return
-    with naming(path), _special_file(path) as file:
+    with write_errors(path), _special_file(path) as file:
         yield file
 
 
@@ -120,7 +120,7 @@ def copy_to_stream(file: BinaryIO, path: Path) -> None:
     or `BrokenPipeError` where the reader is gone.
     """
     file.seek(0)
-    with opened_stream(path) as stream, naming(path):
+    with opened_stream(path) as stream, write_errors(path):
         shutil.copyfileobj(file, stream)
 
 

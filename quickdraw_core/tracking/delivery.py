@@ -16,7 +16,7 @@ from pathlib import Path
 from typing import Self
 
 from quickdraw_core.errors import TrackingError
-from quickdraw_core.system.files import write_aside
+from quickdraw_core.system.files import write_atomic
 from quickdraw_core.system.locks import try_lock
 from quickdraw_core.tracking.address import NO_TRACKING, requested_tracking_uri
 from quickdraw_core.tracking.journal import JOURNAL_NAME, Record, Send, read_batches
@@ -202,7 +202,7 @@ class _Spool:
                 try:
                     if records:
                         send(records)
-                    write_aside(self._sent_path, json.dumps(offsets | {kind: end}), sync=False)
+                    write_atomic(self._sent_path, json.dumps(offsets | {kind: end}), sync=False)
                 except Exception as error:  # noqa: BLE001 — tracking never stops training
                     problem = problem or error
                     break

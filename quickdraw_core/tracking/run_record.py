@@ -15,7 +15,7 @@ from typing import TYPE_CHECKING, Any
 
 from quickdraw_core.credentials import set_apart
 from quickdraw_core.errors import TrackingError
-from quickdraw_core.system.files import write_aside
+from quickdraw_core.system.files import write_atomic
 from quickdraw_core.tracking.address import (
     EXPERIMENT,
     artifact_location,
@@ -69,7 +69,7 @@ class RunRecord:
 
     def write(self, run_dir: Path) -> None:
         """Writes the record aside and renames it."""
-        write_aside(run_dir / RUN_RECORD_NAME, json.dumps(asdict(self), indent=1) + "\n")
+        write_atomic(run_dir / RUN_RECORD_NAME, json.dumps(asdict(self), indent=1) + "\n")
 
 
 def new_run_record(

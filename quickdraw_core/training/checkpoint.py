@@ -18,7 +18,7 @@ from quickdraw_core.errors import CheckpointError
 from quickdraw_core.labels import LabelMap
 from quickdraw_core.stage import Opened
 from quickdraw_core.storage.local import LocalStorage
-from quickdraw_core.system.files import is_cause, opened_aside, write_aside
+from quickdraw_core.system.files import is_cause, open_atomic, write_atomic
 
 if TYPE_CHECKING:
     from torch import Tensor
@@ -103,10 +103,10 @@ def save_checkpoint(run_dir: Path, checkpoint: Checkpoint, is_best: bool, keep: 
     path = folder / f"step-{checkpoint.step:08d}.pt"
     # Not `asdict`, which would copy every tensor.
     values = {entry.name: getattr(checkpoint, entry.name) for entry in fields(checkpoint)}
-    with opened_aside(path) as file:
+    with open_atomic(path) as file:
         torch.save(values, file)
     for name in ("last", "best") if is_best else ("last",):
-        write_aside(folder / name, path.name + "\n")
+        write_atomic(folder / name, path.name + "\n")
     kept = {*sorted(folder.glob("step-*.pt"))[-keep:], find_checkpoint(run_dir, "best")}
     for old in [*folder.glob("step-*.pt"), *folder.glob(".*.tmp")]:  # a kill leaves the latter
         if old not in kept:

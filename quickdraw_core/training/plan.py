@@ -11,7 +11,7 @@ from quickdraw_core.loading.select import SelectConfig, select_rows
 from quickdraw_core.modeling.schedules import Factor, build_schedule
 from quickdraw_core.store.holdout import Split
 from quickdraw_core.store.pack import Pack
-from quickdraw_core.system.files import opened_aside
+from quickdraw_core.system.files import open_atomic
 from quickdraw_core.training.config import TrainConfig
 
 ROWS_NAME = "rows"
@@ -66,7 +66,7 @@ class Plan:
     def write(self, run_dir: Path) -> None:
         """Puts the rows into the run folder."""
         for split, rows in zip(_SPLITS, (self.train_rows, self.validation_rows), strict=True):
-            with opened_aside(run_dir / ROWS_NAME / f"{split}.npy", sync=False) as file:
+            with open_atomic(run_dir / ROWS_NAME / f"{split}.npy", sync=False) as file:
                 np.save(file, rows)
 
     @classmethod

@@ -13,7 +13,7 @@ from pathlib import Path
 from quickdraw_core.errors import CheckpointError, ConfigError
 from quickdraw_core.stage import Opened
 from quickdraw_core.storage.local import LocalStorage
-from quickdraw_core.system.files import write_aside
+from quickdraw_core.system.files import write_atomic
 from quickdraw_core.training.checkpoint import Checkpoint
 from quickdraw_core.training.config import TrainConfig
 
@@ -68,7 +68,7 @@ class RunFolder:
         """Writes `run.json` aside and renames it."""
         value = asdict(self) | {"config": self.config.model_dump(mode="json")}
         del value["path"]  # it may be moved
-        write_aside(self.path / RUN_NAME, json.dumps(value, indent=1) + "\n")
+        write_atomic(self.path / RUN_NAME, json.dumps(value, indent=1) + "\n")
 
     @staticmethod
     def is_there(path: Path) -> bool:
