@@ -1,6 +1,5 @@
 """Every row of SCHEDULES, value by value, against torch's own schedulers."""
 
-import warnings
 
 import pytest
 import torch
@@ -56,10 +55,7 @@ def test_warm_up_and_cosine_are_torch_s_in_sequence() -> None:
         fall = lr_scheduler.CosineAnnealingLR(optimizer, STEPS - 20)
         return lr_scheduler.SequentialLR(optimizer, [rise, fall], [20])
 
-    with warnings.catch_warnings():
-        # torch's own sequence calls its own schedulers in a way that it warns of.
-        warnings.simplefilter("ignore", UserWarning)
-        expected = torch_factors(make)
+    expected = torch_factors(make)
     assert ours("cosine", warmup_steps=20) == pytest.approx(expected, abs=1e-12)
 
 
