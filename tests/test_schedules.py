@@ -1,6 +1,5 @@
 """Every row of SCHEDULES, value by value, against torch's own schedulers."""
 
-
 import pytest
 import torch
 from hypothesis import given

@@ -21,6 +21,7 @@ from quickdraw_core.errors import TrackingError
 from quickdraw_core.labels import LabelMap
 from quickdraw_core.tracking.delivery import (
     DeliveryThread,
+    Spool,
     deliver_rest,
     delivery_thread,
     send_records,
@@ -145,9 +146,8 @@ def test_a_server_away_at_start_in_the_middle_and_at_the_end_gets_every_point_on
 
 def deliverable(run_dir: Path) -> int:
     """Records that wait, by the marks alone."""
-    from quickdraw_core.tracking.delivery import _Spool
 
-    return _Spool(run_dir).waiting()
+    return Spool(run_dir).waiting()
 
 
 @contextmanager

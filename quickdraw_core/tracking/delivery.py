@@ -42,7 +42,7 @@ def deliver_rest(run_dir: Path, patience_seconds: float = 0.0) -> Delivery:
     patience_seconds: for how long a server that is away is tried again. Never raises if a server
     is away or refuses: that is the `problem`, and the rest waits for the next call.
     """
-    spool = _Spool(run_dir)
+    spool = Spool(run_dir)
     if not spool.waiting():
         return Delivery(0, 0, None)
     try:
@@ -65,7 +65,7 @@ def is_delivered(run_dir: Path, uri: str | None = None) -> bool:
     uri = record.uri if record else NO_TRACKING
     if (requested or uri) == NO_TRACKING:
         return True
-    return requested in (None, uri) and not _Spool(run_dir).waiting()
+    return requested in (None, uri) and not Spool(run_dir).waiting()
 
 
 def send_records(uri: str, run_id: str, records: list[Record]) -> None:
@@ -122,7 +122,7 @@ class DeliveryThread:
         tell: Callable[[str], None] = _to_stderr,
     ) -> None:
         self.delivery = Delivery(0, 0, None)
-        self._run_dir, self._spool, self._send, self._tell = run_dir, _Spool(run_dir), send, tell
+        self._run_dir, self._spool, self._send, self._tell = run_dir, Spool(run_dir), send, tell
         self._every_seconds, self._patience_seconds = every_seconds, patience_seconds
         self._closing = threading.Event()
         self._thread = threading.Thread(target=self._run, name="quickdraw-delivery", daemon=True)
@@ -173,7 +173,7 @@ class DeliveryThread:
                 return sent, f"MLflow does not take the numbers: {explain(error)}"
 
 
-class _Spool:
+class Spool:
     """A run's journal, and how much of each kind of record has been delivered."""
 
     def __init__(self, run_dir: Path) -> None:
