@@ -1,8 +1,12 @@
 """The files of a folder, to compare folders by."""
 
+import hashlib
 from pathlib import Path
 
-from quickdraw_core.store.store import sha256_of
+
+def sha256_of(path: Path) -> str:
+    """SHA-256 of a file, hex."""
+    return hashlib.sha256(path.read_bytes()).hexdigest()
 
 
 def tree(folder: Path) -> dict[str, str]:

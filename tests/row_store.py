@@ -6,6 +6,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
+from file_tree import sha256_of
 
 from quickdraw_core.drawing import Stroke
 from quickdraw_core.formats.rows import ParsedRows, Rows
@@ -14,7 +15,7 @@ from quickdraw_core.storage.local import LocalStorage
 from quickdraw_core.store.holdout import DEFAULT_SALT, HoldoutRule
 from quickdraw_core.store.manifest import FORMAT_VERSION, FileRecord, Manifest, SourceRecord
 from quickdraw_core.store.schema import part_path, quarantine_path, table_of, write_part
-from quickdraw_core.store.store import Store, sha256_of
+from quickdraw_core.store.store import Store
 from quickdraw_core.system.files import write_atomic
 
 

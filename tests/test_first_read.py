@@ -7,6 +7,7 @@ from contextlib import ExitStack, contextmanager
 from pathlib import Path
 
 import pytest
+from file_tree import sha256_of
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from row_files import (
@@ -33,7 +34,6 @@ from quickdraw_core.reading.row_index import RowIndex, index_rows
 from quickdraw_core.reading.row_reader import parse_window, read_windows, window_groups
 from quickdraw_core.reading.windows import STRIDE, WINDOW_BYTES, RowSelection
 from quickdraw_core.sources.files import SourceFile
-from quickdraw_core.store.store import sha256_of
 
 from fuzzing import assert_same_rows  # isort: skip
 

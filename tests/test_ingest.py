@@ -7,6 +7,7 @@ from pathlib import Path
 import numpy as np
 import pyarrow.parquet as pq
 import pytest
+from file_tree import sha256_of
 from forkserver import real_python
 
 from quickdraw_core.drawing import DrawingBatch
@@ -23,7 +24,7 @@ from quickdraw_core.store.holdout import Split
 from quickdraw_core.store.manifest import Manifest
 from quickdraw_core.store.pack import open_pack
 from quickdraw_core.store.schema import SCHEMA
-from quickdraw_core.store.store import Store, sha256_of
+from quickdraw_core.store.store import Store
 
 from conftest import ROWS, WORDS  # isort: skip
 

@@ -21,6 +21,7 @@ import numpy as np
 import pytest
 from click.testing import Result
 from dask_cluster import dask_cluster
+from file_tree import sha256_of
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 from mlflow_server import MlflowServer
@@ -46,7 +47,7 @@ from quickdraw_core.storage.location import Location, location_of
 from quickdraw_core.store.describe import describe_store
 from quickdraw_core.store.manifest import MANIFEST_NAME
 from quickdraw_core.store.pack import open_pack, pack_folder
-from quickdraw_core.store.store import Store, sha256_of
+from quickdraw_core.store.store import Store
 from quickdraw_core.store.verify import verify_store
 from quickdraw_core.tracking.runs import client
 from quickdraw_core.training.config import TrainConfig

@@ -12,6 +12,7 @@ import numpy as np
 import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
+from file_tree import sha256_of
 from row_store import Row, build_store
 
 from quickdraw_core.errors import StoreError
@@ -25,7 +26,7 @@ from quickdraw_core.store.manifest import MANIFEST_NAME, Manifest
 from quickdraw_core.store.pack import open_pack
 from quickdraw_core.store.reading import on_threads
 from quickdraw_core.store.schema import SCHEMA, write_part
-from quickdraw_core.store.store import Store, sha256_of
+from quickdraw_core.store.store import Store
 from quickdraw_core.store.verify import VerifyResult, is_plausible, verify_store
 
 SUN = "word=sun/part-000000000"

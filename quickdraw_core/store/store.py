@@ -12,7 +12,6 @@ from quickdraw_core.errors import StoreError
 from quickdraw_core.labels import LabelMap
 from quickdraw_core.stage import Opened
 from quickdraw_core.storage.factory import storage_of
-from quickdraw_core.storage.local import LocalStorage
 from quickdraw_core.storage.location import Location
 from quickdraw_core.storage.storage import Storage
 from quickdraw_core.store.manifest import MANIFEST_NAME, FileRecord, Manifest
@@ -130,11 +129,6 @@ def keep_store(location: Location, manifest: Manifest, opened: Opened) -> None:
 
 def _absolute(location: Location) -> Location:
     return location.resolve() if isinstance(location, Path) else location
-
-
-def sha256_of(path: Path) -> str:
-    """SHA-256 of a file's bytes, hex."""
-    return LocalStorage(path.parent).sha256(path.name)
 
 
 def _check_size(storage: Storage, file: FileRecord, size_bytes: int | None) -> None:
