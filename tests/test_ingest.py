@@ -234,7 +234,7 @@ def test_an_ingest_that_is_killed_at_its_end_is_continued_and_keeps_its_holdout_
 
 def test_a_folder_of_other_things_is_no_store(csv_folder: Path, tmp_path: Path) -> None:
     (tmp_path / "thesis.txt").write_text("precious")
-    with pytest.raises(StoreError, match=r"is no store: it holds thesis\.txt"):
+    with pytest.raises(StoreError, match=r"is not a store: it holds thesis\.txt"):
         run(csv_folder, tmp_path)
     assert [p.name for p in tmp_path.iterdir()] == ["thesis.txt"]
 

@@ -332,7 +332,7 @@ def test_what_cannot_be_is_said_before_any_work(bucket: Bucket, source: Path) ->
                 "s3://drawings/store?endpoint_override=127.0.0.1:9&scheme=http",
                 "s3://drawings/store: the store does not answer; check its address",
             ),
-            (bucket.address("other"), "is no store: it holds notes.txt; give a new or empty"),
+            (bucket.address("other"), "is not a store: it holds notes.txt; give a new or empty"),
         ):
             with pytest.raises(StoreError, match=message) as caught:
                 prepare(IngestConfig.parse({"source": source, "store": address}), Opened())

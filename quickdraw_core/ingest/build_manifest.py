@@ -30,7 +30,7 @@ def build_manifest(
     receipts: list["Receipt"],
     previous: Manifest | None,
 ) -> Manifest:
-    """The record of a run all of whose windows are done."""
+    """The record of a run of which all windows are done."""
     files = sorted((receipt.file for receipt in receipts), key=lambda file: file.path)
     by_word: dict[str | None, list[FileRecord]] = {}
     for file in files:
@@ -47,7 +47,7 @@ def build_manifest(
 
 
 def source_record(planned: "PlannedSource", files: list[FileRecord]) -> SourceRecord:
-    """The record of a source all of whose windows are done."""
+    """The record of a source of which all windows are done."""
     source = planned.source
     return SourceRecord(
         location=source.address,
@@ -80,8 +80,8 @@ def _choose_holdout(config: IngestConfig, receipts: list["Receipt"]) -> HoldoutR
 
 
 def fault_of(source: SourceRecord, config: IngestConfig, quarantine: str) -> str | None:
-    """Why a source is not to be used: it was cut short, or too many of its rows were refused.
-    None: it is. quarantine: where the refused rows can be read.
+    """Why a source cannot be used: it was cut short, or too many of its rows were rejected.
+    None: it can. quarantine: where the rejected rows can be read.
     """
     if source.cut and not config.allow_cut:
         return explain_cut(source.location, source.cut) + ALLOW_CUT_ADVICE
@@ -91,12 +91,12 @@ def fault_of(source: SourceRecord, config: IngestConfig, quarantine: str) -> str
         )
         read = f"{source.rows_read} rows, {reasons}"
         return f"{source.location} gave no drawing: {read}; see {quarantine}"
-    refused = source.rows_read - source.rows_kept - source.rejected.get(CUT_SHORT, 0)
-    if refused > config.max_rejected * source.rows_read:
+    rejected = source.rows_read - source.rows_kept - source.rejected.get(CUT_SHORT, 0)
+    if rejected > config.max_rejected * source.rows_read:
         reason, count = next(iter(source.rejected.items()))
         return (
             f"{source.location}: more than {config.max_rejected:.2%} of a file's rows cannot be "
-            f"read: {refused:,} of {source.rows_read:,} rows ({refused / source.rows_read:.2%}; "
+            f"read: {rejected:,} of {source.rows_read:,} rows ({rejected / source.rows_read:.2%}; "
             f"most often: {reason}, {_first(source, reason, count)}); see {quarantine}, or allow "
             "more with --max-rejected"
         )
@@ -104,6 +104,6 @@ def fault_of(source: SourceRecord, config: IngestConfig, quarantine: str) -> str
 
 
 def _first(source: SourceRecord, reason: str, count: int) -> str:
-    """How many rows were refused for a reason, and what the first of them has."""
+    """How many rows were rejected for a reason, and what the first of them has."""
     example = source.examples.get(reason)
     return f"{count:,}" if example is None else f"{count:,}, the first in {example}"

@@ -1,8 +1,8 @@
 """The work of an ingest: sources → windows → Dask → store.
 
-Each finished window leaves a receipt, so that a run that ends early costs only what was not
-finished. The manifest is written last; until then a new store counts as unfinished, and one that
-could be read before is as it was.
+Each finished window leaves a receipt, so that a run that ends early loses only what was not
+finished. The manifest is written last. Until then a new store counts as unfinished, and one that
+could be read before is unchanged.
 """
 
 from pathlib import Path
@@ -32,22 +32,22 @@ class MadeStore(NamedTuple):
 
 
 def make_store(
-    config: IngestConfig, found: FoundFiles, options: dict[str, Any], previous: Manifest | None
+    config: IngestConfig, sources: FoundFiles, options: dict[str, Any], previous: Manifest | None
 ) -> MadeStore:
-    """Makes `config.store` of the files found; `options` are what its manifest notes, `previous`
-    is the one of before. Raises what `run.ingest` raises once its work has started.
+    """Makes `config.store` of the files of `sources`. options: those that its manifest records;
+    previous: the manifest of before. Raises what `run.ingest` raises once its work has started.
     """
     if isinstance(config.store, Path):
         require_writable(config.store)
-    with cluster(config, _is_small(found.files)) as client:
+    with cluster(config, _is_small(sources.files)) as client:
         target = open_target(config)
-        run = WindowRun(config, target, found.files)
+        run = WindowRun(config, target, sources.files)
         with progress("ingest", None, "rows") as bar:
             run.run(client, bar)
     receipts = list(run.receipts.values())
     manifest = build_manifest(config, options, run.planned, receipts, previous)
-    failed = [source.word for source in found.files if source.address in run.failures]
-    publish(target, manifest, receipts, left_out=[*failed, *(file.word for file in found.bad)])
+    failed = [source.word for source in sources.files if source.address in run.failures]
+    publish(target, manifest, receipts, left_out=[*failed, *(file.word for file in sources.bad)])
     return MadeStore(manifest, run.failures, len(run.reused))
 
 

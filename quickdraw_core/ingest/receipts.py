@@ -1,8 +1,8 @@
 """`STORE/receipts/…/part-N.json`: a window that is done, and what it was made of.
 
-A receipt is written last. It counts where its key is that of the window asked for (same file,
-same rows, same options, same version of the ingest) and its Parquet file is whole; then the
-window need not be read again, be it after a kill or when a store grows.
+A receipt is written last. It is valid if its key is that of the window (same file, same rows,
+same options, same version of the ingest) and its Parquet file is whole. Then the window is not
+read again, after a kill or when a store grows.
 """
 
 import hashlib

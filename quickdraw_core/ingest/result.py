@@ -1,4 +1,4 @@
-"""What an ingest says of itself, and the error that says that classes were left out."""
+"""The result of an ingest, and the error for classes that were left out."""
 
 from dataclasses import dataclass, field
 
@@ -13,13 +13,13 @@ _SHOWN = 3
 
 @dataclass(frozen=True)
 class IngestResult:
-    """What a finished ingest says of itself. `skipped`: everything was there already.
+    """The result of a finished ingest. skipped: everything was there already.
 
     windows_reused: windows of the store that an earlier run had finished; rejected_by_source:
     rejected rows by the name of their file; cut: names of files that end in the middle of a row;
-    left_out: why a file could not be read, by its address: its class is not in the store; unread:
-    what looks like a file of drawings and was not read, each with the reason; examples: of each
-    reason of `rejected` a row, by file and line, and what it has.
+    left_out: why a file could not be read and its class is not in the store, by address; unread:
+    what looks like a file of drawings and was not read, each with the reason; examples: a row for
+    each reason of `rejected`, by file and line, and what it has.
     """
 
     store: Location
@@ -69,7 +69,7 @@ def result_of(
     left_out: dict[str, str],
     unread: tuple[str, ...],
 ) -> IngestResult:
-    """What the manifest of a store says of the ingest that made it."""
+    """The result of the ingest that made a store, by its manifest."""
     return IngestResult(
         store=store,
         fingerprint=manifest.fingerprint,

@@ -22,55 +22,55 @@ from quickdraw_core.store.store import keep_store, open_manifest, open_store
 
 
 def ingest(config: IngestConfig) -> IngestResult:
-    """Brings `config.store` to what `config` asks for; does nothing where it is so already.
+    """Brings `config.store` to what `config` asks for; does nothing if it is so already.
 
-    A file that cannot be read, or of whose rows too many are refused, costs its class: the others
-    are ingested, and `LeftOutError` then says which are not. With `config.strict` the first one
-    ends the ingest. Whatever is raised but that error leaves the store of before to be read.
+    The class of a file is left out if the file cannot be read, or if too many of its rows are
+    rejected: the others are ingested, and `LeftOutError` names it. With `config.strict` the first
+    such file ends the ingest. After any other error the store of before can still be read.
 
     Raises `InputError` (source), `StoreError` (target), `BusyError` (another ingest is at work
-    there) or `ConfigError` before work starts;
-    later `UnreadableError` (strict, or no file is left), and `ClusterError` if Dask is lost.
+    there) or `ConfigError` before work starts; later `UnreadableError` (strict, or no file is
+    left), and `ClusterError` if Dask is lost.
     """
     prepared = prepare(config, Opened())
-    found = prepared.finished()
-    return prepared.run() if found is None else found
+    result = prepared.finished()
+    return prepared.run() if result is None else result
 
 
 def prepare(config: IngestConfig, opened: Opened) -> "PreparedIngest":
-    """Lists the sources and looks at the store. Raises what `ingest` raises before work starts."""
+    """Lists the sources and opens the store. Raises what `ingest` raises before work starts."""
     check_certificates(config)
-    found = find_readable(config.source, config.classes)
-    if found.bad and (config.strict or not found.files):
-        raise found.bad[0].error
+    sources = find_readable(config.source, config.classes)
+    if sources.bad and (config.strict or not sources.files):
+        raise sources.bad[0].error
     check_target(config.store)
-    prepared = PreparedIngest(config, found, opened)
+    prepared = PreparedIngest(config, sources, opened)
     prepared.previous()
     return prepared
 
 
 @dataclass(frozen=True)
 class PreparedIngest:
-    """An ingest that can begin. found: the files to read, those that cannot be read, and what
+    """An ingest that can begin. sources: the files to read, those that cannot be read, and what
     looks like one.
     """
 
     config: IngestConfig
-    found: FoundFiles
+    sources: FoundFiles
     opened: Opened
 
     def key(self) -> str:
         """Of the sources' fingerprints, the options and the address of the store."""
-        sources = [(source.address, source.word, source.stamp) for source in self.found.files]
+        sources = [(source.address, source.word, source.stamp) for source in self.sources.files]
         options = options_of(self.config, "source", "store", "dask", "tls", "workers")
         return key_of("ingest", sources, self._reasons(), options, self.config.store.absolute())
 
     def finished(self) -> IngestResult | None:
-        """The store's own result where it is what is asked for of the sources as they are now, by
-        its manifest and the checksums of all its files.
+        """The result of the store if it is already what is asked for of the sources as they are
+        now, by its manifest and the checksums of all its files.
         """
         manifest = self.previous()
-        if manifest is None or self.found.bad or not self._is_current(manifest):
+        if manifest is None or self.sources.bad or not self._is_current(manifest):
             return None
         return None if self._fault(manifest) else self._unchanged(manifest)
 
@@ -89,8 +89,8 @@ class PreparedIngest:
         return result
 
     def previous(self) -> Manifest | None:
-        """The manifest that the ingest goes on from, as it is now: the store's, or that of before
-        an ingest that was killed. None: there is none, or the store is made anew.
+        """The manifest that the ingest continues from, as it is now: the store's, or that of
+        before an ingest that was killed. None: there is none, or the store is made anew.
 
         Raises `StoreError` if it is damaged, `ConfigError` for another holdout rule.
         """
@@ -110,8 +110,8 @@ class PreparedIngest:
             (s.location, s.word, Stamp(s.size_bytes, s.mtime_ns, s.head_tail_sha256))
             for s in manifest.sources
         }
-        found = {(file.address, file.word, file.stamp) for file in self.found.files}
-        return manifest.options == self._options() and recorded == found and self._is_whole()
+        current = {(file.address, file.word, file.stamp) for file in self.sources.files}
+        return manifest.options == self._options() and recorded == current and self._is_whole()
 
     def _is_whole(self) -> bool:
         """Compares the checksums of all files, once for each manifest."""
@@ -133,7 +133,7 @@ class PreparedIngest:
         # Dask and the compiled readers, which nothing but the work needs.
         from quickdraw_core.ingest.make_store import make_store
 
-        made = make_store(self.config, self.found, self._options(), previous)
+        made = make_store(self.config, self.sources, self._options(), previous)
         keep_store(self.config.store, made.manifest, self.opened)
         return self._result(made.manifest, made.reused, False, made.failures)
 
@@ -143,11 +143,11 @@ class PreparedIngest:
     def _result(
         self, manifest: Manifest, reused: int, skipped: bool, failures: dict[str, str]
     ) -> IngestResult:
-        left_out, unread = self._reasons() | failures, tuple(self.found.unread)
+        left_out, unread = self._reasons() | failures, tuple(self.sources.unread)
         return result_of(self.config.store, manifest, reused, skipped, left_out, unread)
 
     def _reasons(self) -> dict[str, str]:
-        return {file.address: str(file.error) for file in self.found.bad}
+        return {file.address: str(file.error) for file in self.sources.bad}
 
     def _options(self) -> dict[str, Any]:
         """The options that decide the store's content."""
@@ -156,8 +156,8 @@ class PreparedIngest:
         return {"ingest_version": INGEST_VERSION} | values
 
     def _fault(self, manifest: Manifest) -> str | None:
-        """Why a store that is there does not do: it holds a class of whose rows more were refused
-        than the options allow, or whose file was cut short.
+        """Why a store that is there cannot be used: more rows of a class were rejected than the
+        options allow, or its file was cut short.
         """
         quarantine = str(self.config.store / "quarantine")
         faults = (fault_of(source, self.config, quarantine) for source in manifest.sources)
@@ -176,8 +176,8 @@ def _check_rule(config: IngestConfig, rule: HoldoutRule) -> None:
 
 
 def _begun_at(config: IngestConfig, opened: Opened) -> float | None:
-    """When an ingest with --fresh has last begun: beside a store that can be read it leaves a
-    file; where there is none, that of before is gone.
+    """When an ingest with --fresh has last begun. It leaves a file in a store that can be read;
+    otherwise it deletes what was there before.
     """
     storage, names = storage_of(config.store), (MANIFEST_NAME, PREVIOUS_NAME)
     written = [FRESH_NAME] if is_begun_anew(config.store) else names

@@ -1,10 +1,10 @@
 """Where an ingest writes its windows, and how they become the store.
 
-In: windows of Parquet, quarantine and receipts, one after the other. Out: a store that is, at any
-moment but that of the last renames, the one of before or the new one. A new store is written in
-place. Where a store can be read already, windows go to `STORE/unfinished` and are moved once all
-are done, so that an ingest that fails leaves the store of before as it was. What stays there
-is of classes that were left out: a later ingest finds their windows, and people their quarantine.
+In: windows of Parquet, quarantine and receipts, one after the other. Out: a store that is the one
+of before or the new one at any time, except during the last renames. A new store is written in
+place. If a store can be read already, windows go to `STORE/unfinished` and are moved once all are
+done, so that an ingest that fails leaves the store of before unchanged. Windows of classes that
+were left out stay there: a later ingest uses them, and people read their quarantine.
 """
 
 from collections.abc import Callable, Iterable, Iterator
@@ -31,16 +31,16 @@ from quickdraw_core.system.files import require_writable
 from quickdraw_core.system.locks import held, require_free
 
 FRESH_NAME = f"{UNFINISHED}/fresh"
-"""Written when an ingest with --fresh begins beside a store that can be read: until it has
-finished, with --fresh again or without, what the store of before holds does not count.
+"""Written when an ingest with --fresh begins beside a store that can be read. Until an ingest has
+finished, with --fresh or without, windows of the store of before are not used.
 """
 
 _FOLDERS = ("drawings", "quarantine", "receipts")
 
 
 def check_target(store: Location) -> None:
-    """Refuses a folder that holds something other than a store, which would be mixed up
-    (`StoreError`), and one that another ingest is at work on (`BusyError`).
+    """Raises `StoreError` for a folder that holds something other than a store, and `BusyError` if
+    another ingest is at work there.
     """
     try:
         inside = storage_of(store).top() or ()
@@ -50,7 +50,7 @@ def check_target(store: Location) -> None:
     strangers = [name for name in inside if name not in ours and name[0] != "."]
     if strangers:
         raise StoreError(
-            f"{store} is no store: it holds {', '.join(sorted(strangers)[:3])}; "
+            f"{store} is not a store: it holds {', '.join(sorted(strangers)[:3])}; "
             "give a new or empty folder"
         )
     lock = _lock_of(store)
@@ -60,8 +60,8 @@ def check_target(store: Location) -> None:
 
 @contextmanager
 def alone(store: Location) -> Iterator[None]:
-    """A block in which no other ingest works on a store. There is no lock where its file cannot be
-    written: a store that is only looked at, or one in an object store, for a user without a cache.
+    """A block in which no other ingest works on a store. There is no lock if its file cannot be
+    written: a store that is only read, or one in an object store, for a user without a cache.
     """
     lock = _lock_of(store)
     try:
@@ -105,7 +105,7 @@ class Target:
         return f"{UNFINISHED}/{receipt.file.path}" if receipt.staged else receipt.file.path
 
     def find(self, word: str | None, first_row: int, key: str) -> Receipt | None:
-        """The receipt of a window that is done, wherever it lies, if it has this key."""
+        """The receipt of a window that is done, in any searched place, if it has this key."""
         for staged in self.searched:
             receipt = find_receipt(self.storage(staged), receipt_path(word, first_row), key)
             if receipt is not None:
@@ -141,14 +141,13 @@ def publish(
 ) -> None:
     """Makes the windows of `receipts` the store, and nothing else; `manifest` is its record.
 
-    left_out: words whose windows are kept in `unfinished`; what cannot be a word has none.
-    Whoever is killed in here leaves a store that counts as unfinished, with all that the next
-    ingest needs.
+    left_out: words whose windows are kept in `unfinished`; what cannot be a word has none. If the
+    process is killed here, the store counts as unfinished, with all that the next ingest needs.
     """
     storage, anew = storage_of(target.store), is_begun_anew(target.store)
     words = [word for word in left_out if word is None or is_word(word)]
     kept = {part_name(word, 0).partition("/")[0] for word in words}
-    # Written while the old one still counts: from there on nothing needs room on the disk.
+    # Written while the old one is still valid: nothing after it needs room on the disk.
     manifest.write(target.store, f"{UNFINISHED}/{MANIFEST_NAME}")
     Manifest.set_aside(target.store, keep=not anew)
     staged = [name for r in receipts if r.staged for name in r.file.window_paths]
@@ -160,8 +159,8 @@ def publish(
 
 
 def _set_apart(storage: Storage, manifest: Manifest, kept: set[str], overwrite: bool) -> None:
-    """Deletes the windows that the manifest does not name, be they an earlier ingest's, a killed
-    one's, or in `unfinished`; but those of the `kept` folders are in `unfinished` after it.
+    """Deletes the windows that the manifest does not name: of an earlier ingest, of a killed one,
+    and in `unfinished`. Those of the `kept` folders are moved to `unfinished` instead.
 
     overwrite: of a window that is in both, the one in the store is the newer.
     """
@@ -191,7 +190,7 @@ def _each(act: Callable[[str], None], names: list[str], storage: Storage) -> Non
 
 
 def _is_window(name: str) -> bool:
-    """Whether a file of a store is such as an ingest writes, of any of its windows."""
+    """Whether an ingest writes files of this name, for any of its windows."""
     top, *below = name.split("/")
     if not below:
         return name.startswith(".") and name.endswith(".tmp")
