@@ -10,19 +10,19 @@ from quickdraw_core.formats.reader import RowReader
 from quickdraw_core.reading.windows import Window
 
 BLOCK_BYTES = 32 << 20
-"""Bytes read at a time where nothing says how many are needed."""
+"""Bytes read at a time if it is not known how many are needed."""
 
 MAX_ROW_BYTES = 1 << 28
-"""A row longer than this is no row: the file is not what it was taken for."""
+"""A longer row means that the file does not have the expected layout."""
 
 
 class RowTooLongError(ValueError):
-    """A row of more than `MAX_ROW_BYTES`; the message says which, but not of which file."""
+    """A row of more than `MAX_ROW_BYTES`; the message names the row, but not the file."""
 
 
 class Block(NamedTuple):
-    """data: uint8 [B], whole rows but for the last one of a file, which may be cut off, and blank
-    lines before each; row: the number of the first one in the file, from 0; rows: how many.
+    """data: uint8 [B], whole rows, and blank lines before them; only the last row of a file may be
+    cut off; row: the number of the first one in the file, from 0; rows: how many.
     """
 
     data: UInt8Array
@@ -31,7 +31,7 @@ class Block(NamedTuple):
 
 
 def go_to(file: BinaryIO, offset: int, sequential: bool) -> None:
-    """Goes to byte `offset` of a file that was just opened; by reading, where it cannot seek."""
+    """Goes to byte `offset` of a file that was just opened; by reading if it is sequential."""
     if not sequential:
         file.seek(offset)
         return
@@ -50,12 +50,11 @@ def window_blocks(
     size_hint: int = BLOCK_BYTES,
     more_bytes: int | None = None,
 ) -> Iterator[Block]:
-    """The rows of a window, in blocks; fewer than it asks for where the file ends before.
+    """The rows of a window, in blocks; fewer than it asks for if the file ends before.
 
-    The file must stand where row `row` begins, `row <= window.skiprows`; size_hint: bytes from
-    there to the window's end, as far as known. One read gets them all and no more, unless they
-    are so many that this would cost too much memory. more_bytes: of each further read,
-    `BLOCK_BYTES` where it is not given.
+    The file must be at the beginning of row `row <= window.skiprows`. size_hint: bytes from there
+    to the window's end, as far as known. One read gets them all and no more, unless that would
+    take too much memory. more_bytes: of each further read; None: `BLOCK_BYTES`.
 
     Raises `RowTooLongError`.
     """

@@ -1,8 +1,8 @@
 """A file's first read: its windows and its row index in one go.
 
-In: a file all of whose rows are wanted, and what is known of it so far. Out: its windows, cut as
-`reading.window_groups` cuts them once the index is complete, and the index as far as it goes.
-Without this a file would be read twice, and reading is what a large ingest waits for.
+In: a file of which all rows are wanted, and its index so far. Out: its windows, cut as
+`row_reader.window_groups` cuts them once the index is complete, and the index so far. Without
+this a file would be read twice, and a large ingest mostly waits for reading.
 """
 
 from collections.abc import Iterator
@@ -18,11 +18,11 @@ from quickdraw_core.sources.unpacked import broken_off
 
 _ALL_ROWS = 1 << 62
 _SPARE_BYTES = 256 << 10
-"""Read beyond where a window should end, since its size is foretold from the rows before it."""
+"""Read beyond the expected end of a window, which is estimated from the rows before it."""
 
 
 class FoundWindow(NamedTuple):
-    """A window, the blocks that hold its rows, and what is known of the file with it."""
+    """A window, the blocks that hold its rows, and the index of the file up to its end."""
 
     window: Window
     pieces: list[Block]
@@ -37,10 +37,9 @@ def unread(source: SourceFile) -> RowIndex:
 def found_windows(source: SourceFile, known: RowIndex) -> Iterator[FoundWindow]:
     """The windows behind `known`, one after the other, in memory one at a time.
 
-    known: `unread`, or the index of an earlier one. None comes where nothing is left; who wants
-    one only takes the first. A compressed file that breaks off right where a window ends gives a
-    last one without rows, whose index says so. Raises `InputError` if the file cannot be read,
-    or is no longer what it was.
+    known: `unread`, or the index of an earlier window. A compressed file that breaks off exactly
+    at the end of a window gives a last one without rows, whose index has `cut`. Raises
+    `InputError` if the file cannot be read, or is no longer what it was.
     """
     with input_errors(source):
         require_unchanged(source)
@@ -66,18 +65,18 @@ def _expected_bytes(source: SourceFile, known: RowIndex) -> int:
 def _cut(
     blocks: Iterator[Block], source: SourceFile, known: RowIndex, file: BinaryIO
 ) -> Iterator[FoundWindow]:
-    """Deals the rows of `blocks` out to windows, all of the same size but for the last."""
+    """Assigns the rows of `blocks` to windows, which have the same size except for the last."""
     reader = reader_for(source.shape, source.word)
     row = window_row = known.rows
     position = known.end
-    offsets = [*known.offsets, position]  # the last one is where the next row begins, if one does
+    offsets = [*known.offsets, position]  # the last one: where the next row would begin
     pieces: list[Block] = []
     cut = ""
     for block in blocks:
         start, piece_start, piece_row = 0, 0, row
         while row < block.row + block.rows:
             end, passed = reader.skip(block.data, start, STRIDE - row % STRIDE)
-            if not passed:  # the last row of a file, without its end
+            if not passed:  # the last row of a file, cut off
                 cut = cut_of(reader, block.data[start:])
                 end, passed = len(block.data), 1
             position += end - start

@@ -1,6 +1,6 @@
-"""Where the rows of a file begin, so that a window costs its own rows and not those before it.
+"""Where the rows of a file begin, so that a window is read without the rows before it.
 
-An index is found by one scan and kept in the user's cache folder until the file changes.
+An index is the result of one scan. It is kept in the user's cache folder until the file changes.
 """
 
 import hashlib
@@ -28,8 +28,8 @@ _ALL_ROWS = 1 << 62
 @dataclass(frozen=True)
 class RowIndex:
     """offsets[k]: byte (of the decompressed file) where data row `k * STRIDE` begins, or blank
-    lines before it; rows: data rows found; end: the byte after the last one; complete: the file
-    holds no more; cut: in the middle of what the file ends, nothing where it is whole.
+    lines before it; rows: data rows so far; end: the byte after the last one; complete: the file
+    holds no more; cut: in the middle of what the file ends, empty if it is whole.
     """
 
     rows: int
@@ -39,7 +39,7 @@ class RowIndex:
     cut: str = ""
 
     def start_of(self, row: int) -> tuple[int, int]:
-        """A place to read from in order to reach `row`: (its byte, the row that begins there)."""
+        """Where to begin reading in order to reach `row`: (a byte, the row that begins there)."""
         block = min(row // STRIDE, len(self.offsets) - 1)
         return self.offsets[block], block * STRIDE
 
@@ -50,11 +50,10 @@ class RowIndex:
 
 
 def index_rows(source: SourceFile, enough: int | None = None) -> RowIndex:
-    """The index of a source: from the cache where it fits the file as it is, else by a scan.
+    """The index of a source: from the cache if it fits the file as it is, else by a scan.
 
-    enough: rows after which the scan may stop; then the index is not complete, and not kept.
-    A last row that is cut off counts as a row, and the index says so. Raises `InputError` naming
-    the file.
+    enough: rows after which the scan may stop; then the index is not complete, and not kept. A
+    last row that is cut off counts as a row. Raises `InputError` naming the file.
     """
     index = cached_index(source)
     if index is None:
@@ -70,7 +69,7 @@ def require_rows(source: SourceFile, index: RowIndex) -> None:
 
 
 def require_whole(source: SourceFile, index: RowIndex, advice: str = "") -> None:
-    """Raises `InputError`, which ends with `advice`, where a file was cut short."""
+    """Raises `InputError`, which ends with `advice`, if a file was cut short."""
     if index.cut:
         raise InputError(explain_cut(source.address, index.cut) + advice)
 
@@ -81,26 +80,22 @@ def cut_of(reader: RowReader, row: UInt8Array) -> str:
 
 
 def cached_index(source: SourceFile) -> RowIndex | None:
-    """The index in the cache, where there is one and it fits the file as it is."""
+    """The index in the cache, if there is one that fits the file as it is."""
     facts = _facts(source)
     try:
-        found = json.loads(_path(source).read_text(encoding="utf-8"))
-        if {name: found[name] for name in facts} != facts:
+        stored = json.loads(_path(source).read_text(encoding="utf-8"))
+        if {name: stored[name] for name in facts} != facts:
             return None
-        index = RowIndex(
-            int(found["rows"]),
-            tuple(map(int, found["offsets"])),
-            int(found["end"]),
-            cut=str(found["cut"]),
-        )
+        offsets = tuple(map(int, stored["offsets"]))
+        index = RowIndex(int(stored["rows"]), offsets, int(stored["end"]), cut=str(stored["cut"]))
         return index if len(index.offsets) == -(-index.rows // STRIDE) else None
     except (ConfigError, OSError, ValueError, KeyError, TypeError):
         return None
 
 
 def keep_index(source: SourceFile, index: RowIndex) -> None:
-    """Keeps a complete index for later runs. Without a place for it, each run scans anew."""
-    # It might be that of another content, which the stamp does not stand for.
+    """Keeps a complete index for later runs. Without a cache folder, each run scans again."""
+    # If the file has changed, the stamp does not stand for what was read.
     if index.complete and source.current_stamp() == source.stamp:
         with suppress(ConfigError, OSError):
             write_atomic(_path(source), json.dumps(_facts(source) | asdict(index)), sync=False)
@@ -120,7 +115,7 @@ def _scan(source: SourceFile, enough: int | None) -> RowIndex:
                         offsets.append(position + start)
                     start, passed = reader.skip(block.data, start, STRIDE - row % STRIDE)
                     row += passed
-                    if not passed:  # the last row of a file, without its end
+                    if not passed:  # the last row of a file, cut off
                         cut = cut_of(reader, block.data[start:])
                         break
                 position += len(block.data)
@@ -129,7 +124,7 @@ def _scan(source: SourceFile, enough: int | None) -> RowIndex:
                     return RowIndex(rows, tuple(offsets), position, complete=False)
             cut = broken_off(file) or cut
     except RowTooLongError as error:
-        raise InputError(f"{source.address}: {error}; it is no {source.shape.layout}") from error
+        raise InputError(f"{source.address}: {error}; it is not {source.shape.layout}") from error
     except OSError as error:
         raise InputError(
             f"cannot read {source.address}: {error.strerror or error}; ingest again"
@@ -144,7 +139,7 @@ def _path(source: SourceFile) -> Path:
 
 
 def _facts(source: SourceFile) -> dict[str, object]:
-    """What an index stands for."""
+    """What an index has to agree with."""
     return {
         "version": INDEX_VERSION,
         "address": source.address,

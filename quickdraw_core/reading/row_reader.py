@@ -1,4 +1,4 @@
-"""Windows of one file → their rows: what the ingest and `scan` share."""
+"""Windows of one file → their rows, for the ingest, `scan` and the submission."""
 
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
@@ -29,7 +29,7 @@ DUPLICATE = "key_id is that of an earlier drawing"
 
 @dataclass(frozen=True)
 class WindowGroup:
-    """Windows of one file that are read in one go, in order and apart, and the way to them.
+    """Windows of one file that are read in one go, in order, without overlap.
 
     offset: the byte where data row `offset_row` begins, at or before the first window;
     size_bytes: from there to the end of the last window.
@@ -43,7 +43,7 @@ class WindowGroup:
 
 
 class WindowRows(NamedTuple):
-    """What a window holds: rows + rejected = `window.nrows`."""
+    """The content of a window: rows + rejected = `window.nrows`."""
 
     window: Window
     rows: Rows
@@ -61,10 +61,10 @@ def window_groups(
 
 
 def rows_at_most(source: SourceFile, offsets: Sequence[int]) -> int:
-    """Rows of a window of a file, of whose index the `offsets` are known so far.
+    """Rows of a window at most, by the `offsets` of the file's index so far.
 
-    Measured over the first `STRIDE` rows, which every index knows that can tell: the cuts must
-    depend neither on what the cache holds nor on what is behind.
+    Measured over the first `STRIDE` rows: where a file is cut into windows must depend neither on
+    what the cache holds nor on the rows behind.
     """
     if len(offsets) < 2:
         return WINDOW_ROWS  # more than the file has
@@ -82,9 +82,8 @@ def read_windows(
 ) -> Iterator[WindowRows]:
     """The windows of a group, one after the other, in memory one at a time.
 
-    duplicates: numbers of rows, from 0, that are refused because an earlier drawing has their
-    key_id. Whether the file was cut short, its index says. Raises `InputError` if the file
-    cannot be read or is no longer what it was.
+    duplicates: numbers of rows, from 0, that are rejected because an earlier drawing has their
+    key_id. Raises `InputError` if the file cannot be read or is no longer what it was.
     """
     source, first, last = group.source, group.windows[0], group.windows[-1]
     reader = reader_for(source.shape, source.word)
@@ -101,7 +100,7 @@ def read_windows(
 
 @contextmanager
 def input_errors(source: SourceFile) -> Iterator[None]:
-    """Turns what may happen while a source is read into `InputError`, naming it."""
+    """Turns errors of reading a source into an `InputError` that names it."""
     try:
         yield
     except RowTooLongError as error:
@@ -114,10 +113,10 @@ def input_errors(source: SourceFile) -> Iterator[None]:
 
 def require_unchanged(source: SourceFile) -> None:
     """Raises `InputError` if a source is no longer what it was when it was found."""
-    found = source.current_stamp()
-    if found != source.stamp:
+    stamp = source.current_stamp()
+    if stamp != source.stamp:
         raise InputError(
-            f"{source.address} changed while it was read: {found.size_bytes:,} bytes, "
+            f"{source.address} changed while it was read: {stamp.size_bytes:,} bytes, "
             f"{source.stamp.size_bytes:,} before; ingest again once it is complete"
         )
 
@@ -125,7 +124,7 @@ def require_unchanged(source: SourceFile) -> None:
 def _cut(
     blocks: Iterator[Block], reader: RowReader, windows: tuple[Window, ...]
 ) -> Iterator[tuple[Window, list[Block]]]:
-    """Deals the rows of `blocks` out to windows; one that the file ended before gets fewer."""
+    """Assigns the rows of `blocks` to windows; at the end of the file they may get fewer."""
     waiting = iter(windows)
     window = next(waiting)
     pieces: list[Block] = []
@@ -171,15 +170,15 @@ def parse_window(
     pieces: list[Block],
     duplicates: frozenset[int] = frozenset(),
 ) -> WindowRows:
-    """The rows of a window, which stand in `pieces`; duplicates: as in `read_windows`.
+    """The rows of a window, which are in `pieces`; duplicates: as in `read_windows`.
 
     Raises `InputError` if rows are missing at its end, since the file ended before.
     """
     reader = reader_for(source.shape, source.word)
-    found = sum(piece.rows for piece in pieces)
-    if found != window.nrows:
+    missing = window.nrows - sum(piece.rows for piece in pieces)
+    if missing:
         raise InputError(
-            f"{source.address} ended {window.nrows - found:,} rows early: it was cut short "
+            f"{source.address} ended {missing:,} rows early: it was cut short "
             "while it was read; ingest again once it is complete"
         )
     parts: list[Rows] = []
@@ -202,15 +201,15 @@ def parse_window(
 def _without_duplicates(
     duplicates: set[int], reader: RowReader, piece: Block, rows: Rows, rejected: list[Rejected]
 ) -> tuple[Rows, list[Rejected]]:
-    """Moves the rows that were found to be duplicates over to the rejected ones."""
-    refused = {row.line - reader.first_line for row in rejected}
-    numbers = [n for n in range(piece.row, piece.row + piece.rows) if n not in refused]
+    """Moves duplicates from the rows to the rejected ones."""
+    earlier = {row.line - reader.first_line for row in rejected}
+    numbers = [n for n in range(piece.row, piece.row + piece.rows) if n not in earlier]
     key_ids = dict(zip(numbers, rows.key_ids.tolist(), strict=True))
     keep = np.array([n not in duplicates for n in numbers], bool)
     moved = []
     for number in sorted(duplicates.intersection(numbers)):
         row = _until(_from(piece, reader, number), reader, number + 1)
         text = reader.quote(row.data.tobytes())
-        found = f"found {key_ids[number]} again"
-        moved.append(Rejected(number + reader.first_line, DUPLICATE, text, found))
+        finding = f"found {key_ids[number]} again"
+        moved.append(Rejected(number + reader.first_line, DUPLICATE, text, finding))
     return rows.take(np.flatnonzero(keep)), sorted(rejected + moved, key=lambda r: r.line)

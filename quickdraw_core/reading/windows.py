@@ -62,8 +62,8 @@ def select_windows(
     """Windows over a file of `rows` data rows, in order, never overlapping, none longer than
     `piece_rows`.
 
-    Where a selection reaches the file's rows, all are read. One that asks for more contains what
-    it contained before: `head:N` of a larger N, `spread` of more windows (see `_spread`).
+    If a selection asks for as many rows as the file has, all are read. A larger selection contains
+    the smaller one: `head:N` of a larger N, `spread` of more windows (see `_spread`).
     """
     if selection.kind == "all" or selection.windows * selection.rows >= rows:
         chosen = [Window(0, rows)]
@@ -77,34 +77,34 @@ def select_windows(
 def piece_rows(rows: int, size_bytes: int) -> int:
     """Rows of a window of a file with `rows` rows in `size_bytes` bytes.
 
-    A power of two times `STRIDE`, as large as both bounds of a window allow, so that the cuts
-    stay where they are as long as the rows stay about as long.
+    A power of two times `STRIDE`, as large as both bounds of a window allow. So the cuts stay
+    where they are if the length of the rows changes a little.
     """
-    found = WINDOW_ROWS
-    while found > STRIDE and found * size_bytes > WINDOW_BYTES * max(1, rows):
-        found //= 2
-    return found
+    window_rows = WINDOW_ROWS
+    while window_rows > STRIDE and window_rows * size_bytes > WINDOW_BYTES * max(1, rows):
+        window_rows //= 2
+    return window_rows
 
 
 def _spread(selection: RowSelection, rows: int, word: str, seed: int) -> list[Window]:
-    """The slots of R rows into which the first anchors fall, until W slots are found.
+    """The first W slots of R rows into which random rows of the file fall.
 
-    Anchors are places in the file drawn by chance, keyed by (seed, word) alone. More windows
-    therefore only add to the ones before; so do windows k times as long, but for the rows at
-    the file's end that fill no slot.
+    The random rows depend on (seed, word) alone. More windows therefore only add to the ones
+    before; so do windows k times as long, except for the rows at the file's end that fill no slot.
     """
     key = int.from_bytes(sha256(f"{seed}:{word}".encode()).digest()[:8], "little")
     generator = np.random.default_rng(key)
     slots = rows // selection.rows
-    anchors = np.empty(0, np.int64)
-    found = np.empty(0, np.int64)
-    while len(found) < selection.windows:
-        anchors = np.append(anchors, generator.integers(0, rows, 1024 + len(anchors)))
-        places = anchors // selection.rows
-        whole = places[places < slots]
+    random_rows = np.empty(0, np.int64)
+    chosen = np.empty(0, np.int64)
+    while len(chosen) < selection.windows:
+        more = generator.integers(0, rows, 1024 + len(random_rows))
+        random_rows = np.append(random_rows, more)
+        whole = random_rows // selection.rows
+        whole = whole[whole < slots]
         _, first = np.unique(whole, return_index=True)
-        found = whole[np.sort(first)]
-    starts = np.sort(found[: selection.windows]) * selection.rows
+        chosen = whole[np.sort(first)]
+    starts = np.sort(chosen[: selection.windows]) * selection.rows
     return [Window(int(start), selection.rows) for start in starts]
 
 
