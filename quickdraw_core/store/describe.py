@@ -1,7 +1,7 @@
-"""What a store holds, in numbers: a read of the small columns, file by file, in bounded memory.
+"""What a store holds, in numbers: reads the small columns, file by file, in bounded memory.
 
-The points themselves, nine tenths of a store, are not read: a drawing's strokes and points are
-known from its stroke lengths. All that is kept of a file are counts and histograms that add up.
+The points themselves, nine tenths of a store, are not read: stroke lengths give the numbers of
+strokes and points. Only counts and histograms, which add up, are kept of a file.
 """
 
 from collections import Counter
@@ -25,8 +25,8 @@ _COLUMNS = ["key_id", "countrycode", "recognized", "timestamp", "stroke_lengths"
 
 @dataclass(frozen=True)
 class Distribution:
-    """Of a whole number per drawing. p50, p90, p99: the smallest value that so many percent of
-    the drawings do not exceed. None if there is no drawing.
+    """The distribution of a whole number per drawing. p50, p90, p99: the smallest value that so
+    many percent of the drawings do not exceed. None if there is no drawing.
     """
 
     mean: float | None
@@ -51,7 +51,7 @@ class Distribution:
 
 @dataclass(frozen=True)
 class Sources:
-    """The source files of one form. size_bytes: of the files, as they lie there."""
+    """The source files of one form. size_bytes: of the files as they are stored."""
 
     form: str
     files: int
@@ -71,8 +71,8 @@ class Country:
 
 @dataclass(frozen=True)
 class ClassSummary:
-    """One word's drawings. word: None for those of a test file; recognized: share of those of
-    which the source says it; strokes, points: means a drawing. None if there is no drawing.
+    """One word's drawings. word: None for those of a test file; recognized: share of the drawings
+    for which the source says; strokes, points: mean of a drawing. None if there is no drawing.
     """
 
     word: str | None
@@ -119,12 +119,12 @@ class Description:
     by_class: tuple[ClassSummary, ...]
 
     def to_json(self) -> dict[str, Any]:
-        """All of it as values that JSON has, under the names of the fields."""
+        """The fields as values of JSON."""
         return asdict(self)
 
 
 def describe_store(path: Location) -> Description:
-    """Reads a store's small columns and sums them up.
+    """Describes a store by its small columns.
 
     Raises `StoreError` if there is no whole store, or one of its files cannot be read.
     """
@@ -142,8 +142,8 @@ def describe_store(path: Location) -> Description:
 
 
 class _Counts(NamedTuple):
-    """Of some drawings: how many, of how many the source says that they were recognized or not,
-    their strokes and points, and how many are on each side of the holdout.
+    """Of some drawings: how many, how many the source calls recognized or not, their strokes and
+    points, and how many are on each side of the holdout.
     """
 
     drawings: int
@@ -165,10 +165,10 @@ _NOTHING = _Counts(0, 0, 0, 0, 0, 0, 0, 0)
 
 @dataclass
 class _Summary:
-    """What is kept of some drawings.
+    """Sums over some drawings.
 
-    strokes, points: histograms, int64 [largest value + 1]; countries: drawings by code, None
-    among them; times: the first and the last, microseconds since 1970.
+    strokes, points: histograms, int64 [largest value + 1]; countries: drawings by code, which may
+    be None; times: the first and the last, microseconds since 1970.
     """
 
     counts: _Counts = _NOTHING
@@ -178,7 +178,7 @@ class _Summary:
     times: tuple[int, int] | None = None
 
     def add(self, other: "_Summary") -> None:
-        """Takes the drawings of `other` in."""
+        """Adds the drawings of `other`."""
         self.counts = self.counts.plus(other.counts)
         self.strokes = _added(self.strokes, other.strokes)
         self.points = _added(self.points, other.points)

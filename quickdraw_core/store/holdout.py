@@ -1,7 +1,7 @@
 """Which drawings are held out: a pure function of the `key_id`.
 
-A row's side depends on nothing but its id, the salt and the shares, so it never changes when
-the store grows, and every part of the system agrees without a list of rows.
+A row's side depends only on its id, the salt and the shares. So it never changes when the store
+grows, and every part of the system agrees without a list of rows.
 """
 
 from enum import IntEnum
@@ -74,10 +74,9 @@ def _threshold(share: float) -> np.uint64:
 def choose_test_share(nth_smallest: list[int | None], maximum: float) -> float:
     """The smallest test share, in steps of 0.001, that gives every class its test rows.
 
-    `nth_smallest` holds for each class the n-th smallest hash of its rows, n being the test
-    rows wanted, or None where the class has fewer rows than that. A class that could have its
-    rows only at a share above `maximum` does not raise the share for all others; if no class
-    can, the share is `maximum`.
+    nth_smallest: for each class the n-th smallest hash of its rows, n being the test rows wanted;
+    None if the class has fewer rows. A class that needs a share above `maximum` does not raise
+    the share for all others; if all classes do, the share is `maximum`.
     """
     reachable = [h / _TWO_64 for h in nth_smallest if h is not None and h < maximum * _TWO_64]
     if not reachable:

@@ -25,10 +25,10 @@ from quickdraw_core.system.files import cause_of, is_cause
 FORMAT_VERSION = 2
 MANIFEST_NAME = "manifest.json"
 PREVIOUS_NAME = "manifest.previous.json"
-"""The manifest of before, while the windows of a new one are moved to their names."""
+"""The manifest of before, while the windows of a new one are renamed."""
 UNFINISHED = "unfinished"
-"""The folder of a store that holds what is no part of it: windows of an ingest that has not
-finished, and of classes that were left out.
+"""The folder of a store with windows that are not part of it: of an ingest that has not finished,
+and of classes that were left out.
 """
 
 
@@ -54,7 +54,7 @@ class SourceRecord(Config):
 
     location: str = Field(description="absolute path, or address without its query")
     word: str | None = Field(description="the class it holds; none: a test file without words")
-    form: str = Field(description="csv, ndjson or binary, and raw where drawings were raw")
+    form: str = Field(description="csv, ndjson or binary; raw if its drawings were raw")
     size_bytes: int
     mtime_ns: int = Field(description="modification time, nanoseconds since 1970; 0: not known")
     head_tail_sha256: str = Field(description="SHA-256 of the first and the last 64 KiB")
@@ -63,9 +63,10 @@ class SourceRecord(Config):
     rows_kept: int
     rejected: dict[str, int] = Field(description="rejected rows by reason")
     examples: dict[str, str] = Field(
-        default_factory=dict, description="of each reason, a rejected row's line and what it has"
+        default_factory=dict,
+        description="a rejected row for each reason: its line and what it has",
     )
-    cut: str = Field("", description="in the middle of what the file ends; empty: it is whole")
+    cut: str = Field("", description="what the file ends in the middle of; empty: it is whole")
 
 
 class FileRecord(Config):
@@ -82,14 +83,15 @@ class FileRecord(Config):
     sha256: str
     rejected: dict[str, int] = Field(description="rejected rows by reason")
     examples: dict[str, str] = Field(
-        default_factory=dict, description="of each reason, a rejected row's line and what it has"
+        default_factory=dict,
+        description="a rejected row for each reason: its line and what it has",
     )
     quarantine_sha256: str | None = Field(description="of the file of its rejected rows, if any")
 
     @field_validator("path", "word")
     @classmethod
     def _stays_in_the_store(cls, value: str | None, info: ValidationInfo) -> str | None:
-        """Both name files of the store, and a manifest or a receipt may come from anywhere."""
+        """Both name files of the store, and manifests and receipts may come from anywhere."""
         try:
             if value is not None:
                 check_relative(value) if info.field_name == "path" else check_word(value)
@@ -115,7 +117,7 @@ class FileRecord(Config):
 
 
 class Manifest(Config):
-    """The whole record. `rows_read = rows_kept + rows_rejected`, always."""
+    """The record of a store. `rows_read = rows_kept + rejected`, always."""
 
     model_config = Config.model_config | {"arbitrary_types_allowed": True}
 
@@ -168,7 +170,7 @@ class Manifest(Config):
 
     @staticmethod
     def set_aside(store: Location, keep: bool) -> None:
-        """Makes a store count as unfinished; with `keep`, its last manifest stays to be read."""
+        """Makes a store count as unfinished. keep: its last manifest can still be read."""
         storage = storage_of(store)
         if keep and storage.is_file(MANIFEST_NAME):
             storage.replace(MANIFEST_NAME, PREVIOUS_NAME)

@@ -29,7 +29,7 @@ SCHEMA = pa.schema(
         pa.field("stroke_lengths", pa.binary(), nullable=False),
     ]
 )
-"""`recognized` is null where the source says neither True nor False; the word is the folder's."""
+"""`recognized` is null if the source does not say; the word is that of the folder."""
 
 _ENCODINGS = {
     "key_id": "BYTE_STREAM_SPLIT",
@@ -41,12 +41,12 @@ _ENCODINGS = {
 """Chosen by size and time on real drawings: 4 % smaller than plain values, read twice as fast."""
 
 _CODECS = {name: "none" if name in ("x", "y") else "zstd" for name in SCHEMA.names}
-"""Coordinates are stored as they are: their bytes have 7.9 bits of entropy, so that zstd finds
-nothing to gain, and takes a third of the writing time to find it.
+"""Coordinates are not compressed: their bytes have 7.9 bits of entropy, so zstd gains nothing, and
+takes a third of the writing time.
 """
 
 NO_WORD = "__HIVE_DEFAULT_PARTITION__"
-"""The folder `word=…` of drawings without a word: the name that means null to Hive's readers."""
+"""The folder `word=…` of drawings without a word: this name means null in Hive partitioning."""
 
 
 def part_name(word: str | None, first_row: int) -> str:
@@ -64,7 +64,7 @@ def part_path(word: str | None, first_row: int) -> str:
 
 
 def quarantine_path(word: str | None, first_row: int) -> str:
-    """Path of a window's refused lines inside the store, one JSON object a line."""
+    """Path of a window's rejected rows inside the store, one JSON object a line."""
     return f"quarantine/{part_name(word, first_row)}.jsonl"
 
 
@@ -79,8 +79,7 @@ def table_of(rows: Rows) -> pa.Table:
     stroke_bytes = drawings.stroke_lengths.astype("<u2", copy=False).view(np.uint8)
     has_country = np.diff(rows.country_offsets) > 0
     has_time, is_said = rows.timestamps_us != NO_TIME, rows.recognized != NOT_SAID
-    # Put together from buffers: `pa.array` would import pandas, to ask whether it is given a
-    # series, and that takes longer than a small ingest.
+    # From buffers: `pa.array` would import pandas, which takes longer than a small ingest.
     columns: list[tuple[npt.NDArray[np.bool_] | None, list[npt.NDArray[Any]]]] = [
         (None, [rows.key_ids]),
         (has_country, _ragged(rows.country_offsets, rows.country_bytes)),
@@ -91,8 +90,8 @@ def table_of(rows: Rows) -> pa.Table:
         (None, _ragged(drawings.stroke_offsets * 2, stroke_bytes)),
     ]
     arrays = []
-    for kind, (there, buffers) in zip(SCHEMA.types, columns, strict=True):
-        validity = None if there is None or there.all() else pa.py_buffer(_bits(there))
+    for kind, (is_valid, buffers) in zip(SCHEMA.types, columns, strict=True):
+        validity = None if is_valid is None or is_valid.all() else pa.py_buffer(_bits(is_valid))
         all_buffers = [validity, *map(pa.py_buffer, buffers)]
         arrays.append(pa.Array.from_buffers(kind, len(rows), all_buffers))
     return pa.Table.from_arrays(arrays, schema=SCHEMA)
@@ -109,7 +108,7 @@ def _bits(values: npt.NDArray[np.bool_]) -> npt.NDArray[np.uint8]:
 
 
 def write_part(table: pa.Table, storage: Storage, name: str) -> WrittenFile:
-    """Writes `table` as a file of a store: whole, or not there.
+    """Writes `table` as a file of a store, whole or not at all.
 
     The bytes depend on the rows alone (no creation time, fixed settings), so a rerun of the
     same window makes the same file.
@@ -117,11 +116,10 @@ def write_part(table: pa.Table, storage: Storage, name: str) -> WrittenFile:
     return storage.create(name, partial(_write_table, table))
 
 
-def _write_table(table: pa.Table, where: Any) -> None:
-    """To a path, or to a stream of Arrow's."""
+def _write_table(table: pa.Table, stream: Any) -> None:
     pq.write_table(
         table,
-        where,
+        stream,
         compression=_CODECS,
         compression_level={name: 1 for name, codec in _CODECS.items() if codec == "zstd"},
         use_dictionary=["countrycode"],
