@@ -90,8 +90,8 @@ class Description:
     """A store in numbers.
 
     classes: words of the label map; files, size_bytes: of the Parquet files; rows_read: rows of
-    the sources = drawings + rejected; recognized: share of those of which the source says it;
-    recognized_unsaid: the others; first_timestamp, last_timestamp: ISO 8601, UTC, None where no
+    the sources = drawings + rejected; recognized: share of the drawings for which the source
+    says; recognized_unsaid: the others; first_timestamp, last_timestamp: ISO 8601, UTC, None if no
     drawing has one; countries: most frequent first; by_class: by word.
     """
 
