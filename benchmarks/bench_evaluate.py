@@ -35,7 +35,6 @@ from quickdraw_core.ingest.run import ingest
 from quickdraw_core.launching.train import train
 from quickdraw_core.metrics.judgement import judge
 from quickdraw_core.recipes import find_recipe
-from quickdraw_core.render.encodings import find_encoding
 from quickdraw_core.reporting.guess_table import Guess
 from quickdraw_core.reporting.report import Report, write_report
 from quickdraw_core.store.pack import open_pack
@@ -54,12 +53,12 @@ def prepare(work: Path) -> tuple[Path, Path]:
     """The store, and the run folder of a model that has seen a few batches."""
     generate(work / "csv", ROWS, seed=0)
     ingest(IngestConfig(source=work / "csv", store=work / "store", test_per_class=PER_CLASS))
-    changes = {"store": work / "store", "run_dir": work / "run", "tracking_uri": "none"}
+    changes = {"store": work / "store", "run_dir": work / "run", "tracking": {"uri": "none"}}
     changes |= {
         "epochs": 0.02,
         "select": {"per_class": 200},
-        "mirror": False,
-        "validate_every_steps": 5,
+        "model": {"flip_tta": False},
+        "validation": {"every_steps": 5},
     }
     return work / "store", train(find_recipe("laptop").updated(changes)).run_dir
 
@@ -71,8 +70,8 @@ def measure(work: Path, rounds: int) -> None:
     models = load_models([str(run_dir)])
     model = models.members[0]
     batches = -(-len(rows) // BATCH)
-    side_px = model.config.side_px
-    shape = (BATCH, find_encoding(model.config.encoding).channels, side_px, side_px)
+    image = model.image
+    shape = (BATCH, image.channels, image.side_px, image.side_px)
     fixed = torch.randint(0, 256, shape, dtype=torch.uint8)
 
     def bare() -> None:
@@ -108,7 +107,7 @@ def measure(work: Path, rounds: int) -> None:
     reporting = seconds_of(lambda: write_report(report, work / "report"))
     config = {"model": str(run_dir), "store": store, "tracking_uri": "none"}
     whole = seconds_of(lambda: evaluate(EvaluateConfig.parse(config)))
-    print(f"{len(rows):,} drawings of {len(pack.label_map)} classes, {model.config.model}")
+    print(f"{len(rows):,} drawings of {len(pack.label_map)} classes, {model.config.model.name}")
     print("| part | seconds | |")
     print("| --- | ---: | --- |")
     speed = f"{len(rows) / best_bare:,.0f} images/s"

@@ -40,6 +40,7 @@ from quickdraw_core.labels import LabelMap
 from quickdraw_core.loading.augmentation import AugmentConfig
 from quickdraw_core.loading.loader import Feed, Loader
 from quickdraw_core.loading.shape import Shape
+from quickdraw_core.render.encodings import ImageConfig
 from quickdraw_core.sources.doodles.generator import generate_csvs
 from quickdraw_core.sources.doodles.programs import default_words
 from quickdraw_core.store.pack import Pack, open_pack
@@ -76,7 +77,8 @@ class Ours:
         config = AugmentConfig(stroke_drop_share=0.1, point_noise=2) if augmented else None
         feed = Feed(threads=threads, prefetch=2 * threads + 2)
         rows = np.arange(len(pack))
-        self.loader = Loader(pack, rows, shape, 0, encoding, SIDE_PX, 0, config, feed=feed)
+        image = ImageConfig(encoding=encoding, side_px=SIDE_PX)
+        self.loader = Loader(pack, rows, shape, 0, image, 0, config, feed=feed)
         self.loader.end_step = 0
 
     def __call__(self) -> Iterator[tuple[torch.Tensor, torch.Tensor]]:

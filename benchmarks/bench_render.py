@@ -36,7 +36,7 @@ from PIL import Image, ImageDraw
 from quickdraw_core.drawing import DrawingBatch
 from quickdraw_core.formats.header import TRAIN_COLUMNS, Header
 from quickdraw_core.formats.kaggle import parse_lines
-from quickdraw_core.render.encodings import ENCODINGS, render
+from quickdraw_core.render.encodings import ENCODINGS, ImageConfig, render
 from quickdraw_core.render.on_device import draw_on_device
 from quickdraw_core.render.placement import centred
 from quickdraw_core.render.raster import LINE_WIDTH_SHARE
@@ -128,9 +128,9 @@ def ours(
     batch: DrawingBatch, encoding: str, side_px: int, width: float | None = None
 ) -> Callable[[], object]:
     """Draws into an array made beforehand, as a loader does."""
-    channels = ENCODINGS[encoding].channels
-    out = np.empty((len(batch), channels, side_px, side_px), np.uint8)
-    return lambda: render(batch, encoding, side_px, None, width, out=out)
+    image = ImageConfig(encoding=encoding, side_px=side_px)
+    out = np.empty((len(batch), image.channels, side_px, side_px), np.uint8)
+    return lambda: render(batch, image, None, width, out=out)
 
 
 def contenders(batch: DrawingBatch, side_px: int) -> dict[str, tuple[int, Callable[[], object]]]:
@@ -145,7 +145,7 @@ def contenders(batch: DrawingBatch, side_px: int) -> dict[str, tuple[int, Callab
     }
     found["torch, gray"] = (
         len(few),
-        lambda: draw_on_device(few, points, "gray", side_px, cpu),
+        lambda: draw_on_device(few, points, ImageConfig(encoding="gray", side_px=side_px), cpu),
     )
     found["OpenCV, gray"] = (len(batch), with_opencv(batch, side_px))
     found["Pillow, gray"] = (len(few), with_pillow(few, side_px))

@@ -39,6 +39,7 @@ from typing import NamedTuple, TextIO
 
 import psutil
 
+from quickdraw_core.assignments import merged
 from quickdraw_core.inference.ensemble import Ensemble, load_models
 from quickdraw_core.inference.predict import predict_rows
 from quickdraw_core.ingest.config import IngestConfig
@@ -75,13 +76,13 @@ class Settings:
 
 SETTINGS = {
     # libgomp's own number of turns: as a user's own variable it wins over the project's.
-    "before": Settings({"GOMP_SPINCOUNT": "300000"}, {"loader_threads": 1}),
+    "before": Settings({"GOMP_SPINCOUNT": "300000"}, {"hardware": {"loader_threads": 1}}),
     "after": Settings({}, {}),
 }
 
-JOBS: dict[str, dict[str, int]] = {
-    "training, one rank": {"ranks": 1},
-    "training, two ranks": {"ranks": 2},
+JOBS: dict[str, dict[str, dict[str, int]]] = {
+    "training, one rank": {"hardware": {"ranks": 1}},
+    "training, two ranks": {"hardware": {"ranks": 2}},
     "prediction": {},
 }
 """What is set in the configuration; prediction has none."""
@@ -161,12 +162,12 @@ def used_seconds(ours: list[psutil.Process]) -> tuple[float, float]:
 
 def train_endlessly(store: Path, folder: Path, changes: Mapping[str, object]) -> None:
     """In a job's process: a training, whose ends of steps a thread copies from the journal."""
-    config = find_recipe("laptop").updated(
-        {"store": store, "run_dir": folder / "run", "tracking_uri": "none", "log_every_steps": 1}
-        | {"epochs": 10_000, "validate_every_steps": 10**9, "save_every_steps": 10**9}
-        | {"timeout_seconds": 3_600}  # the ranks are stopped between the measurements
-        | dict(changes)
-    )
+    values = {"store": store, "run_dir": folder / "run", "epochs": 10_000}
+    values |= {"tracking": {"uri": "none", "log_every_steps": 1}}
+    values |= {"validation": {"every_steps": 10**9}, "checkpoints": {"every_steps": 10**9}}
+    # The ranks are stopped between the measurements.
+    values |= {"hardware": {"timeout_seconds": 3_600}}
+    config = find_recipe("laptop").updated(values).updated(changes)
 
     def copy(done: TextIO) -> None:
         seen, journal = 0, folder / "run" / "journal.jsonl"
@@ -208,7 +209,7 @@ def started(job: str, settings: Settings, work: Path, folder: Path) -> Iterator[
     environment = {k: v for k, v in os.environ.items() if not k.startswith(THREADS)}
     environment |= settings.variables
     set_waiting(environment)  # as the command `quickdraw` does
-    changes = json.dumps(dict(settings.changes) | JOBS[job])
+    changes = json.dumps(merged(settings.changes, JOBS[job]))
     command = [sys.executable, __file__, "--job", str(work / "store"), str(folder), changes]
     with (folder / "log.txt").open("wb") as log:
         process = subprocess.Popen(
@@ -249,8 +250,8 @@ def prepare(work: Path) -> None:
     """A store of doodles, and the run folder of a model that has seen a few batches."""
     generate_csvs(work / "csv", default_words(WORDS), ROWS, seed=0)
     ingest(IngestConfig(source=work / "csv", store=work / "store"))
-    changes = {"store": work / "store", "run_dir": work / "model", "tracking_uri": "none"}
-    train(find_recipe("laptop").updated(changes | {"epochs": 0.05, "mirror": False}))
+    changes = {"store": work / "store", "run_dir": work / "model", "tracking": {"uri": "none"}}
+    train(find_recipe("laptop").updated(changes | {"epochs": 0.05, "model": {"flip_tta": False}}))
 
 
 Results = dict[tuple[str, str, int], list[Measured]]
@@ -291,7 +292,7 @@ def main() -> None:
     if sys.argv[1:2] == ["--job"]:
         store, folder, changes = sys.argv[2:]
         values = json.loads(changes)
-        work = train_endlessly if "ranks" in values else predict_endlessly
+        work = train_endlessly if "ranks" in values.get("hardware", {}) else predict_endlessly
         work(Path(store), Path(folder), values)
         return
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])

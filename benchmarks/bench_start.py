@@ -103,9 +103,9 @@ class Side:
 
 
 PIPELINE = ("pipeline", "many", "--store", "store", "--recipe", "demo", "--run-dir", "run")
-PIPELINE += ("--set", "train.epochs=1", "--set", "train.side_px=24")
+PIPELINE += ("--set", "train.epochs=1", "--set", "train.image.side_px=24")
 TRAIN = ("train", "--store", "small", "--recipe", "demo", "--nproc", "2", "--set", "epochs=1")
-TRAIN += ("--set", "global_batch_size=128", "--set", "log_every_steps=1")
+TRAIN += ("--set", "global_batch_size=128", "--set", "tracking.log_every_steps=1")
 
 
 def ingest(side: Side, turn: str, report: Path | None) -> list[float]:

@@ -37,7 +37,6 @@ from quickdraw_core.modeling.losses import build_loss
 from quickdraw_core.modeling.models import build_model
 from quickdraw_core.modeling.optimizers import build_optimizer
 from quickdraw_core.recipes import find_recipe
-from quickdraw_core.render.encodings import find_encoding
 from quickdraw_core.sources.doodles.generator import generate_csvs
 from quickdraw_core.sources.doodles.programs import default_words
 from quickdraw_core.store.store import Store
@@ -51,16 +50,16 @@ WARM_STEPS = 20
 def step_bare(config: TrainConfig, classes: int, steps: int, exchanging: bool) -> None:
     """In a rank: steps the model on a fixed batch and prints images a second."""
     with process_group("cpu", 60) as ranks:
-        arithmetic = choose_arithmetic(config, "cpu")
-        channels = find_encoding(config.encoding).channels
-        network = build_model(config.model, channels, classes, config.side_px)
+        arithmetic = choose_arithmetic(config.hardware, config.model.precision, "cpu")
+        image = config.image
+        network = build_model(config.model, image, classes)
         arithmetic.place(network, ranks.device)
         network.train()
         forward = ranks.wrap(network) if exchanging else network
-        optimizer = build_optimizer(config.optimizer, network, 1e-3, config.weight_decay)
-        loss_of = build_loss(config.loss, config.label_smoothing)
+        optimizer = build_optimizer(config.optimizer.updated({"learning_rate": 1e-3}), network)
+        loss_of = build_loss(config.loss)
         size, parts = config.micro_batch_size, config.shape.micro_batches_a_rank
-        shape = (size, channels, config.side_px, config.side_px)
+        shape = (size, image.channels, image.side_px, image.side_px)
         drawn = torch.randint(0, 256, shape, dtype=torch.uint8)
         images = arithmetic.input(drawn, ranks.device)
         labels = torch.arange(size) % classes
@@ -86,7 +85,7 @@ def bare_rate(config: TrainConfig, classes: int, steps: int, exchanging: bool) -
     """Images a second of all ranks together."""
     options = [config.model_dump_json(), str(classes), str(steps), str(int(exchanging))]
     command = [sys.executable, "-m", "torch.distributed.run", "--standalone"]
-    command += ["--nproc-per-node", str(config.ranks), __file__, "--rank", *options]
+    command += ["--nproc-per-node", str(config.hardware.ranks), __file__, "--rank", *options]
     done = subprocess.run(
         command, env=environment_of(config), capture_output=True, text=True, check=False
     )
@@ -100,11 +99,13 @@ def training_rate(config: TrainConfig, steps: int) -> tuple[float, float]:
     with tempfile.TemporaryDirectory() as folder:
         drawings = Store.open(config.store).manifest.rows_kept
         epochs = (steps + WARM_STEPS) * config.global_batch_size / drawings
-        changes = {"run_dir": folder, "tracking_uri": "none", "epochs": epochs}
-        train(config.updated(changes | {"validate_every_steps": 10**9}))
+        changes = {"run_dir": folder, "tracking": {"uri": "none"}, "epochs": epochs}
+        train(config.updated(changes | {"validation": {"every_steps": 10**9}}))
         lines = (Path(folder) / "journal.jsonl").read_text().splitlines()
     points = [record["metrics"] for record in map(json.loads, lines) if "metrics" in record]
-    points = [p for p in points if "train/loss" in p][WARM_STEPS // config.log_every_steps :]
+    points = [p for p in points if "train/loss" in p][
+        WARM_STEPS // config.tracking.log_every_steps :
+    ]
     speed = statistics.median(point["train/images_per_second"] for point in points)
     return speed, statistics.median(point["train/data_wait_share"] for point in points)
 
@@ -138,9 +139,10 @@ def main() -> None:
             exchanging.append(bare_rate(config, classes, options.steps, True))
             training.append(training_rate(config, options.steps))
     speed, waiting = max(training)
+    image, ranks = config.image, config.hardware.ranks
     print(f"{datetime.now(UTC):%Y-%m-%d}, Python {platform.python_version()}, torch "
-          f"{version('torch')}, {os.cpu_count()} cores; {config.model}, {config.encoding} at "
-          f"{config.side_px} px, {config.ranks} ranks, global batch {config.global_batch_size} "
+          f"{version('torch')}, {os.cpu_count()} cores; {config.model.name}, {image.encoding} at "
+          f"{image.side_px} px, {ranks} ranks, global batch {config.global_batch_size} "
           f"in micro-batches of {config.micro_batch_size}\n")  # fmt: skip
     print("| step | images/s | of bare |\n| --- | --- | --- |")
     print(f"| bare model | {max(bare):,.0f} | |")

@@ -31,7 +31,7 @@ train_stage = StageTask(
     TRAIN_STAGE,
     "Trains, or continues from the last checkpoint, on GPUs that no other run uses.",
     show=_show,
-    slots=lambda config: gpu_slots(config.ranks, config.device),
+    slots=lambda config: gpu_slots(config.hardware.ranks, config.hardware.device),
 )
 
 
@@ -42,7 +42,7 @@ def name_of(config: TrainConfig, store: Location | None = None) -> str:
         label_map = open_store(store or config.store, opened_here()).label_map
         classes = f" {len(label_map)} classes"
     ranks = config.world_size
-    return f"{config.model}{classes} {ranks} rank{'s' if ranks > 1 else ''}"
+    return f"{config.model.name}{classes} {ranks} rank{'s' if ranks > 1 else ''}"
 
 
 def _run_name() -> str:

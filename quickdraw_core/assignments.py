@@ -4,7 +4,7 @@ Without pydantic, which takes longer to load than `quickdraw --help` may.
 """
 
 import json
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Mapping, Sequence
 from typing import Any
 
 from quickdraw_core.errors import ConfigError
@@ -27,13 +27,34 @@ def parse_assignments(assignments: Iterable[str]) -> dict[str, Any]:
             value = json.loads(text)
         except json.JSONDecodeError:
             value = text
-        place = changes
-        for key in keys[:-1]:
-            place = place.setdefault(key, {})
-            if not isinstance(place, dict):
-                raise ConfigError(f"--set gives {key!r} both a value and keys of its own")
-        place[keys[-1]] = value
+        _put(changes, keys, value)
     return changes
+
+
+def nested(flat: Mapping[str, Any]) -> dict[str, Any]:
+    """`{"augment.shear": 0.1}` → `{"augment": {"shear": 0.1}}`: what `flattened` made flat."""
+    values: dict[str, Any] = {}
+    for key, value in flat.items():
+        _put(values, key.split("."), dict(value) if isinstance(value, Mapping) else value)
+    return values
+
+
+def _put(values: dict[str, Any], keys: Sequence[str], value: Any) -> None:
+    """Sets a value by its keys. A group that also has a text of its own is named by it:
+    `model=net` beside `model.small_stem=true`.
+    """
+    *groups, last = keys
+    for key in groups:
+        group = values.setdefault(key, {})
+        if isinstance(group, str):
+            group = values[key] = {"name": group}
+        if not isinstance(group, dict):
+            raise ConfigError(f"--set gives {key!r} both a value and keys of its own")
+        values = group
+    if isinstance(value, str) and isinstance(values.get(last), dict):
+        values[last]["name"] = value
+    else:
+        values[last] = value
 
 
 def flattened(values: Mapping[str, Any], prefix: str = "") -> dict[str, Any]:

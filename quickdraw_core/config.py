@@ -4,14 +4,34 @@ One model validates the command line, `--set a.b=c` and the parameters of a Pref
 """
 
 import json
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
+from functools import reduce
 from typing import Any, ClassVar, Self, get_args
 
-from pydantic import BaseModel, ConfigDict, ValidationError, model_validator
+from pydantic import (
+    AfterValidator,
+    BaseModel,
+    ConfigDict,
+    ValidationError,
+    ValidationInfo,
+    field_validator,
+    model_validator,
+)
 
 from quickdraw_core.assignments import merged
 from quickdraw_core.credentials import set_apart_within
 from quickdraw_core.errors import ConfigError, nearest
+
+
+def row_of(table: Mapping[str, object]) -> AfterValidator:
+    """Refuses a name that is no row of the table, and says which was probably meant."""
+
+    def check(value: str) -> str:
+        if value not in table:
+            raise ValueError(f"unknown name; {nearest(value, table)}")
+        return value
+
+    return AfterValidator(check)
 
 
 class Config(BaseModel):
@@ -37,27 +57,19 @@ class Config(BaseModel):
         """Run folders, checkpoints, MLflow and Prefect keep configurations, for all to read."""
         return set_apart_within(values)
 
-    @model_validator(mode="before")
+    @field_validator("*", mode="before")
     @classmethod
-    def _means_what_it_says(cls, values: Any) -> Any:
-        """`none` is no value where there may be none, not a file or a folder of that name; and a
+    def _means_what_it_says(cls, value: Any, info: ValidationInfo) -> Any:
+        """`none` means no value where there may be none, not a file or a folder of that name. A
         number is not `true`, which pydantic takes for 1.
         """
-        if not isinstance(values, Mapping):
-            return values
-        return {name: cls._meant(name, value) for name, value in values.items()}
-
-    @classmethod
-    def _meant(cls, name: str, value: Any) -> Any:
-        field = cls.model_fields.get(name)
-        if field is None:
-            return value
-        kinds = get_args(field.annotation) or (field.annotation,)
+        annotation = cls.model_fields[str(info.field_name)].annotation
+        kinds = get_args(annotation) or (annotation,)
         if isinstance(value, bool) and {int, float} & {*kinds} and bool not in kinds:
-            raise ConfigError(f"option {name!r}: must be a number, found {str(value).lower()}")
+            raise ValueError("must be a number")
         is_none = isinstance(value, str) and value.strip().casefold() in ("none", "null")
         if is_none and type(None) in kinds:
-            return cls.none_is.get(name)
+            return cls.none_is.get(str(info.field_name))
         return value
 
     @classmethod
@@ -76,7 +88,31 @@ class Config(BaseModel):
 
     def updated(self, changes: Mapping[str, Any]) -> Self:
         """A validated copy with `changes`, nested by key, laid over it."""
-        return self.parse(merged(self.model_dump(), changes))
+        return self.parse(self.layered(self.model_dump(), changes))
+
+    @classmethod
+    def layered(cls, *layers: Mapping[str, Any]) -> dict[str, Any]:
+        """Values, not yet validated: each layer laid over those before it, nested by key. A
+        group's short form is its name alone, and leaves its other values as they are.
+        """
+        groups = {name for name, group in _groups(cls).items() if issubclass(group, NamedConfig)}
+        whole = (
+            {
+                key: {"name": value} if key in groups and isinstance(value, str) else value
+                for key, value in layer.items()
+            }
+            for layer in layers
+        )
+        return reduce(merged, whole, {})
+
+
+class NamedConfig(Config):
+    """A row of a table, by its `name`, with its options: `model=net` means `model.name=net`."""
+
+    @model_validator(mode="before")
+    @classmethod
+    def _by_its_name(cls, values: Any) -> Any:
+        return {"name": values} if isinstance(values, str) else values
 
 
 def _explain(model: type[BaseModel], error: ValidationError) -> str:
@@ -86,20 +122,30 @@ def _explain(model: type[BaseModel], error: ValidationError) -> str:
     name = ".".join(path) or model.__name__
     more = f" (and {error.error_count() - 1} more)" if error.error_count() > 1 else ""
     if fault["type"] == "extra_forbidden":
-        owner = _owner(model, path[:-1])
-        return f"unknown option {name!r}: {nearest(path[-1], owner.model_fields)}{more}"
+        owner, prefix = model, ""
+        for key in path[:-1]:
+            owner, prefix = _groups(owner).get(key, owner), f"{prefix}{key}."
+        meant = nearest(path[-1], owner.model_fields, also=_keys(owner), prefix=prefix)
+        return f"unknown option {name!r}: {meant}{more}"
     reason = fault["msg"].removeprefix("Value error, ")
     found = "" if fault["type"] == "missing" else f", found {fault['input']!r}"
     return f"option {name!r}: {reason}{found}{more}"
 
 
-def _owner(model: type[BaseModel], path: list[str]) -> type[BaseModel]:
-    """The nested model at `path`, as far as the path leads through models."""
-    for key in path:
-        field = model.model_fields.get(key)
-        if field is None or not isinstance(field.annotation, type):
-            break
-        if not issubclass(field.annotation, BaseModel):
-            break
-        model = field.annotation
-    return model
+def _groups(model: type[BaseModel]) -> dict[str, type[BaseModel]]:
+    """The fields that are groups of values: also those that may be None."""
+    return {
+        name: kind
+        for name, field in model.model_fields.items()
+        for kind in (field.annotation, *get_args(field.annotation))
+        if isinstance(kind, type) and issubclass(kind, BaseModel)
+    }
+
+
+def _keys(model: type[BaseModel], prefix: str = "") -> Iterator[str]:
+    """Every key that `--set` takes."""
+    groups = _groups(model)
+    for name in model.model_fields:
+        yield prefix + name
+        if name in groups:
+            yield from _keys(groups[name], f"{prefix}{name}.")

@@ -122,13 +122,23 @@ class OutOfMemoryError(TrainingError):
     """The memory of a training process or its GPU did not suffice for a micro-batch."""
 
 
-def nearest(name: str, known: Iterable[str], limit: int = 12) -> str:
-    """Says which of the `known` names was probably meant: the tail of an error message."""
+def nearest(
+    name: str,
+    known: Iterable[str],
+    limit: int = 12,
+    also: Iterable[str] = (),
+    prefix: str = "",
+) -> str:
+    """Says which of the `known` names was probably meant: the tail of an error message.
+
+    also: further names that may have been meant, but are too many to list. prefix: of all names,
+    as the message shows them.
+    """
     names = sorted(known)
-    close = get_close_matches(name, names, n=3, cutoff=0.6)
+    close = get_close_matches(name, sorted({*names, *also}), n=3, cutoff=0.6)
     if close:
-        return "did you mean " + " or ".join(repr(c) for c in close) + "?"
-    return "known: " + first_few(names, limit)
+        return "did you mean " + " or ".join(repr(prefix + c) for c in close) + "?"
+    return "known: " + first_few([prefix + name for name in names], limit)
 
 
 def first_few(items: Sequence[str], shown: int = 5, separator: str = ", ") -> str:

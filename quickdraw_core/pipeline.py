@@ -50,7 +50,7 @@ class Pipeline:
         check_asked(self.evaluate, self.train)
         check_options(self.train)
         if self.promote is not None:
-            check_promotable(self.promote, self.train.tracking_uri)
+            check_promotable(self.promote, self.train.tracking.uri)
 
 
 class PipelineResult(NamedTuple):

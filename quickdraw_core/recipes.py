@@ -7,9 +7,10 @@ reaches, in what time, on what. `--set` changes single values of it.
 from collections.abc import Callable, Mapping
 from typing import Any
 
-from pydantic import ConfigDict, Field, model_validator
+from pydantic import Field, GetJsonSchemaHandler, model_validator
+from pydantic.json_schema import JsonSchemaValue
+from pydantic_core import CoreSchema
 
-from quickdraw_core.assignments import merged
 from quickdraw_core.errors import ConfigError, nearest
 from quickdraw_core.training.config import TrainConfig
 
@@ -21,7 +22,7 @@ def demo() -> Values:
 
     Test MAP@3 0.97 on 100 held-out drawings a class.
     """
-    return {"epochs": 8, "label_smoothing": 0.05}
+    return {"epochs": 8, "loss": {"label_smoothing": 0.05}}
 
 
 def laptop() -> Values:
@@ -32,14 +33,12 @@ def laptop() -> Values:
     minutes. The validation stood at 0.960 from epoch 14 on: more epochs of this are no help.
     """
     return {
-        "optimizer": "muon",
-        "learning_rate": 0.01,
-        "label_smoothing": 0.1,
-        "ema_decay": 0.998,
-        "mirror": True,
+        "model": {"flip_tta": True},
+        "loss": {"label_smoothing": 0.1},
+        "optimizer": {"name": "muon", "learning_rate": 0.01, "ema_decay": 0.998},
         "epochs": 26,
-        "ranks": 1,
-        "validate_every_epochs": 2,
+        "hardware": {"ranks": 1},
+        "validation": {"every_epochs": 2},
     }
 
 
@@ -55,10 +54,9 @@ def laptop340() -> Values:
     """
     return laptop() | {
         "select": {"class_balance": 0.6},
-        "best_by": "map_at_3_class_mean",
         "augment": {"stroke_drop_share": 0.05, "point_noise": 1.5, "rotation_degrees": 15},
         "epochs": 18,
-        "validate_every_epochs": 3,
+        "validation": {"every_epochs": 3, "best_by": "map_at_3_class_mean"},
     }
 
 
@@ -72,24 +70,21 @@ def report() -> Values:
     it takes without `--nproc`. The other rows of its table are `--set model=resnet34`,
     `densenet121` or `vgg11`, `--set optimizer=adam`, `--set schedule=step`,
     `--set loss=softmax_reciprocal`. Without a network give the weights as a file,
-    `--set pretrained=FILE`, or do without, `--set pretrained=null`.
+    `--set model.pretrained=FILE`, or do without, `--set model.pretrained=none`.
     """
     return {
-        "model": "resnet18",
-        "pretrained": "imagenet",
-        "encoding": "gray",
-        "side_px": 224,
+        "model": {"name": "resnet18", "pretrained": "imagenet"},
+        "image": {"encoding": "gray", "side_px": 224},
         "select": {"per_class": 4_000},
         "augment": None,
         "loss": "cross_entropy",
-        "optimizer": "sgd",
-        "learning_rate": 0.0002,
+        "optimizer": {"name": "sgd", "learning_rate": 0.0002},
         "schedule": "multistep",
         "epochs": 2,
-        "ranks": 1,
         "global_batch_size": 128,
         "micro_batch_size": 32,
-        "validate_every_steps": 1_000,
+        "hardware": {"ranks": 1},
+        "validation": {"every_steps": 1_000},
     }
 
 
@@ -107,20 +102,22 @@ def full() -> Values:
     """
     return {
         "model": "resnet34",
-        "side_px": 64,
-        "ranks": 8,
-        "optimizer": "adamw",
-        "learning_rate": 0.003,
-        "weight_decay": 0.05,
-        "clip_norm": 1.0,
-        "ema_decay": 0.9995,
-        "label_smoothing": 0.05,
+        "image": {"side_px": 64},
+        "loss": {"label_smoothing": 0.05},
+        "optimizer": {
+            "name": "adamw",
+            "learning_rate": 0.003,
+            "weight_decay": 0.05,
+            "clip_norm": 1.0,
+            "ema_decay": 0.9995,
+        },
         "epochs": 12,
         "global_batch_size": 4_096,
         "micro_batch_size": 512,
-        "validate_every_epochs": 0.25,
-        "save_every_steps": 1_000,
-        "log_every_steps": 50,
+        "hardware": {"ranks": 8},
+        "validation": {"every_epochs": 0.25},
+        "checkpoints": {"every_steps": 1_000},
+        "tracking": {"log_every_steps": 50},
     }
 
 
@@ -147,9 +144,6 @@ class RecipedConfig(TrainConfig):
         None, description="row of RECIPES that the other values are laid over; none: the defaults"
     )
 
-    # A form that is filled with the defaults of the schema would lay them over the recipe.
-    model_config = ConfigDict(json_schema_extra=lambda schema: _without_defaults(schema))
-
     @model_validator(mode="before")
     @classmethod
     def _laid_over_recipe(cls, values: Any) -> Any:
@@ -161,13 +155,27 @@ class RecipedConfig(TrainConfig):
             recipe = find_recipe(values["recipe"])
         except ConfigError as error:
             raise ValueError(str(error)) from error
-        return merged(recipe.model_dump(), values)
+        return cls.layered(recipe.model_dump(), values)
+
+    @classmethod
+    def __get_pydantic_json_schema__(
+        cls, core_schema: CoreSchema, handler: GetJsonSchemaHandler
+    ) -> JsonSchemaValue:
+        """Without defaults, also of the groups: a form that is filled with them would lay them
+        over the recipe.
+        """
+        schema = handler(core_schema)
+        _drop_defaults(handler.resolve_ref_schema(schema), handler)
+        return schema
 
     def whole(self) -> TrainConfig:
         """The training itself."""
         return TrainConfig.parse(self.model_dump(exclude={"recipe"}))
 
 
-def _without_defaults(schema: dict[str, Any]) -> None:
+def _drop_defaults(schema: JsonSchemaValue, handler: GetJsonSchemaHandler) -> None:
     for field in schema.get("properties", {}).values():
         field.pop("default", None)
+        for kind in (field, *field.get("anyOf", ())):
+            if "$ref" in kind:
+                _drop_defaults(handler.resolve_ref_schema(kind), handler)

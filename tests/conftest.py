@@ -21,6 +21,7 @@ from quickdraw_core.ingest.run import ingest
 from quickdraw_core.sources.doodles.generator import generate_csvs
 from quickdraw_core.store.pack import Pack, open_pack
 from quickdraw_core.store.store import Store
+from tests.trainings import train_config
 
 # A machine that is shared is slow at any moment: how long an example takes says nothing.
 settings.register_profile("quickdraw", deadline=None)
@@ -129,14 +130,13 @@ def trained(store: Store, empty_database: Path) -> Path:
     def make(folder: Path) -> str:
         # Here, so that the process that only starts the workers does not load torch.
         from quickdraw_core.launching.train import train
-        from quickdraw_core.training.config import TrainConfig
 
         shutil.copy(empty_database, folder / "mlflow.db")
-        values = {"store": store.path, "run_dir": folder / "run", "ranks": 1, "epochs": 2}
-        values |= {"global_batch_size": 64, "micro_batch_size": 64, "keep_checkpoints": 3}
-        values |= {"validate_every_steps": 3}
-        values |= {"tracking_uri": f"sqlite:///{folder}/mlflow.db", "augment": None}
-        config = TrainConfig.parse(values | {"model": "net", "side_px": 24})
+        values = {"store": store.path, "run_dir": folder / "run", "hardware.ranks": 1, "epochs": 2}
+        values |= {"global_batch_size": 64, "micro_batch_size": 64, "checkpoints.keep": 3}
+        values |= {"validation.every_steps": 3}
+        values |= {"tracking.uri": f"sqlite:///{folder}/mlflow.db", "augment": None}
+        config = train_config(values | {"model": "net", "image.side_px": 24})
         return str(train(config).run_dir)
 
     return Path(session.once("trained", make))

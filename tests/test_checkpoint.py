@@ -1,4 +1,6 @@
+import json
 import pickle
+import shutil
 from dataclasses import replace
 from pathlib import Path
 
@@ -7,6 +9,8 @@ import torch
 from torch.optim.swa_utils import AveragedModel
 
 from quickdraw_core.errors import CheckpointError
+from quickdraw_core.inference.inspection import inspect_model
+from quickdraw_core.inference.references import load_model
 from quickdraw_core.labels import LabelMap
 from quickdraw_core.training.checkpoint import (
     Checkpoint,
@@ -15,6 +19,7 @@ from quickdraw_core.training.checkpoint import (
     load_checkpoint,
     save_checkpoint,
 )
+from quickdraw_core.training.run_folder import RunFolder
 from quickdraw_core.training.state import Validations
 
 
@@ -27,7 +32,7 @@ def a_checkpoint(step: int) -> Checkpoint:
             "loader": {"epoch": 0, "step": step},
             "validations": {"metrics": {"map_at_3": 0.5}, "best": 0.5, "since_best": 0},
         },
-        config={"model": "net"},
+        config={"model": {"name": "net"}},
         labels=LabelMap.of(["cat", "dog"]).to_json(),
         train_counts=[5, 6],
         store_fingerprint="abc",
@@ -62,6 +67,27 @@ def test_a_checkpoint_of_version_2_opens() -> None:
     assert parts["ema"].n_averaged == 3
     assert parts["validations"] == Validations({"map_at_3": 0.25}, 0.5, since_best=2)
     assert old.states["loader"] == {"epoch": 1, "step": 1}
+
+
+def test_a_run_of_before_options_were_grouped_still_opens(trained: Path, tmp_path: Path) -> None:
+    folder = tmp_path / "run"
+    shutil.copytree(trained, folder)
+    kept = Path(__file__).with_name("kept") / "config-ungrouped.json"
+    config = json.loads(kept.read_text("utf-8"))
+    config |= {"model": "net", "side_px": 24, "small_stem": None}
+    path = find_checkpoint(folder, "last")
+    assert path is not None
+    torch.save(torch.load(path, weights_only=True) | {"config": config}, path)
+    values = json.loads((folder / "run.json").read_text("utf-8"))
+    (folder / "run.json").write_text(json.dumps(values | {"config": config}), "utf-8")
+
+    model = load_model(str(path))
+    assert model.config == RunFolder.read(folder).config
+    assert (model.config.optimizer.name, model.config.model.flip_tta) == ("muon", True)
+    assert inspect_model(model)["config"]["optimizer"]["clip_norm"] == 1
+    images = torch.zeros(1, 3, 24, 24, dtype=torch.uint8)
+    assert model.logits(images).isfinite().all()
+    assert load_model(str(folder), average=2).logits(images).isfinite().all()
 
 
 def test_the_last_few_and_the_best_are_kept(tmp_path: Path) -> None:

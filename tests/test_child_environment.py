@@ -80,7 +80,7 @@ def test_a_pipeline_runs_beside_files_named_as_modules(csv_folder: Path, tmp_pat
     said = shadow_the_standard_library(tmp_path)
     words = ["pipeline", csv_folder, "--dask", "processes", "--recipe", "demo", "--nproc", "2"]
     for change in (
-        *("train.model=net", "train.side_px=24", "train.epochs=1", "evaluate.ranks=2"),
+        *("train.model=net", "train.image.side_px=24", "train.epochs=1", "evaluate.ranks=2"),
         *("train.global_batch_size=64", "train.micro_batch_size=32", "ingest.workers=1"),
     ):
         words += ["--set", change]

@@ -75,8 +75,14 @@ def test_generate_says_what_it_wrote(tmp_path: Path) -> None:
         (["train", "--store", "{store}", "--set", "model=resnet"], "did you mean 'resnet34' or"),
         (["train", "--store", "{store}", "--nnodes", "2"], "several hosts need a rendezvous"),
         (["train", "--store", "{store}", "--tracking-uri", "htp://x"], "none that MLflow knows"),
-        (["train", "--store", "{store}", "--set", "encoding=points"], "small_cnn reads a drawing"),
-        (["train", "--store", "{store}", "--set", "pretrained=w.pth"], "no file of weights w.pth"),
+        (
+            ["train", "--store", "{store}", "--set", "image.encoding=points"],
+            "small_cnn reads a drawing",
+        ),
+        (
+            ["train", "--store", "{store}", "--set", "model.pretrained=w.pth"],
+            "no file of weights w.pth",
+        ),
         (
             ["train", "--store", "{store}", "--set", 'select.classes=["sunn"]'],
             "did you mean 'sun'",
@@ -88,7 +94,7 @@ def test_generate_says_what_it_wrote(tmp_path: Path) -> None:
         (["losses", "--plot", "figure.txt"], ".png"),
         (["predict", "words.txt", "test.csv"], "words.txt is no checkpoint that can be read"),
         (["pipeline", "{csv}", "--set", "epochs=3"], "--set epochs=… names no stage"),
-        (["pipeline", "{csv}", "--set", "evaluate.average=5"], "give train.keep_checkpoints=5"),
+        (["pipeline", "{csv}", "--set", "evaluate.average=5"], "give train.checkpoints.keep=5"),
         (["pipeline", "{csv}", "--set", "evaluate.model=x"], "judges the model that it trains"),
         (["pipeline", "{csv}", "--set", "evaluate.json_file=no/e.json"], "no folder no to write"),
         (["generate", "csv", "--classes", "99"], "draws 1 to 44 words, found 99"),
@@ -145,7 +151,7 @@ def test_ctrl_c_ends_everything_at_once_and_the_run_is_marked_killed(
     way: list[str], store: Store, tmp_path: Path
 ) -> None:
     command = [real_python(), "-m", "quickdraw_core.cli", "train", "--store", str(store.path)]
-    for option in ("epochs=1000", "model=net", "side_px=24", "save_every_steps=3"):
+    for option in ("epochs=1000", "model=net", "image.side_px=24", "checkpoints.every_steps=3"):
         command += ["--set", option]
     process = subprocess.Popen(
         [*command, *way, "--quiet"],

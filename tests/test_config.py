@@ -1,13 +1,24 @@
+import json
+import re
 from pathlib import Path
 
 import pytest
 from pydantic import Field
 
-from quickdraw_core.assignments import parse_assignments
+from quickdraw_core.assignments import flattened, nested, parse_assignments
 from quickdraw_core.config import Config
 from quickdraw_core.errors import ConfigError
 from quickdraw_core.ingest.config import IngestConfig
-from quickdraw_core.training.config import TrainConfig
+from quickdraw_core.recipes import RecipedConfig, find_recipe
+from quickdraw_core.training.config import DECISIVE, TrainConfig
+from quickdraw_core.training.former_keys import FORMER_KEYS, regrouped
+
+FORMER = json.loads(
+    (Path(__file__).with_name("kept") / "config-ungrouped.json").read_text("utf-8")
+)
+"""The configuration of a training as it was stored before its options were grouped: recipe
+`laptop340` with some values of its own.
+"""
 
 
 class Inner(Config):
@@ -32,7 +43,7 @@ def test_assignments_nest_and_read_json() -> None:
     ("assignment", "message"),
     [
         ("epoch=3", r"unknown option 'epoch': did you mean 'epochs'\?"),
-        ("inner.shaer=1", r"unknown option 'inner\.shaer': did you mean 'shear'\?"),
+        ("inner.shaer=1", r"unknown option 'inner\.shaer': did you mean 'inner\.shear'\?"),
         ("epochs=0", r"option 'epochs': .*greater than or equal to 1, found 0"),
         ("epochs=many", r"option 'epochs': .*valid integer.*found 'many'"),
         ("epochs", r"--set takes key=value, found 'epochs'"),
@@ -47,17 +58,23 @@ def test_a_wrong_option_is_one_line_that_helps(assignment: str, message: str) ->
 @pytest.mark.parametrize(
     ("assignment", "message"),
     [
-        ("epochs=true", "option 'epochs': must be a number, found true"),
+        ("epochs=true", "option 'epochs': must be a number, found True"),
         ("epochs=Infinity", "option 'epochs': Input should be a finite number"),
-        ("learning_rate=NaN", "option 'learning_rate': Input should be"),
+        ("optimizer.learning_rate=NaN", "option 'optimizer.learning_rate': Input should be"),
         ("epochs=1e400", "option 'epochs': Input should be a finite number"),
         ("seed=9223372036854775808", "option 'seed': Input should be less than"),
         ("seed=-1", "option 'seed': Input should be greater than or equal to 0"),
         ("seed=1.5", "option 'seed': Input should be a valid integer"),
         ("epochs=1,5", "option 'epochs': Input should be a valid number"),
-        ("mirror=2", "option 'mirror': Input should be a valid boolean"),
-        ("patience=0", "option 'patience': Input should be greater than or equal to 1"),
-        ("timeout_seconds=5m", "option 'timeout_seconds': Input should be a valid integer"),
+        ("model.flip_tta=2", "option 'model.flip_tta': Input should be a valid boolean"),
+        (
+            "validation.patience=0",
+            "option 'validation.patience': Input should be greater than or equal to 1",
+        ),
+        (
+            "hardware.timeout_seconds=5m",
+            "option 'hardware.timeout_seconds': Input should be a valid integer",
+        ),
     ],
 )
 def test_what_would_mean_something_else_is_refused(assignment: str, message: str) -> None:
@@ -67,13 +84,67 @@ def test_what_would_mean_something_else_is_refused(assignment: str, message: str
 
 @pytest.mark.parametrize("none", ["none", "None", "NULL", "null"])
 def test_none_is_no_value_where_there_may_be_none(none: str) -> None:
-    names = ("run_dir", "patience", "augment", "pretrained", "clip_norm")
+    names = ("run_dir", "augment", "validation.patience", "model.pretrained")
     changes = parse_assignments(f"{name}={none}" for name in names)
-    config = TrainConfig.parse({"store": "s", "run_dir": "r", "patience": 3}).updated(changes)
-    assert all(getattr(config, name) is None for name in names)
-    asked = TrainConfig.parse({"store": "s", "tracking_uri": none})
-    assert asked.tracking_uri == "none"
+    values = {"store": "s", "run_dir": "r", "validation": {"patience": 3}}
+    config = TrainConfig.parse(values).updated(changes)
+    assert all(flattened(config.model_dump())[name] is None for name in names)
+    asked = TrainConfig.parse({"store": "s", "tracking": {"uri": none}})
+    assert asked.tracking.uri == "none"
     assert TrainConfig.parse({"store": "s", "run_dir": "./none/x"}).run_dir == Path("none/x")
+
+
+@pytest.mark.parametrize("key", FORMER_KEYS)
+def test_a_former_key_is_refused_with_its_new_one_or_is_a_short_form(key: str) -> None:
+    config = find_recipe("report").updated({"model": {"pretrained": None}})
+    value = FORMER[key]
+    if key in TrainConfig.model_fields:
+        changed = config.updated({key: value})
+        assert flattened(changed.model_dump())[FORMER_KEYS[key]] == value
+        before, after = config.model_dump()[key], changed.model_dump()[key]
+        assert before | {"name": value} == after
+        return
+    with pytest.raises(ConfigError, match=f"^option '{key}' is now {FORMER_KEYS[key]}$"):
+        config.updated({key: value})
+    with pytest.raises(ConfigError, match=f"is now {FORMER_KEYS[key]}$"):
+        RecipedConfig.model_validate({"recipe": "laptop", key: value})
+
+
+@pytest.mark.parametrize("order", [1, -1])
+def test_a_short_form_goes_with_other_values_of_its_group(order: int) -> None:
+    given = ["model=resnet34", "model.small_stem=true"][::order]
+    model = find_recipe("report").updated(parse_assignments(given)).model
+    assert (model.name, model.small_stem, model.pretrained) == ("resnet34", True, "imagenet")
+
+
+@pytest.mark.parametrize(
+    ("assignment", "message"),
+    [
+        ("lerning_rate=1", "'lerning_rate': did you mean 'optimizer.learning_rate'"),
+        ("optimizer.lr=1", "'optimizer.lr': known: optimizer.clip_norm, optimizer.ema_decay"),
+        ("augment.sheer=1", "'augment.sheer': did you mean 'augment.shear'"),
+        ("model.small_stem=3", "option 'model.small_stem': Input should be a valid boolean"),
+        ("optimizer.clip_norm=true", "option 'optimizer.clip_norm': must be a number"),
+        ("model=resnet", "option 'model.name': unknown name; did you mean 'resnet34'"),
+    ],
+)
+def test_a_fault_in_a_group_names_the_whole_key(assignment: str, message: str) -> None:
+    with pytest.raises(ConfigError, match=re.escape(message)):
+        TrainConfig().updated(parse_assignments([assignment]))
+
+
+def test_what_decides_a_run_is_said_of_every_group() -> None:
+    others = {"store", "run_dir", "fresh", "checkpoints", "hardware", "hosts", "tracking"}
+    assert set(TrainConfig.model_fields) == DECISIVE | others
+    assert not DECISIVE & others
+
+
+def test_a_stored_configuration_of_before_is_regrouped_whole() -> None:
+    found = TrainConfig.parse(regrouped(FORMER))
+    assert regrouped(found.model_dump(mode="json")) == found.model_dump(mode="json")
+    flat = flattened(found.model_dump(mode="json"))
+    expected = {FORMER_KEYS.get(key, key): value for key, value in FORMER.items()}
+    assert flat == flattened(nested(expected))
 
 
 @pytest.mark.parametrize(

@@ -58,7 +58,7 @@ def test_trainings_are_those_of_the_recipes(name: str, recipe: str) -> None:
 
 
 def test_what_stands_beside_a_recipe_is_laid_over_it() -> None:
-    changes = {"epochs": 3, "augment": {"shear": 0.5}, "hosts": {"nodes": 1}}
+    changes = {"epochs": 3, "augment": {"shear": 0.5}, "hosts": {"nodes": 1}, "model": "net"}
     found = RecipedConfig.parse({"recipe": "laptop340"} | changes).whole()
     assert found == find_recipe("laptop340").updated(changes)
     assert RecipedConfig.parse(changes).whole() == TrainConfig.parse(changes)
@@ -66,9 +66,10 @@ def test_what_stands_beside_a_recipe_is_laid_over_it() -> None:
 
 
 def test_a_form_of_the_parameters_lays_no_defaults_over_a_recipe() -> None:
-    fields = RecipedConfig.model_json_schema()["properties"]
-    assert {"recipe", "epochs"} <= set(fields)
-    assert not any("default" in field for field in fields.values())
+    schema = RecipedConfig.model_json_schema()
+    assert {"recipe", "epochs", "optimizer"} <= set(schema["properties"])
+    for model in (schema, *schema["$defs"].values()):
+        assert not any("default" in field for field in model["properties"].values()), model
 
 
 def test_options_are_laid_over_what_they_name_and_nothing_else() -> None:

@@ -26,11 +26,11 @@ from quickdraw_core.modeling.losses import LOSSES, Loss
 from quickdraw_core.sources.doodles.generator import generate_csvs
 from quickdraw_core.store.pack import open_pack
 from quickdraw_core.store.store import Store
-from quickdraw_core.training.config import TrainConfig
 from quickdraw_core.training.distributed import Ranks
 from quickdraw_core.training.loop import train_loop
 from quickdraw_core.training.plan import Plan
 from quickdraw_core.training.run_folder import RunFolder
+from tests.trainings import train_config
 
 WORDS = (
     *("star", "ice cream", "sun", "envelope", "hat"),
@@ -70,10 +70,11 @@ def diagnosis(store10: Store, ranks: Ranks, tmp_path: Path) -> Diagnosis:
     """Trains in this process and diagnoses: options → findings."""
 
     def found(store: Store = store10, **options: object) -> tuple[Finding, ...]:
-        values = {"store": store.path, "run_dir": tmp_path, "tracking_uri": "none", "ranks": 1}
-        values |= {"model": "net", "encoding": "gray", "side_px": 24, "log_every_steps": 5}
-        values |= {"global_batch_size": 64, "epochs": 8, "system_metrics_seconds": 1000}
-        config = TrainConfig.parse(values | options)
+        values = {"store": store.path, "run_dir": tmp_path, "hardware.ranks": 1, "model": "net"}
+        values |= {"image.encoding": "gray", "image.side_px": 24, "tracking.uri": "none"}
+        values |= {"tracking.log_every_steps": 5, "tracking.system_metrics_seconds": 1000}
+        values |= {"global_batch_size": 64, "epochs": 8}
+        config = train_config(values, **options)
         plan = Plan.of(config, open_pack(store))
         plan.write(tmp_path)
         run = RunFolder(tmp_path, config, store.manifest.fingerprint, "key")
@@ -92,10 +93,12 @@ def only(findings: tuple[Finding, ...]) -> Finding:
 
 
 def test_a_learning_rate_too_small_is_told_by_a_slow_steady_fall(diagnosis: Diagnosis) -> None:
-    finding = only(diagnosis(learning_rate=1e-6, epochs=5, validate_every_steps=20))
+    finding = only(
+        diagnosis(optimizer={"learning_rate": 1e-6}, epochs=5, validation={"every_steps": 20})
+    )
     assert finding.kind == Kind.TOO_SMALL
     assert "in 160 steps" in finding.evidence
-    assert finding.advice == "Raise the learning rate (--set learning_rate=1e-05)"
+    assert finding.advice == "Raise the learning rate (--set optimizer.learning_rate=1e-05)"
 
 
 @pytest.mark.parametrize(("optimizer", "rate"), [("sgd", 3), ("adamw", 1), ("muon", 3)])
@@ -103,11 +106,11 @@ def test_a_learning_rate_too_large_is_told_by_jumps_without_progress(
     diagnosis: Diagnosis, optimizer: str, rate: float
 ) -> None:
     finding = only(
-        diagnosis(optimizer=optimizer, learning_rate=rate, schedule="constant", epochs=4,
-                  validate_every_steps=16)
+        diagnosis(optimizer={"name": optimizer, "learning_rate": rate}, schedule="constant",
+                  epochs=4, validation={"every_steps": 16})
     )  # fmt: skip
     assert finding.kind == Kind.TOO_LARGE
-    assert f"--set learning_rate={rate / 10:.2g}" in finding.advice
+    assert f"--set optimizer.learning_rate={rate / 10:.2g}" in finding.advice
 
 
 def upside_down(logits: Tensor, labels: Tensor) -> Tensor:
@@ -129,7 +132,10 @@ def test_a_wrong_loss_is_told_by_an_accuracy_that_falls_with_it(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     monkeypatch.setitem(LOSSES, "wrong", Loss(lambda smoothing: loss, "broken on purpose"))
-    finding = only(diagnosis(loss="wrong", learning_rate=0.003, epochs=6, validate_every_steps=24))
+    found = diagnosis(
+        loss="wrong", optimizer={"learning_rate": 0.003}, epochs=6, validation={"every_steps": 24}
+    )
+    finding = only(found)
     assert finding.kind == Kind.WRONG_LOSS
     assert "guessing reaches 0.183" in finding.evidence
 
@@ -144,8 +150,9 @@ def test_a_forgotten_logarithm_is_told_by_a_negative_loss(diagnosis: Diagnosis) 
 def test_over_fitting_is_told_by_a_validation_loss_that_rises(diagnosis: Diagnosis) -> None:
     finding = only(
         diagnosis(
-            select={"per_class": 16}, augment=None, epochs=30, validate_every_epochs=2,
-            schedule="constant", learning_rate=0.003, global_batch_size=32, micro_batch_size=32,
+            select={"per_class": 16}, augment=None, epochs=30, validation={"every_epochs": 2},
+            schedule="constant", optimizer={"learning_rate": 0.003}, global_batch_size=32,
+            micro_batch_size=32,
         )
     )  # fmt: skip
     assert finding.kind == Kind.OVER_FITTING
@@ -153,8 +160,8 @@ def test_over_fitting_is_told_by_a_validation_loss_that_rises(diagnosis: Diagnos
 
 
 def test_a_run_that_stops_while_it_learns_is_told_to_go_on(diagnosis: Diagnosis) -> None:
-    finding = only(diagnosis(schedule="constant", learning_rate=1e-3, epochs=3,
-                             validate_every_steps=12))  # fmt: skip
+    finding = only(diagnosis(schedule="constant", optimizer={"learning_rate": 1e-3}, epochs=3,
+                             validation={"every_steps": 12}))  # fmt: skip
     assert finding.kind == Kind.NOT_FINISHED
     assert "--set epochs=6" in finding.advice
 
@@ -165,9 +172,9 @@ QUICK = [("adamw", "onecycle", False), ("muon", "cosine", True), ("sgd", "multis
 
 
 def healthy(optimizer: str, schedule: str, smooth: bool) -> dict[str, object]:
-    softer = {"label_smoothing": 0.1, "ema_decay": 0.98} if smooth else {}
-    rate = RATES[optimizer]
-    return {"optimizer": optimizer, "learning_rate": rate, "schedule": schedule} | softer
+    softer = {"loss.label_smoothing": 0.1, "optimizer.ema_decay": 0.98} if smooth else {}
+    named = {"optimizer.name": optimizer, "schedule.name": schedule}
+    return named | {"optimizer.learning_rate": RATES[optimizer]} | softer
 
 
 @pytest.mark.parametrize(("optimizer", "schedule", "smooth"), QUICK)
@@ -176,8 +183,8 @@ def test_nothing_is_said_of_a_healthy_training(
 ) -> None:
     """Of four words, which are learned in a quarter of the steps that ten take."""
     findings = diagnosis(
-        store, epochs=20, validate_every_epochs=2, milestones=(100, 130),
-        **healthy(optimizer, schedule, smooth),
+        store, epochs=20, validation={"every_epochs": 2},
+        **{"schedule.milestones": (100, 130)}, **healthy(optimizer, schedule, smooth),
     )  # fmt: skip
     assert findings == ()
 
@@ -187,24 +194,27 @@ def test_nothing_is_said_of_a_healthy_training(
 def test_nothing_is_said_of_a_healthy_training_of_ten_words(
     diagnosis: Diagnosis, optimizer: str, schedule: str, smooth: bool
 ) -> None:
-    findings = diagnosis(epochs=20, milestones=(400, 520), **healthy(optimizer, schedule, smooth))
+    findings = diagnosis(
+        epochs=20, **{"schedule.milestones": (400, 520)}, **healthy(optimizer, schedule, smooth)
+    )
     assert findings == ()
 
 
 @pytest.mark.soak
 @pytest.mark.parametrize("loss", [name for name in LOSSES if name != "nll_without_log"])
 def test_no_loss_of_the_table_is_called_wrong(diagnosis: Diagnosis, loss: str) -> None:
-    kinds = {finding.kind for finding in diagnosis(loss=loss, learning_rate=0.003, epochs=12)}
+    findings = diagnosis(loss=loss, optimizer={"learning_rate": 0.003}, epochs=12)
+    kinds = {finding.kind for finding in findings}
     assert kinds <= {Kind.NOT_FINISHED, Kind.OVER_FITTING}
 
 
 def test_a_finished_training_tells_what_it_found_also_when_asked_again(
     store: Store, tmp_path: Path
 ) -> None:
-    config = TrainConfig.parse(
-        {"store": store.path, "run_dir": tmp_path, "tracking_uri": "none", "ranks": 1,
-         "model": "net", "encoding": "gray", "side_px": 24, "epochs": 1, "log_every_steps": 1,
-         "loss": "nll_without_log", "global_batch_size": 64}
+    config = train_config(
+        {"store": store.path, "run_dir": tmp_path, "tracking.uri": "none", "hardware.ranks": 1,
+         "model": "net", "image.encoding": "gray", "image.side_px": 24, "epochs": 1,
+         "tracking.log_every_steps": 1, "loss": "nll_without_log", "global_batch_size": 64}
     )  # fmt: skip
     first, again = train(config), train(config)
     assert again.skipped
@@ -243,7 +253,7 @@ def test_divergence_is_told_by_a_loss_that_is_not_finite_or_by_the_error() -> No
     assert finding.kind == Kind.DIVERGED
     assert "from step 30 on" in finding.evidence
     assert "1.5" in finding.evidence
-    assert "--set learning_rate=0.05" in finding.advice
+    assert "--set optimizer.learning_rate=0.05" in finding.advice
     whole = made(loss=[2.0, 1.5])
     assert diagnose(whole, 4) == ()
     assert only(diagnose(whole, 4, has_diverged=True)).kind == Kind.DIVERGED
@@ -253,10 +263,11 @@ def test_divergence_is_told_by_a_loss_that_is_not_finite_or_by_the_error() -> No
 def test_a_run_that_diverges_leaves_the_reason_in_its_journal(
     store: Store, tmp_path: Path
 ) -> None:
-    config = TrainConfig.parse(
-        {"store": store.path, "run_dir": tmp_path, "tracking_uri": "none", "ranks": 1,
-         "model": "net", "encoding": "gray", "side_px": 24, "epochs": 1, "schedule": "constant",
-         "log_every_steps": 1, "optimizer": "sgd", "learning_rate": 1e9, "global_batch_size": 64}
+    config = train_config(
+        {"store": store.path, "run_dir": tmp_path, "tracking.uri": "none", "hardware.ranks": 1,
+         "model": "net", "image.encoding": "gray", "image.side_px": 24, "epochs": 1,
+         "schedule": "constant", "tracking.log_every_steps": 1, "optimizer": "sgd",
+         "optimizer.learning_rate": 1e9, "global_batch_size": 64}
     )  # fmt: skip
     with pytest.raises(DivergedError):
         train(config)
@@ -325,7 +336,9 @@ def test_no_finding_is_no_fact() -> None:
     )  # fmt: skip
     assert list(train_facts(result)) == ["model", "validation"]  # type: ignore[arg-type]
     result.findings = (
-        Finding(Kind.OVER_FITTING, "the loss rose " * 12, "Stop sooner (--set patience=3)"),
+        Finding(
+            Kind.OVER_FITTING, "the loss rose " * 12, "Stop sooner (--set validation.patience=3)"
+        ),
         Finding(Kind.STARVED, "half of the time", "Draw with more threads"),
     )
     facts = train_facts(result)  # type: ignore[arg-type]

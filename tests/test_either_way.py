@@ -12,7 +12,7 @@ import pytest
 from command_line import command, environment_of
 from session import prefect_api
 
-TRAIN = "train --set epochs=1 --set model=net --set side_px=24 --set ranks=1 --run-dir run"
+TRAIN = "train --set epochs=1 --set model=net --set image.side_px=24 --nproc 1 --run-dir run"
 EVALUATE = "evaluate run --allow-short --per-class 20 --set guesses=3"
 NO_MLFLOW = " --tracking-uri none"
 STEPS = {

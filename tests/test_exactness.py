@@ -18,6 +18,7 @@ from quickdraw_core.launching.train import train
 from quickdraw_core.store.store import Store
 from quickdraw_core.training.checkpoint import find_checkpoint, load_checkpoint
 from quickdraw_core.training.config import TrainConfig
+from tests.trainings import train_config
 
 pytestmark = [
     pytest.mark.services,  # long trainings
@@ -37,24 +38,24 @@ def config_of(store: Store, run_dir: Path, **changes: object) -> TrainConfig:
     values: dict[str, object] = {
         "store": store.path,
         "run_dir": run_dir,
-        "tracking_uri": "none",
+        "tracking.uri": "none",
         "epochs": 4,
-        "side_px": 24,
+        "image.side_px": 24,
         "global_batch_size": 32,
         "micro_batch_size": 8,
         "optimizer": "adamw",
-        "learning_rate": 0.002,
-        "ema_decay": 0.95,
-        "clip_norm": 1.0,
+        "optimizer.learning_rate": 0.002,
+        "optimizer.ema_decay": 0.95,
+        "optimizer.clip_norm": 1.0,
         "augment": {"stroke_drop_share": 0.1, "point_noise": 2},
         "select": {"class_balance": 0.5},
-        "log_every_steps": 1,
-        "validate_every_steps": 9,
-        "save_every_steps": 3,
-        "record_samples": True,
-        "loader_threads": 2,
+        "tracking.log_every_steps": 1,
+        "validation.every_steps": 9,
+        "checkpoints.every_steps": 3,
+        "tracking.record_samples": True,
+        "hardware.loader_threads": 2,
     }
-    return TrainConfig.parse(values | changes)
+    return train_config(values, **changes)
 
 
 def assert_same_run(one: Path, other: Path) -> None:
@@ -148,9 +149,10 @@ def last_step(run_dir: Path) -> int:
 def test_any_number_of_ranks_sees_the_same_samples_and_the_same_loss(
     store: Store, tmp_path: Path
 ) -> None:
-    steady = {"optimizer": "sgd", "learning_rate": 0.001, "epochs": 0.7, "ema_decay": None}
+    steady = {"optimizer.name": "sgd", "optimizer.learning_rate": 0.001}
+    steady |= {"optimizer.ema_decay": None, "epochs": 0.7}
     for ranks in (1, 2, 4):
-        train(config_of(store, tmp_path / str(ranks), ranks=ranks, **steady))
+        train(config_of(store, tmp_path / str(ranks), hardware={"ranks": ranks}, **steady))
     alone = samples_of(tmp_path / "1")
     steps = last_of(tmp_path / "1").step
     assert set(alone) == {(step, part) for step in range(steps) for part in range(4)}

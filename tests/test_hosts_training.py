@@ -16,6 +16,7 @@ from run_folder import curve_of, last_of, samples_of
 from quickdraw_core.launching.train import train
 from quickdraw_core.store.store import Store
 from quickdraw_core.training.config import TrainConfig
+from tests.trainings import train_config
 
 TIMEOUT_S = 20
 MARGIN_S = 20
@@ -32,17 +33,17 @@ def config_of(store: Store, run_dir: Path, **changes: object) -> TrainConfig:
     values: dict[str, object] = {
         "store": store.path,
         "run_dir": run_dir,
-        "tracking_uri": "none",
+        "tracking.uri": "none",
         "epochs": 3,
-        "side_px": 24,
+        "image.side_px": 24,
         "global_batch_size": 32,
         "micro_batch_size": 16,
-        "log_every_steps": 1,
-        "validate_every_steps": 20,
-        "save_every_steps": 4,
-        "record_samples": True,
+        "tracking.log_every_steps": 1,
+        "validation.every_steps": 20,
+        "checkpoints.every_steps": 4,
+        "tracking.record_samples": True,
     }
-    return TrainConfig.parse(values | changes)
+    return train_config(values, **changes)
 
 
 @pytest.fixture(scope="module")
@@ -69,7 +70,7 @@ class Training:
             host: Host = (self.hosts.first, self.hosts.second)[number]
             endpoint = f"{self.hosts.first.address}:29400"
             place = {"nodes": 2, "node_rank": number, "rendezvous": endpoint}
-            config = self.config.updated({"ranks": 1, "hosts": place})
+            config = self.config.updated({"hardware": {"ranks": 1}, "hosts": place})
             self.running[number] = subprocess.Popen(
                 host.command(sys.executable, "-c", TRAIN, config.model_dump_json()),
                 stderr=subprocess.PIPE,
@@ -108,7 +109,9 @@ class Training:
 
 @pytest.fixture
 def training(hosts: Hosts, store: Store, tmp_path: Path) -> Iterator[Training]:
-    started = Training(hosts, config_of(store, tmp_path / "run", timeout_seconds=TIMEOUT_S))
+    started = Training(
+        hosts, config_of(store, tmp_path / "run", hardware={"timeout_seconds": TIMEOUT_S})
+    )
     yield started
     started.stop()
 

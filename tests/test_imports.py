@@ -97,7 +97,7 @@ def test_a_command_loads_what_it_uses(
 
 def test_each_process_of_a_training_loads_what_it_uses(store: Store, tmp_path: Path) -> None:
     words = ["train", "--store", store.path, "--nproc", 1, "--tracking-uri", "none"]
-    for change in ("epochs=0.1", "model=net", "side_px=24", "encoding=gray"):
+    for change in ("epochs=0.1", "model=net", "image.side_px=24", "image.encoding=gray"):
         words += ["--set", change]
     loaded = loaded_by(tmp_path, *words)
     allowed = {

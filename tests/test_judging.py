@@ -41,7 +41,7 @@ from quickdraw_core.store.store import Store
 from quickdraw_core.tracking.run_record import tracked_run_id
 from quickdraw_core.tracking.runs import client
 from quickdraw_core.training.checkpoint import find_checkpoint, load_checkpoint, save_checkpoint
-from quickdraw_core.training.config import TrainConfig
+from tests.trainings import train_config
 
 
 @pytest.fixture(scope="module")
@@ -49,10 +49,11 @@ def other(store: Store) -> Path:
     """A model that reads another encoding and size than `trained`."""
 
     def make(folder: Path) -> str:
-        values = {"store": store.path, "run_dir": folder / "run", "ranks": 1, "epochs": 2}
-        values |= {"global_batch_size": 64, "micro_batch_size": 64, "tracking_uri": "none"}
-        values |= {"encoding": "gray", "side_px": 28, "augment": None, "mirror": True}
-        return str(train(TrainConfig.parse(values | {"model": "net"})).run_dir)
+        values = {"store": store.path, "run_dir": folder / "run", "hardware.ranks": 1, "epochs": 2}
+        values |= {"global_batch_size": 64, "micro_batch_size": 64, "tracking.uri": "none"}
+        values |= {"image.encoding": "gray", "image.side_px": 28, "augment": None}
+        values |= {"model.name": "net", "model.flip_tta": True}
+        return str(train(train_config(values)).run_dir)
 
     return Path(session.once("trained-mirrored", make))
 
@@ -69,8 +70,7 @@ def predicted(models: Ensemble, pack: Pack) -> Predictions:
 def probabilities(run_dir: Path, pack: Pack, flipped: bool = False) -> torch.Tensor:
     """What a model says of the held-out drawings, by the plainest way."""
     model = load_model(str(run_dir))
-    config = model.config
-    (batch,) = drawn_rows(pack, pack.test_rows(20), config.encoding, config.side_px, 1_000)
+    (batch,) = drawn_rows(pack, pack.test_rows(20), model.image, 1_000)
     images = batch.images_nchw.flip(3) if flipped else batch.images_nchw
     with torch.inference_mode():
         return model.network(images.float() / 255).double().softmax(1)

@@ -15,8 +15,10 @@ from quickdraw_core.loading.gather import gather
 from quickdraw_core.loading.loader import Batch, Feed, Loader, drawn_rows
 from quickdraw_core.loading.order import permute, stream_key
 from quickdraw_core.loading.shape import Shape
+from quickdraw_core.render.encodings import ImageConfig
 from quickdraw_core.store.holdout import Split
 from quickdraw_core.store.pack import Pack
+from tests.trainings import image_of
 
 
 @settings(deadline=None)  # the first call compiles
@@ -63,7 +65,7 @@ def loaders(pack: Pack, world_size: int, **options: object) -> list[Loader]:
     rows = pack.rows(Split.TRAIN)
     shape = Shape(64, 16, world_size)
     return [
-        Loader(pack, rows, shape, rank, "gray", 24, 5, **options)  # type: ignore[arg-type]
+        Loader(pack, rows, shape, rank, image_of("gray", 24), 5, **options)  # type: ignore[arg-type]
         for rank in range(world_size)
     ]
 
@@ -108,7 +110,7 @@ def test_labels_and_images_belong_to_the_key_ids(pack: Pack) -> None:
     row_of = {key: row for row, key in enumerate(pack.key_ids.tolist())}
     batch = next(iter(loaders(pack, 1, end_step=1)[0]))
     rows = np.array([row_of[key] for key in batch.key_ids_n.tolist()])
-    (again,) = drawn_rows(pack, rows, "gray", 24, batch_size=64)
+    (again,) = drawn_rows(pack, rows, image_of("gray", 24), batch_size=64)
     assert (again.images_nchw == batch.images_nchw).all()
     assert batch.labels_n.tolist() == pack.labels[rows].tolist()
 
@@ -204,7 +206,7 @@ def test_one_class_alone_comes_once_each_and_unchanged(pack: Pack) -> None:
     )
     assert {int(value) for batch in batches for value in batch.labels_n} == {label}
     assert [len(batch.labels_n) for batch in batches[:-1]] == [16] * (len(batches) - 1)
-    (plain,) = drawn_rows(pack, rows, "gray", 24, batch_size=len(rows))
+    (plain,) = drawn_rows(pack, rows, image_of("gray", 24), batch_size=len(rows))
     assert torch.equal(torch.cat([batch.images_nchw for batch in batches]), plain.images_nchw)
     with pytest.raises(ConfigError, match="did you mean 'ice cream'"):
         loader.one_class("ice creem")
@@ -214,9 +216,10 @@ def test_one_class_alone_comes_once_each_and_unchanged(pack: Pack) -> None:
 def test_the_device_may_draw_what_the_processor_draws(pack: Pack, encoding: str) -> None:
     """Only how fast it comes may differ, within what `render/on_device.py` promises."""
     shape, rows = Shape(64, 16, 1), pack.rows(Split.TRAIN)
+    processor = image_of(encoding, 24)
     here, there = (
-        Loader(pack, rows, shape, 0, encoding, 24, 5, AugmentConfig(), end_step=2, feed=feed)
-        for feed in (Feed(), Feed(threads=2, draw_on="device"))
+        Loader(pack, rows, shape, 0, image, 5, AugmentConfig(), end_step=2, feed=Feed(threads))
+        for image, threads in ((processor, 1), (processor.updated({"draw_on": "device"}), 2))
     )
     for left, right in zip(here, there, strict=True):
         assert right.images_nchw.dtype == torch.uint8
@@ -230,10 +233,10 @@ def test_the_device_may_draw_what_the_processor_draws(pack: Pack, encoding: str)
 
 def test_what_is_no_picture_is_drawn_on_the_processor_alone(pack: Pack) -> None:
     shape, rows = Shape(64, 64, 1), pack.rows(Split.TRAIN)
-    batch = Loader(pack, rows, shape, 0, "points", 32, 5, AugmentConfig()).make(0, 0)
+    batch = Loader(pack, rows, shape, 0, image_of("points", 32), 5, AugmentConfig()).make(0, 0)
     assert batch.images_nchw.shape == (64, 3, 32, 32)
     with pytest.raises(ConfigError, match="'points' is no picture"):
-        Loader(pack, rows, shape, 0, "points", 32, 5, feed=Feed(draw_on="device"))
+        ImageConfig(encoding="points", draw_on="device")
 
 
 @pytest.mark.parametrize(("option", "least"), [("threads", 0), ("prefetch", 1)])

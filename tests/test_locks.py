@@ -37,7 +37,7 @@ from quickdraw_core.system.locks import (
     require_free_folder,
 )
 from quickdraw_core.tracking import runs
-from quickdraw_core.training.config import TrainConfig
+from tests.trainings import train_config
 
 HOLD = (
     "import sys, time; from pathlib import Path\n"
@@ -134,7 +134,7 @@ def _fetch(folder: Path, csv: Path, store: Store, model: Path) -> None:
 
 
 def _train(folder: Path, csv: Path, store: Store, model: Path) -> None:
-    train(TrainConfig.parse({"store": store.path, "run_dir": folder, "tracking_uri": "none"}))
+    train(train_config({"store": store.path, "run_dir": folder, "tracking.uri": "none"}))
 
 
 def _evaluate(folder: Path, csv: Path, store: Store, model: Path) -> None:
@@ -178,7 +178,7 @@ def test_a_file_is_written_by_one_alone(tmp_path: Path) -> None:
 def test_a_run_whose_report_is_being_written_is_not_begun_anew(
     store: Store, tmp_path: Path
 ) -> None:
-    config = TrainConfig.parse({"store": store.path, "run_dir": tmp_path, "tracking_uri": "none"})
+    config = train_config({"store": store.path, "run_dir": tmp_path, "tracking.uri": "none"})
     with (
         held_folder(tmp_path / "evaluation", "evaluation"),
         pytest.raises(BusyError, match="evaluation, process"),

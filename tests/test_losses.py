@@ -10,11 +10,22 @@ import torch
 from torch import Tensor, nn
 
 from quickdraw_core.errors import ConfigError
-from quickdraw_core.modeling.losses import LOSSES, STEEPEST, build_loss, check_loss, list_losses
+from quickdraw_core.modeling.losses import (
+    LOSSES,
+    STEEPEST,
+    LossConfig,
+    LossFunction,
+    build_loss,
+    list_losses,
+)
 
 Floats = npt.NDArray[np.float64]
 DTYPES = (torch.float32, torch.bfloat16)
 EXTREMES = (-1e4, 0.0, 1e4)
+
+
+def loss_of(name: str, label_smoothing: float = 0.0) -> LossFunction:
+    return build_loss(LossConfig.parse({"name": name, "label_smoothing": label_smoothing}))
 
 
 @pytest.fixture(autouse=True, scope="module")
@@ -93,7 +104,7 @@ def test_every_loss_and_its_gradient_are_their_definition(
     torch.manual_seed(3)
     logits = (torch.randn(9, classes, dtype=torch.float64) * spread).requires_grad_()
     labels = torch.arange(9) % classes
-    loss = build_loss(name)(logits, labels)
+    loss = loss_of(name)(logits, labels)
     loss.backward()  # type: ignore[no-untyped-call]
     values = logits.detach().numpy()
     assert loss.item() == pytest.approx(reference(name, values, labels.tolist()), rel=1e-12)
@@ -111,7 +122,7 @@ def test_every_gradient_is_torch_s_numerical_one(name: str) -> None:
     torch.manual_seed(0)
     logits = torch.randn(5, 4, dtype=torch.float64, requires_grad=True)
     labels = torch.tensor([0, 1, 2, 3, 0])
-    assert torch.autograd.gradcheck(lambda x: build_loss(name)(x, labels), (logits,))
+    assert torch.autograd.gradcheck(lambda x: loss_of(name)(x, labels), (logits,))
 
 
 @pytest.mark.parametrize("smoothing", [0.0, 0.1])
@@ -121,14 +132,16 @@ def test_cross_entropy_smooths(smoothing: float) -> None:
     target = torch.nn.functional.one_hot(labels, 5) * (1 - smoothing) + smoothing / 5
     log_p = logits - logits.exp().sum(1, keepdim=True).log()
     expected = -(target * log_p).sum(1).mean()
-    torch.testing.assert_close(build_loss("cross_entropy", smoothing)(logits, labels), expected)
+    torch.testing.assert_close(loss_of("cross_entropy", smoothing)(logits, labels), expected)
 
 
 @pytest.mark.parametrize("name", [line.name for line in list_losses() if not line.smooths])
 def test_smoothing_is_refused_where_there_is_none(name: str) -> None:
-    check_loss(name, 0)
-    with pytest.raises(ConfigError, match=r"set label_smoothing=0, or a loss .* cross_entropy"):
-        build_loss(name, 0.05)
+    loss_of(name)
+    with pytest.raises(
+        ConfigError, match=r"set loss.label_smoothing=0, or a loss .* cross_entropy"
+    ):
+        loss_of(name, 0.05)
 
 
 @pytest.mark.parametrize(("name", "dtype"), [*itertools.product(LOSSES, DTYPES)])
@@ -137,7 +150,7 @@ def test_extreme_logits_overflow_neither_loss_nor_gradient(name: str, dtype: tor
     logits = torch.tensor(rows, dtype=dtype, requires_grad=True)
     for right in range(3):
         labels = torch.full((len(rows),), right)
-        loss = build_loss(name)(logits, labels)
+        loss = loss_of(name)(logits, labels)
         assert loss.dtype == torch.float32
         (gradient,) = torch.autograd.grad(loss, logits)
         assert torch.isfinite(loss)
@@ -150,7 +163,7 @@ def test_extreme_logits_overflow_neither_loss_nor_gradient(name: str, dtype: tor
 def test_float32_agrees_with_float64(name: str) -> None:
     torch.manual_seed(1)
     logits, labels = torch.randn(32, 340) * 3, torch.arange(32)
-    found, exact = build_loss(name)(logits, labels), build_loss(name)(logits.double(), labels)
+    found, exact = loss_of(name)(logits, labels), loss_of(name)(logits.double(), labels)
     torch.testing.assert_close(found.double(), exact, rtol=1e-5, atol=1e-6)
 
 
@@ -165,7 +178,7 @@ def test_following_any_of_them_teaches_a_network(name: str) -> None:
     x, labels = clusters()
     network = nn.Sequential(nn.Linear(16, 32), nn.ReLU(), nn.Linear(32, 8))
     optimizer = torch.optim.AdamW(network.parameters(), 0.01)
-    loss_function, losses = build_loss(name), []
+    loss_function, losses = loss_of(name), []
     for _ in range(150):
         loss = loss_function(network(x), labels)
         losses.append(float(loss.detach()))
@@ -183,17 +196,17 @@ def test_nll_refuses_probabilities_with_the_reason() -> None:
         probabilities = torch.randn(64, classes).softmax(1)
         for dtype in (torch.float32, torch.bfloat16):
             with pytest.raises(ConfigError, match="starts near 0 and falls to -1, and its nega"):
-                build_loss("nll")(probabilities.to(dtype), labels)
+                loss_of("nll")(probabilities.to(dtype), labels)
 
 
 def test_nll_takes_what_only_resembles_probabilities() -> None:
     labels = torch.tensor([0, 1])
     for logits in ([[0.5, 0.5], [0.5, 0.6]], [[2.0, -1.0], [0.5, 0.5]], [[0.0, 0.0], [0.0, 0.0]]):
-        assert torch.isfinite(build_loss("nll")(torch.tensor(logits), labels))
+        assert torch.isfinite(loss_of("nll")(torch.tensor(logits), labels))
 
 
 def test_nll_looks_at_its_first_logits_alone() -> None:
-    loss, labels = build_loss("nll"), torch.tensor([0, 1])
+    loss, labels = loss_of("nll"), torch.tensor([0, 1])
     expected = torch.tensor(0.6931)
     torch.testing.assert_close(loss(torch.zeros(2, 2), labels), expected, atol=1e-4, rtol=0)
     torch.testing.assert_close(loss(torch.full((2, 2), 0.5), labels), expected, atol=1e-4, rtol=0)
@@ -223,6 +236,6 @@ def test_the_report_s_mistake_is_what_the_reason_says() -> None:
 
 def test_an_unknown_loss_names_the_nearest() -> None:
     with pytest.raises(ConfigError, match="did you mean 'cross_entropy'"):
-        build_loss("crossentropy")
+        loss_of("crossentropy")
     with pytest.raises(ConfigError, match="did you mean 'hinge'"):
-        check_loss("hinges", 0.1)
+        loss_of("hinges", 0.1)

@@ -9,16 +9,17 @@ from hypothesis import strategies as st
 from quickdraw_core.drawing import DrawingBatch
 from quickdraw_core.errors import ConfigError
 from quickdraw_core.modeling.flip_tta import FlipTTA
-from quickdraw_core.modeling.models import MODELS, build_model, find_model
+from quickdraw_core.modeling.models import MODELS
 from quickdraw_core.modeling.ranking import average_precisions, hit_ranks, top_guesses
 from quickdraw_core.recipes import RECIPES, find_recipe
 from quickdraw_core.render.encodings import render
 from quickdraw_core.render.placement import Points
+from tests.trainings import image_of, network_of
 
 
 @pytest.mark.parametrize("name", RECIPES)
 def test_every_recipe_is_a_valid_configuration(name: str) -> None:
-    assert find_recipe(name).model in MODELS
+    assert find_recipe(name).model.name in MODELS
 
 
 def test_an_unknown_recipe_names_the_nearest() -> None:
@@ -55,13 +56,13 @@ def test_two_looks_make_a_drawing_and_its_mirror_image_the_same(encoding: str) -
     mirrored = [([255 - x for x in xs], ys) for xs, ys in strokes]
     batch = DrawingBatch.from_strokes([strokes, mirrored])
     points = Points(batch.x.astype(np.float32), batch.y.astype(np.float32))
-    images = torch.from_numpy(render(batch, encoding, 24, points)) / 255
+    images = torch.from_numpy(render(batch, image_of(encoding, 24), points)) / 255
     name = "stroke_transformer" if encoding == "points" else "net"
     torch.manual_seed(0)
-    network = build_model(name, images.shape[1], 5, 24).eval()
+    network = network_of(name, images.shape[1], 5, 24).eval()
     with torch.inference_mode():
         looks = network(images).softmax(1)
-        both = FlipTTA(network, find_model(name).reads)(images).softmax(1)
+        both = FlipTTA(network, MODELS[name].reads)(images).softmax(1)
     torch.testing.assert_close(both[0], both[1], atol=1e-5, rtol=0)
     torch.testing.assert_close(both[0], looks.mean(0), atol=1e-5, rtol=0)
     assert (looks[0] - looks[1]).abs().max() > 1e-4

@@ -12,8 +12,11 @@ from torch.nn import functional
 
 from quickdraw_core.errors import ConfigError
 from quickdraw_core.modeling.layers import redrawn_convolution
-from quickdraw_core.modeling.models import MODELS, build_model, check_model
+from quickdraw_core.modeling.models import MODELS, ModelConfig, check_model
 from quickdraw_core.modeling.stroke_transformer import StrokeTransformer
+from quickdraw_core.render import encodings
+from quickdraw_core.render.encodings import Encoding, ImageConfig
+from tests.trainings import network_of
 
 CHANNELS = [(name, channels) for name, row in MODELS.items() for channels in row.channels]
 # To draw vgg11's 130 M weights takes seconds; its three channels are tried with the sides.
@@ -65,7 +68,7 @@ def inputs(name: str, n: int, channels: int, side_px: int) -> Tensor:
 def test_twelve_drawings_get_twelve_rows_of_340_logits(name: str, channels: int) -> None:
     # The largest at half the side: what a side changes is tried for all of them below.
     side_px = 32 if name in LARGE else 64
-    network = build_model(name, channels, 340, side_px).eval()
+    network = network_of(name, channels, 340, side_px).eval()
     with torch.inference_mode():
         logits = network(inputs(name, 12, channels, side_px))
     assert logits.shape == (12, 340)
@@ -78,21 +81,21 @@ def test_twelve_drawings_get_twelve_rows_of_340_logits(name: str, channels: int)
 def test_every_side_fits(name: str, side_px: int) -> None:
     channels = max(MODELS[name].channels)
     with torch.device("meta"):  # shapes alone
-        network = build_model(name, channels, 340, side_px)
+        network = network_of(name, channels, 340, side_px)
         assert network(torch.rand(12, channels, side_px, side_px)).shape == (12, 340)
 
 
 @pytest.mark.parametrize("name", [name for name in MILLIONS if name != "small_cnn"])
 def test_a_network_weighs_what_its_row_says(name: str) -> None:
     with torch.device("meta"):
-        network = build_model(name, 3, 340, 64)
+        network = network_of(name, 3, 340, 64)
     count = sum(parameter.numel() for parameter in network.parameters()) / 1e6
     assert count == pytest.approx(MILLIONS[name], rel=0.02)
 
 
 @pytest.mark.parametrize("name", ["net", "resnet18"])
 def test_the_report_s_size_gives_finite_logits(name: str) -> None:
-    network = build_model(name, 1, 340, 224).eval()
+    network = network_of(name, 1, 340, 224).eval()
     with torch.inference_mode():
         logits = network(torch.rand(12, 1, 224, 224))
     assert logits.shape == (12, 340)
@@ -102,7 +105,7 @@ def test_the_report_s_size_gives_finite_logits(name: str) -> None:
 @pytest.mark.parametrize("name", MODELS)
 def test_gradients_reach_all_of_it_the_loss_falls_and_the_state_dict_tells_all(name: str) -> None:
     torch.manual_seed(0)
-    network = build_model(name, MODELS[name].channels[0], 4, 24)
+    network = network_of(name, MODELS[name].channels[0], 4, 24)
     for module in network.modules():
         if hasattr(module, "p"):  # dropout would hide a fall this short
             module.p = 0.0
@@ -127,7 +130,7 @@ def test_gradients_reach_all_of_it_the_loss_falls_and_the_state_dict_tells_all(n
 def check_state_dict(name: str, network: nn.Module, x: Tensor) -> None:
     """A network that is given its state dict, and had no values of its own, says the same."""
     with torch.device("meta"):
-        other = build_model(name, x.shape[1], 4, x.shape[-1])
+        other = network_of(name, x.shape[1], 4, x.shape[-1])
     other.load_state_dict(network.state_dict(), assign=True)
     with torch.inference_mode():
         assert torch.equal(network.eval()(x), other.eval()(x))
@@ -138,7 +141,7 @@ def test_a_small_stem_keeps_more_of_a_small_picture_and_weighs_no_more(name: str
     grids, weights = [], []
     for small in (False, True):
         with torch.device("meta"):
-            network = build_model(name, 1, 5, 64, small_stem=small)
+            network = network_of(name, 1, 5, 64, small_stem=small)
         weights.append(sum(parameter.numel() for parameter in network.parameters()))
         grids.append(halfway_side(network, torch.rand(2, 1, 64, 64, device="meta")))
     assert grids[1] >= 2 * grids[0]
@@ -161,7 +164,7 @@ def halfway_side(network: nn.Module, images: Tensor) -> int:
 
 def test_vgg11_s_small_stem_repeats_no_cell() -> None:
     with torch.device("meta"):
-        network = build_model("vgg11", 1, 5, 64)
+        network = network_of("vgg11", 1, 5, 64)
     assert network.get_submodule("classifier.0").in_features == 512 * 4 * 4
     assert isinstance(network.get_submodule("features.2"), nn.Identity)
 
@@ -170,7 +173,7 @@ def test_vgg11_s_small_stem_repeats_no_cell() -> None:
 def test_the_stem_is_small_up_to_64_px_unless_told_otherwise(name: str) -> None:
     def stem(side_px: int, small_stem: bool | None) -> str:
         with torch.device("meta"):
-            return str(build_model(name, 1, 2, side_px, small_stem=small_stem))
+            return str(network_of(name, 1, 2, side_px, small_stem=small_stem))
 
     assert stem(64, None) == stem(64, True) != stem(64, False)
     assert stem(96, None) == stem(96, False)
@@ -179,7 +182,7 @@ def test_the_stem_is_small_up_to_64_px_unless_told_otherwise(name: str) -> None:
 @pytest.mark.parametrize("small_stem", [False, True])
 def test_a_fresh_vgg11_tells_drawings_apart(small_stem: bool) -> None:
     torch.manual_seed(0)
-    network = build_model("vgg11", 1, 35, 32, small_stem=small_stem).eval()
+    network = network_of("vgg11", 1, 35, 32, small_stem=small_stem).eval()
     drawn = (torch.rand(16, 1, 32, 32) < 0.1).float()
     with torch.inference_mode():
         logits = network(drawn)
@@ -205,18 +208,25 @@ def test_a_redrawn_convolution_is_as_strong_as_the_one_it_replaces(
 
 def test_an_unknown_model_names_the_nearest() -> None:
     with pytest.raises(ConfigError, match="did you mean 'resnet34' or 'resnet18'"):
-        build_model("resnet", 1, 2, 32)
+        network_of("resnet", 1, 2, 32)
 
 
-def test_points_and_pictures_are_not_mixed_up() -> None:
-    check_model("stroke_transformer", 3, "points")
-    check_model("net", 1, "picture")
-    with pytest.raises(ConfigError, match="set encoding=points, or a model that reads picture"):
-        check_model("stroke_transformer", 3, "picture")
+def test_points_and_pictures_are_not_mixed_up(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setitem(encodings.ENCODINGS, "four", Encoding(4, "of no model"))
+
+    def check(model: str, encoding: str) -> None:
+        check_model(ModelConfig(name=model), ImageConfig(encoding=encoding))
+
+    check("stroke_transformer", "points")
+    check("net", "gray")
+    with pytest.raises(
+        ConfigError, match=r"set image\.encoding=points, or a model that reads pic"
+    ):
+        check("stroke_transformer", "order")
     with pytest.raises(ConfigError, match="or a model that reads points: stroke_transformer"):
-        check_model("resnet18", 3, "points")
+        check("resnet18", "points")
     with pytest.raises(ConfigError, match="takes 1 or 3 channels, the encoding gives 4"):
-        check_model("resnet18", 4, "picture")
+        check("resnet18", "four")
 
 
 @pytest.mark.parametrize(
@@ -225,10 +235,12 @@ def test_points_and_pictures_are_not_mixed_up() -> None:
 def test_a_picture_too_small_for_the_usual_stem_is_refused(name: str) -> None:
     least = MODELS[name].least_px
     assert least is not None
-    with pytest.raises(ConfigError, match=f"set side_px of {least} or more, or small_stem=true"):
-        build_model(name, 1, 2, least - 1, small_stem=False)
+    with pytest.raises(
+        ConfigError, match=f"set image.side_px of {least} or more, or model.small_"
+    ):
+        network_of(name, 1, 2, least - 1, small_stem=False)
     with torch.device("meta"):
-        network = build_model(name, 1, 2, least, small_stem=False)
+        network = network_of(name, 1, 2, least, small_stem=False)
         assert network(torch.rand(2, 1, least, least)).shape == (2, 2)
         with pytest.raises(RuntimeError):  # the least is the least
             network(torch.rand(2, 1, least - 1, least - 1))
@@ -291,7 +303,7 @@ def test_the_tables_are_read_without_torchvision_and_no_global_figure_is_made(
 @pytest.mark.parametrize("name", ["stroke_transformer", "small_cnn"])
 def test_a_network_is_exported_for_batches_of_any_size(name: str) -> None:
     torch.manual_seed(0)
-    network = build_model(name, 3, 5, 24).eval()
+    network = network_of(name, 3, 5, 24).eval()
     batch = torch.export.Dim("batch", min=1)
     example = inputs(name, 2, 3, 24)
     exported = torch.export.export(network, (example,), dynamic_shapes=({0: batch},)).module()

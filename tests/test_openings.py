@@ -107,7 +107,7 @@ def test_a_training_opens_everything_once(
     if left == "all but its end":
         for path in sorted((run / "checkpoints").glob("step-*.pt"))[1:]:
             path.unlink()
-    config = RunFolder.read(trained).config.updated({"run_dir": run, "tracking_uri": asked})
+    config = RunFolder.read(trained).config.updated({"run_dir": run, "tracking": {"uri": asked}})
     opened = Opened()
     with counted_openings() as counts:
         result = perform(TRAIN_STAGE, config, opened)

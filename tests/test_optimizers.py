@@ -14,9 +14,14 @@ from torch.nn import functional
 from torch.optim import Optimizer
 
 from quickdraw_core.errors import ConfigError
-from quickdraw_core.modeling.models import build_model
 from quickdraw_core.modeling.muon import Muon, hidden_matrices, orthogonalized
-from quickdraw_core.modeling.optimizers import OPTIMIZERS, build_optimizer
+from quickdraw_core.modeling.optimizers import OPTIMIZERS, OptimizerConfig, build_optimizer
+from tests.trainings import network_of
+
+
+def optimizer_of(name: str, network: Any, learning_rate: float, decay: float) -> Optimizer:
+    values = {"name": name, "learning_rate": learning_rate, "weight_decay": decay}
+    return build_optimizer(OptimizerConfig.parse(values), network)
 
 
 @pytest.fixture(autouse=True, scope="module")
@@ -30,7 +35,7 @@ def one_thread() -> Iterator[None]:
 
 def small_network(seed: int = 0) -> nn.Module:
     torch.manual_seed(seed)
-    network = build_model("small_cnn", 1, 10, 24)
+    network = network_of("small_cnn", 1, 10, 24)
     return network.to(memory_format=torch.channels_last)  # type: ignore[call-overload,no-any-return]
 
 
@@ -68,7 +73,7 @@ def test_every_optimizer_minimises_a_quadratic(name: str) -> None:
     torch.manual_seed(0)
     network = nn.Sequential(nn.Linear(6, 8), nn.Linear(8, 8), nn.Linear(8, 4))
     goal, x = nn.Linear(6, 4), torch.randn(64, 6)
-    optimizer = build_optimizer(name, network, 0.02, 0)
+    optimizer = optimizer_of(name, network, 0.02, 0)
     losses = []
     for _ in range(150):
         loss = (network(x) - goal(x).detach()).square().sum(1).mean()
@@ -82,14 +87,14 @@ def test_every_optimizer_minimises_a_quadratic(name: str) -> None:
 @pytest.mark.parametrize("name", OPTIMIZERS)
 def test_a_resumed_training_is_the_same_to_the_bit(name: str) -> None:
     network = small_network()
-    optimizer = build_optimizer(name, network, 0.1, 0.05)
+    optimizer = optimizer_of(name, network, 0.1, 0.05)
     losses = train(network, optimizer, range(3))
     saved = stored({"network": network.state_dict(), "optimizer": optimizer.state_dict()})
     expected = train(network, optimizer, range(3, 6))
     assert expected[-1] < losses[0]
 
     resumed = small_network(seed=1)
-    other = build_optimizer(name, resumed, 0.7, 0.3)
+    other = optimizer_of(name, resumed, 0.7, 0.3)
     resumed.load_state_dict(saved["network"])
     other.load_state_dict(saved["optimizer"])
     assert train(resumed, other, range(3, 6)) == expected
@@ -109,13 +114,13 @@ def test_a_resumed_training_is_the_same_to_the_bit(name: str) -> None:
     ],
 )
 def test_weights_decay_and_biases_norms_and_scales_do_not(name: str, model: str) -> None:
-    network = build_model(model, 3, 5, 24)
+    network = network_of(model, 3, 5, 24)
     with torch.no_grad():
         for parameter in network.parameters():
             parameter.copy_(torch.randn_like(parameter))
             parameter.grad = torch.zeros_like(parameter)
     before = {key: p.detach().clone() for key, p in network.named_parameters()}
-    build_optimizer(name, network, 0.01, 0.5).step()
+    optimizer_of(name, network, 0.01, 0.5).step()
     for key, parameter in network.named_parameters():
         if key.endswith("bias") or "norm" in key or "layer_scale" in key or parameter.ndim < 2:
             assert torch.equal(parameter, before[key]), key
@@ -127,20 +132,20 @@ def test_weights_decay_and_biases_norms_and_scales_do_not(name: str, model: str)
 def test_bare_parameters_are_sorted_by_their_dimensions(name: str) -> None:
     layer = nn.Linear(4, 2)
     frozen = nn.Parameter(torch.zeros(3, 3), requires_grad=False)
-    optimizer = build_optimizer(name, [*layer.parameters(), frozen], 0.01, 0.1)
+    optimizer = optimizer_of(name, [*layer.parameters(), frozen], 0.01, 0.1)
     assert [group["weight_decay"] for group in optimizer.param_groups] == [0.1, 0.0]
     assert [group["params"] for group in optimizer.param_groups] == [[layer.weight], [layer.bias]]
 
 
 def test_muon_takes_hidden_matrices_alone() -> None:
-    network = build_model("mobilenet_v3_small", 1, 5, 32)
+    network = network_of("mobilenet_v3_small", 1, 5, 32)
     chosen = {id(weight) for weight in hidden_matrices(network)}
     layers = [(k, m) for k, m in network.named_modules() if isinstance(m, nn.Conv2d | nn.Linear)]
     for place, (key, layer) in enumerate(layers):
         grouped = isinstance(layer, nn.Conv2d) and layer.groups > 1
         hidden = 0 < place < len(layers) - 1 and not grouped
         assert (id(layer.weight) in chosen) == hidden, key
-    optimizer = build_optimizer("muon", network, 0.01, 0.1)
+    optimizer = optimizer_of("muon", network, 0.01, 0.1)
     sizes = [sum(p.numel() for p in group["params"]) for group in optimizer.param_groups]
     assert sum(sizes) == sum(p.numel() for p in network.parameters())
 
@@ -172,8 +177,8 @@ def test_a_gradient_of_zeros_is_no_step() -> None:
 
 
 def test_muon_costs_less_than_the_network() -> None:
-    network = build_model("small_cnn", 1, 5, 32)
-    optimizer = build_optimizer("muon", network, 0.01, 0.1)
+    network = network_of("small_cnn", 1, 5, 32)
+    optimizer = optimizer_of("muon", network, 0.01, 0.1)
 
     def seconds_of(work: Callable[[], object]) -> float:
         begun = time.perf_counter()
@@ -195,7 +200,7 @@ def test_muon_is_torch_s_on_matrices_and_adamw_on_the_rest() -> None:
         return nn.Sequential(nn.Linear(6, 8), nn.Linear(8, 8), nn.Linear(8, 4))
 
     ours, plain = network(), network()
-    optimizer = build_optimizer("muon", ours, 0.01, 0.1)
+    optimizer = optimizer_of("muon", ours, 0.01, 0.1)
     vectors = [layer.bias for layer in plain]
     references = [
         torch.optim.Muon([plain[1].weight], 0.01, 0.1, adjust_lr_fn="match_rms_adamw"),
@@ -220,7 +225,7 @@ def test_muon_steps_alike_whatever_the_layout_in_memory() -> None:
     networks = [small_network(), small_network().to(memory_format=torch.contiguous_format)]
     states = []
     for network in networks:
-        optimizer = build_optimizer("muon", network, 0.01, 0.1)
+        optimizer = optimizer_of("muon", network, 0.01, 0.1)
         rng = torch.Generator().manual_seed(0)
         for parameter in network.parameters():
             gradient = torch.randn(parameter.shape, generator=rng)
@@ -235,7 +240,7 @@ def test_muon_steps_alike_whatever_the_layout_in_memory() -> None:
 
 def test_muon_forgets_gradients_and_leaves_untouched_what_has_none() -> None:
     network = small_network()
-    optimizer = build_optimizer("muon", network, 0.01, 0.1)
+    optimizer = optimizer_of("muon", network, 0.01, 0.1)
     assert isinstance(optimizer, Muon)
     before = [parameter.detach().clone() for parameter in network.parameters()]
     optimizer.step()
@@ -253,9 +258,9 @@ def test_muon_says_what_it_needs() -> None:
         with pytest.raises(
             ConfigError, match="muon needs matrices between the first and the last"
         ):
-            build_optimizer("muon", network, 0.01, 0)
+            optimizer_of("muon", network, 0.01, 0)
 
 
 def test_an_unknown_optimizer_names_the_nearest() -> None:
     with pytest.raises(ConfigError, match="did you mean 'adam'"):
-        build_optimizer("adamx", [], 1, 0)
+        optimizer_of("adamx", [], 1, 0)

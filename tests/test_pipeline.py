@@ -43,9 +43,9 @@ class Finished:
 def pipeline(source: Path, folder: Path) -> subprocess.CompletedProcess[str]:
     done = quickdraw(
         "pipeline", source, "--classes-file", folder / "classes.txt", "--store", "store",
-        "--nproc", 2, "--set", "train.epochs=6", "--set", "train.validate_every_epochs=1",
-        "--set", "train.model=net", "--set", "train.side_px=24", "--set", "train.encoding=gray",
-        cwd=folder, prefect=True,
+        "--nproc", 2, "--set", "train.epochs=6", "--set", "train.validation.every_epochs=1",
+        "--set", "train.model=net", "--set", "train.image.side_px=24",
+        "--set", "train.image.encoding=gray", cwd=folder, prefect=True,
     )  # fmt: skip
     assert done.returncode == 0, done.stderr
     return done
@@ -120,7 +120,7 @@ def test_mlflow_has_the_curves_parameters_checkpoint_and_report(finished: Finish
     mlflow = client(finished.tracking_uri)
     run = mlflow.get_run(finished.run_id)
     assert run.info.status == "FINISHED"
-    assert run.data.params["model"] == "net"
+    assert run.data.params["model.name"] == "net"
     assert run.data.params["augment.mirror_share"] == "0.5"
     store = Store.open(finished.folder / "store")
     assert run.data.tags["store_fingerprint"] == store.manifest.fingerprint

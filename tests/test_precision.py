@@ -24,13 +24,11 @@ from quickdraw_core.inference.model import full_float32
 from quickdraw_core.inference.predict import predict_rows
 from quickdraw_core.inference.predictions import PREDICTIONS_NAME, Predictions
 from quickdraw_core.inference.references import load_model
-from quickdraw_core.render.encodings import find_encoding
 from quickdraw_core.stage import Opened
 from quickdraw_core.store.pack import Pack
 from quickdraw_core.store.store import Store
 from quickdraw_core.terminal.summaries import compare_facts, evaluate_facts
-from quickdraw_core.training.config import TrainConfig
-from quickdraw_core.training.hardware import choose_arithmetic
+from quickdraw_core.training.hardware import HardwareConfig, choose_arithmetic
 
 JUDGED, BATCH = 20, 40
 ISAS = {
@@ -85,9 +83,10 @@ def trained_in_bf16(trained: Path, folder: Path) -> Path:
     """The same weights in a checkpoint of a training that was asked to compute in bf16."""
     (path,) = list((trained / "checkpoints").glob("step-*.pt"))[-1:]
     values = torch.load(path, weights_only=True)
-    values["config"]["precision"] = "bf16"
+    values["config"]["model"]["precision"] = "bf16"
     torch.save(values, folder / "bf16.pt")
-    torch.save(values | {"config": values["config"] | {"precision": "auto"}}, folder / "auto.pt")
+    values["config"]["model"]["precision"] = "auto"
+    torch.save(values, folder / "auto.pt")
     return folder / "bf16.pt"
 
 
@@ -96,7 +95,7 @@ def test_a_processor_with_amx_changes_no_number(
 ) -> None:
     before = predicted(trained, pack)
     request.getfixturevalue("amx")
-    assert choose_arithmetic(TrainConfig(), "cpu").bf16, "training takes bf16 there"
+    assert choose_arithmetic(HardwareConfig(), "auto", "cpu").bf16, "training takes bf16 there"
     assert equal(predicted(trained, pack), before)
 
 
@@ -104,7 +103,7 @@ def test_what_a_model_was_trained_in_changes_no_number(
     trained: Path, pack: Pack, tmp_path: Path
 ) -> None:
     bf16 = trained_in_bf16(trained, tmp_path)
-    assert load_model(str(bf16)).config.precision == "bf16"
+    assert load_model(str(bf16)).config.model.precision == "bf16"
     assert equal(predicted(bf16, pack), predicted(tmp_path / "auto.pt", pack))
 
 
@@ -198,8 +197,9 @@ def test_products_of_float32_are_rounded_to_nothing_shorter(trained: Path) -> No
     backends.mkldnn.matmul.fp32_precision = "bf16"
     try:
         model.network.register_forward_hook(note)
-        channels, side_px = find_encoding(model.config.encoding).channels, model.config.side_px
-        model.logits(torch.zeros(1, channels, side_px, side_px, dtype=torch.uint8))
+        image = model.image
+        shape = 1, image.channels, image.side_px, image.side_px
+        model.logits(torch.zeros(shape, dtype=torch.uint8))
         assert backends.mkldnn.matmul.fp32_precision == "bf16"
     finally:
         backends.mkldnn.matmul.fp32_precision = before[2]
@@ -227,8 +227,8 @@ def by_isa(trained: Path, tmp_path_factory: pytest.TempPathFactory) -> dict[str,
     """What processes of each instruction set say of the same images: probabilities, and beside
     them, as `images.pt`, the images.
     """
-    folder, config = tmp_path_factory.mktemp("isa"), load_model(str(trained)).config
-    shape = (8, find_encoding(config.encoding).channels, config.side_px, config.side_px)
+    folder, image = tmp_path_factory.mktemp("isa"), load_model(str(trained)).image
+    shape = (8, image.channels, image.side_px, image.side_px)
     images = torch.randint(0, 256, shape, generator=torch.Generator().manual_seed(0))
     torch.save(images.to(torch.uint8), folder / "images.pt")
     processes = {}

@@ -18,8 +18,9 @@ from torchvision.models import get_model, get_model_weights
 from quickdraw_core.errors import ConfigError
 from quickdraw_core.modeling import pretrained
 from quickdraw_core.modeling.layers import first_convolution, last_linear
-from quickdraw_core.modeling.models import MODELS, build_model
+from quickdraw_core.modeling.models import MODELS
 from quickdraw_core.modeling.pretrained import fit_grid, fit_stem
+from tests.trainings import network_of
 
 SMALL = "mobilenet_v3_small"
 # vgg11's file would have half a gigabyte; what is special about it is tried without one.
@@ -58,7 +59,7 @@ def test_weights_for_three_channels_are_summed_for_one_and_all_else_is_kept(
 ) -> None:
     original = lively(name)
     source = saved(original, tmp_path / "weights.pth")
-    network = build_model(name, 1, 340, 96, pretrained=source)
+    network = network_of(name, 1, 340, 96, pretrained=source)
     first, before = first_convolution(network), first_convolution(original)
     assert first is not None
     assert before is not None
@@ -76,7 +77,7 @@ def test_a_grey_picture_gets_the_logits_it_got_in_three_channels(
     name: str, tmp_path: Path
 ) -> None:
     original = lively(name).eval()
-    network = build_model(name, 1, 1000, 96, pretrained=saved(original, tmp_path / "w.pth")).eval()
+    network = network_of(name, 1, 1000, 96, pretrained=saved(original, tmp_path / "w.pth")).eval()
     grey = torch.rand(2, 1, 96, 96)
     with torch.inference_mode():
         torch.testing.assert_close(
@@ -87,7 +88,7 @@ def test_a_grey_picture_gets_the_logits_it_got_in_three_channels(
 def test_convnext_s_small_stem_sees_what_the_usual_one_saw_enlarged(tmp_path: Path) -> None:
     original = lively("convnext_tiny", classes=7).eval()
     source = saved(original, tmp_path / "w.pth")
-    network = build_model("convnext_tiny", 3, 7, 32, pretrained=source).eval()
+    network = network_of("convnext_tiny", 3, 7, 32, pretrained=source).eval()
     small = torch.rand(2, 3, 32, 32)
     with torch.inference_mode():
         expected = original(functional.interpolate(small, scale_factor=2))
@@ -119,7 +120,7 @@ def test_vgg11_s_classifier_is_folded_to_the_cells_there_are(cells: int) -> None
 @pytest.mark.soak  # 130 M weights, three times
 def test_vgg11_s_pretrained_weights_say_the_same_of_the_cells_there_are(tmp_path: Path) -> None:
     original = lively("vgg11", classes=7).eval()
-    network = build_model("vgg11", 1, 7, 64, pretrained=saved(original, tmp_path / "w.pth")).eval()
+    network = network_of("vgg11", 1, 7, 64, pretrained=saved(original, tmp_path / "w.pth")).eval()
     original.set_submodule("features.2", nn.Identity())  # the pooling that a small stem leaves out
     grey = torch.rand(2, 1, 64, 64)
     with torch.inference_mode():
@@ -131,8 +132,8 @@ def test_a_last_layer_of_as_many_classes_is_kept_and_another_dropped(tmp_path: P
     original = lively(SMALL, classes=7)
     source = saved(original, tmp_path / "w.pth")
     _, before = last_linear(original)
-    _, same = last_linear(build_model(SMALL, 3, 7, 64, pretrained=source))
-    _, other = last_linear(build_model(SMALL, 3, 8, 64, pretrained=source))
+    _, same = last_linear(network_of(SMALL, 3, 7, 64, pretrained=source))
+    _, other = last_linear(network_of(SMALL, 3, 8, 64, pretrained=source))
     assert torch.equal(same.weight, before.weight)
     assert torch.equal(same.bias, before.bias)
     assert other.weight.shape == (8, 1024)
@@ -142,9 +143,9 @@ def test_a_last_layer_of_as_many_classes_is_kept_and_another_dropped(tmp_path: P
 @pytest.mark.parametrize("name", ["small_cnn", "net", "stroke_transformer"])
 def test_our_own_networks_too_begin_where_a_file_ends(name: str, tmp_path: Path) -> None:
     channels = MODELS[name].channels[-1]
-    original = build_model(name, channels, 7, 32)
+    original = network_of(name, channels, 7, 32)
     source = saved(original, tmp_path / "w.pth")
-    network = build_model(name, MODELS[name].channels[0], 9, 32, pretrained=source)
+    network = network_of(name, MODELS[name].channels[0], 9, 32, pretrained=source)
     values, expected = network.state_dict(), original.state_dict()
     shared = [k for k, v in expected.items() if values[k].shape == v.shape]
     assert len(shared) >= len(values) - 3
@@ -160,7 +161,7 @@ def test_densenet_s_older_names_are_understood(tmp_path: Path) -> None:
     }
     assert any("denselayer1.norm.1.weight" in key for key in old)
     torch.save(old, tmp_path / "w.pth")
-    network = build_model("densenet121", 3, 3, 96, pretrained=str(tmp_path / "w.pth"))
+    network = network_of("densenet121", 3, 3, 96, pretrained=str(tmp_path / "w.pth"))
     expected = original.state_dict()
     for name, value in network.state_dict().items():
         if not name.endswith("num_batches_tracked"):
@@ -169,10 +170,10 @@ def test_densenet_s_older_names_are_understood(tmp_path: Path) -> None:
 
 @pytest.mark.parametrize("key", ["model", "state_dict"])
 def test_a_checkpoint_and_other_wrappers_are_understood(key: str, tmp_path: Path) -> None:
-    original = build_model("net", 1, 3, 32)
+    original = network_of("net", 1, 3, 32)
     state = {f"module.{name}": value for name, value in original.state_dict().items()}
     torch.save({"step": 3, key: state, "config": {"model": "net"}}, tmp_path / "w.pth")
-    network = build_model("net", 1, 3, 32, pretrained=str(tmp_path / "w.pth"))
+    network = network_of("net", 1, 3, 32, pretrained=str(tmp_path / "w.pth"))
     for name, value in network.state_dict().items():
         assert torch.equal(value, original.state_dict()[name])
 
@@ -190,7 +191,7 @@ class Trap:
 def test_a_file_that_holds_no_weights_is_refused_by_name(tmp_path: Path) -> None:
     path = tmp_path / "weights.pth"
     good = tmp_path / "good.pth"
-    saved(build_model("net", 1, 3, 32), good)
+    saved(network_of("net", 1, 3, 32), good)
     cases: dict[str, object] = {
         "text": b"no weights at all\n" * 50,
         "empty": b"",
@@ -201,39 +202,39 @@ def test_a_file_that_holds_no_weights_is_refused_by_name(tmp_path: Path) -> None
         assert isinstance(content, bytes)
         path.write_bytes(content)
         with pytest.raises(ConfigError, match=r"weights\.pth holds no weights that can be read"):
-            build_model("net", 1, 3, 32, pretrained=str(path))
+            network_of("net", 1, 3, 32, pretrained=str(path))
     torch.save({"model": Trap(tmp_path / "sprung")}, path)
     with pytest.raises(ConfigError, match="holds no weights that can be read"):
-        build_model("net", 1, 3, 32, pretrained=str(path))
+        network_of("net", 1, 3, 32, pretrained=str(path))
     assert not (tmp_path / "sprung").exists()
     for value in ([1, 2], {"a": 1}, {}, torch.zeros(3)):
         torch.save(value, path)
         with pytest.raises(ConfigError, match="not a state dict of named tensors"):
-            build_model("net", 1, 3, 32, pretrained=str(path))
+            network_of("net", 1, 3, 32, pretrained=str(path))
     with pytest.raises(ConfigError, match=r"no file of weights .*missing\.pth"):
-        build_model("net", 1, 3, 32, pretrained=str(tmp_path / "missing.pth"))
+        network_of("net", 1, 3, 32, pretrained=str(tmp_path / "missing.pth"))
 
 
 def test_weights_of_another_network_or_another_size_are_refused(tmp_path: Path) -> None:
-    source = saved(build_model("net", 1, 3, 32), tmp_path / "net.pth")
+    source = saved(network_of("net", 1, 3, 32), tmp_path / "net.pth")
     with pytest.raises(
         ConfigError, match=r"net.pth is not of small_cnn: .* are missing .* foreign"
     ):
-        build_model("small_cnn", 1, 3, 32, pretrained=source)
+        network_of("small_cnn", 1, 3, 32, pretrained=source)
     with pytest.raises(
         ConfigError, match=r"7.weight has shape \(120, 400\), expected \(120, 2704"
     ):
-        build_model("net", 1, 3, 64, pretrained=source)
+        network_of("net", 1, 3, 64, pretrained=source)
     with pytest.raises(
         ConfigError, match=r"0.weight has shape \(6, 1, 5, 5\), expected \(6, 3, 5"
     ):
-        build_model("net", 3, 3, 32, pretrained=source)
+        network_of("net", 3, 3, 32, pretrained=source)
 
 
 @pytest.mark.parametrize("name", [name for name, row in MODELS.items() if not row.imagenet])
 def test_our_own_networks_have_no_imagenet_weights(name: str) -> None:
     with pytest.raises(ConfigError, match="no weights trained on ImageNet, these have: vgg11"):
-        build_model(name, MODELS[name].channels[-1], 3, 32, pretrained="imagenet")
+        network_of(name, MODELS[name].channels[-1], 3, 32, pretrained="imagenet")
 
 
 @pytest.fixture
@@ -260,7 +261,7 @@ def publish(monkeypatch: pytest.MonkeyPatch, url: str) -> None:
 
 
 def build() -> nn.Module:
-    return build_model(SMALL, 1, 340, 64, pretrained="imagenet")
+    return network_of(SMALL, 1, 340, 64, pretrained="imagenet")
 
 
 def stem_of(network: nn.Module) -> Tensor:
@@ -296,7 +297,7 @@ def test_a_file_that_is_not_what_its_name_says_is_refused(
     monkeypatch: pytest.MonkeyPatch, served: tuple[Path, str]
 ) -> None:
     folder, address = served
-    saved(build_model("net", 1, 3, 32), folder / "small-00000000.pth")
+    saved(network_of("net", 1, 3, 32), folder / "small-00000000.pth")
     publish(monkeypatch, f"{address}/small-00000000.pth")
     with pytest.raises(ConfigError, match=r"invalid hash value .* torn"):
         build()

@@ -46,15 +46,15 @@ from quickdraw_core.store.store import Store
 from quickdraw_core.tracking import registry
 from quickdraw_core.tracking.runs import client
 from quickdraw_core.training.checkpoint import find_checkpoint
-from quickdraw_core.training.config import TrainConfig
 from quickdraw_core.training.distributed import process_group
 from quickdraw_core.training.loop import train_loop
 from quickdraw_core.training.run_folder import RunFolder
+from tests.trainings import train_config
 
 PER_CLASS = 20
 TEACHING = {
-    "poor": {"epochs": 0.4, "learning_rate": 0.003},
-    "good": {"epochs": 1, "learning_rate": 0.003},
+    "poor": {"epochs": 0.4, "optimizer.learning_rate": 0.003},
+    "good": {"epochs": 1, "optimizer.learning_rate": 0.003},
 }
 
 
@@ -109,15 +109,15 @@ def teach(store: Store, folder: Path, uri: str) -> Trained:
                 "store": store.path,
                 "run_dir": folder / name,
                 "model": "net",
-                "encoding": "gray",
-                "side_px": 24,
+                "image.encoding": "gray",
+                "image.side_px": 24,
                 "augment": None,
-                "ranks": 1,
+                "hardware.ranks": 1,
                 "global_batch_size": 32,
                 "micro_batch_size": 32,
-                "tracking_uri": uri,
+                "tracking.uri": uri,
             }
-            result = train(TrainConfig.parse(config | teaching))
+            result = train(train_config(config | teaching))
             assert result.tracking_problem is None
             runs[name] = result.mlflow_run_id
     return Trained(folder, store.path, uri, runs)

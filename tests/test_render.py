@@ -14,10 +14,11 @@ from strategies import drawings
 
 from quickdraw_core.drawing import DrawingBatch
 from quickdraw_core.errors import ConfigError
-from quickdraw_core.render.encodings import ENCODINGS, find_encoding, render
+from quickdraw_core.render.encodings import ENCODINGS, ImageConfig, render
 from quickdraw_core.render.placement import Points, centred
 from quickdraw_core.render.raster import LINE_WIDTH_SHARE, draw
 from quickdraw_core.render.sharing import in_slices
+from tests.trainings import image_of
 
 PICTURES = [name for name, row in ENCODINGS.items() if row.is_picture]
 INK_CHANNEL = {"gray": 0, "order": 0, "thirds": 2}
@@ -36,7 +37,7 @@ def random_batch(count: int = 60, seed: int = 0) -> DrawingBatch:
 @given(drawings, st.sampled_from([16, 24, 28, 45]), st.floats(0.3, 8))
 def test_ink_is_the_distance_to_the_line(batch: list, side_px: int, width: float) -> None:
     columns = DrawingBatch.from_strokes(batch)
-    drawn = render(columns, "gray", side_px, line_width_px=width)
+    drawn = render(columns, image_of("gray", side_px), line_width_px=width)
     expected = reference_ink(columns, centred(columns), full_ink(columns), side_px, width)
     assert drawn.shape == (len(batch), 1, side_px, side_px)
     assert np.abs(drawn - expected).max(initial=0) <= 1
@@ -51,7 +52,7 @@ def test_every_picture_is_its_values_times_the_ink(name: str, side_px: int) -> N
     points = centred(batch)
     width = side_px * LINE_WIDTH_SHARE
     expected = reference_ink(batch, points, values, side_px, width)
-    assert np.abs(render(batch, name, side_px) - expected).max() <= 1
+    assert np.abs(render(batch, image_of(name, side_px)) - expected).max() <= 1
 
 
 @pytest.mark.parametrize("side_px", [28, 64, 128])
@@ -59,14 +60,14 @@ def test_real_drawings_are_drawn_as_defined(shared_data: Path, side_px: int) -> 
     batch = real_drawings(shared_data, ["cat", "snowman", "The Eiffel Tower", "map"], 8)
     width = side_px * LINE_WIDTH_SHARE
     expected = reference_ink(batch, centred(batch), full_ink(batch), side_px, width)
-    assert np.abs(render(batch, "gray", side_px) - expected).max() <= 1
+    assert np.abs(render(batch, image_of("gray", side_px)) - expected).max() <= 1
 
 
 @pytest.mark.parametrize("name", ENCODINGS)
 @settings(max_examples=10, deadline=None)
 @given(batch=drawings)
 def test_every_encoding_has_its_channels(name: str, batch: list) -> None:
-    images = render(DrawingBatch.from_strokes(batch), name, 32)
+    images = render(DrawingBatch.from_strokes(batch), image_of(name, 32))
     assert images.dtype == np.uint8
     assert images.shape == (len(batch), ENCODINGS[name].channels, 32, 32)
 
@@ -76,15 +77,15 @@ def test_every_encoding_has_its_channels(name: str, batch: list) -> None:
 @given(batch=drawings)
 def test_every_picture_shows_the_same_ink(name: str, batch: list) -> None:
     columns = DrawingBatch.from_strokes(batch)
-    ink = render(columns, name, 32)[:, INK_CHANNEL[name]]
-    assert (ink == render(columns, "gray", 32)[:, 0]).all()
+    ink = render(columns, image_of(name, 32))[:, INK_CHANNEL[name]]
+    assert (ink == render(columns, image_of("gray", 32))[:, 0]).all()
 
 
 @pytest.mark.parametrize("width", [1.0, 2.5, 6.0])
 @pytest.mark.parametrize("side_px", [24, 64, 256])
 def test_lines_on_the_border_of_the_square_are_whole(side_px: int, width: float) -> None:
     frame = DrawingBatch.from_strokes([[([0, 255, 255, 0, 0], [0, 0, 255, 255, 0])]])
-    image = render(frame, "gray", side_px, line_width_px=width)[0, 0].astype(int)
+    image = render(frame, image_of("gray", side_px), line_width_px=width)[0, 0].astype(int)
     assert image[0].sum() == image[-1].sum() == image[:, 0].sum() == image[:, -1].sum() == 0
     middle = side_px // 2
     for across in (image[:middle, middle], image[middle:, middle], image[middle, :middle]):
@@ -99,14 +100,14 @@ def test_a_dot_is_seen_wherever_it_stands(side_px: int) -> None:
     places = rng.integers(0, 256, (300, 2)).tolist()
     dots = DrawingBatch.from_strokes([([x], [y])] for x, y in places)
     points = Points(dots.x.astype(np.float32), dots.y.astype(np.float32))
-    images = render(dots, "gray", side_px, points)
+    images = render(dots, image_of("gray", side_px), points)
     assert images.max(axis=(1, 2, 3)).min() > 80
 
 
 def test_a_dot_of_one_point_and_of_two_look_the_same() -> None:
     dots = DrawingBatch.from_strokes([[([100], [100])], [([100, 100], [100, 100])]])
     for name in PICTURES:
-        one, two = render(dots, name, 32)
+        one, two = render(dots, image_of(name, 32))
         channel = INK_CHANNEL[name]
         assert (one[channel] == two[channel]).all()
 
@@ -120,7 +121,10 @@ def test_the_order_of_drawing_does_not_change_the_ink() -> None:
         for i in range(len(batch))
     )
     moved = Points(shuffled.x.astype(np.float32), shuffled.y.astype(np.float32))
-    assert (render(batch, "gray", 48, points) == render(shuffled, "gray", 48, moved)).all()
+    assert (
+        render(batch, image_of("gray", 48), points)
+        == render(shuffled, image_of("gray", 48), moved)
+    ).all()
 
 
 def test_the_direction_of_drawing_changes_the_ink_by_rounding_at_most() -> None:
@@ -128,7 +132,9 @@ def test_the_direction_of_drawing_changes_the_ink_by_rounding_at_most() -> None:
     back = DrawingBatch.from_strokes(
         [(x[::-1], y[::-1]) for x, y in batch.strokes(i)] for i in range(len(batch))
     )
-    difference = render(batch, "gray", 48).astype(int) - render(back, "gray", 48)
+    difference = render(batch, image_of("gray", 48)).astype(int) - render(
+        back, image_of("gray", 48)
+    )
     assert np.abs(difference).max() <= 1
 
 
@@ -144,13 +150,13 @@ def test_strokes_and_drawings_of_nothing_are_blank() -> None:
         [[], [([], [])], [([5, 250], [5, 250]), ([], [])], [([], [])]]
     )
     for name in ENCODINGS:
-        images = render(batch, name, 24)
+        images = render(batch, image_of(name, 24))
         assert [bool(image.any()) for image in images] == [False, False, True, False]
 
 
 def test_order_tells_first_from_last() -> None:
     two = DrawingBatch.from_strokes([[([0, 255], [0, 0]), ([0, 255], [255, 255])]])
-    image = render(two, "order", 64)[0].astype(int)
+    image = render(two, image_of("order", 64))[0].astype(int)
     top, bottom = image[:, :8].max(axis=(1, 2)), image[:, -8:].max(axis=(1, 2))
     assert top[0] == bottom[0] == 255
     assert top[1] == 255
@@ -160,17 +166,17 @@ def test_order_tells_first_from_last() -> None:
 
 def test_thirds_show_a_drawing_as_it_grows() -> None:
     batch = random_batch(80)
-    first, second, whole = render(batch, "thirds", 48).transpose(1, 0, 2, 3).astype(int)
+    first, second, whole = render(batch, image_of("thirds", 48)).transpose(1, 0, 2, 3).astype(int)
     assert (first <= second).all()
     assert (second <= whole).all()
     line = DrawingBatch.from_strokes([[(list(range(0, 255, 10)), [0] * 26)]])
-    seen = (render(line, "thirds", 64)[0] > 0).any(axis=1).sum(axis=1)
+    seen = (render(line, image_of("thirds", 64))[0] > 0).any(axis=1).sum(axis=1)
     assert seen / seen[2] == pytest.approx([1 / 3, 2 / 3, 1], abs=0.05)
 
 
 def test_an_unknown_encoding_lists_the_known() -> None:
     with pytest.raises(ConfigError, match="did you mean 'gray'"):
-        find_encoding("grey")
+        ImageConfig.parse({"encoding": "grey"})
 
 
 @pytest.mark.parametrize(
@@ -184,16 +190,16 @@ def test_an_unknown_encoding_lists_the_known() -> None:
 )
 def test_what_cannot_be_drawn_is_refused(side_px: int, width: float, message: str) -> None:
     with pytest.raises(ConfigError, match=message):
-        render(random_batch(1), "gray", side_px, line_width_px=width)
+        render(random_batch(1), image_of("gray", side_px), line_width_px=width)
 
 
 @pytest.mark.parametrize("name", ENCODINGS)
 @pytest.mark.parametrize("threads", [1, 2, 5])
 def test_threads_and_a_buffer_of_the_callers_give_the_same_bytes(name: str, threads: int) -> None:
     batch = random_batch(50)
-    expected = render(batch, name, 40)
+    expected = render(batch, image_of(name, 40))
     buffer = np.full((52, *expected.shape[1:]), 7, np.uint8)
-    returned = render(batch, name, 40, out=buffer[1:-1], threads=threads)
+    returned = render(batch, image_of(name, 40), out=buffer[1:-1], threads=threads)
     assert np.shares_memory(returned, buffer)
     assert (returned == expected).all()
     assert (buffer[0] == 7).all()
@@ -208,7 +214,7 @@ def test_a_buffer_that_does_not_fit_is_refused() -> None:
         np.empty((4, 1, 32, 64), np.uint8)[..., ::2],
     ):
         with pytest.raises(ValueError, match="out must be C-contiguous uint8"):
-            render(batch, "gray", 32, out=out)
+            render(batch, image_of("gray", 32), out=out)
 
 
 def test_values_and_points_that_do_not_fit_are_refused() -> None:
@@ -222,9 +228,11 @@ def test_values_and_points_that_do_not_fit_are_refused() -> None:
 
 def test_several_callers_may_draw_with_several_threads_at_once() -> None:
     batches = [random_batch(30, seed) for seed in range(8)]
-    expected = [render(batch, "order", 32) for batch in batches]
+    expected = [render(batch, image_of("order", 32)) for batch in batches]
     with ThreadPoolExecutor(4) as callers:
-        drawn = list(callers.map(lambda batch: render(batch, "order", 32, threads=3), batches))
+        drawn = list(
+            callers.map(lambda batch: render(batch, image_of("order", 32), threads=3), batches)
+        )
     assert all((one == other).all() for one, other in zip(drawn, expected, strict=True))
 
 
@@ -284,7 +292,7 @@ def test_points_outside_the_square_are_cut_off_and_harm_nothing() -> None:
     for name in ENCODINGS:
         for side_px in (24, 100):
             buffer = np.full((3, ENCODINGS[name].channels, side_px, side_px), 7, np.uint8)
-            render(batch, name, side_px, Points(x, y), out=buffer[1:2])
+            render(batch, image_of(name, side_px), Points(x, y), out=buffer[1:2])
             assert (buffer[[0, 2]] == 7).all()
 
 
@@ -295,7 +303,7 @@ def test_lines_that_leave_the_square_are_drawn_up_to_the_edge(side_px: int, widt
     x, y = np.random.default_rng(0).uniform(-100, 400, (2, 2 * count)).astype(np.float32)
     points = Points(x, y)
     expected = reference_ink(batch, points, full_ink(batch), side_px, width)
-    drawn = render(batch, "gray", side_px, points, width)
+    drawn = render(batch, image_of("gray", side_px), points, width)
     assert np.abs(drawn - expected).max() <= 1
 
 
@@ -304,7 +312,7 @@ import hashlib
 import sys
 import numpy as np
 from quickdraw_core.drawing import DrawingBatch
-from quickdraw_core.render.encodings import render
+from quickdraw_core.render.encodings import ImageConfig, render
 from quickdraw_core.render.placement import Points
 
 rng = np.random.default_rng(0)
@@ -321,7 +329,8 @@ batch = DrawingBatch(
 found = hashlib.sha256()
 for side_px in (24, 32, 64, 128):
     for name in sys.argv[1:]:
-        found.update(render(batch, name, side_px, Points(x, y)).tobytes())
+        image = ImageConfig(encoding=name, side_px=side_px)
+        found.update(render(batch, image, Points(x, y)).tobytes())
 print(found.hexdigest())
 """
 

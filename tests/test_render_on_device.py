@@ -14,6 +14,7 @@ from quickdraw_core.render import on_device
 from quickdraw_core.render.encodings import ENCODINGS, render
 from quickdraw_core.render.on_device import draw_on_device
 from quickdraw_core.render.placement import Points, centred
+from tests.trainings import image_of
 
 CPU = torch.device("cpu")
 PICTURES = [name for name, row in ENCODINGS.items() if row.is_picture]
@@ -34,10 +35,10 @@ def test_real_drawings_look_as_those_of_the_processor(
 ) -> None:
     batch = real_drawings(shared_data, ["cat", "snowman", "The Eiffel Tower", "map"], 15)
     points = centred(batch)
-    drawn = draw_on_device(batch, points, name, side_px, CPU)
+    drawn = draw_on_device(batch, points, image_of(name, side_px), CPU)
     assert drawn.dtype == torch.uint8
     assert drawn.shape == (60, ENCODINGS[name].channels, side_px, side_px)
-    difference = np.abs(drawn.numpy().astype(int) - render(batch, name, side_px, points))
+    difference = np.abs(drawn.numpy().astype(int) - render(batch, image_of(name, side_px), points))
     assert difference.max() <= 1
     assert difference.mean() < 0.001
 
@@ -52,8 +53,8 @@ def test_any_size_and_width_within_the_same_tolerance(side_px: int, width: float
     )
     x, y = rng.uniform(-100, 400, (2, len(batch.x))).astype(np.float32)  # some leave the image
     for points in (centred(batch), Points(x, y)):
-        drawn = draw_on_device(batch, points, "order", side_px, CPU, width).numpy()
-        expected = render(batch, "order", side_px, points, width)
+        drawn = draw_on_device(batch, points, image_of("order", side_px), CPU, width).numpy()
+        expected = render(batch, image_of("order", side_px), points, width)
         assert np.abs(drawn.astype(int) - expected).max() <= 1
 
 
@@ -62,13 +63,13 @@ def test_any_size_and_width_within_the_same_tolerance(side_px: int, width: float
 def test_dots_and_short_strokes_too(batch: list) -> None:
     columns = DrawingBatch.from_strokes([*batch, [], [([], []), ([9], [9])]])
     points = centred(columns)
-    drawn = draw_on_device(columns, points, "gray", 24, CPU).numpy()
-    assert np.abs(drawn.astype(int) - render(columns, "gray", 24, points)).max() <= 1
+    drawn = draw_on_device(columns, points, image_of("gray", 24), CPU).numpy()
+    assert np.abs(drawn.astype(int) - render(columns, image_of("gray", 24), points)).max() <= 1
 
 
 def test_a_batch_of_nothing() -> None:
     for batch in (DrawingBatch.from_strokes([]), DrawingBatch.from_strokes([[], []])):
-        drawn = draw_on_device(batch, centred(batch), "thirds", 32, CPU)
+        drawn = draw_on_device(batch, centred(batch), image_of("thirds", 32), CPU)
         assert drawn.shape == (len(batch), 3, 32, 32)
         assert not drawn.any()
 
@@ -77,13 +78,13 @@ def test_the_work_in_one_go_does_not_change_a_byte(monkeypatch: pytest.MonkeyPat
     rng = np.random.default_rng(0)
     batch = DrawingBatch.from_strokes([rng.integers(0, 256, (2, 20)).tolist()] for _ in range(20))
     points = centred(batch)
-    whole = draw_on_device(batch, points, "order", 32, CPU)
-    assert torch.equal(whole, draw_on_device(batch, points, "order", 32, CPU))
+    whole = draw_on_device(batch, points, image_of("order", 32), CPU)
+    assert torch.equal(whole, draw_on_device(batch, points, image_of("order", 32), CPU))
     monkeypatch.setattr(on_device, "WORK_LIMIT", 1000)
-    assert torch.equal(whole, draw_on_device(batch, points, "order", 32, CPU))
+    assert torch.equal(whole, draw_on_device(batch, points, image_of("order", 32), CPU))
 
 
 def test_points_are_no_picture() -> None:
     batch = DrawingBatch.from_strokes([[([1], [1])]])
     with pytest.raises(ConfigError, match="'points' is no picture"):
-        draw_on_device(batch, centred(batch), "points", 32, CPU)
+        draw_on_device(batch, centred(batch), image_of("points", 32), CPU)

@@ -9,6 +9,7 @@ from quickdraw_core.errors import ConfigError
 from quickdraw_core.render.encodings import render
 from quickdraw_core.render.placement import Points
 from quickdraw_core.render.slots import PEN_DOWN, PEN_ON
+from tests.trainings import image_of
 
 
 def unmoved(batch: DrawingBatch) -> Points:
@@ -31,7 +32,7 @@ def read_back(image: np.ndarray) -> list:
 @given(drawings)
 def test_a_network_can_read_the_drawing_back(batch: list) -> None:
     columns = DrawingBatch.from_strokes(batch)
-    images = render(columns, "points", 24, unmoved(columns))
+    images = render(columns, image_of("points", 24), unmoved(columns))
     for i, image in enumerate(images):
         assert read_back(image) == columns.strokes(i)
         used = columns.point_offsets[i + 1] - columns.point_offsets[i]
@@ -51,7 +52,9 @@ def test_a_drawing_of_too_many_points_is_thinned_evenly(lengths: list[int], side
         np.array([0, len(lengths)], np.int64),
     )
     # The rank of each point, in two bytes: which points stayed can be read from the image.
-    image = render(batch, "points", side, Points(rank % 256, rank // 256))[0].reshape(3, -1)
+    image = render(batch, image_of("points", side), Points(rank % 256, rank // 256))[0].reshape(
+        3, -1
+    )
     used = min(count, slots)
     kept = image[0].astype(int)[:used] + 256 * image[1].astype(int)[:used]
     assert kept[0] == 0
@@ -68,18 +71,18 @@ def test_coordinates_are_rounded_and_kept_within_a_byte() -> None:
     points = Points(
         np.float32([-3, 0.49, 0.5, 254.6, 300]), np.float32([255, 254.4, 1.5, -0.4, np.inf])
     )
-    image = render(batch, "points", 16, points).reshape(3, -1)
+    image = render(batch, image_of("points", 16), points).reshape(3, -1)
     assert image[0, :5].tolist() == [0, 0, 1, 255, 255]
     assert image[1, :5].tolist() == [255, 254, 2, 0, 255]
 
 
 def test_without_points_a_drawing_is_centred() -> None:
     batch = DrawingBatch.from_strokes([[([0, 100], [0, 255])]])
-    image = render(batch, "points", 24).reshape(3, -1)
+    image = render(batch, image_of("points", 24)).reshape(3, -1)
     assert image[0, :2].tolist() == [78, 178]
     assert image[1, :2].tolist() == [0, 255]
 
 
 def test_too_small_an_image_is_refused() -> None:
     with pytest.raises(ConfigError, match="side_px is 1; points need 2 or more"):
-        render(DrawingBatch.from_strokes([]), "points", 1)
+        render(DrawingBatch.from_strokes([]), image_of("points", 1))

@@ -7,7 +7,7 @@ from hypothesis import strategies as st
 from torch.optim import lr_scheduler
 
 from quickdraw_core.errors import ConfigError
-from quickdraw_core.modeling.schedules import SCHEDULES, build_schedule
+from quickdraw_core.modeling.schedules import SCHEDULES, ScheduleConfig, build_schedule
 
 STEPS = 300
 
@@ -25,7 +25,7 @@ def torch_factors(make: object, steps: int = STEPS) -> list[float]:
 
 
 def ours(name: str, steps: int = STEPS, **options: object) -> list[float]:
-    factor = build_schedule(name, steps, **options)  # type: ignore[arg-type]
+    factor = build_schedule(ScheduleConfig.parse({"name": name} | options), steps)
     return [factor(step) for step in range(steps)]
 
 
@@ -66,7 +66,7 @@ def test_milestones_count_from_the_beginning_warm_up_included() -> None:
 
 
 def test_multistep_halves_where_the_report_does() -> None:
-    factor = build_schedule("multistep", 20_000)
+    factor = build_schedule(ScheduleConfig(name="multistep"), 20_000)
     steps = (0, 4_999, 5_000, 11_999, 12_000, 17_999, 18_000)
     assert [factor(step) for step in steps] == [1, 1, 0.5, 0.5, 0.25, 0.25, 0.125]
 
@@ -94,19 +94,19 @@ def test_every_factor_is_within_0_and_1(name: str, steps: int, data: st.DataObje
     ("options", "said"),
     [
         ({"steps": 0}, "needs 1 step or more"),
-        ({"warmup_steps": 11}, "set warmup_steps of 0 to 10, found 11"),
+        ({"warmup_steps": 11}, "set schedule.warmup_steps of 0 to 10, found 11"),
         ({"warmup_steps": -1}, "found -1"),
         ({"milestones": (5, 5)}, "milestones must rise"),
         ({"milestones": (0, 5)}, "milestones must rise"),
-        ({"gamma": 0}, "gamma must be above 0"),
-        ({"step_size": 0}, "step_size must be 1 or more"),
+        ({"gamma": 0}, "'gamma': Input should be greater than 0"),
+        ({"step_size": 0}, "'step_size': Input should be greater than or equal to 1"),
     ],
 )
 def test_options_out_of_range_are_refused(options: dict[str, object], said: str) -> None:
     with pytest.raises(ConfigError, match=said):
-        build_schedule("step", **{"steps": 10} | options)  # type: ignore[arg-type]
+        ours("step", **{"steps": 10} | options)  # type: ignore[arg-type]
 
 
 def test_an_unknown_schedule_names_the_nearest() -> None:
     with pytest.raises(ConfigError, match="did you mean 'onecycle'"):
-        build_schedule("one_cycle", 10)
+        ours("one_cycle")

@@ -36,6 +36,7 @@ from quickdraw_core.tracking.journal import status_record
 from quickdraw_core.tracking.run_record import RunRecord
 from quickdraw_core.training.checkpoint import find_checkpoint, load_checkpoint
 from quickdraw_core.training.config import TrainConfig
+from tests.trainings import train_config
 
 SECRET = "hunter2-Tr0ub4dor"
 LOGIN = f"http://me:{SECRET}@127.0.0.1:1"
@@ -155,12 +156,12 @@ def test_the_secret_comes_from_where_a_later_command_has_it(
 def test_no_configuration_holds_a_secret(tmp_path: Path) -> None:
     signed = f"https://host/cat.csv?X-Amz-Signature={SECRET}"
     configs = [
-        TrainConfig(tracking_uri=LOGIN),
+        TrainConfig(tracking={"uri": LOGIN}),
         EvaluateConfig(tracking_uri=LOGIN),
-        SweepConfig(table="x", tracking_uri=LOGIN, changes={"tracking_uri": LOGIN, "x": [LOGIN]}),
-        TrainConfig(pretrained=f"https://host/x?token={SECRET}", model="resnet18"),
+        SweepConfig(table="x", tracking_uri=LOGIN, changes={"u": {"uri": LOGIN}, "x": [LOGIN]}),
+        TrainConfig(model={"pretrained": f"https://host/x?token={SECRET}", "name": "resnet18"}),
         IngestConfig(source=signed),
-        TrainConfig().updated({"tracking_uri": LOGIN}),
+        TrainConfig().updated({"tracking": {"uri": LOGIN}}),
     ]
     for config in configs:
         assert SECRET not in config.model_dump_json() + repr(config)
@@ -183,9 +184,9 @@ def test_no_configuration_holds_a_secret(tmp_path: Path) -> None:
 def test_a_training_writes_no_password(
     store: Store, tmp_path: Path, capfd: pytest.CaptureFixture[str]
 ) -> None:
-    values = {"store": store.path, "run_dir": tmp_path / "run", "ranks": 1, "epochs": 0.5}
-    values |= {"global_batch_size": 64, "micro_batch_size": 64, "model": "net", "side_px": 24}
-    result = train(TrainConfig.parse(values | {"tracking_uri": LOGIN}))
+    values = {"store": store.path, "run_dir": tmp_path / "run", "hardware.ranks": 1, "epochs": 0.5}
+    values |= {"global_batch_size": 64, "micro_batch_size": 64, "model": "net"}
+    result = train(train_config(values | {"tracking.uri": LOGIN, "image.side_px": 24}))
     assert result.tracking_problem
     assert "127.0.0.1:1" in result.tracking_problem
     assert SECRET not in repr(result) + "".join(capfd.readouterr())
@@ -193,7 +194,7 @@ def test_a_training_writes_no_password(
     path = find_checkpoint(tmp_path / "run", "best")
     assert path is not None
     shown = shown_address(LOGIN)
-    assert load_checkpoint(path).config["tracking_uri"] == shown
+    assert load_checkpoint(path).config["tracking"]["uri"] == shown
     record = RunRecord.read(tmp_path / "run")
     assert record is not None
     assert record.uri == shown

@@ -38,9 +38,10 @@ pytestmark = [
 ]
 
 INGEST = {"source": ["csv"], "store": "store"}
-TRAIN = {"store": "store", "model": "net", "side_px": 24, "epochs": 30, "augment": None}
-TRAIN |= {"global_batch_size": 32, "micro_batch_size": 16, "ranks": 2, "device": "cpu"}
-TRAIN |= {"log_every_steps": 1, "save_every_steps": 4, "validate_every_epochs": 10}
+TRAIN = {"store": "store", "model": {"name": "net"}, "image": {"side_px": 24}, "epochs": 30}
+TRAIN |= {"global_batch_size": 32, "micro_batch_size": 16, "augment": None}
+TRAIN |= {"hardware": {"ranks": 2, "device": "cpu"}, "tracking": {"log_every_steps": 1}}
+TRAIN |= {"checkpoints": {"every_steps": 4}, "validation": {"every_epochs": 10}}
 JUDGE = {"allow_short": True, "guesses": 3}
 STAGES = ("ingest", "pack", "train", "evaluate", "promote")
 
@@ -365,7 +366,8 @@ def test_mlflow_away_during_training_costs_nothing(
     server = MlflowServer(tmp_path)
     server.start()
     try:
-        config = TRAIN | {"run_dir": "untracked", "tracking_uri": server.uri}
+        tracking = {"uri": server.uri, "log_every_steps": 1}
+        config = TRAIN | {"run_dir": "untracked", "tracking": tracking}
         run = running.create_run("train/on-demand", {"config": config})
         folder = in_training(running, "untracked", step=5)
         server.kill()
@@ -385,12 +387,18 @@ def test_mlflow_away_during_training_costs_nothing(
 
 
 def test_a_sweep_is_rerun_from_its_failed_rows(running: Service, scheduled: str) -> None:
-    values = {"model": "net", "side_px": 24, "epochs": 1, "augment": None, "ranks": 1}
+    values = {
+        "model": "net",
+        "image.side_px": 24,
+        "epochs": 1,
+        "augment": None,
+        "hardware.ranks": 1,
+    }
     values |= {"global_batch_size": 32, "micro_batch_size": 32}
     table = running.home / "two.toml"
     lines = ["[values]", *(f"{k} = {json.dumps(v)}" for k, v in values.items() if v is not None)]
     lines += ["augment.mirror_share = 0.0", "[[rows]]", 'name = "A"', "[[rows]]", 'name = "B"']
-    table.write_text("\n".join([*lines, "values = { learning_rate = 0.001 }", ""]))
+    table.write_text("\n".join([*lines, "values = { optimizer.learning_rate = 0.001 }", ""]))
     asked = {"table": "two.toml", "store": "store", "allow_short": True, "run_dir": "swept"}
     config = SweepConfig.parse(asked | {"table": str(table), "store": str(running.home / "store")})
     config = config.updated({"run_dir": running.home / "swept"})

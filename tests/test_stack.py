@@ -15,8 +15,9 @@ pytestmark = [pytest.mark.stack, pytest.mark.timeout(2400)]
 
 FINAL = {"COMPLETED", "FAILED", "CRASHED", "CANCELLED"}
 TRAINING = {
-    **{"store": "store", "epochs": 40, "ranks": 2, "augment": None, "learning_rate": 0.003},
-    **{"validate_every_epochs": 5, "log_every_steps": 5},
+    **{"store": "store", "epochs": 40, "hardware": {"ranks": 2}, "augment": None},
+    **{"optimizer": {"learning_rate": 0.003}, "validation": {"every_epochs": 5}},
+    "tracking": {"log_every_steps": 5},
 }
 KILL_AT = 45
 """Step, of about 120, after which the training's container is killed."""
@@ -200,7 +201,7 @@ def test_taken_down_and_up_again_everything_is_there(stack: Stack) -> None:
     before = everything()
     assert len(before["flow runs"]) >= 3
     assert all(files["files"] for files in before["files"])
-    under_way = training_beyond(stack, 3, TRAINING | {"learning_rate": 0.001})
+    under_way = training_beyond(stack, 3, TRAINING | {"optimizer": {"learning_rate": 0.001}})
     stack.compose("down", seconds=300)
     stack.compose("up", "--detach", "--wait", "--wait-timeout", "900", seconds=960)
     assert stack.prefect(f"flow_runs/{under_way}")["state_type"] == "CRASHED"

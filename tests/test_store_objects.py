@@ -52,6 +52,7 @@ from quickdraw_core.store.verify import verify_store
 from quickdraw_core.tracking.runs import client
 from quickdraw_core.training.config import TrainConfig
 from quickdraw_core.training.run_folder import RunFolder
+from tests.trainings import train_config
 
 HEADER = (",".join(TRAIN_COLUMNS) + "\n").encode()
 BAD = b"nonsense\n"
@@ -491,15 +492,15 @@ def test_a_model_is_trained_and_judged_with_everything_in_a_bucket(
     monkeypatch.chdir(tmp_path)
     address = bucket.address(folder)
     run(source, address)
-    values = {"ranks": 1, "epochs": 1, "global_batch_size": 512, "micro_batch_size": 128}
-    values |= {"augment": None, "side_px": 24, "model": "net", "store": address}
-    values |= {"tracking_uri": mlflow_uri, "run_dir": tmp_path / "run"}
-    trained = train(TrainConfig.parse(values))
+    values = {"hardware.ranks": 1, "epochs": 1, "global_batch_size": 512, "micro_batch_size": 128}
+    values |= {"augment": None, "image.side_px": 24, "model": "net", "store": address}
+    values |= {"tracking.uri": mlflow_uri, "run_dir": tmp_path / "run"}
+    trained = train(train_config(values))
     assert trained.tracking_problem is None
     run_folder = RunFolder.read(trained.run_dir)
     assert run_folder.config.store == location_of(address)
     # Of the same identity as on a local store of the same sources: where it lies decides nothing.
-    same = TrainConfig.parse(values | {"store": local})
+    same = train_config(values | {"store": local})
     assert run_folder.identity == same.identity(Store.open(local).manifest.fingerprint)
     params = client(mlflow_uri).get_run(trained.mlflow_run_id).data.params
     assert params["store"] == str(location_of(address))

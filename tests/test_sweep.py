@@ -60,15 +60,14 @@ TINY = """
 description = "Three trainings of a second."
 [values]
 model = "net"
-encoding = "gray"
-side_px = 24
+image = { encoding = "gray", side_px = 24 }
 augment.mirror_share = 0.0
 epochs = 2
-ranks = 1
+hardware.ranks = 1
 global_batch_size = 32
 micro_batch_size = 32
-log_every_steps = 1
-validate_every_steps = 10
+tracking.log_every_steps = 1
+validation.every_steps = 10
 
 [[rows]]
 name = "Right"
@@ -76,7 +75,7 @@ reported = 0.9
 [[rows]]
 name = "Reciprocal"
 reported = 0.5
-values = { loss = "softmax_reciprocal", learning_rate = 0.001 }
+values = { loss = "softmax_reciprocal", optimizer.learning_rate = 0.001 }
 [[rows]]
 name = "No log"
 shown_as_failed = true
@@ -120,10 +119,10 @@ def test_a_file_is_a_table_with_the_rows_own_values_over_the_base(tmp_path: Path
     table = read_table(table_file(tmp_path, TINY))
     assert (table.name, table.metric) == ("tiny", "top_3")
     configs = configs_of(table, {"epochs": 1})
-    assert [config.loss for config in configs.values()] == [
+    assert [config.loss.name for config in configs.values()] == [
         "cross_entropy", "softmax_reciprocal", "nll_without_log",
     ]  # fmt: skip
-    assert {config.model for config in configs.values()} == {"net"}
+    assert {config.model.name for config in configs.values()} == {"net"}
     assert {config.epochs for config in configs.values()} == {1}
 
 
@@ -136,7 +135,7 @@ def test_a_file_is_a_table_with_the_rows_own_values_over_the_base(tmp_path: Path
         ("description", "descripton", "tiny.toml: unknown option 'descripton': did you mean"),
         ('name = "Right"', 'name = "no-LOG"', "'no-LOG' and 'No log' would share a folder"),
         ('name = "Right"', 'name = "A, B"', "row 'A, B': option 'name': --rows could not name it"),
-        ('loss = "nll_without_log"', 'loss = "nl"', "row 'No log': option 'loss': unknown name"),
+        ('loss = "nll_without_log"', 'loss = "nl"', "row 'No log': option 'loss.name': unknown"),
         ('loss = "nll_without_log"', "los = 1", "row 'No log': unknown option 'los': did you"),
         ('loss = "nll_without_log"', 'store = "s"', "option 'store' is the sweep's own"),
         ("[values]", 'metric = "top3"\n[values]', "unknown metric; did you mean 'top_3'"),
@@ -172,7 +171,7 @@ def test_built_in_tables_are_the_reports_seven_rows_and_its_failed_training(name
     rows = [row for row in table.rows if row.reported is not None]
     configs = configs_of(table, {})
     assert [
-        (c.model, c.loss, c.optimizer, c.schedule, row.reported)
+        (c.model.name, c.loss.name, c.optimizer.name, c.schedule.name, row.reported)
         for row in rows
         for c in [configs[row.name]]
     ] == [
@@ -186,11 +185,9 @@ def test_built_in_tables_are_the_reports_seven_rows_and_its_failed_training(name
     ]
     (failed,) = [row for row in table.rows if row.shown_as_failed]
     assert failed.reported is None
-    assert configs[failed.name].loss == "nll_without_log"
+    assert configs[failed.name].loss.name == "nll_without_log"
     # A fair comparison: as many steps, as many drawings, of the same size.
-    assert (
-        len({(c.epochs, c.global_batch_size, c.select, c.side_px) for c in configs.values()}) == 1
-    )
+    assert len({(c.epochs, c.global_batch_size, c.select, c.image) for c in configs.values()}) == 1
 
 
 # Slots
@@ -392,7 +389,7 @@ DIVERGING = """
 [[rows]]
 name = "Far too fast"
 shown_as_failed = true
-values = { optimizer = "sgd", learning_rate = 1e9, schedule = "constant" }
+values = { optimizer = { name = "sgd", learning_rate = 1e9 }, schedule = "constant" }
 """
 
 
@@ -708,7 +705,7 @@ def test_a_killed_sweep_goes_on_from_the_rows_checkpoint(
     while rank_processes(run_dir) and time.monotonic() < deadline:
         time.sleep(0.1)
     assert not rank_processes(run_dir)
-    done = quickdraw(*arguments, "--set", "keep_checkpoints=3", cwd=tmp_path)
+    done = quickdraw(*arguments, "--set", "checkpoints.keep=3", cwd=tmp_path)
     assert done.returncode == 0, done.stderr
     assert "1 of 1 rows finished" in done.stdout
     records = [json.loads(line) for line in (run_dir / "journal.jsonl").read_text().splitlines()]

@@ -24,8 +24,8 @@ from quickdraw_core.system.threads import (
     threads_each,
     usable_cores,
 )
-from quickdraw_core.training.config import TrainConfig
 from quickdraw_core.training.hardware import choose_loader_threads
+from tests.trainings import train_config
 
 ROOT = Path(__file__).resolve().parents[1]
 USERS = [*WAITING, "KMP_BLOCKTIME"]
@@ -100,7 +100,7 @@ def test_a_ranks_model_and_loader_have_no_more_threads_than_cores(
     number: int, ranks: int, cores: Callable[[int], None], plain: None
 ) -> None:
     cores(number)
-    config = TrainConfig.parse({"store": "store", "ranks": ranks})
+    config = train_config({"store": "store", "hardware.ranks": ranks})
     model = int(environment_of(config)[NUM_THREADS])
     assert ranks * (model + choose_loader_threads(config, "cpu")) <= max(number, ranks)
     # On a GPU one thread starts the kernels, and what draws is beside it; at least one has to.
@@ -169,7 +169,7 @@ def test_ranks_share_the_cores_and_wait_asleep(
     ranks: int, cores: Callable[[int], None], plain: None, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     cores(6)
-    config = TrainConfig.parse({"store": "store", "ranks": ranks})
+    config = train_config({"store": "store", "hardware.ranks": ranks})
     environment = environment_of(config)
     assert environment.items() >= (WAITING | {NUM_THREADS: str(6 // ranks)}).items()
     assert environment_of(config, {"OMP_WAIT_POLICY": "ACTIVE"}).get("GOMP_SPINCOUNT") is None

@@ -25,16 +25,17 @@ from quickdraw_core.stage import Opened
 from quickdraw_core.store.store import Store
 from quickdraw_core.training.checkpoint import find_checkpoint, load_checkpoint
 from quickdraw_core.training.config import TrainConfig
-from quickdraw_core.training.hardware import unused_gpus
+from quickdraw_core.training.hardware import HardwareConfig, unused_gpus
 from quickdraw_core.training.run_folder import RunFolder
 from quickdraw_core.training.state import Validations
+from tests.trainings import train_config
 
 
 def config_of(store: Store, run_dir: Path, **changes: object) -> TrainConfig:
-    values = {"store": store.path, "run_dir": run_dir, "epochs": 3, "tracking_uri": "none"}
-    values |= {"model": "net", "side_px": 24, "encoding": "gray"}
-    values |= {"global_batch_size": 64, "micro_batch_size": 32, "log_every_steps": 1}
-    return TrainConfig.parse(values | changes)
+    values = {"store": store.path, "run_dir": run_dir, "epochs": 3, "tracking.uri": "none"}
+    values |= {"model": "net", "image.side_px": 24, "image.encoding": "gray"}
+    values |= {"global_batch_size": 64, "micro_batch_size": 32, "tracking.log_every_steps": 1}
+    return train_config(values, **changes)
 
 
 def losses(run_dir: Path) -> dict[int, float]:
@@ -154,7 +155,7 @@ def test_a_run_goes_on_with_another_number_of_ranks(
     with pytest.raises(TrainingError):
         train(config_of(store, run_dir))
     killer.join()
-    assert train(config_of(store, run_dir, ranks=1)).resumed_from > 0
+    assert train(config_of(store, run_dir, hardware={"ranks": 1})).resumed_from > 0
     alone, two = losses(run_dir), losses(finished)
     assert list(alone) == list(two)
     assert list(alone.values()) == pytest.approx(list(two.values()), rel=0.05)
@@ -163,7 +164,7 @@ def test_a_run_goes_on_with_another_number_of_ranks(
 def test_one_rank_sees_the_same_samples_as_two(
     finished: Path, store: Store, tmp_path: Path
 ) -> None:
-    train(config_of(store, tmp_path / "one", ranks=1, epochs=0.5))
+    train(config_of(store, tmp_path / "one", hardware={"ranks": 1}, epochs=0.5))
     alone, two = losses(tmp_path / "one"), losses(finished)
     # The schedule's length differs, so the first step is the one with the same learning rate.
     assert alone[1] == pytest.approx(two[1], rel=1e-5)
@@ -175,12 +176,10 @@ def test_divergence_stops_the_run_says_where_and_keeps_the_last_good_checkpoint(
     config = config_of(
         store,
         tmp_path / "run",
-        learning_rate=1e9,
-        optimizer="sgd",
-        schedule="constant",
-        warmup_steps=9,
-        log_every_steps=5,
-        save_every_steps=1,
+        optimizer={"learning_rate": 1e9, "name": "sgd"},
+        schedule={"name": "constant", "warmup_steps": 9},
+        tracking={"log_every_steps": 5},
+        checkpoints={"every_steps": 1},
     )
     with pytest.raises(
         TrainingError, match=r"is (nan|-?inf) at step \d+, learning rate [\d.]+e\+0\d: .* diverged"
@@ -195,7 +194,8 @@ def test_divergence_stops_the_run_says_where_and_keeps_the_last_good_checkpoint(
 def test_training_stops_when_validation_brings_nothing_better(
     store: Store, tmp_path: Path
 ) -> None:
-    config = config_of(store, tmp_path, epochs=200, patience=3, validate_every_epochs=0.5)
+    validation = {"patience": 3, "every_epochs": 0.5}
+    config = config_of(store, tmp_path, epochs=200, validation=validation)
     result = train(config)
     assert result.steps < 600
     path = find_checkpoint(tmp_path, "last")
@@ -208,17 +208,21 @@ def test_training_stops_when_validation_brings_nothing_better(
 @pytest.mark.parametrize(
     "options",
     [
-        {"precision": "bf16", "clip_norm": 1.0, "learning_rate": 0.01},
-        {"model": "stroke_transformer", "encoding": "points", "optimizer": "muon",
-         "global_batch_size": 8, "micro_batch_size": 8, "epochs": 0.4, "learning_rate": 0.004},
-        {"model": "net", "encoding": "gray", "loss": "softmax_reciprocal", "optimizer": "adam",
-         "schedule": "multistep", "draw_on": "device", "channels_last": False,
-         "learning_rate": 0.005},
-        pytest.param({"compile": True, "learning_rate": 0.01}, marks=pytest.mark.soak),
+        {"model.precision": "bf16", "optimizer.clip_norm": 1.0, "optimizer.learning_rate": 0.01},
+        {"model": "stroke_transformer", "image.encoding": "points", "optimizer": "muon",
+         "global_batch_size": 8, "micro_batch_size": 8, "epochs": 0.4,
+         "optimizer.learning_rate": 0.004},
+        {"model": "net", "image.encoding": "gray", "loss": "softmax_reciprocal",
+         "optimizer": "adam", "schedule": "multistep", "image.draw_on": "device",
+         "hardware.channels_last": False,
+         "optimizer.learning_rate": 0.005},
+        pytest.param({"hardware.compile": True, "optimizer.learning_rate": 0.01},
+                     marks=pytest.mark.soak),
     ],
 )  # fmt: skip
 def test_the_switches_train(options: dict[str, object], store: Store, tmp_path: Path) -> None:
-    defaults = {"learning_rate": 0.002, "ranks": 1, "ema_decay": 0.8, "side_px": 24}
+    defaults = {"optimizer.learning_rate": 0.002, "optimizer.ema_decay": 0.8}
+    defaults |= {"hardware.ranks": 1, "image.side_px": 24}
     train(config_of(store, tmp_path, **(defaults | options)))
     curve = losses(tmp_path)
     assert curve[max(curve)] < 0.95 * curve[1]
@@ -236,7 +240,7 @@ def test_two_hosts_train_as_one_with_as_many_ranks(
 
     def host(number: int) -> TrainConfig:
         hosts = {"nodes": 2, "node_rank": number, "rendezvous": endpoint}
-        return config_of(store, run_dir, ranks=1, hosts=hosts)
+        return config_of(store, run_dir, hardware={"ranks": 1}, hosts=hosts)
 
     joining = subprocess.Popen([sys.executable, "-c", TRAIN, host(1).model_dump_json()])
     try:
@@ -260,8 +264,8 @@ def test_out_of_memory_halves_the_micro_batch_and_keeps_the_global_one(
     while limit > 1 << 30:
         run_dir = tmp_path / str(limit)
         config = config_of(
-            store, run_dir, ranks=1, epochs=1, side_px=160, global_batch_size=256,
-            micro_batch_size=256, precision="fp32",
+            store, run_dir, hardware={"ranks": 1}, epochs=1, image={"side_px": 160},
+            global_batch_size=256, micro_batch_size=256, model={"precision": "fp32"},
         )  # fmt: skip
         process = subprocess.run(
             [real_python(), "-c", code + "; print(result.notes)", config.model_dump_json()],
@@ -282,8 +286,8 @@ def test_out_of_memory_halves_the_micro_batch_and_keeps_the_global_one(
 @pytest.mark.skipif(not sys.platform.startswith("linux"), reason="reads memory from /proc")
 def test_memory_does_not_grow_over_2000_steps(store: Store, tmp_path: Path) -> None:
     config = config_of(
-        store, tmp_path, model="net", encoding="gray", side_px=24, global_batch_size=32,
-        micro_batch_size=16, epochs=200, validate_every_epochs=10,
+        store, tmp_path, model="net", image={"encoding": "gray", "side_px": 24},
+        global_batch_size=32, micro_batch_size=16, epochs=200, validation={"every_epochs": 10},
     )  # fmt: skip
     held: dict[int, int] = {}
     done = threading.Event()
@@ -323,11 +327,11 @@ def test_what_cannot_work_is_refused_before_anything_is_started(
     with pytest.raises(ConfigError, match="do not fill one global batch of 4096"):
         train(config_of(store, tmp_path / "run", global_batch_size=4096))
     with pytest.raises(ConfigError, match="warm-up must be within the training"):
-        train(config_of(store, tmp_path / "run", warmup_steps=10_000))
+        train(config_of(store, tmp_path / "run", schedule={"warmup_steps": 10_000}))
     with pytest.raises(StoreError, match="no store there"):
         train(TrainConfig(store=tmp_path / "absent", run_dir=tmp_path / "run"))
     with pytest.raises(ConfigError, match="cannot be shared out evenly to 3 ranks"):
-        config_of(store, tmp_path / "run", ranks=3)
+        config_of(store, tmp_path / "run", hardware={"ranks": 3})
     assert not (tmp_path / "run").exists()
 
 
@@ -335,9 +339,8 @@ def test_weights_that_are_none_are_refused_before_anything_is_started(
     store: Store, tmp_path: Path
 ) -> None:
     (tmp_path / "weights.pth").write_bytes(b"no weights")
-    config = config_of(
-        store, tmp_path / "run", model="resnet18", pretrained=str(tmp_path / "weights.pth")
-    )
+    model = {"name": "resnet18", "pretrained": str(tmp_path / "weights.pth")}
+    config = config_of(store, tmp_path / "run", model=model)
     with pytest.raises(ConfigError, match=r"weights\.pth"):
         train(config)
     assert not (tmp_path / "run").exists()
@@ -346,13 +349,14 @@ def test_weights_that_are_none_are_refused_before_anything_is_started(
 def test_a_file_of_weights_that_is_missing_is_refused_by_the_check_unless_the_run_goes_on(
     finished: Path, store: Store, tmp_path: Path
 ) -> None:
-    missing = {"pretrained": str(tmp_path / "weights.pth")}
+    missing = {"model.pretrained": str(tmp_path / "weights.pth")}
     with pytest.raises(ConfigError, match=r"no file of weights .*weights\.pth"):
         prepare(config_of(store, tmp_path / "run", **missing), Opened())
     with pytest.raises(ConfigError, match="no file of weights"):
         prepare(config_of(store, finished, fresh=True, **missing), Opened())
     prepare(config_of(store, finished, **missing), Opened())  # its weights are in its checkpoint
-    prepare(config_of(store, tmp_path / "run", model="resnet18", pretrained="imagenet"), Opened())
+    downloaded = {"name": "resnet18", "pretrained": "imagenet"}
+    prepare(config_of(store, tmp_path / "run", model=downloaded), Opened())
 
 
 def test_gpus_that_are_too_few_for_the_ranks_are_named(
@@ -362,8 +366,8 @@ def test_gpus_that_are_too_few_for_the_ranks_are_named(
     note = "1 GPU and 2 ranks: training on the CPU; --nproc 1 uses the GPU"
     assert train(config_of(store, tmp_path / "run", epochs=0.5)).notes == (note,)
     assert train(config_of(store, finished)).notes == ()  # finished before: nothing was run
-    assert unused_gpus(config_of(store, tmp_path, ranks=1)) is None
-    assert unused_gpus(config_of(store, tmp_path, device="cpu")) is None
+    assert unused_gpus(HardwareConfig(ranks=1), 4, 1) is None
+    assert unused_gpus(HardwareConfig(device="cpu"), 4, 1) is None
 
 
 @pytest.mark.parametrize(
@@ -375,16 +379,16 @@ def test_the_advised_number_of_ranks_shares_out_the_micro_batches(
 ) -> None:
     pretend_gpus(monkeypatch, gpus)
     hosts = {"nodes": nodes, "rendezvous": "alpha:29400"}
-    config = TrainConfig.parse(
-        {"ranks": ranks, "hosts": hosts, "global_batch_size": 256, "micro_batch_size": 32}
+    config = train_config(
+        {"hardware.ranks": ranks, "hosts": hosts, "global_batch_size": 256, "micro_batch_size": 32}
     )
-    note = unused_gpus(config)
+    note = unused_gpus(config.hardware, config.shape.micro_batches, nodes)
     if advised is None:
         assert note is None
     else:
         assert note is not None
         assert f"--nproc {advised} uses" in note
-        config.updated({"ranks": advised})
+        config.updated({"hardware": {"ranks": advised}})
 
 
 def test_the_best_is_by_the_metric_that_decides_and_an_equal_one_is_no_progress() -> None:

@@ -22,7 +22,7 @@ REFUSED = [
     "show {store} --class sunn --out a/b.png",
     "train --store nowhere",
     "train --store {store} --set model=resnet",
-    "train --store {store} --set ranks=2 --set global_batch_size=3 --run-dir new",
+    "train --store {store} --set hardware.ranks=2 --set global_batch_size=3 --run-dir new",
     "losses --plot figure.txt",
     "inspect nothing",
     "inspect " + RUN_ID,

@@ -52,7 +52,7 @@ from quickdraw_core.tracking.registry import find_version
 from quickdraw_core.tracking.run_record import new_run_record
 from quickdraw_core.tracking.runs import brief_requests, client, fetch_curves, fetch_file
 from quickdraw_core.tracking.start_run import start_run
-from quickdraw_core.training.config import TrainConfig
+from tests.trainings import train_config
 
 RUN_ID = "0123456789abcdef" * 2
 
@@ -180,7 +180,7 @@ def test_a_training_is_refused_before_it_clears_its_folder(
     precious.write_text("{}")
     values = {"store": store.path, "run_dir": tmp_path / "run", "fresh": True}
     with pytest.raises(TrackingError, match=says):
-        train(TrainConfig.parse(values | {"tracking_uri": uri}))
+        train(train_config(values | {"tracking.uri": uri}))
     assert precious.exists()
 
 

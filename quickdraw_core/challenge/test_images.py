@@ -14,7 +14,7 @@ from quickdraw_core.challenge.test_file import Piece, parsed_pieces
 from quickdraw_core.drawing import DrawingBatch
 from quickdraw_core.inference.ensemble import Ensemble
 from quickdraw_core.loading.prefetch import prefetched
-from quickdraw_core.render.encodings import render
+from quickdraw_core.render.encodings import ImageConfig, render
 from quickdraw_core.sources.files import SourceFile
 
 _PIECES_AHEAD = 4
@@ -41,12 +41,11 @@ def _ahead(items: Iterator[T]) -> "closing[Generator[T]]":
 
 def _draw(drawings: DrawingBatch, piece: Piece, models: Ensemble) -> Piece:
     """The piece with images; models that read the same share them."""
-    drawn: dict[tuple[str, int], Tensor] = {}
+    drawn: dict[ImageConfig, Tensor] = {}
     for member in models.members:
-        form = member.config.encoding, member.config.side_px
-        if form not in drawn:
-            drawn[form] = torch.from_numpy(
-                render(drawings, *form, threads=max(1, member.feed.threads))
-            )
-        piece.images.append(drawn[form])
+        image = member.image
+        if image not in drawn:
+            threads = max(1, member.feed.threads)
+            drawn[image] = torch.from_numpy(render(drawings, image, threads=threads))
+        piece.images.append(drawn[image])
     return piece

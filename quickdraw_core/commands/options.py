@@ -194,5 +194,8 @@ def train_config_of(
     """A recipe with the options of `train` and `pipeline` laid over it; `changes` come last."""
     from quickdraw_core.recipes import find_recipe
 
-    values = given(options, "store", "run_dir", "fresh", "tracking_uri", "ranks")
+    values = given(options, "store", "run_dir", "fresh")
+    values["hardware"] = given(options, "ranks")
+    if options.get("tracking_uri") is not None:
+        values["tracking"] = {"uri": options["tracking_uri"]}
     return find_recipe(recipe).updated(values).updated(parse_assignments(changes or ()))

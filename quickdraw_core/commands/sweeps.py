@@ -62,7 +62,9 @@ def sweep(
         raise ConfigError(
             "--rows holds an empty name; give names with commas between, or no --rows for all"
         )
-    of_rows = merged({"ranks": nproc} if nproc else {}, parse_assignments(changes or ()))
+    of_rows = merged(
+        {"hardware": {"ranks": nproc}} if nproc else {}, parse_assignments(changes or ())
+    )
     config = config_of(SweepConfig, locals() | {"rows": names, "changes": of_rows})
     opened = Opened()
     prepared = prepare(config, opened)

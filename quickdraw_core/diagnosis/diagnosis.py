@@ -116,8 +116,10 @@ def _diverged(stats: CurveStats) -> Finding | None:
         return None
     if len(stats.train):
         evidence += f"; the lowest train loss before that was {stats.train.values.min():.4g}"
-    lower = _option("learning_rate", stats.learning_rate / 10)
-    advice = f"Lower the learning rate ({lower}) or clip the gradient (--set clip_norm=1)"
+    lower = _option("optimizer.learning_rate", stats.learning_rate / 10)
+    advice = (
+        f"Lower the learning rate ({lower}) or clip the gradient (--set optimizer.clip_norm=1)"
+    )
     return Finding(Kind.DIVERGED, evidence, advice)
 
 
@@ -185,9 +187,10 @@ def _too_large(stats: CurveStats) -> Finding | None:
         f"between {validation.min():.4g} and {validation.max():.4g}; MAP@3 is "
         f"{stats.reached:.3f}, guessing reaches {stats.guessing:.3f}"
     )
+    lower = _option("optimizer.learning_rate", stats.learning_rate / 10)
     advice = (
-        f"Lower the learning rate ({_option('learning_rate', stats.learning_rate / 10)}); if it "
-        "still jumps, clip the gradient (--set clip_norm=1) or change global_batch_size"
+        f"Lower the learning rate ({lower}); if it still jumps, clip the gradient (--set "
+        "optimizer.clip_norm=1) or change global_batch_size"
     )
     return Finding(Kind.TOO_LARGE, evidence, advice)
 
@@ -199,7 +202,7 @@ def _too_small(stats: CurveStats) -> Finding | None:
     begin, end = float(stats.fifths[0]), float(stats.fifths[-1])
     if abs(begin - end) >= _FALL * abs(begin):
         return None
-    rate = _option("learning_rate", stats.learning_rate * 10)
+    rate = _option("optimizer.learning_rate", stats.learning_rate * 10)
     change = f"from {begin:.6g} to {end:.6g} in {int(stats.train.steps[-1]):,} steps"
     # A fall beyond the scatter of the points (three standard errors of a fifth's mean, about).
     scatter = float(np.abs(np.diff(train)).mean()) / math.sqrt(len(train) / 5)
@@ -216,7 +219,7 @@ def _too_small(stats: CurveStats) -> Finding | None:
     evidence = f"the train loss stayed where it was, {change}{known}; MAP@3 is {stats.reached:.3f}"
     advice = (
         f"Raise the learning rate ({rate}); if that changes nothing, look at the labels, the "
-        "loss and weight_decay"
+        "loss and optimizer.weight_decay"
     )
     return Finding(Kind.NO_LEARNING, evidence, advice)
 
@@ -243,7 +246,7 @@ def _over_fitting(stats: CurveStats) -> Finding | None:
     )
     advice = (
         "Train on more drawings, keep augmentation on, smooth the labels "
-        "(--set label_smoothing=0.1), or stop sooner (--set patience=3)"
+        "(--set loss.label_smoothing=0.1), or stop sooner (--set validation.patience=3)"
     )
     return Finding(Kind.OVER_FITTING, evidence, advice)
 
@@ -274,8 +277,8 @@ def _starved(stats: CurveStats) -> Findings:
     if not stats.data_wait_share >= _STARVED:  # NaN: unknown
         return ()
     advice = (
-        "Draw with more threads (--set loader_threads=4), further ahead (--set "
-        "prefetch_batches=16), or on the GPU (--set draw_on=device)"
+        "Draw with more threads (--set hardware.loader_threads=4), further ahead (--set "
+        "hardware.prefetch_batches=16), or on the GPU (--set image.draw_on=device)"
     )
     evidence = (
         f"{stats.data_wait_share:.0%} of the training time (median) went by waiting for drawings"

@@ -20,10 +20,10 @@ def check_asked(config: EvaluateConfig, training: TrainConfig) -> None:
             "a pipeline judges the model that it trains, but was given evaluate.model "
             f"{config.model}; leave it out, or put it into evaluate.ensemble"
         )
-    if config.average > training.keep_checkpoints:
+    if config.average > training.checkpoints.keep:
         raise ConfigError(
             f"evaluate.average={config.average} takes as many checkpoints, and the training "
-            f"keeps {training.keep_checkpoints}; give train.keep_checkpoints={config.average}"
+            f"keeps {training.checkpoints.keep}; give train.checkpoints.keep={config.average}"
         )
     if config.json_file is not None:
         require_output(config.json_file)

@@ -12,7 +12,8 @@ def facts_of(config: EvaluateConfig, models: Ensemble, store_fingerprint: str) -
     """Of what and on what: enough to tell whether two evaluations can be compared."""
     members = models.members
     kinds = {
-        f"{m.config.model}, {m.config.side_px} px, {m.config.encoding} encoding" for m in members
+        f"{m.config.model.name}, {m.image.side_px} px, {m.image.encoding} encoding"
+        for m in members
     }
     return {
         "model": models.name,

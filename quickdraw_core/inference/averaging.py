@@ -21,7 +21,7 @@ def average_checkpoints(run_dir: Path, count: int, opened: Opened) -> tuple[Chec
     """The newest checkpoint of a run folder with the mean weights of the `count` newest, and the
     newest one's path: once, until one of them is written anew.
 
-    A run keeps its `keep_checkpoints` newest, and its best however old that is: which is then
+    A run keeps its `checkpoints.keep` newest, and its best however old that is: which is then
     none of these. Raises `CheckpointError` where there are not so many.
     """
     paths = sorted((run_dir / "checkpoints").glob("step-*.pt"))
@@ -34,13 +34,13 @@ def _averaged(
     run_dir: Path, paths: list[Path], count: int, opened: Opened
 ) -> tuple[Checkpoint, Path]:
     newest = open_checkpoint(paths[-1], opened) if paths else None
-    kept = int(newest.config["keep_checkpoints"]) if newest is not None else 0
+    kept = int(newest.config["checkpoints"]["keep"]) if newest is not None else 0
     paths = paths[-min(count, kept) :] if kept else []
     if newest is None or len(paths) < count:
         found = f"holds the {len(paths)} latest" if run_dir.is_dir() else "is no run folder here"
         raise CheckpointError(
             f"{count} checkpoints are to be averaged, but {run_dir} {found}; give a run folder, "
-            "trained with --set keep_checkpoints=N for N to be kept"
+            "trained with --set checkpoints.keep=N for N to be kept"
         )
     sums = {name: value.to(torch.float64, copy=True) for name, value in newest.weights.items()}
     for path in paths[:-1]:

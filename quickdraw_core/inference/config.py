@@ -1,26 +1,13 @@
 """On which held-out drawings models are judged, and how: of every stage that judges."""
 
-from collections.abc import Mapping
 from pathlib import Path
 from typing import Annotated
 
-from pydantic import AfterValidator, Field
+from pydantic import Field
 
-from quickdraw_core.config import Config
-from quickdraw_core.errors import nearest
+from quickdraw_core.config import Config, row_of
 from quickdraw_core.inference.options import PRECISIONS, TTA, Looks, Precision
 from quickdraw_core.storage.location import Location
-
-
-def _row_of(table: Mapping[str, str]) -> AfterValidator:
-    """Refuses a name that is no row of the table, and says which was probably meant."""
-
-    def check(value: str) -> str:
-        if value not in table:
-            raise ValueError(f"unknown name; {nearest(value, table)}")
-        return value
-
-    return AfterValidator(check)
 
 
 class HeldOutConfig(Config):
@@ -37,11 +24,11 @@ class HeldOutConfig(Config):
     other_store: bool = Field(
         False, description="judge models that were trained on another store than this one"
     )
-    tta: Annotated[str, _row_of(TTA)] = Field(
+    tta: Annotated[str, row_of(TTA)] = Field(
         Looks.NONE,
         description="test-time augmentation: none, or flip (the mirrored drawing as well)",
     )
-    precision: Annotated[str, _row_of(PRECISIONS)] = Field(
+    precision: Annotated[str, row_of(PRECISIONS)] = Field(
         Precision.FP32,
         description="arithmetic of judging, whatever the training's: fp32 or bf16",
     )

@@ -47,7 +47,7 @@ class Ensemble:
         arithmetic where it is not float32.
         """
         parts = [
-            f"{m.checkpoint.weights_sha256} {m.config.mirror} {m.tta}"
+            f"{m.checkpoint.weights_sha256} {m.config.model.flip_tta} {m.tta}"
             + ("" if m.precision == Precision.FP32 else f" {m.precision}")
             for m in self.members
         ]
@@ -87,10 +87,7 @@ class Ensemble:
         from quickdraw_core.render.encodings import render
 
         return self.log_probabilities(
-            [
-                torch.from_numpy(render(drawings, m.config.encoding, m.config.side_px))
-                for m in self.members
-            ]
+            [torch.from_numpy(render(drawings, member.image)) for member in self.members]
         )
 
 

@@ -14,6 +14,7 @@ from torch import Tensor, nn
 
 from quickdraw_core.inference.options import Looks, Precision
 from quickdraw_core.labels import GUESSES, LabelMap
+from quickdraw_core.render.encodings import ImageConfig
 from quickdraw_core.stage import Opened
 from quickdraw_core.training.checkpoint import Checkpoint, find_checkpoint
 from quickdraw_core.training.config import TrainConfig
@@ -65,8 +66,7 @@ class TrainedModel:
     @cached_property
     def arithmetic(self) -> Arithmetic:
         """How it computes there."""
-        config = self.config.updated({"precision": self.precision})
-        return choose_arithmetic(config, self.device.type)
+        return choose_arithmetic(self.config.hardware, self.precision, self.device.type)
 
     @property
     def network(self) -> nn.Module:
@@ -80,12 +80,11 @@ class TrainedModel:
 
     def _built(self) -> nn.Module:
         from quickdraw_core.modeling.flip_tta import FlipTTA
-        from quickdraw_core.modeling.models import find_model
         from quickdraw_core.training.network import network_of
 
         network, _ = network_of(self.checkpoint)
         if self.tta == Looks.FLIP and not isinstance(network, FlipTTA):
-            network = FlipTTA(network, find_model(self.config.model).reads)
+            network = FlipTTA(network, self.config.model.reads)
         self.arithmetic.place(network, self.device)
         return network
 
@@ -96,11 +95,17 @@ class TrainedModel:
         return logits.float().cpu()
 
     @property
+    def image(self) -> ImageConfig:
+        """What it is given, drawn by this host's processor, whatever drew it in its training."""
+        return self.config.image.on_cpu
+
+    @property
     def feed(self) -> "Feed":
         """How its batches are drawn: ahead of it, and for its device."""
         from quickdraw_core.loading.loader import Feed
 
-        return Feed(choose_loader_threads(self.config, self.device.type), device=self.device)
+        threads = choose_loader_threads(self.config.hardware, self.device.type)
+        return Feed(threads, device=self.device)
 
     @property
     def run_dir(self) -> Path | None:

@@ -9,7 +9,7 @@ class Looks:
 
 
 TTA = {
-    Looks.NONE: "each drawing as it is (both ways round where the model was trained with mirror)",
+    Looks.NONE: "each drawing as it is (also mirrored if the model has model.flip_tta)",
     Looks.FLIP: "as it is and mirrored; the mean of the two looks' probabilities",
 }
 """A name, and what it does."""

@@ -50,8 +50,7 @@ def predict_rows(
     with ExitStack() as stack:
         streams = []
         for member in models.members:
-            encoding, side_px = member.config.encoding, member.config.side_px
-            drawn = drawn_rows(pack, rows, encoding, side_px, batch_size, member.feed)
+            drawn = drawn_rows(pack, rows, member.image, batch_size, member.feed)
             streams.append(stack.enter_context(closing(drawn)))
         for _ in range(0, len(rows), batch_size):
             asked = time.perf_counter()

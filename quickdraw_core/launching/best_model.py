@@ -88,6 +88,6 @@ def _example(config: TrainConfig, pack: Pack) -> npt.NDArray[np.uint8]:
     """Two drawings as the network takes them: uint8 [2, C, S, S]."""
     from quickdraw_core.loading.loader import Feed, make_batch
 
-    batch = make_batch(pack, np.arange(2), config.encoding, config.side_px, Feed())
+    batch = make_batch(pack, np.arange(2), config.image.on_cpu, Feed())
     images: npt.NDArray[np.uint8] = batch.images_nchw.numpy()
     return images

@@ -29,7 +29,8 @@ def launch(
     for the user. Raises what `run_ranks` does.
     """
     config, notes = run.config, list[str]()
-    with rank_environment(config.ranks, config.device, context.environment) as environment:
+    hardware, given = config.hardware, context.environment
+    with rank_environment(hardware.ranks, hardware.device, given) as environment:
         context = replace(context, environment=environment)
         if config.hosts.nodes > 1 and rendezvous is None:
             rendezvous = _gather(run, latest, context)

@@ -8,6 +8,7 @@ import subprocess
 from collections.abc import Callable
 from contextlib import nullcontext
 from pathlib import Path
+from typing import Any
 
 from quickdraw_core.assignments import flattened
 from quickdraw_core.launching.best_model import log_best, warming_up
@@ -35,13 +36,14 @@ Reported = tuple[list[str], str | None]
 
 
 def params_of(config: TrainConfig) -> dict[str, object]:
-    """The configuration flat, as MLflow compares it: `augment.shear` beside `model`."""
-    return flattened(config.model_dump(mode="json", exclude={"run_dir", "fresh", "tracking_uri"}))
+    """The configuration flat, as MLflow compares it: `augment.shear` beside `epochs`."""
+    excluded: Any = {"run_dir": True, "fresh": True, "tracking": {"uri"}}
+    return flattened(config.model_dump(mode="json", exclude=excluded))
 
 
 def tags_of(config: TrainConfig, store: Store) -> dict[str, str]:
     """Code, data and machine of a training."""
-    commit, device = _git_commit(), choose_device(config.device, config.ranks)
+    commit, device = _git_commit(), choose_device(config.hardware.device, config.hardware.ranks)
     return {
         "code_version": training_code(),
         "git_commit": commit,

@@ -30,7 +30,7 @@ RUNS = Path("runs")
 
 def run_path(config: TrainConfig, store: Store) -> Path:
     """The run's folder: as configured, else named by what is trained on what."""
-    name = f"{config.model}-{len(store.label_map)}classes"
+    name = f"{config.model.name}-{len(store.label_map)}classes"
     named = RUNS / f"{name}-{config.identity(store.manifest.fingerprint)}"
     return (config.run_dir or named).absolute()
 
@@ -140,10 +140,10 @@ def _fetch_weights(config: TrainConfig, classes: int) -> None:
     """Gets pretrained weights before anything is started: a file that is none is refused, and
     what torchvision downloads is there once, for all ranks of this host.
     """
-    if config.pretrained is not None:
+    if config.model.pretrained is not None:
         from quickdraw_core.training.network import new_network
 
-        new_network(config, classes, config.pretrained)
+        new_network(config, classes, config.model.pretrained)
 
 
 def _clear(path: Path) -> None:

@@ -108,7 +108,7 @@ def run_ranks(
         ) as process,
     ):
         going_on = f", going on from step {start:,}" if start else ""
-        bar.log(f"starting {run.config.ranks} processes{going_on}")
+        bar.log(f"starting {run.config.hardware.ranks} processes{going_on}")
         steps = _Steps(bar, run.config.global_batch_size, start, plan.steps)
         told, failed_at = logged, None
         while True:
@@ -145,11 +145,11 @@ def _command(run: RunFolder, errors: Path, rendezvous: Rendezvous | None) -> lis
         command += ["--rdzv-backend", "c10d", "--rdzv-endpoint", str(hosts.rendezvous)]
         # What torch would find out by the host's name, which is often that of its loopback.
         command += ["--local-addr", rendezvous.address]
-        seconds = max(config.timeout_seconds, _RENDEZVOUS_SECONDS)
+        seconds = max(config.hardware.timeout_seconds, _RENDEZVOUS_SECONDS)
         conf = {"is_host": int(hosts.node_rank == 0)}
         conf |= {"join_timeout": seconds, "read_timeout": seconds}
         command += ["--rdzv-conf", ",".join(f"{key}={value}" for key, value in conf.items())]
-    command += ["--nproc-per-node", str(config.ranks), "--max-restarts", "0"]
+    command += ["--nproc-per-node", str(config.hardware.ranks), "--max-restarts", "0"]
     command += ["--log-dir", str(errors)]
     where = [str(run.path), str(config.store)]
     if not forks:
@@ -209,7 +209,7 @@ def environment_of(
     more: variables that replace those of this process.
     """
     environment = child_environment() | dict(more or {})
-    share_cores(environment, config.ranks)
+    share_cores(environment, config.hardware.ranks)
     # Asked whether there are GPUs, torch then asks the driver, and does not begin CUDA in a
     # launcher that forks the ranks.
     environment.setdefault("PYTORCH_NVML_BASED_CUDA_CHECK", "1")

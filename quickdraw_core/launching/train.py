@@ -68,7 +68,7 @@ class PreparedTraining:
             return None
         try:
             run_and_latest = finished_run(self.config, self.store, self.opened)
-            if run_and_latest is None or not is_delivered(self.path, self.config.tracking_uri):
+            if run_and_latest is None or not is_delivered(self.path, self.config.tracking.uri):
                 return None
             records, _ = follow(self.path / JOURNAL_NAME, 0)
             if last_status(records) != "FINISHED":
@@ -105,10 +105,10 @@ def prepare(config: TrainConfig, opened: Opened) -> PreparedTraining:
     path = run_path(config, store)
     require_free(path / _lock_name(config), str(path))
     goes_on = not config.fresh and find_checkpoint(path, "last") is not None
-    if config.pretrained is not None and not goes_on:
+    if config.model.pretrained is not None and not goes_on:
         from quickdraw_core.modeling.pretrained import check_weights
 
-        check_weights(config.pretrained)
+        check_weights(config.model.pretrained)
     return PreparedTraining(config, opened, store, path)
 
 
@@ -136,14 +136,14 @@ def check_options(config: TrainConfig) -> None:
     """Finds out without a store whether a training can begin. Raises `ConfigError`, or
     `TrackingError` for an address of MLflow that can never work.
     """
-    check_address(resolve_tracking_uri(config.tracking_uri))
+    check_address(resolve_tracking_uri(config.tracking.uri))
     if config.hosts.node_rank and config.fresh:
         raise ConfigError(
             "--fresh is host 0's: it begins the run that the others join; leave it out here"
         )
     if config.run_dir is None or not RunFolder.is_there(config.run_dir):
         require_writable(config.run_dir or RUNS)
-    check_hardware(config)
+    check_hardware(config.hardware)
 
 
 def _lock_name(config: TrainConfig) -> str:
@@ -162,7 +162,8 @@ def _run(config: TrainConfig, store: Store, context: RunContext, opened: Opened)
     else:
         run, latest, rendezvous = join_run(config, store, opened, context.stopping)
     done, notes = latest.is_finished, list(latest.refused)
-    unused = None if done else unused_gpus(config)
+    shares, hosts = config.shape.micro_batches, config.hosts.nodes
+    unused = None if done else unused_gpus(config.hardware, shares, hosts)
     if unused is not None:
         notes.append(unused)
         with progress("train", None, "") as bar:
@@ -172,7 +173,7 @@ def _run(config: TrainConfig, store: Store, context: RunContext, opened: Opened)
         tags = tags_of(config, store) | dict(context.tags)
         # The MLflow run of a run that is to be trained is made while its ranks start.
         track = start_run if done else record_run
-        tracked = track(run.path, config.tracking_uri, run.path.name, params_of(config), tags)
+        tracked = track(run.path, config.tracking.uri, run.path.name, params_of(config), tags)
         notes += [tracked.problem] if tracked.problem else []
         if done:
             release_hosts(run.path, config.hosts, run.key, latest.step)

@@ -14,7 +14,7 @@ ring of our own would have to ask the device for that, or risk overwriting a bat
 from collections.abc import Callable, Generator, Iterator, Mapping
 from contextlib import closing
 from dataclasses import dataclass
-from typing import Literal, NamedTuple
+from typing import NamedTuple
 
 import numpy as np
 import torch
@@ -28,7 +28,7 @@ from quickdraw_core.loading.gather import gather
 from quickdraw_core.loading.pool import pooled
 from quickdraw_core.loading.select import find_label
 from quickdraw_core.loading.shape import Shape
-from quickdraw_core.render.encodings import find_encoding, render
+from quickdraw_core.render.encodings import ImageConfig, render
 from quickdraw_core.render.on_device import draw_on_device
 from quickdraw_core.render.placement import centred
 from quickdraw_core.store.pack import Pack
@@ -51,15 +51,12 @@ class Feed:
 
     threads: that draw; 0: the one that asks for a batch. prefetch: batches made ahead of the one
     in use; fewer than `threads` leave some idle. device: where training runs; on CUDA the batches
-    are pinned. draw_on: who draws, this host's processor, or the training device
-    (`render/on_device.py`; the images then are there already, and agree with the others within
-    that module's tolerance).
+    are pinned, or drawn on it where `ImageConfig.draw_on` says so (`render/on_device.py`).
     """
 
     threads: int = 1
     prefetch: int = 4
     device: torch.device = _CPU
-    draw_on: Literal["cpu", "device"] = "cpu"
 
     def __post_init__(self) -> None:
         for name, least in {"threads": 0, "prefetch": 1}.items():
@@ -80,8 +77,7 @@ class Loader:
         rows: Int64Array,
         shape: Shape,
         rank: int,
-        encoding: str,
-        side_px: int,
+        image: ImageConfig,
         seed: int,
         augment_config: AugmentConfig | None = None,
         start_step: int = 0,
@@ -89,21 +85,16 @@ class Loader:
         class_balance: float = 0.0,
         feed: Feed = Feed(),
     ) -> None:
-        """rows: int64 [n], the pack's drawings to train on (`select_rows`); encoding, side_px
-        and augment_config: how they are drawn; class_balance: as in `SelectConfig`.
+        """rows: int64 [n], the pack's drawings to train on (`select_rows`); image and
+        augment_config: how they are drawn; class_balance: as in `SelectConfig`.
         """
         if len(rows) < shape.global_batch_size:
             raise ConfigError(
                 f"{len(rows)} drawings to train on do not fill one global batch of "
                 f"{shape.global_batch_size}; choose a smaller global_batch_size"
             )
-        if feed.draw_on == "device" and not find_encoding(encoding).is_picture:
-            raise ConfigError(
-                f"encoding {encoding!r} is no picture, so the training device cannot draw it; "
-                "choose draw_on cpu"
-            )
         self.pack, self.rows, self.shape, self.rank = pack, rows, shape, rank
-        self.encoding, self.side_px, self.seed = encoding, side_px, seed
+        self.image, self.seed = image, seed
         self.augment_config, self.feed = augment_config, feed
         self.order = SampleOrder(rows, pack.labels, seed, class_balance)
         self.start_step, self.end_step = start_step, end_step
@@ -127,12 +118,12 @@ class Loader:
         rows = self.order.rows_at(epoch, positions)
         config = self.augment_config
         if config is None:
-            return make_batch(self.pack, rows, self.encoding, self.side_px, self.feed)
+            return make_batch(self.pack, rows, self.image, self.feed)
 
         def place(drawings: DrawingBatch) -> Placed:
             return augment(drawings, config, self.seed, epoch, positions)
 
-        return make_batch(self.pack, rows, self.encoding, self.side_px, self.feed, place)
+        return make_batch(self.pack, rows, self.image, self.feed, place)
 
     def __iter__(self) -> Iterator[Batch]:
         self._handed_out = 0
@@ -178,21 +169,16 @@ class Loader:
         label = find_label(self.pack.label_map, word)
         rows = self.rows[self.pack.labels[self.rows] == label]
         size = self.shape.micro_batch_size
-        return drawn_rows(self.pack, rows, self.encoding, self.side_px, size, self.feed)
+        return drawn_rows(self.pack, rows, self.image, size, self.feed)
 
 
 def drawn_rows(
-    pack: Pack,
-    rows: Int64Array,
-    encoding: str,
-    side_px: int,
-    batch_size: int,
-    feed: Feed = Feed(),
+    pack: Pack, rows: Int64Array, image: ImageConfig, batch_size: int, feed: Feed = Feed()
 ) -> Generator[Batch]:
     """Batches of the given rows (int64 [n]) in their order, unchanged: for judging a model."""
 
     def make(first: int) -> Batch:
-        return make_batch(pack, rows[first : first + batch_size], encoding, side_px, feed)
+        return make_batch(pack, rows[first : first + batch_size], image, feed)
 
     return pooled(make, range(0, len(rows), batch_size), feed.threads, feed.prefetch)
 
@@ -204,8 +190,7 @@ def _unchanged(drawings: DrawingBatch) -> Placed:
 def make_batch(
     pack: Pack,
     rows: Int64Array,
-    encoding: str,
-    side_px: int,
+    image: ImageConfig,
     feed: Feed,
     place: Callable[[DrawingBatch], Placed] = _unchanged,
 ) -> Batch:
@@ -215,16 +200,16 @@ def make_batch(
     labels = _empty((len(rows),), torch.int64, feed)
     key_ids = torch.empty(len(rows), dtype=torch.uint64)
     placed = place(gather(pack, rows, labels.numpy(), key_ids.numpy()))
-    return Batch(_drawn(placed, encoding, side_px, feed), labels, key_ids)
+    return Batch(_drawn(placed, image, feed), labels, key_ids)
 
 
-def _drawn(placed: Placed, encoding: str, side_px: int, feed: Feed) -> torch.Tensor:
+def _drawn(placed: Placed, image: ImageConfig, feed: Feed) -> torch.Tensor:
     drawings, points = placed
-    if feed.draw_on == "device":
-        return draw_on_device(drawings, points, encoding, side_px, feed.device)
-    channels = find_encoding(encoding).channels
-    images = _empty((len(drawings), channels, side_px, side_px), torch.uint8, feed)
-    render(drawings, encoding, side_px, points, out=images.numpy())
+    if image.draw_on == "device":
+        return draw_on_device(drawings, points, image, feed.device)
+    shape = (len(drawings), image.channels, image.side_px, image.side_px)
+    images = _empty(shape, torch.uint8, feed)
+    render(drawings, image, points, out=images.numpy())
     return images
 
 

@@ -34,9 +34,12 @@ these MAP@3: cross_entropy and nll 0.76, mse 0.78 (of the softmax: 0.73), softma
 
 from collections.abc import Callable
 from types import ModuleType
-from typing import TYPE_CHECKING, NamedTuple, TypeAlias
+from typing import TYPE_CHECKING, Annotated, NamedTuple, Self, TypeAlias
 
-from quickdraw_core.errors import ConfigError, nearest
+from pydantic import Field, model_validator
+
+from quickdraw_core.config import NamedConfig, row_of
+from quickdraw_core.errors import ConfigError
 
 if TYPE_CHECKING:
     from torch import Tensor
@@ -105,27 +108,25 @@ def list_losses() -> list[LossLine]:
     return [LossLine(name, row.reason, row.smooths) for name, row in LOSSES.items()]
 
 
-def find_loss(name: str) -> Loss:
-    """The row of `name`. Raises `ConfigError` for an unknown one."""
-    if name not in LOSSES:
-        raise ConfigError(f"unknown loss {name!r}: {nearest(name, LOSSES)}")
-    return LOSSES[name]
+class LossConfig(NamedConfig):
+    """What a training makes small."""
+
+    name: Annotated[str, row_of(LOSSES)] = Field("cross_entropy", description="row of LOSSES")
+    label_smoothing: float = Field(
+        0.0, ge=0, lt=1, description="share of the label spread over all classes"
+    )
+
+    @model_validator(mode="after")
+    def _can_smooth(self) -> Self:
+        if self.label_smoothing and not LOSSES[self.name].smooths:
+            smoothing = ", ".join(key for key, row in LOSSES.items() if row.smooths)
+            raise ConfigError(
+                f"loss {self.name} has no label smoothing, found {self.label_smoothing:g}; set "
+                f"loss.label_smoothing=0, or a loss that has it: {smoothing}"
+            )
+        return self
 
 
-def check_loss(name: str, label_smoothing: float) -> None:
-    """Raises `ConfigError` for an unknown loss, or label smoothing where there is none."""
-    if label_smoothing and not find_loss(name).smooths:
-        smoothing = ", ".join(key for key, row in LOSSES.items() if row.smooths)
-        raise ConfigError(
-            f"loss {name} has no label smoothing, found {label_smoothing:g}; set "
-            f"label_smoothing=0, or a loss that has it: {smoothing}"
-        )
-
-
-def build_loss(name: str, label_smoothing: float = 0.0) -> LossFunction:
-    """The loss `name`: (logits float [N, K], labels int64 [N]) → mean over N, a scalar.
-
-    Raises `ConfigError`, see `check_loss`.
-    """
-    check_loss(name, label_smoothing)
-    return find_loss(name).make(label_smoothing)
+def build_loss(loss: LossConfig) -> LossFunction:
+    """The function (logits float [N, K], labels int64 [N]) → mean over N, a scalar."""
+    return LOSSES[loss.name].make(loss.label_smoothing)

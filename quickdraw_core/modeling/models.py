@@ -5,9 +5,13 @@ the same tensor, the points themselves; a row says which.
 """
 
 from collections.abc import Callable
-from typing import TYPE_CHECKING, Literal, NamedTuple
+from typing import TYPE_CHECKING, Annotated, Literal, NamedTuple
 
-from quickdraw_core.errors import ConfigError, nearest
+from pydantic import Field
+
+from quickdraw_core.config import NamedConfig, row_of
+from quickdraw_core.errors import ConfigError
+from quickdraw_core.render.encodings import ImageConfig
 
 if TYPE_CHECKING:
     from torch import nn
@@ -89,81 +93,83 @@ MODELS: dict[str, Model] = {
 }
 
 
-def find_model(name: str) -> Model:
-    """The row of `name`. Raises `ConfigError` for an unknown one."""
-    if name not in MODELS:
-        raise ConfigError(f"unknown model {name!r}: {nearest(name, MODELS)}")
-    return MODELS[name]
+class ModelConfig(NamedConfig):
+    """The network, where its first weights come from, and how it is computed."""
+
+    name: Annotated[str, row_of(MODELS)] = Field("small_cnn", description="row of MODELS")
+    pretrained: str | None = Field(
+        None,
+        description="first weights: imagenet (torchvision's), or a file; none: drawn at random",
+    )
+    small_stem: bool | None = Field(
+        None, description="a stem for small images; none: for images of up to 64 px"
+    )
+    flip_tta: bool = Field(
+        False, description="judge and guess by each drawing and its mirror image together"
+    )
+    precision: Literal["auto", "fp32", "bf16"] = Field(
+        "auto", description="of products; auto: bf16 on GPUs since Ampere and CPUs with AMX"
+    )
+
+    @property
+    def reads(self) -> Reads:
+        """What its images hold."""
+        return MODELS[self.name].reads
+
+    def has_small_stem(self, side_px: int) -> bool:
+        """Whether it has the stem for small images: as set, else up to 64 px."""
+        return side_px <= SMALL_IMAGE_PX if self.small_stem is None else self.small_stem
 
 
-def check_model(
-    name: str,
-    channels: int,
-    reads: Reads,
-    side_px: int = SMALL_IMAGE_PX,
-    *,
-    small_stem: bool | None = None,
-    pretrained: str | None = None,
-) -> None:
+def check_model(model: ModelConfig, image: ImageConfig) -> None:
     """Refuses what `build_model` could not build, or could not feed, without building it.
 
-    channels, reads: of the encoding. Raises `ConfigError` naming the remedy.
+    Raises `ConfigError` naming the remedy.
     """
-    row = find_model(name)
+    name, row = model.name, MODELS[model.name]
+    reads: Reads = "picture" if image.is_picture else "points"
     if reads != row.reads:
-        wanted = "encoding=points" if row.reads == "points" else "encoding=gray or encoding=order"
+        encoding = "points" if row.reads == "points" else "gray or image.encoding=order"
         fitting = ", ".join(key for key, other in MODELS.items() if other.reads == reads)
         raise ConfigError(
-            f"{name} reads a drawing's {row.reads}, the encoding gives its {reads}; set {wanted}, "
-            f"or a model that reads {reads}: {fitting}"
+            f"{name} reads a drawing's {row.reads}, the encoding gives its {reads}; set "
+            f"image.encoding={encoding}, or a model that reads {reads}: {fitting}"
         )
-    if channels not in row.channels:
+    if image.channels not in row.channels:
         takes = " or ".join(map(str, row.channels))
         raise ConfigError(
-            f"{name} takes {takes} channels, the encoding gives {channels}; set another encoding"
+            f"{name} takes {takes} channels, the encoding gives {image.channels}; set another "
+            "image.encoding"
         )
-    if row.least_px and side_px < row.least_px and not _is_small(side_px, small_stem):
+    small = model.has_small_stem(image.side_px)
+    if row.least_px and image.side_px < row.least_px and not small:
         raise ConfigError(
-            f"{name} takes no picture of {side_px} px with its usual stem; set side_px of "
-            f"{row.least_px} or more, or small_stem=true"
+            f"{name} takes no picture of {image.side_px} px with its usual stem; set "
+            f"image.side_px of {row.least_px} or more, or model.small_stem=true"
         )
-    if pretrained == "imagenet" and not row.imagenet:
+    if model.pretrained == "imagenet" and not row.imagenet:
         known = ", ".join(key for key, other in MODELS.items() if other.imagenet)
         raise ConfigError(
             f"{name} has no weights trained on ImageNet, these have: {known}; leave out "
-            "pretrained or give a file"
+            "model.pretrained or give a file"
         )
 
 
-def build_model(
-    name: str,
-    channels: int,
-    classes: int,
-    side_px: int,
-    *,
-    small_stem: bool | None = None,
-    pretrained: str | None = None,
-) -> "nn.Module":
-    """A network: float [N, channels, side_px, side_px] → logits float [N, classes].
+def build_model(model: ModelConfig, image: ImageConfig, classes: int) -> "nn.Module":
+    """A network: float [N, C, side_px, side_px] → logits float [N, classes].
 
-    small_stem: keep more of the picture at the beginning, for sides up to 64 px; None: there,
-    and only there. Networks with one stem have no use for it. pretrained: "imagenet" for
-    torchvision's weights, or a file with a state dict of this network; weights are fitted to
-    channels and stem, the last layer is fresh where its classes are others. Fresh weights come
-    from torch's global generator.
+    Networks with one stem have no use for `small_stem`. Pretrained weights are fitted to channels
+    and stem, the last layer is fresh where its classes are others. Fresh weights come from
+    torch's global generator.
 
-    Raises `ConfigError` for an unknown name, what `check_model` refuses, and weights that cannot
-    be had or do not fit.
+    Raises `ConfigError` for what `check_model` refuses, and weights that cannot be had or do not
+    fit.
     """
-    row = find_model(name)
-    check_model(name, channels, row.reads, side_px, small_stem=small_stem, pretrained=pretrained)
-    network = row.build(channels, classes, side_px, _is_small(side_px, small_stem))
-    if pretrained is not None:
+    check_model(model, image)
+    row, small = MODELS[model.name], model.has_small_stem(image.side_px)
+    network = row.build(image.channels, classes, image.side_px, small)
+    if model.pretrained is not None:
         from quickdraw_core.modeling.pretrained import load_pretrained
 
-        load_pretrained(network, name, pretrained, has_imagenet=row.imagenet)
+        load_pretrained(network, model.name, model.pretrained, has_imagenet=row.imagenet)
     return network
-
-
-def _is_small(side_px: int, small_stem: bool | None) -> bool:
-    return side_px <= SMALL_IMAGE_PX if small_stem is None else small_stem

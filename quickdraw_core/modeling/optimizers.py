@@ -7,9 +7,12 @@ foreach 0.6 ms against 0.8 (a loop) and 1.0 (fused).
 """
 
 from collections.abc import Callable, Iterable
-from typing import TYPE_CHECKING, NamedTuple
+from typing import TYPE_CHECKING, Annotated, NamedTuple
 
-from quickdraw_core.errors import ConfigError, nearest
+from pydantic import Field
+
+from quickdraw_core.config import NamedConfig, row_of
+from quickdraw_core.errors import ConfigError
 
 if TYPE_CHECKING:
     from torch import nn
@@ -103,23 +106,33 @@ OPTIMIZERS: dict[str, OptimizerRow] = {
 }
 
 
-def build_optimizer(
-    name: str,
-    network: "nn.Module | Iterable[nn.Parameter]",
-    learning_rate: float,
-    weight_decay: float | None = None,
-) -> "Optimizer":
-    """The optimiser `name` of a network's parameters, on the device where they are.
+class OptimizerConfig(NamedConfig):
+    """How the weights follow the gradient."""
 
-    weight_decay: None for the row's own. Biases, norms and other vectors are not decayed. Bare
-    parameters do for all but muon, which must know what layers they are of. Raises `ConfigError`
-    for an unknown name.
+    name: Annotated[str, row_of(OPTIMIZERS)] = Field("adamw", description="row of OPTIMIZERS")
+    learning_rate: float = Field(0.01, gt=0, description="at the schedule's factor 1")
+    weight_decay: float | None = Field(
+        None, ge=0, description="of weights, not of biases and norms; none: the optimizer's own"
+    )
+    clip_norm: float | None = Field(
+        None, gt=0, description="largest norm of the gradient, longer ones are scaled; none: any"
+    )
+    ema_decay: float | None = Field(
+        None, gt=0, lt=1, description="of a running average of the weights, a step; none: none"
+    )
+
+
+def build_optimizer(
+    optimizer: OptimizerConfig, network: "nn.Module | Iterable[nn.Parameter]"
+) -> "Optimizer":
+    """The optimiser of a network's parameters, on the device where they are.
+
+    Biases, norms and other vectors are not decayed. Bare parameters do for all but muon, which
+    must know what layers they are of.
     """
-    if name not in OPTIMIZERS:
-        raise ConfigError(f"unknown optimizer {name!r}: {nearest(name, OPTIMIZERS)}")
-    row = OPTIMIZERS[name]
-    decay = row.weight_decay if weight_decay is None else weight_decay
-    return row.make(_sorted(network), learning_rate, decay)
+    row = OPTIMIZERS[optimizer.name]
+    decay = row.weight_decay if optimizer.weight_decay is None else optimizer.weight_decay
+    return row.make(_sorted(network), optimizer.learning_rate, decay)
 
 
 def _sorted(network: "nn.Module | Iterable[nn.Parameter]") -> Trained:

@@ -35,7 +35,7 @@ IMAGENET = "imagenet"
 TIMEOUT_SECONDS = 30
 """How long a silent server is waited for; the library itself would wait for ever."""
 
-_OTHER_WAY = "give a file of weights instead (pretrained=/path/weights.pth) or none"
+_OTHER_WAY = "give a file of weights instead (model.pretrained=/path/weights.pth) or none"
 # Densenet's published file has names of before 2018: norm.1 is norm1 today.
 _OLD_NAME = re.compile(r"(denselayer\d+\.(?:norm|conv))\.([12])\.")
 
@@ -61,7 +61,7 @@ def check_weights(source: str) -> None:
     if source != IMAGENET and not Path(source).is_file():
         raise ConfigError(
             f"no file of weights {source}; give a state dict that torch.save wrote, or "
-            f"pretrained={IMAGENET}"
+            f"model.pretrained={IMAGENET}"
         )
 
 

@@ -8,77 +8,50 @@ has a rise of its own, a fifth of all steps long: w, if given, is its length.
 """
 
 import math
-from collections.abc import Callable, Sequence
-from dataclasses import dataclass
-from typing import NamedTuple
+from collections.abc import Callable
+from itertools import pairwise
+from typing import Annotated, NamedTuple, Self
 
-from quickdraw_core.errors import ConfigError, nearest
+from pydantic import Field, model_validator
+
+from quickdraw_core.config import NamedConfig, row_of
+from quickdraw_core.errors import ConfigError
 
 Factor = Callable[[int], float]
 
-REPORT_MILESTONES = (5_000, 12_000, 18_000)
-REPORT_GAMMA = 0.5
-
-
-@dataclass(frozen=True)
-class ScheduleOptions:
-    """What a schedule goes by: `steps` in all, and the options of `build_schedule`."""
-
-    steps: int
-    warmup_steps: int = 0
-    milestones: tuple[int, ...] = REPORT_MILESTONES
-    gamma: float = REPORT_GAMMA
-    step_size: int = REPORT_MILESTONES[0]
-
-    def __post_init__(self) -> None:
-        if self.steps < 1:
-            raise ConfigError(f"a schedule needs 1 step or more, found steps={self.steps}")
-        if not 0 <= self.warmup_steps <= self.steps:
-            raise ConfigError(
-                f"warm-up must be within the training: set warmup_steps of 0 to {self.steps}, "
-                f"found {self.warmup_steps}"
-            )
-        rising = all(a < b for a, b in zip((0, *self.milestones), self.milestones, strict=False))
-        if not rising:
-            raise ConfigError(f"milestones must rise from above 0, found {self.milestones}")
-        if not 0 < self.gamma <= 1:
-            raise ConfigError(f"gamma must be above 0 and at most 1, found {self.gamma}")
-        if self.step_size < 1:
-            raise ConfigError(f"step_size must be 1 or more, found {self.step_size}")
-
 
 class Schedule(NamedTuple):
-    """A row of the table: factor of the learning rate at (step, options), and why."""
+    """A row of the table: factor of the learning rate at (step, steps of all, options), why."""
 
-    factor: Callable[[int, ScheduleOptions], float]
+    factor: "Callable[[int, int, ScheduleConfig], float]"
     reason: str
     own_rise: bool = False
 
 
-def _constant(step: int, options: ScheduleOptions) -> float:
+def _constant(step: int, steps: int, options: "ScheduleConfig") -> float:
     return 1.0
 
 
-def _multistep(step: int, options: ScheduleOptions) -> float:
+def _multistep(step: int, steps: int, options: "ScheduleConfig") -> float:
     return float(options.gamma ** sum(step >= milestone for milestone in options.milestones))
 
 
-def _step(step: int, options: ScheduleOptions) -> float:
+def _step(step: int, steps: int, options: "ScheduleConfig") -> float:
     return float(options.gamma ** (step // options.step_size))
 
 
-def _cosine(step: int, options: ScheduleOptions) -> float:
-    left = max(1, options.steps - options.warmup_steps)
+def _cosine(step: int, steps: int, options: "ScheduleConfig") -> float:
+    left = max(1, steps - options.warmup_steps)
     return _fall(max(0, step - options.warmup_steps) / left)
 
 
 def _onecycle(
-    step: int, options: ScheduleOptions, share: float = 0.2, start: float = 0.04
+    step: int, steps: int, options: "ScheduleConfig", share: float = 0.2, start: float = 0.04
 ) -> float:
-    peak = max(1.0, options.warmup_steps or share * options.steps)
+    peak = max(1.0, options.warmup_steps or share * steps)
     if step < peak:
         return 1 - (1 - start) * _fall(step / peak)
-    return _fall((step - peak) / max(1.0, options.steps - peak))
+    return _fall((step - peak) / max(1.0, steps - peak))
 
 
 def _fall(share: float) -> float:
@@ -97,32 +70,50 @@ SCHEDULES: dict[str, Schedule] = {
 }
 
 
-def build_schedule(
-    name: str,
-    steps: int,
-    *,
-    warmup_steps: int = 0,
-    milestones: Sequence[int] = REPORT_MILESTONES,
-    gamma: float = REPORT_GAMMA,
-    step_size: int = REPORT_MILESTONES[0],
-) -> Factor:
+class ScheduleConfig(NamedConfig):
+    """How the learning rate goes over the steps of a training."""
+
+    name: Annotated[str, row_of(SCHEDULES)] = Field(
+        "onecycle", description="row of SCHEDULES, stepped per iteration"
+    )
+    warmup_steps: int = Field(0, ge=0, description="steps of linear rise before the schedule")
+    milestones: tuple[int, ...] = Field(
+        (5_000, 12_000, 18_000), description="steps at which multistep lowers the learning rate"
+    )
+    gamma: float = Field(
+        0.5, gt=0, le=1, description="factor of each lowering by multistep and step"
+    )
+    step_size: int = Field(5_000, ge=1, description="steps between two lowerings by step")
+
+    @model_validator(mode="after")
+    def _milestones_rise(self) -> Self:
+        rising = all(a < b for a, b in pairwise((0, *self.milestones)))
+        if not rising:
+            raise ConfigError(
+                f"schedule.milestones must rise from above 0, found {self.milestones}"
+            )
+        return self
+
+
+def build_schedule(schedule: ScheduleConfig, steps: int) -> Factor:
     """The factor of the learning rate, 0 to 1, as a function of the step (0 first).
 
-    steps: of the training in all. milestones, gamma: of `multistep`; step_size, gamma: of `step`;
-    both in steps. Raises `ConfigError` for an unknown name and options out of range.
+    steps: of the training in all. Raises `ConfigError` where there are none, or fewer than those
+    of the warm-up.
     """
-    row = _find(name)
-    options = ScheduleOptions(steps, warmup_steps, tuple(milestones), gamma, step_size)
+    if steps < 1:
+        raise ConfigError(f"a schedule needs 1 step or more, found steps={steps}")
+    warmup_steps = schedule.warmup_steps
+    if warmup_steps > steps:
+        raise ConfigError(
+            f"warm-up must be within the training: set schedule.warmup_steps of 0 to {steps}, "
+            f"found {warmup_steps}"
+        )
+    row = SCHEDULES[schedule.name]
 
     def factor(step: int) -> float:
         if step < warmup_steps and not row.own_rise:
-            return (step + 1) / warmup_steps * row.factor(step, options)
-        return row.factor(step, options)
+            return (step + 1) / warmup_steps * row.factor(step, steps, schedule)
+        return row.factor(step, steps, schedule)
 
     return factor
-
-
-def _find(name: str) -> Schedule:
-    if name not in SCHEDULES:
-        raise ConfigError(f"unknown schedule {name!r}: {nearest(name, SCHEDULES)}")
-    return SCHEDULES[name]

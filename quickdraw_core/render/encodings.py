@@ -4,10 +4,13 @@ Compiled code is loaded by what draws, not by who looks a row up.
 """
 
 from collections.abc import Callable
-from typing import TYPE_CHECKING, NamedTuple
+from typing import TYPE_CHECKING, Annotated, Literal, NamedTuple, Self
 
+from pydantic import Field, model_validator
+
+from quickdraw_core.config import Config, row_of
 from quickdraw_core.drawing import DrawingBatch, UInt8Array
-from quickdraw_core.errors import ConfigError, nearest
+from quickdraw_core.errors import ConfigError
 
 if TYPE_CHECKING:
     from quickdraw_core.render.placement import Float32Array, Points
@@ -53,24 +56,50 @@ ENCODINGS: dict[str, Encoding] = {
 }
 
 
-def find_encoding(name: str) -> Encoding:
-    """The row of `name`. Raises `ConfigError` for an unknown one."""
-    if name not in ENCODINGS:
-        raise ConfigError(f"unknown encoding {name!r}: {nearest(name, ENCODINGS)}")
-    return ENCODINGS[name]
+class ImageConfig(Config):
+    """The images that a network is given, float or uint8 [N, channels, side_px, side_px]."""
+
+    encoding: Annotated[str, row_of(ENCODINGS)] = Field("order", description="row of ENCODINGS")
+    side_px: int = Field(32, ge=24, le=256, description="side of the square image, pixels")
+    draw_on: Literal["cpu", "device"] = Field(
+        "cpu", description="where strokes become images: by threads, or on the training device"
+    )
+
+    @model_validator(mode="after")
+    def _can_be_drawn_there(self) -> Self:
+        if self.draw_on == "device" and not self.is_picture:
+            raise ConfigError(
+                f"encoding {self.encoding!r} is no picture, so the training device cannot draw "
+                "it; set image.draw_on=cpu"
+            )
+        return self
+
+    @property
+    def channels(self) -> int:
+        """Channels of an image."""
+        return ENCODINGS[self.encoding].channels
+
+    @property
+    def is_picture(self) -> bool:
+        """Whether the strokes are drawn; if not, the channels hold the points themselves."""
+        return ENCODINGS[self.encoding].is_picture
+
+    @property
+    def on_cpu(self) -> "ImageConfig":
+        """The same images, drawn by this host's processor."""
+        return self.model_copy(update={"draw_on": "cpu"})
 
 
 def render(
     batch: DrawingBatch,
-    encoding: str,
-    side_px: int,
+    image: ImageConfig,
     points: "Points | None" = None,
     line_width_px: float | None = None,
     *,
     out: UInt8Array | None = None,
     threads: int = 1,
 ) -> UInt8Array:
-    """Puts a batch into an encoding: `images_nchw`, uint8 [N, C, side_px, side_px].
+    """Draws a batch on this host's processor: `images_nchw`, uint8 [N, C, side_px, side_px].
 
     Pictures have ink on 0, in lines of `line_width_px` (default: side_px / 22); for `points`
     see `write_points`. points: where the batch's points stand (augmented, say); without it each
@@ -78,14 +107,14 @@ def render(
     whatever it held before; it is returned. threads: how many threads do it, the calling one
     included; the bytes do not depend on it.
 
-    Raises `ConfigError` for an unknown encoding, or a size or line width that cannot be drawn;
-    `ValueError` for arrays that do not fit.
+    Raises `ConfigError` for a size or line width that cannot be drawn; `ValueError` for arrays
+    that do not fit.
     """
     from quickdraw_core.render.placement import centred
     from quickdraw_core.render.raster import LINE_WIDTH_SHARE, draw
     from quickdraw_core.render.slots import write_points
 
-    row = find_encoding(encoding)
+    row, side_px = ENCODINGS[image.encoding], image.side_px
     placed = points if points is not None else centred(batch)
     if not row.is_picture:
         return write_points(batch, placed, side_px, out=out, threads=threads)

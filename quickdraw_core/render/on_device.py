@@ -18,7 +18,7 @@ import torch
 
 from quickdraw_core.drawing import DrawingBatch
 from quickdraw_core.errors import ConfigError
-from quickdraw_core.render.encodings import find_encoding
+from quickdraw_core.render.encodings import ENCODINGS, ImageConfig
 from quickdraw_core.render.placement import Points
 from quickdraw_core.render.raster import LINE_WIDTH_SHARE, check_size
 
@@ -45,24 +45,23 @@ class _Segments(NamedTuple):
 def draw_on_device(
     batch: DrawingBatch,
     points: Points,
-    encoding: str,
-    side_px: int,
+    image: ImageConfig,
     device: torch.device,
     line_width_px: float | None = None,
 ) -> torch.Tensor:
-    """Draws a batch in an encoding: `images_nchw`, uint8 [N, C, side_px, side_px] on `device`.
+    """Draws a batch on `device`: `images_nchw`, uint8 [N, C, side_px, side_px].
 
     points: where the batch's points stand in the square 0..255. line_width_px: side_px / 22
     where None. Points, lengths and brightness travel to the device, images do not. Its memory
     holds the images as int32 (whose atomic maximum is native) while they are drawn, and the work
     on `WORK_LIMIT` pixels, whatever the size of the batch.
 
-    Raises `ConfigError` for an unknown encoding, for one that is no picture (nothing is drawn
-    there: use `encodings.render`), and for a size or line width that cannot be drawn.
+    Raises `ConfigError` for an encoding that is no picture (nothing is drawn there: use
+    `encodings.render`), and for a size or line width that cannot be drawn.
     """
-    row = find_encoding(encoding)
+    row, side_px = ENCODINGS[image.encoding], image.side_px
     if not row.is_picture:
-        raise ConfigError(f"encoding {encoding!r} is no picture; it is not drawn on a device")
+        raise ConfigError(f"encoding {image.encoding!r} is no picture; a device does not draw it")
     width = line_width_px if line_width_px is not None else side_px * LINE_WIDTH_SHARE
     check_size(side_px, width)
     values = row.values(batch) if row.values is not None else np.full((len(batch.x), 1), 255, "f4")

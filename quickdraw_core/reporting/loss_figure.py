@@ -12,7 +12,7 @@ import numpy.typing as npt
 import torch
 
 from quickdraw_core.errors import ConfigError
-from quickdraw_core.modeling.losses import LOSSES, build_loss
+from quickdraw_core.modeling.losses import LOSSES, LossConfig, build_loss
 from quickdraw_core.reporting.figure import COLOURS, apart
 from quickdraw_core.system.output_files import is_stream, opened_output, require_output
 
@@ -50,7 +50,7 @@ def loss_curves(margins: Floats = MARGINS) -> list[Curve]:
     label = torch.zeros(1, dtype=torch.int64)
     curves: list[Curve] = []
     for name in LOSSES:
-        loss = build_loss(name)
+        loss = build_loss(LossConfig(name=name))
         # Our scores sum to 1 as probabilities do, which nll refuses where it sees them first.
         loss(torch.tensor([[2.0, 0.0]], dtype=torch.float64), label)
         values = np.array([float(loss(score[None], label)) for score in scores])

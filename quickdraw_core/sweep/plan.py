@@ -110,7 +110,7 @@ def plan_sweep(config: SweepConfig, opened: Opened) -> Sweep:
                 {
                     "store": store.path.absolute(),
                     "run_dir": path / f"{row.slug}-{configs[row.name].identity(fingerprint)}",
-                    "tracking_uri": config.tracking_uri,
+                    "tracking": {"uri": config.tracking_uri},
                 }
             ),
         )
@@ -145,9 +145,9 @@ def _path(
 
 
 def _slots(config: SweepConfig, rows: tuple[PlannedRow, ...]) -> tuple[Slot, ...]:
-    on_cpu = all(row.config.device == "cpu" for row in rows)
+    on_cpu = all(row.config.hardware.device == "cpu" for row in rows)
     devices = () if on_cpu else visible_devices(gpu_count(), os.environ)
-    ranks = max(row.config.ranks for row in rows)
+    ranks = max(row.config.hardware.ranks for row in rows)
     return make_slots(config.parallel, ranks, devices, usable_cores())
 
 

@@ -139,10 +139,10 @@ def read_row(sweep: Sweep, row: PlannedRow, failure: str | None = None) -> RowRe
     config = row.config
     return RowResult(
         name=row.name,
-        model=config.model,
-        loss=config.loss,
-        optimizer=config.optimizer,
-        schedule=config.schedule,
+        model=config.model.name,
+        loss=config.loss.name,
+        optimizer=config.optimizer.name,
+        schedule=config.schedule.name,
         reported=row.row.reported,
         shown_as_failed=row.row.shown_as_failed,
         measured=scores.get(sweep.table.metric),

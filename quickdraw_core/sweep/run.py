@@ -65,7 +65,7 @@ class PreparedSweep:
         name, params = sweep.path.name, _params(sweep)
         run = start_run(sweep.path, config.tracking_uri, name, params, _tags(sweep))
         rows = tuple(
-            replace(row, config=row.config.updated({"tracking_uri": run.uri}), classes=count)
+            replace(row, config=row.config.updated({"tracking": {"uri": run.uri}}), classes=count)
             for row, count in zip(sweep.rows, classes, strict=True)
         )
         append(sweep.path, status_record("RUNNING"))

@@ -12,7 +12,7 @@ from typing import Annotated, Any, Self
 
 from pydantic import AfterValidator, Field, field_validator, model_validator
 
-from quickdraw_core.assignments import merged
+from quickdraw_core.assignments import flattened
 from quickdraw_core.config import Config
 from quickdraw_core.errors import ConfigError, nearest
 from quickdraw_core.metrics.judgement import CLASS_MEAN
@@ -22,7 +22,7 @@ from quickdraw_core.sweep.tables import TABLES
 from quickdraw_core.training.config import TrainConfig
 
 _COMPARED = (*METRICS, CLASS_MEAN)
-_OF_THE_SWEEP = ("store", "run_dir", "fresh", "tracking_uri", "hosts")
+_OF_THE_SWEEP = ("store", "run_dir", "fresh", "tracking.uri", "hosts")
 """Values that no row may have: the sweep gives all rows the same, or a folder of its own."""
 
 
@@ -129,10 +129,10 @@ def configs_of(table: SweepTable, changes: Mapping[str, Any]) -> dict[str, Train
     base = find_recipe(table.recipe) if table.recipe is not None else TrainConfig()
     found = {}
     for row in table.rows:
-        values = merged(merged(table.values, row.values), changes)
+        values = TrainConfig.layered(table.values, row.values, changes)
         try:
             for key in _OF_THE_SWEEP:
-                if key in values:
+                if key in values or key in flattened(values):
                     raise ConfigError(
                         f"option {key!r} is the sweep's own, no row's; leave it out there"
                     )

@@ -11,29 +11,31 @@ def _compared(
 ) -> list[Values]:
     """The rows of the original report's comparison, its section 5.2.1, and the failed training.
 
-    What a form of the table adds: of_optimizer to the rows of one, of_reciprocal to the row of
-    the report's own loss, of_vgg to the network without norms.
+    What a form of the table adds to the optimizer: of_optimizer in the rows of one, of_reciprocal
+    in the row of the report's own loss, of_vgg in that of the network without norms.
     """
 
-    def row(name: str, reported: float, model: str, optimizer: str, **more: Any) -> Values:
-        chosen = {"model": model, "optimizer": optimizer, **of_optimizer[optimizer], **more}
-        return {"name": name, "values": chosen, "reported": reported}
+    def row(
+        name: str, reported: float | None, model: str, optimizer: Values, **others: Any
+    ) -> Values:
+        return {
+            "name": name,
+            "values": {"model": model, "optimizer": optimizer, **others},
+            "reported": reported,
+        }
 
-    reciprocal = {"loss": "softmax_reciprocal", **of_reciprocal}
-    failed = {"model": "resnet18", "optimizer": "adam", **of_optimizer["adam"]}
+    adam, sgd = ({"name": name, **of_optimizer[name]} for name in ("adam", "sgd"))
+    own = "ResNet-18 softmax + 1/x SGD MultiStepLR"
+    failed = row("ResNet-18 NLL without log", None, "resnet18", adam, loss="nll_without_log")
     return [
-        row("ResNet-18 Adam MultiStepLR", 0.89, "resnet18", "adam"),
-        row("ResNet-18 Adam StepLR", 0.89, "resnet18", "adam", schedule="step"),
-        row("ResNet-18 softmax + 1/x SGD MultiStepLR", 0.63, "resnet18", "sgd", **reciprocal),
-        row("ResNet-34 Adam MultiStepLR", 0.89, "resnet34", "adam"),
-        row("ResNet-34 SGD MultiStepLR", 0.89, "resnet34", "sgd"),
-        row("DenseNet-121 Adam MultiStepLR", 0.80, "densenet121", "adam"),
-        row("VGG-11 SGD MultiStepLR", 0.81, "vgg11", "sgd", **of_vgg),
-        {
-            "name": "ResNet-18 NLL without log",
-            "values": {**failed, "loss": "nll_without_log"},
-            "shown_as_failed": True,
-        },
+        row("ResNet-18 Adam MultiStepLR", 0.89, "resnet18", adam),
+        row("ResNet-18 Adam StepLR", 0.89, "resnet18", adam, schedule="step"),
+        row(own, 0.63, "resnet18", sgd | of_reciprocal, loss="softmax_reciprocal"),
+        row("ResNet-34 Adam MultiStepLR", 0.89, "resnet34", adam),
+        row("ResNet-34 SGD MultiStepLR", 0.89, "resnet34", sgd),
+        row("DenseNet-121 Adam MultiStepLR", 0.80, "densenet121", adam),
+        row("VGG-11 SGD MultiStepLR", 0.81, "vgg11", sgd | of_vgg),
+        failed | {"shown_as_failed": True},
     ]
 
 
@@ -79,20 +81,17 @@ def report_small() -> Values:
         "report's, which trained for longer and from weights of ImageNet: compare the order.",
         "recipe": "report",
         "values": {
-            "pretrained": None,
-            "side_px": 32,
-            "small_stem": False,
+            "model": {"pretrained": None, "small_stem": False},
+            "image": {"side_px": 32},
             "select": {"per_class": 400},
-            "schedule": "multistep",
-            "milestones": [47, 113, 169],
-            "step_size": 47,
+            "schedule": {"name": "multistep", "milestones": [47, 113, 169], "step_size": 47},
             "epochs": 200 / 218,
             "global_batch_size": 64,
             "micro_batch_size": 64,
-            "ranks": 1,
-            "validate_every_steps": 50,
-            "log_every_steps": 5,
-            "keep_checkpoints": 1,
+            "hardware": {"ranks": 1},
+            "validation": {"every_steps": 50},
+            "tracking": {"log_every_steps": 5},
+            "checkpoints": {"keep": 1},
         },
         "rows": _compared(
             {"adam": {"learning_rate": 0.001}, "sgd": {"learning_rate": 0.03}},

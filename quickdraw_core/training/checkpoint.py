@@ -14,11 +14,15 @@ from functools import cached_property
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from pydantic import Field
+
+from quickdraw_core.config import Config
 from quickdraw_core.errors import CheckpointError
 from quickdraw_core.labels import LabelMap
 from quickdraw_core.stage import Opened
 from quickdraw_core.storage.local import LocalStorage
 from quickdraw_core.system.files import is_cause, open_atomic, write_atomic
+from quickdraw_core.training.former_keys import regrouped
 
 if TYPE_CHECKING:
     from torch import Tensor
@@ -31,6 +35,15 @@ _NAME = re.compile(r"step-\d+\.pt")
 _AVERAGED = "module."
 """Prefix of a weight's name in the state of torch's `AveragedModel`."""
 _RUN_ID = re.compile(r"[0-9A-Za-z_-]*")
+
+
+class CheckpointsConfig(Config):
+    """How often a training is saved, and what is kept."""
+
+    every_steps: int | None = Field(
+        None, ge=1, description="steps between two checkpoints; none: at each validation alone"
+    )
+    keep: int = Field(2, ge=1, description="latest checkpoints kept, beside the best")
 
 
 @dataclass(frozen=True)
@@ -221,7 +234,8 @@ def load_checkpoint(path: Path, device: str = "cpu") -> Checkpoint:
     run_id = values.get("mlflow_run_id")  # names a folder of reports, and a run to write to
     if not isinstance(run_id, str) or not _RUN_ID.fullmatch(run_id):
         raise CheckpointError(f"{path} names {run_id!r} as its MLflow run, which is no id of one")
-    return Checkpoint(**values)
+    checkpoint = Checkpoint(**values)
+    return replace(checkpoint, config=regrouped(checkpoint.config))
 
 
 def _from_version_2(values: dict[str, Any]) -> dict[str, Any]:

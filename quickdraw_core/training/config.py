@@ -1,36 +1,43 @@
-"""The training stage's configuration."""
+"""The training stage's configuration: groups of values by concern, each beside what it is for."""
 
 import hashlib
 import json
 from collections.abc import Mapping
 from pathlib import Path
-from typing import Annotated, Literal, Self
+from typing import Any, ClassVar, Literal, Self
 
-from pydantic import AfterValidator, Field, model_validator
+from pydantic import Field, model_validator
 
 from quickdraw_core.config import Config
-from quickdraw_core.errors import nearest
+from quickdraw_core.errors import ConfigError
 from quickdraw_core.loading.augmentation import AugmentConfig
 from quickdraw_core.loading.select import SelectConfig
 from quickdraw_core.loading.shape import Shape
-from quickdraw_core.modeling.losses import LOSSES, check_loss
-from quickdraw_core.modeling.models import MODELS, check_model
-from quickdraw_core.modeling.optimizers import OPTIMIZERS
-from quickdraw_core.modeling.schedules import REPORT_GAMMA, REPORT_MILESTONES, SCHEDULES
-from quickdraw_core.render.encodings import ENCODINGS
+from quickdraw_core.modeling.losses import LossConfig
+from quickdraw_core.modeling.models import ModelConfig, check_model
+from quickdraw_core.modeling.optimizers import OptimizerConfig
+from quickdraw_core.modeling.schedules import ScheduleConfig
+from quickdraw_core.render.encodings import ImageConfig
 from quickdraw_core.storage.location import Location
 from quickdraw_core.system.code_version import code_version
+from quickdraw_core.training.checkpoint import CheckpointsConfig
+from quickdraw_core.training.former_keys import FORMER_KEYS
+from quickdraw_core.training.hardware import HardwareConfig
 
 
-def _row_of(table: Mapping[str, object]) -> AfterValidator:
-    """Refuses a name that is no row of the table, and says which was probably meant."""
+class ValidationConfig(Config):
+    """How often a training is judged on the validation drawings, and what follows from it."""
 
-    def check(value: str) -> str:
-        if value not in table:
-            raise ValueError(f"unknown name; {nearest(value, table)}")
-        return value
-
-    return AfterValidator(check)
+    every_epochs: float = Field(1, gt=0, description="epochs between two validations")
+    every_steps: int | None = Field(
+        None, ge=1, description="steps between two validations, in place of epochs"
+    )
+    best_by: Literal["map_at_3", "map_at_3_class_mean"] = Field(
+        "map_at_3", description="validation metric whose highest value makes the best checkpoint"
+    )
+    patience: int | None = Field(
+        None, ge=1, description="validations without a better one after which to stop; none: all"
+    )
 
 
 class HostsConfig(Config):
@@ -56,6 +63,23 @@ class HostsConfig(Config):
         return self
 
 
+class TrackingConfig(Config):
+    """What is recorded of a training, and where."""
+
+    none_is: ClassVar[Mapping[str, str]] = {"uri": "none"}
+
+    uri: str | None = Field(
+        None, description="MLflow; none: MLFLOW_TRACKING_URI, else mlflow.db in this folder"
+    )
+    log_every_steps: int = Field(10, ge=1, description="steps between two points of the curves")
+    system_metrics_seconds: float = Field(
+        10, gt=0, description="seconds between two samples of processor, memory and GPUs"
+    )
+    record_samples: bool = Field(
+        False, description="write the key_ids of every micro-batch to samples/ in the run folder"
+    )
+
+
 class TrainConfig(Config):
     """What to train, on what, how long, and where its traces go."""
 
@@ -65,129 +89,47 @@ class TrainConfig(Config):
     run_dir: Path | None = Field(
         None, description="folder of checkpoints and logs; none: runs/<name of model and data>"
     )
-    fresh: bool = Field(False, description="start over where the run folder holds a checkpoint")
-
-    model: Annotated[str, _row_of(MODELS)] = Field("small_cnn", description="row of MODELS")
-    pretrained: str | None = Field(
-        None, description="first weights: imagenet (torchvision's), or a file; none: by chance"
-    )
-    small_stem: bool | None = Field(None, description="stem for small images; none: up to 64 px")
-    encoding: Annotated[str, _row_of(ENCODINGS)] = Field("order", description="row of ENCODINGS")
-    side_px: int = Field(32, ge=24, le=256, description="side of the square image, pixels")
-    select: SelectConfig = Field(SelectConfig(), description="which drawings are trained on")
-    augment: AugmentConfig | None = Field(
-        AugmentConfig(), description="changes of the strokes before drawing; none: none"
-    )
-
-    mirror: bool = Field(
-        False, description="look at each drawing both ways round when judging or guessing"
-    )
-
-    loss: Annotated[str, _row_of(LOSSES)] = Field("cross_entropy", description="row of LOSSES")
-    label_smoothing: float = Field(
-        0.0, ge=0, lt=1, description="share of the label spread over all classes"
-    )
-    optimizer: Annotated[str, _row_of(OPTIMIZERS)] = Field(
-        "adamw", description="row of OPTIMIZERS"
-    )
-    learning_rate: float = Field(0.01, gt=0, description="at the schedule's factor 1")
-    weight_decay: float | None = Field(
-        None, ge=0, description="of weights, not of biases and norms; none: the optimizer's own"
-    )
-    clip_norm: float | None = Field(
-        None, gt=0, description="largest norm of the gradient, longer ones are scaled; none: any"
-    )
-    ema_decay: float | None = Field(
-        None, gt=0, lt=1, description="of a running average of the weights, a step; none: none"
-    )
-    schedule: Annotated[str, _row_of(SCHEDULES)] = Field(
-        "onecycle", description="row of SCHEDULES, stepped per iteration"
-    )
-    warmup_steps: int = Field(0, ge=0, description="steps of linear rise before the schedule")
-    milestones: tuple[int, ...] = Field(
-        REPORT_MILESTONES, description="steps at which multistep lowers the learning rate"
-    )
-    gamma: float = Field(
-        REPORT_GAMMA, gt=0, le=1, description="factor of each lowering by multistep and step"
-    )
-    step_size: int = Field(5_000, ge=1, description="steps between two lowerings by step")
-
-    epochs: float = Field(20, gt=0, description="passes over the train drawings")
-    global_batch_size: int = Field(128, ge=1, description="drawings a step, over all ranks")
-    micro_batch_size: int = Field(64, ge=1, description="drawings computed at once by a rank")
+    fresh: bool = Field(False, description="start over if the run folder holds a checkpoint")
     seed: int = Field(
         0, ge=0, lt=1 << 63, description="of weights, order, augmentation and dropout"
     )
-    best_by: Literal["map_at_3", "map_at_3_class_mean"] = Field(
-        "map_at_3", description="validation metric whose highest value makes the best checkpoint"
-    )
-    patience: int | None = Field(
-        None, ge=1, description="validations without a better one after which to stop; none: all"
-    )
+    epochs: float = Field(20, gt=0, description="passes over the train drawings")
+    global_batch_size: int = Field(128, ge=1, description="drawings a step, over all ranks")
+    micro_batch_size: int = Field(64, ge=1, description="drawings computed at once by a rank")
 
-    ranks: int = Field(2, ge=1, description="training processes on each host")
+    model: ModelConfig = Field(ModelConfig(), description="the network")
+    image: ImageConfig = Field(ImageConfig(), description="the images that it is given")
+    select: SelectConfig = Field(SelectConfig(), description="which drawings are trained on")
+    augment: AugmentConfig | None = Field(
+        AugmentConfig(), description="random changes of the strokes; none: as they are stored"
+    )
+    loss: LossConfig = Field(LossConfig(), description="what is made small")
+    optimizer: OptimizerConfig = Field(OptimizerConfig(), description="how the weights follow")
+    schedule: ScheduleConfig = Field(ScheduleConfig(), description="of the learning rate")
+    validation: ValidationConfig = Field(ValidationConfig(), description="judging meanwhile")
+    checkpoints: CheckpointsConfig = Field(CheckpointsConfig(), description="saving meanwhile")
+    hardware: HardwareConfig = Field(HardwareConfig(), description="ranks and their devices")
     hosts: HostsConfig = Field(HostsConfig(), description="the hosts that train together")
-    device: Literal["auto", "cpu", "cuda"] = Field(
-        "auto", description="cuda means nccl, cpu gloo; auto: cuda where every rank has a GPU"
-    )
-    precision: Literal["auto", "fp32", "bf16"] = Field(
-        "auto", description="of products; auto: bf16 on GPUs since Ampere and CPUs with AMX"
-    )
-    channels_last: bool | None = Field(
-        None, description="memory layout of images and weights; none: channels last"
-    )
-    compile: bool | None = Field(None, description="torch.compile; none: on GPUs alone")
-    draw_on: Literal["cpu", "device"] = Field(
-        "cpu", description="where strokes become images: by threads, or on the training device"
-    )
-    loader_threads: int | None = Field(
-        None,
-        ge=0,
-        description="threads a rank that draw ahead; 0: the model's own; none: 0, on GPUs more",
-    )
-    prefetch_batches: int = Field(4, ge=1, description="micro-batches drawn ahead of the model")
-    timeout_seconds: int = Field(
-        300, ge=10, description="of one exchange between the ranks, after which all end, seconds"
-    )
+    tracking: TrackingConfig = Field(TrackingConfig(), description="curves, and MLflow")
 
-    log_every_steps: int = Field(10, ge=1, description="steps between two points of the curves")
-    validate_every_epochs: float = Field(1, gt=0, description="epochs between two validations")
-    validate_every_steps: int | None = Field(
-        None, ge=1, description="steps between two validations, in place of epochs"
-    )
-    save_every_steps: int | None = Field(
-        None, ge=1, description="steps between two checkpoints; none: at each validation alone"
-    )
-    keep_checkpoints: int = Field(2, ge=1, description="latest checkpoints kept, beside the best")
-    record_samples: bool = Field(
-        False, description="write the key_ids of every micro-batch to samples/ in the run folder"
-    )
-    tracking_uri: str | None = Field(
-        None, description="MLflow; none: MLFLOW_TRACKING_URI, else mlflow.db in this folder"
-    )
-    system_metrics_seconds: float = Field(
-        10, gt=0, description="seconds between two looks at processor, memory and GPUs"
-    )
+    @model_validator(mode="before")
+    @classmethod
+    def _has_no_former_key(cls, values: Any) -> Any:
+        for key in values if isinstance(values, Mapping) else ():
+            if key in FORMER_KEYS and key not in cls.model_fields:
+                raise ConfigError(f"option {key!r} is now {FORMER_KEYS[key]}")
+        return values
 
     @model_validator(mode="after")
     def _fits_together(self) -> Self:
         Shape(self.global_batch_size, self.micro_batch_size, self.world_size)
-        encoding = ENCODINGS[self.encoding]
-        check_model(
-            self.model,
-            encoding.channels,
-            "picture" if encoding.is_picture else "points",
-            self.side_px,
-            small_stem=self.small_stem,
-            pretrained=self.pretrained,
-        )
-        check_loss(self.loss, self.label_smoothing)
+        check_model(self.model, self.image)
         return self
 
     @property
     def world_size(self) -> int:
         """Ranks of all hosts."""
-        return self.ranks * self.hosts.nodes
+        return self.hardware.ranks * self.hosts.nodes
 
     @property
     def shape(self) -> Shape:
@@ -202,9 +144,16 @@ class TrainConfig(Config):
         same run, so that the same command continues it; also with another number of ranks or on
         another device, which changes the weights by rounding alone.
         """
-        decisive = self.model_dump(mode="json", exclude=_NOT_DECISIVE)
+        decisive = self.model_dump(mode="json", include=DECISIVE)
         text = json.dumps([decisive, store_fingerprint, code or training_code()], sort_keys=True)
         return hashlib.sha256(text.encode()).hexdigest()[:10]
+
+
+DECISIVE = {
+    *("model", "image", "select", "augment", "loss", "optimizer", "schedule", "validation"),
+    *("seed", "epochs", "global_batch_size", "micro_batch_size"),
+}
+"""What decides the trained weights: these groups whole, and these values."""
 
 
 def training_code() -> str:
@@ -218,12 +167,3 @@ _DECISIVE_CODE = (
     *(f"training/{name}.py" for name in ("config", "hardware", "loop", "meter", "plan")),
     *(f"training/{name}.py" for name in ("network", "rank", "state", "step")),
 )
-
-
-_NOT_DECISIVE = {
-    *("store", "run_dir", "fresh", "tracking_uri", "system_metrics_seconds"),
-    *("log_every_steps", "save_every_steps", "keep_checkpoints"),
-    "record_samples",
-    *("ranks", "hosts", "device", "channels_last", "compile", "timeout_seconds"),
-    *("loader_threads", "prefetch_batches"),
-}

@@ -4,11 +4,13 @@ import shutil
 import sys
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Literal
 
+from pydantic import Field
+
+from quickdraw_core.config import Config
 from quickdraw_core.errors import ConfigError
 from quickdraw_core.system.threads import threads_each
-from quickdraw_core.training.config import TrainConfig
 
 if TYPE_CHECKING:
     import torch
@@ -17,6 +19,28 @@ if TYPE_CHECKING:
 _DRIVERS = ("/dev/nvidiactl", "/dev/dxg", "/dev/kfd")
 """One of these is there where Linux has a driver of GPUs: NVIDIA's, Windows's, or AMD's."""
 _COMPILERS = ("c++", "g++", "clang++", "cl")
+
+
+class HardwareConfig(Config):
+    """How a host's processors are used: what changes speed, and the weights by rounding alone."""
+
+    ranks: int = Field(2, ge=1, description="training processes on each host")
+    device: Literal["auto", "cpu", "cuda"] = Field(
+        "auto", description="cuda means nccl, cpu gloo; auto: cuda if every rank has a GPU"
+    )
+    channels_last: bool | None = Field(
+        None, description="memory layout of images and weights; none: channels last"
+    )
+    compile: bool | None = Field(None, description="torch.compile; none: on GPUs alone")
+    loader_threads: int | None = Field(
+        None,
+        ge=0,
+        description="threads a rank that draw ahead; 0: the model's own; none: 0, on GPUs more",
+    )
+    prefetch_batches: int = Field(4, ge=1, description="micro-batches drawn ahead of the model")
+    timeout_seconds: int = Field(
+        300, ge=10, description="of one exchange between the ranks, after which all end, seconds"
+    )
 
 
 @dataclass(frozen=True)
@@ -70,20 +94,19 @@ def choose_device(wanted: str, ranks: int) -> str:
     return "cuda" if gpu_count() >= ranks else "cpu"
 
 
-def unused_gpus(config: TrainConfig) -> str | None:
-    """What to say where `auto` means the CPU though there are GPUs: fewer than ranks."""
+def unused_gpus(hardware: HardwareConfig, micro_batches: int, hosts: int) -> str | None:
+    """What to say if `auto` means the CPU though there are GPUs: fewer than ranks."""
     gpus = gpu_count()
-    if config.device != "auto" or not 0 < gpus < config.ranks:
+    if hardware.device != "auto" or not 0 < gpus < hardware.ranks:
         return None
-    shares, nodes = config.shape.micro_batches, config.hosts.nodes
-    fit = max(ranks for ranks in range(1, gpus + 1) if shares % (ranks * nodes) == 0)
+    fit = max(ranks for ranks in range(1, gpus + 1) if micro_batches % (ranks * hosts) == 0)
     return (
-        f"{gpus} GPU{'s' if gpus > 1 else ''} and {config.ranks} ranks: training on the CPU; "
+        f"{gpus} GPU{'s' if gpus > 1 else ''} and {hardware.ranks} ranks: training on the CPU; "
         f"--nproc {fit} uses {'the GPU' if gpus == 1 else 'GPUs'}"
     )
 
 
-def choose_arithmetic(config: TrainConfig, device: str) -> Arithmetic:
+def choose_arithmetic(hardware: HardwareConfig, precision: str, device: str) -> Arithmetic:
     """What `auto` means on `cpu` or `cuda`.
 
     bf16 where the hardware multiplies in it: on GPUs since Ampere, on CPUs with AMX. A CPU that
@@ -98,39 +121,39 @@ def choose_arithmetic(config: TrainConfig, device: str) -> Arithmetic:
     else:
         has_bf16 = torch.cpu._is_amx_tile_supported()
     return Arithmetic(
-        bf16={"auto": has_bf16, "bf16": True, "fp32": False}[config.precision],
-        channels_last=config.channels_last is not False,
-        compiled=is_compiled(config, device),
+        bf16={"auto": has_bf16, "bf16": True, "fp32": False}[precision],
+        channels_last=hardware.channels_last is not False,
+        compiled=is_compiled(hardware, device),
     )
 
 
-def is_compiled(config: TrainConfig, device: str) -> bool:
+def is_compiled(hardware: HardwareConfig, device: str) -> bool:
     """Whether a network goes through `torch.compile` on `cpu` or `cuda`."""
-    return device == "cuda" if config.compile is None else config.compile
+    return device == "cuda" if hardware.compile is None else hardware.compile
 
 
-def choose_loader_threads(config: TrainConfig, device: str) -> int:
+def choose_loader_threads(hardware: HardwareConfig, device: str) -> int:
     """Threads of a rank that draw beside the model, which together are no more than its cores.
 
     On a CPU none: the model has a thread a core, and draws a batch itself in less than a hundredth
     of the time that it computes on it. Another thread would take a core from it now and then,
     and then all of the model's threads wait.
     """
-    if config.loader_threads is not None:
-        return config.loader_threads
-    return 0 if device == "cpu" else min(8, max(1, threads_each(config.ranks) - 1))
+    if hardware.loader_threads is not None:
+        return hardware.loader_threads
+    return 0 if device == "cpu" else min(8, max(1, threads_each(hardware.ranks) - 1))
 
 
-def check_hardware(config: TrainConfig) -> None:
+def check_hardware(hardware: HardwareConfig) -> None:
     """Refuses what this host cannot do. Raises `ConfigError`."""
-    device = choose_device(config.device, config.ranks)
-    if device == "cuda" and gpu_count() < config.ranks:
+    device = choose_device(hardware.device, hardware.ranks)
+    if device == "cuda" and gpu_count() < hardware.ranks:
         raise ConfigError(
-            f"{config.ranks} ranks on cuda, but this host has {gpu_count()} GPUs; "
-            "give a smaller --nproc or --set device=cpu"
+            f"{hardware.ranks} ranks on cuda, but this host has {gpu_count()} GPUs; "
+            "give a smaller --nproc or --set hardware.device=cpu"
         )
-    if is_compiled(config, device) and not any(map(shutil.which, _COMPILERS)):
+    if is_compiled(hardware, device) and not any(map(shutil.which, _COMPILERS)):
         raise ConfigError(
             "torch.compile needs a C++ compiler and finds none here; install one, or give "
-            "--set compile=false"
+            "--set hardware.compile=false"
         )

@@ -33,28 +33,28 @@ def train_loop(run: RunFolder, ranks: Ranks) -> None:
     config = run.config
     pack = _open_pack(run)
     plan = Plan.read(config, pack, run.path)
-    threads = choose_loader_threads(config, ranks.device.type)
-    feed = Feed(threads, max(config.prefetch_batches, threads), ranks.device, config.draw_on)
+    threads = choose_loader_threads(config.hardware, ranks.device.type)
+    feed = Feed(threads, max(config.hardware.prefetch_batches, threads), ranks.device)
     state = open_state(run, plan, pack, ranks, feed)
     trainer, loader, validations = state.trainer, state.loader, state.validations
     validation_rows = plan.validation_rows[ranks.rank :: ranks.world_size]
-    parts = config.shape.micro_batches_a_rank
+    parts, patience = config.shape.micro_batches_a_rank, config.validation.patience
     batches = iter(loader)
-    if config.record_samples:
+    if config.tracking.record_samples:
         batches = recorded(batches, run.path, ranks.rank, loader.start_step, parts)
     meter = Meter(ranks, config.global_batch_size)
     trainer.network.train()
     with (
         Journal(run.path) if ranks.is_first else NoJournal() as journal,
-        system_metrics(journal, config.system_metrics_seconds),
+        system_metrics(journal, config.tracking.system_metrics_seconds),
     ):
         for step in range(loader.start_step, plan.steps):
-            done, learning_rate = step + 1, config.learning_rate * plan.factor(step)
+            done, learning_rate = step + 1, config.optimizer.learning_rate * plan.factor(step)
             meter.add(done, learning_rate, trainer.step(step, batches, parts, learning_rate))
 
             validating = due(done, plan.validate_every, plan.steps)
             saving = validating or due(done, plan.save_every, plan.steps)
-            if saving or due(done, config.log_every_steps, plan.steps):
+            if saving or due(done, config.tracking.log_every_steps, plan.steps):
                 numbers = meter.close() | {"epoch": done / plan.steps_an_epoch}
                 journal.write(done, {f"train/{key}": value for key, value in numbers.items()})
             if not saving:
@@ -65,23 +65,18 @@ def train_loop(run: RunFolder, ranks: Ranks) -> None:
                 require_finite("norm of the weights", trainer.weights_norm(), done, learning_rate)
                 if validating:
                     held_out = drawn_rows(
-                        pack,
-                        validation_rows,
-                        config.encoding,
-                        config.side_px,
-                        VALIDATION_BATCH,
-                        feed,
+                        pack, validation_rows, config.image, VALIDATION_BATCH, feed
                     )
                     metrics = trainer.validate(with_flip(trainer.evaluated, config), held_out)
                     require_finite("validation loss", metrics["loss"], done, learning_rate)
-                    validations.add(metrics, config.best_by)
+                    validations.add(metrics, config.validation.best_by)
                     journal.write(done, {f"validation/{k}": v for k, v in metrics.items()})
-                patient = config.patience is None or validations.since_best < config.patience
+                patient = patience is None or validations.since_best < patience
                 finished = done == plan.steps or not patient
                 if ranks.is_first:
                     checkpoint = checkpoint_of(run, plan, pack, state, done, finished)
                     is_best = validating and validations.is_best
-                    path = save_checkpoint(run.path, checkpoint, is_best, config.keep_checkpoints)
+                    path = save_checkpoint(run.path, checkpoint, is_best, config.checkpoints.keep)
                     if is_best:
                         journal.write_file(path, BEST_ARTIFACT)
                 ranks.barrier()

@@ -70,6 +70,6 @@ def require_finite(what: str, value: float, step: int, learning_rate: float) -> 
     if not math.isfinite(value):
         raise DivergedError(
             f"the {what} is {value} at step {step}, learning rate {learning_rate:.2g}: "
-            "training diverged; lower it (--set learning_rate=…) or clip the gradient "
-            "(--set clip_norm=1); the last good checkpoint is kept"
+            "training diverged; lower it (--set optimizer.learning_rate=…) or clip the gradient "
+            "(--set optimizer.clip_norm=1); the last good checkpoint is kept"
         )

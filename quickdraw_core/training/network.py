@@ -4,22 +4,15 @@ from torch import Tensor, nn
 
 from quickdraw_core.errors import CheckpointError
 from quickdraw_core.modeling.flip_tta import FlipTTA
-from quickdraw_core.modeling.models import build_model, find_model
-from quickdraw_core.render.encodings import find_encoding
+from quickdraw_core.modeling.models import build_model
 from quickdraw_core.training.checkpoint import Checkpoint
 from quickdraw_core.training.config import TrainConfig
 
 
 def new_network(config: TrainConfig, classes: int, pretrained: str | None = None) -> nn.Module:
-    """The configured network with first weights: by chance, or those of `pretrained`."""
-    return build_model(
-        config.model,
-        find_encoding(config.encoding).channels,
-        classes,
-        config.side_px,
-        small_stem=config.small_stem,
-        pretrained=pretrained,
-    )
+    """The configured network with first weights: drawn at random, or those of `pretrained`."""
+    model = config.model.model_copy(update={"pretrained": pretrained})
+    return build_model(model, config.image, classes)
 
 
 def network_of(checkpoint: Checkpoint) -> tuple[nn.Module, TrainConfig]:
@@ -33,15 +26,15 @@ def network_of(checkpoint: Checkpoint) -> tuple[nn.Module, TrainConfig]:
         network.load_state_dict(checkpoint.weights)
     except RuntimeError as error:
         raise CheckpointError(
-            f"the checkpoint does not fit its own model {config.model}: it was written by another "
-            "version; train again"
+            f"the checkpoint does not fit its own model {config.model.name}: it was written by "
+            "another version; train again"
         ) from error
     return with_flip(network.eval(), config), config
 
 
 def with_flip(network: nn.Module, config: TrainConfig) -> nn.Module:
-    """The network as it is judged and used: with two looks at each drawing, if it takes them."""
-    return FlipTTA(network, find_model(config.model).reads) if config.mirror else network
+    """The network as it is judged and used: with flip TTA if its configuration says so."""
+    return FlipTTA(network, config.model.reads) if config.model.flip_tta else network
 
 
 class Uint8Input(nn.Module):

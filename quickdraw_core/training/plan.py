@@ -80,9 +80,8 @@ class Plan:
                 f"{config.global_batch_size}; choose a smaller global_batch_size"
             )
         steps = max(1, round(config.epochs * steps_an_epoch))
-        every = config.validate_every_steps or max(
-            1, round(config.validate_every_epochs * steps_an_epoch)
-        )
+        validation = config.validation
+        every = validation.every_steps or max(1, round(validation.every_epochs * steps_an_epoch))
         # The pack is in the order of the labels, and so are the rows.
         ends = np.searchsorted(
             pack.labels, np.arange(len(pack.label_map), dtype=np.uint16), "right"
@@ -92,16 +91,9 @@ class Plan:
             train_rows=train_rows,
             validation_rows=validation_rows,
             train_counts=train_counts.tolist(),
-            factor=build_schedule(
-                config.schedule,
-                steps,
-                warmup_steps=config.warmup_steps,
-                milestones=config.milestones,
-                gamma=config.gamma,
-                step_size=config.step_size,
-            ),
+            factor=build_schedule(config.schedule, steps),
             steps_an_epoch=steps_an_epoch,
             steps=steps,
             validate_every=min(every, steps),
-            save_every=min(config.save_every_steps or every, steps),
+            save_every=min(config.checkpoints.every_steps or every, steps),
         )

@@ -31,8 +31,9 @@ def main() -> None:
     run = RunFolder.read(Path(sys.argv[1]))
     # The run folder is shared by all hosts; the store may lie elsewhere on each.
     run = replace(run, config=run.config.updated({"store": sys.argv[2]}))
-    device = choose_device(run.config.device, run.config.ranks)
-    with typed_errors(run.config), process_group(device, run.config.timeout_seconds) as ranks:
+    hardware = run.config.hardware
+    device = choose_device(hardware.device, hardware.ranks)
+    with typed_errors(run.config), process_group(device, hardware.timeout_seconds) as ranks:
         train_loop(run, ranks)
 
 
@@ -51,8 +52,9 @@ def typed_errors(config: TrainConfig) -> Iterator[None]:
             raise OutOfMemoryError(text) from error
         if config.hosts.nodes > 1 and _TIMED_OUT in text:
             raise TrainingError(
-                f"{text}: another host did not answer for {config.timeout_seconds} s "
-                "(timeout_seconds); start all hosts again to go on from the last checkpoint"
+                f"{text}: another host did not answer for {config.hardware.timeout_seconds} s "
+                "(hardware.timeout_seconds); start all hosts again to go on from the last "
+                "checkpoint"
             ) from error
         raise
 

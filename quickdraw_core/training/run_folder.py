@@ -16,6 +16,7 @@ from quickdraw_core.storage.local import LocalStorage
 from quickdraw_core.system.files import write_atomic
 from quickdraw_core.training.checkpoint import Checkpoint
 from quickdraw_core.training.config import TrainConfig
+from quickdraw_core.training.former_keys import regrouped
 
 RUN_NAME = "run.json"
 
@@ -55,7 +56,7 @@ class RunFolder:
         """Opens a run folder. Raises `CheckpointError` where it is none."""
         try:
             value = json.loads((path / RUN_NAME).read_text("utf-8"))
-            config = TrainConfig.parse(value.pop("config"))
+            config = TrainConfig.parse(regrouped(value.pop("config")))
             return cls(path=path, config=config, **value)
         except FileNotFoundError as error:
             raise CheckpointError(f"{path} is no run folder: it has no {RUN_NAME}") from error

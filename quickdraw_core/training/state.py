@@ -98,26 +98,23 @@ class TrainState:
 def open_state(run: RunFolder, plan: Plan, pack: Pack, ranks: Ranks, feed: Feed) -> TrainState:
     """The run as its latest checkpoint left it, or newly initialized, alike on every rank."""
     config = run.config
-    arithmetic = choose_arithmetic(config, ranks.device.type)
+    arithmetic = choose_arithmetic(config.hardware, config.model.precision, ranks.device.type)
     load = partial(load_checkpoint, device=str(ranks.device))
     latest = latest_checkpoint(run.path, run.owns, load).checkpoint
     torch.manual_seed(config.seed)
-    network = new_network(
-        config, len(pack.label_map), config.pretrained if latest is None else None
-    )
+    pretrained = config.model.pretrained if latest is None else None
+    network = new_network(config, len(pack.label_map), pretrained)
     arithmetic.place(network, ranks.device)
-    optimizer = build_optimizer(
-        config.optimizer, network, config.learning_rate, config.weight_decay
-    )
+    optimizer = build_optimizer(config.optimizer, network)
     trainer = Trainer(
         network,
         optimizer,
-        build_loss(config.loss, config.label_smoothing),
+        build_loss(config.loss),
         ranks,
         arithmetic,
         config.seed,
-        config.clip_norm,
-        config.ema_decay,
+        config.optimizer.clip_norm,
+        config.optimizer.ema_decay,
         run.micro_split,
     )
     loader = Loader(
@@ -125,8 +122,7 @@ def open_state(run: RunFolder, plan: Plan, pack: Pack, ranks: Ranks, feed: Feed)
         plan.train_rows,
         config.shape,
         ranks.rank,
-        config.encoding,
-        config.side_px,
+        config.image,
         config.seed,
         config.augment,
         end_step=plan.steps,
