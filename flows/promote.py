@@ -7,8 +7,9 @@ from flows.artifacts import add_artifact
 from flows.gpus import gpu_slots
 from flows.stages import StageTask
 from quickdraw_core.promotion.config import PromoteConfig
-from quickdraw_core.promotion.decision import PromoteResult, promotion_markdown
+from quickdraw_core.promotion.decision import PromoteResult
 from quickdraw_core.promotion.promote import PROMOTE_STAGE
+from quickdraw_core.promotion.summary import promotion_markdown
 
 
 def _show(result: PromoteResult) -> None:

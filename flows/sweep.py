@@ -18,10 +18,11 @@ from flows.stages import opened_here, sharing, worth_retrying
 from quickdraw_core.stage import RETRIES, RETRY_SECONDS, Opened
 from quickdraw_core.sweep.config import SweepConfig
 from quickdraw_core.sweep.plan import Sweep
-from quickdraw_core.sweep.results import SweepError, SweepResult, markdown_of, table_of
+from quickdraw_core.sweep.results import SweepError, SweepResult
 from quickdraw_core.sweep.rows import run_row
 from quickdraw_core.sweep.run import failures_of, prepare
 from quickdraw_core.sweep.slots import Slots
+from quickdraw_core.sweep.summary import result_table, sweep_markdown
 
 
 @task(
@@ -98,9 +99,9 @@ def _result_of(future: PrefectFuture[None]) -> object:
 
 
 def _show(result: SweepResult) -> None:
-    heads, rows = table_of(result)
+    heads, rows = result_table(result)
     table = [dict(zip(heads, row, strict=True)) for row in rows]
     description = result.description or f"Sweep {result.table}"
     add_artifact(lambda: create_table_artifact(table, key="sweep-table", description=description))
-    page, place = markdown_of(result), f"in {result.folder}"
+    page, place = sweep_markdown(result), f"in {result.folder}"
     add_artifact(lambda: create_markdown_artifact(page, key="sweep", description=place))

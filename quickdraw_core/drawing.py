@@ -15,6 +15,7 @@ import pyarrow as pa
 UInt8Array = npt.NDArray[np.uint8]
 UInt16Array = npt.NDArray[np.uint16]
 Int64Array = npt.NDArray[np.int64]
+Float64Array = npt.NDArray[np.float64]
 
 Stroke = tuple[Sequence[int], Sequence[int]]
 """One stroke: its x coordinates and its y coordinates, equally many."""

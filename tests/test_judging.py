@@ -533,6 +533,6 @@ def test_a_store_that_was_written_anew_meanwhile_is_not_judged_on(
     prepared = EVALUATE_STAGE.prepared(config, Opened())
     holdout = store.manifest.holdout.updated({"salt": 1})
     store.manifest.model_copy(update={"holdout": holdout}).write(copied)
-    with pytest.raises(EvaluationError, match="was written anew before anything was judged"):
+    with pytest.raises(EvaluationError, match="was replaced before anything was judged"):
         prepared.run()
     assert not (tmp_path / "report").exists()

@@ -190,7 +190,7 @@ def test_a_run_whose_report_is_being_written_is_not_begun_anew(
 def test_a_comparison_is_refused_before_it_judges(
     store: Store, trained: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("quickdraw_core.evaluation.compare.predictions_of", pytest.fail)
+    monkeypatch.setattr("quickdraw_core.evaluation.compare.cached_or_predicted", pytest.fail)
     values = {"models": (str(trained), str(trained)), "store": store.path, "out_dir": tmp_path}
     with (
         held_folder(tmp_path, "comparison"),

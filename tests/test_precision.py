@@ -17,7 +17,8 @@ from quickdraw_core.cli import app
 from quickdraw_core.errors import ConfigError
 from quickdraw_core.evaluation.compare import compare_models
 from quickdraw_core.evaluation.config import CompareConfig, EvaluateConfig, HeldOutConfig
-from quickdraw_core.inference.cached_predictions import predictions_left, read_if_same
+from quickdraw_core.evaluation.summary import compare_facts, evaluate_facts
+from quickdraw_core.inference.cached_predictions import evaluated_predictions, read_if_same
 from quickdraw_core.inference.ensemble import Ensemble, load_models
 from quickdraw_core.inference.held_out import find_held_out
 from quickdraw_core.inference.model import full_float32
@@ -27,7 +28,6 @@ from quickdraw_core.inference.references import load_model
 from quickdraw_core.stage import Opened
 from quickdraw_core.store.pack import Pack
 from quickdraw_core.store.store import Store
-from quickdraw_core.terminal.summaries import compare_facts, evaluate_facts
 from quickdraw_core.training.hardware import HardwareConfig, choose_arithmetic
 
 JUDGED, BATCH = 20, 40
@@ -143,7 +143,7 @@ def test_predictions_are_used_again_by_the_arithmetic_that_made_them_alone(
             models = Ensemble((model,))
             found = read_if_same(folder / PREDICTIONS_NAME, config, models, drawings)
             assert (found is not None) == (made == asked)
-            left = predictions_left(str(folder), config, drawings, Opened())
+            left = evaluated_predictions(str(folder), config, drawings, Opened())
             assert left.precision == made
 
 
@@ -158,7 +158,7 @@ def test_predictions_of_an_unknown_arithmetic_are_read_and_not_used_again(
     config = HeldOutConfig.parse({"store": store.path, "per_class": JUDGED})
     drawings = find_held_out(config, store, Opened())
     assert read_if_same(file, config, load_models([str(trained)]), drawings) is None
-    left = predictions_left(str(file), config, drawings, Opened())
+    left = evaluated_predictions(str(file), config, drawings, Opened())
     assert left.precision == "unknown"
     assert len(left.predictions) == 4 * JUDGED
     models = (str(file), str(evaluations["fp32"]), str(evaluations["bf16"]))

@@ -28,7 +28,7 @@ from quickdraw_core.errors import (
 )
 from quickdraw_core.evaluation.compare import compare_models
 from quickdraw_core.evaluation.config import CompareConfig, EvaluateConfig, HeldOutConfig
-from quickdraw_core.inference.cached_predictions import left_by_evaluation
+from quickdraw_core.inference.cached_predictions import find_cached
 from quickdraw_core.inference.held_out import find_held_out
 from quickdraw_core.inference.references import load_model
 from quickdraw_core.ingest.config import IngestConfig
@@ -379,7 +379,7 @@ def test_models_are_compared_by_folder_run_and_version(trained: Trained, tmp_pat
     assert result.names == names
     assert [found.first for found in result.comparisons] == ["poor", "poor"]
     one, other = (found.differences["map_at_3"] for found in result.comparisons)
-    assert one.told
+    assert one.significant
     assert one.gain > 0.1
     assert one == other
     value = json.loads((tmp_path / "all.json").read_text())
@@ -419,16 +419,16 @@ def test_what_an_evaluation_left_is_used_again_if_it_is_the_same_and_whole(
         find_held_out(config, Store.open(trained.store), Opened())
         for config in (here, here.updated({"per_class": 10}))
     )
-    assert left_by_evaluation(here, by_folder, drawings) is None
-    assert left_by_evaluation(here, by_run, drawings) is None
+    assert find_cached(here, by_folder, drawings) is None
+    assert find_cached(here, by_run, drawings) is None
     evaluate_unreported(EvaluateConfig.parse(config | {"model": run_dir}))
     for model in (by_folder, by_run):
-        left = left_by_evaluation(here, model, drawings)
+        left = find_cached(here, model, drawings)
         assert left is not None
         assert len(left.predictions) == 80
-        assert left_by_evaluation(here.updated({"per_class": 10}), model, fewer) is None
-    assert left_by_evaluation(here, load_model(run_dir, tta="flip"), drawings) is None
-    assert left_by_evaluation(here, load_model(trained.run_dir("poor")), drawings) is None
+        assert find_cached(here.updated({"per_class": 10}), model, fewer) is None
+    assert find_cached(here, load_model(run_dir, tta="flip"), drawings) is None
+    assert find_cached(here, load_model(trained.run_dir("poor")), drawings) is None
     models = (run_dir, trained.run_dir("poor"))
     result = compare_models(CompareConfig.parse(config | {"models": models}))
     assert result.reused == 1
@@ -436,7 +436,7 @@ def test_what_an_evaluation_left_is_used_again_if_it_is_the_same_and_whole(
     content = bytearray(file.read_bytes())
     content[len(content) // 3] ^= 1
     file.write_bytes(content)
-    assert left_by_evaluation(here, by_folder, drawings) is None
+    assert find_cached(here, by_folder, drawings) is None
     again = compare_models(CompareConfig.parse(config | {"models": models}))
     assert again.reused == 0
     assert again.comparisons == result.comparisons
@@ -540,7 +540,7 @@ def test_what_evaluations_left_is_compared_whatever_they_judged(
     models = [poor, str(tmp_path / "both"), str(tmp_path / "flipped" / "predictions.parquet")]
     result = compare_models(CompareConfig.parse(values | {"models": models}))
     assert result.names == ("poor", "good + poor", "good (flip)")
-    assert all(found.differences["map_at_3"].told for found in result.comparisons)
+    assert all(found.differences["map_at_3"].significant for found in result.comparisons)
     fewer = CompareConfig.parse(values | {"models": models, "per_class": PER_CLASS - 1})
     with pytest.raises(InputError, match="which are not those asked for"):
         compare_models(fewer)

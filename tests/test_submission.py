@@ -21,15 +21,14 @@ from hypothesis import strategies as st
 from quickdraw_core.challenge.balance import balance
 from quickdraw_core.challenge.output_file import written_aside
 from quickdraw_core.challenge.submission import write_submission
+from quickdraw_core.challenge.summary import submission_facts
 from quickdraw_core.challenge.test_file import PIECE_ROWS
 from quickdraw_core.drawing import DrawingBatch
 from quickdraw_core.errors import BusyError, CheckpointError, ConfigError, InputError
 from quickdraw_core.formats.kaggle import format_drawing, parse_drawing
 from quickdraw_core.formats.raw import pack_raw_strokes
 from quickdraw_core.inference.ensemble import Ensemble, load_models
-from quickdraw_core.inference.model import most_common_labels
 from quickdraw_core.labels import LabelMap
-from quickdraw_core.terminal.summaries import submission_facts
 
 Row = tuple[str, str, str]
 """key_id, countrycode, drawing."""
@@ -79,7 +78,7 @@ def answers(path: Path) -> list[tuple[str, list[str]]]:
 def seen_plainly(models: Ensemble, rows: list[Row]) -> np.ndarray:
     """Log probabilities by the plainest way: all rows at once."""
     batch = DrawingBatch.from_packed(*zip(*(parse_drawing(row[2]) for row in rows), strict=True))
-    return models.look_at(batch).numpy()
+    return models.predict(batch).numpy()
 
 
 def words_of(models: Ensemble, scores: np.ndarray) -> list[list[str]]:
@@ -195,7 +194,7 @@ def test_rows_that_cannot_be_read_are_answered_and_listed(
     assert [refused[first + 1 + n] for n in range(4)][:3] == list(BROKEN)[:3]
     found = answers(tmp_path / "out.csv")
     assert [key_id for key_id, _ in found] == [row[0] for row in rows]
-    common = [models.label_map.words[k] for k in most_common_labels(models.members)]
+    common = [models.label_map.words[k] for k in models.most_common_labels]
     for line in refused:
         assert found[line - 2][1] == [word.replace(" ", "_") for word in common]
     facts = submission_facts(result)["unreadable"]

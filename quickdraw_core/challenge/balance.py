@@ -1,13 +1,13 @@
 """Per-class offsets that even out how often each class is guessed first.
 
 In: log probabilities [N, K]. Out: an offset a class, none above 0, to be added to them. It helps
-where the N drawings are known to hold as many of each class, as the test set of the 2018 Quick,
+if the N drawings are known to hold as many of each class, as the test set of the 2018 Quick,
 Draw! challenge does: a class that is guessed too often takes drawings from its neighbours.
 
 Source of the idea: the write-up of the challenge's first place (Kaggle, discussion 73738). It
 lowers the class guessed most often, a little at a time, until the counts are about even; it
-names Heng CherKeng as the finder of (112,199 + 1) / 340 = 330, and 0.7 % as the gain. (As told
-in the summary of the top solutions in the repository `ShusenTang/kaggle-doodle-recognition`.)
+names Heng CherKeng as the finder of (112,199 + 1) / 340 = 330, and 0.7 % as the gain. (From the
+summary of the top solutions in the repository `ShusenTang/kaggle-doodle-recognition`.)
 
 Here all classes move at once. How many first guesses a class has beyond N / K is the slope, along
 its offset o[k], of the convex function sum_i max_k (scores[i, k] + o[k]) - N / K sum_k o[k], so
@@ -25,14 +25,13 @@ from dataclasses import dataclass
 import numpy as np
 import numpy.typing as npt
 
-from quickdraw_core.drawing import Int64Array
+from quickdraw_core.drawing import Float64Array, Int64Array
 from quickdraw_core.system.compiled import compiled
 
-Floats = npt.NDArray[np.float64]
 Scores = npt.NDArray[np.float32]
 
 TOLERANCE = 0.02
-"""So much more than its share may a class be guessed first."""
+"""How much more often than its share a class may be guessed first."""
 
 _GROW, _SHRINK = 1.2, 0.5
 _SMALLEST, _LARGEST = 1e-5, 2.0
@@ -51,7 +50,7 @@ class Balance:
     were counted.
     """
 
-    offsets: Floats
+    offsets: Float64Array
     before: Int64Array
     after: Int64Array
     limit: int
@@ -67,23 +66,23 @@ def balance(
     pieces: Iterable[Scores],
     classes: int,
     tolerance: float = TOLERANCE,
-    told: Callable[[str], None] | None = None,
+    report: Callable[[str], None] | None = None,
 ) -> Balance:
     """Offsets with which no class is the first guess of more than (1 + tolerance) · N / K rows.
 
     pieces: natural log probabilities, float32 [n, K] each, finite; iterated anew each round, so
-    that they may be read from a file. The limit is at least N / K, rounded up; where nothing is
-    above it, all offsets are 0. Stops when no class is above it, or when for 100 rounds the rows
-    above it have not become fewer; the offsets then are those of the round that had the fewest.
-    Deterministic, and how the rows are cut into pieces makes no difference. told: is told after
-    each round how it stands.
+    they may be read from a file. The limit is at least N / K, rounded up. If no class is above
+    it, all offsets are 0. Stops when no class is above it, or when for 100 rounds the rows above
+    it have not become fewer; then the offsets are those of the round that had the fewest.
+    Deterministic; how the rows are cut into pieces makes no difference. report: called after each
+    round.
     """
     offsets = np.zeros(classes)
     before = _counts(pieces, offsets)
     n = int(before.sum())
     even = n / classes
     limit = max(-(-n // classes), int((1 + tolerance) * even))
-    counts, found, after = before, offsets, before
+    counts, best, after = before, offsets, before
     rounds, idle, fewest = 1, 0, n + 1
     steps = np.maximum(_FIRST_AT_LEAST, np.abs(np.log((before + 1) / (even + 1))))
     last_signs = np.zeros(classes)
@@ -91,22 +90,22 @@ def balance(
         above = int(np.maximum(counts - limit, 0).sum())
         idle += 1
         if above < fewest:
-            idle, fewest, found, after = 0, above, offsets, counts
-        if told is not None:
-            told(f"{above:,} of {n:,} rows above {limit:,} a class")
+            idle, fewest, best, after = 0, above, offsets, counts
+        if report is not None:
+            report(f"{above:,} of {n:,} rows above {limit:,} a class")
         if fewest == 0 or idle == _MAX_IDLE:
-            return Balance(found - found.max(), before, after, limit, rounds)
+            return Balance(best - best.max(), before, after, limit, rounds)
         signs = np.sign(counts - even) * (np.abs(counts - even) >= 0.5)
         turns = signs * last_signs
         steps = steps * np.where(turns > 0, _GROW, np.where(turns < 0, _SHRINK, 1.0))
         steps = np.clip(steps, _SMALLEST, _LARGEST)
         offsets, last_signs = offsets - signs * steps, signs
-        # Moved as `found` will be, so that what is counted is what the caller will see.
+        # Shifted as `best` will be, so that what is counted is what the caller gets.
         offsets = offsets - offsets.max()
         counts, rounds = _counts(pieces, offsets), rounds + 1
 
 
-def _counts(pieces: Iterable[Scores], offsets: Floats) -> Int64Array:
+def _counts(pieces: Iterable[Scores], offsets: Float64Array) -> Int64Array:
     """First guesses of each class, int64 [K]."""
     counts = np.zeros(len(offsets), np.int64)
     for piece in pieces:
@@ -115,7 +114,7 @@ def _counts(pieces: Iterable[Scores], offsets: Floats) -> Int64Array:
 
 
 @compiled()
-def _count(scores: Scores, offsets: Floats, counts: Int64Array) -> None:
+def _count(scores: Scores, offsets: Float64Array, counts: Int64Array) -> None:
     """Adds the best class of each row, of equal ones the lowest."""
     for row in range(len(scores)):
         label, highest = 0, -np.inf

@@ -1,4 +1,4 @@
-"""A submission as Kaggle would take it, or why not: `key_id,word`, up to three words a row.
+"""Checks a submission as Kaggle would: `key_id,word`, up to three words a row.
 
 In: a CSV, whoever wrote it, and the test file that it answers. Out: what is wrong with it.
 """
@@ -11,7 +11,7 @@ from pathlib import Path
 
 import numpy as np
 
-from quickdraw_core.challenge.test_file import asked_key_ids, open_test_file
+from quickdraw_core.challenge.test_file import open_test_file, parsed_pieces
 from quickdraw_core.drawing import Int64Array
 from quickdraw_core.errors import InputError, nearest
 from quickdraw_core.formats.fields import parse_key_id
@@ -28,7 +28,7 @@ _PROBLEMS = 10
 
 @dataclass
 class SubmissionCheck:
-    """What a submission holds. problems: why Kaggle would refuse it, none where it would not."""
+    """What a submission holds. problems: why Kaggle would refuse it; empty if it would not."""
 
     path: Path
     rows: int = 0
@@ -38,8 +38,8 @@ class SubmissionCheck:
 def check_submission(path: Path, test: str | None = None) -> SubmissionCheck:
     """Reads a submission and says what is wrong with it.
 
-    test: the test file that it answers; none: the challenge's, of which the number of rows is
-    known. Raises `InputError` for files that cannot be read.
+    test: the test file that it answers. None: the challenge's, whose number of rows is known.
+    Raises `InputError` for files that cannot be read.
     """
     result, key_ids, faulty = SubmissionCheck(path), [], 0
     known = {underscored(word) for word in challenge_words()}
@@ -57,24 +57,24 @@ def check_submission(path: Path, test: str | None = None) -> SubmissionCheck:
     if test is None:
         result.problems += key_id_problems(answered, result.rows)
     else:
-        result.problems += duplicate_problems(answered)
-        asked = np.concatenate([*asked_key_ids(open_test_file(test)), np.empty(0, np.uint64)])
-        result.problems += _differences(answered, asked, test)
+        result.problems += _duplicate_problems(answered)
+        asked = [piece.key_ids for _, piece in parsed_pieces(open_test_file(test))]
+        asked_ids = np.concatenate([*asked, np.empty(0, np.uint64)])
+        result.problems += _differences(answered, asked_ids, test)
     return result
 
 
 def key_id_problems(key_ids: UInt64Array, rows: int) -> list[str]:
-    """What Kaggle would not take of the key_ids of a submission's rows, uint64 [N]."""
-    problems = duplicate_problems(key_ids)
+    """Why Kaggle would refuse the key_ids of a submission's rows, uint64 [N]."""
+    problems = _duplicate_problems(key_ids)
     if rows != CHALLENGE_ROWS:
         problems.append(f"{rows:,} rows; the challenge's test set has {CHALLENGE_ROWS:,}")
     return problems
 
 
-def duplicate_problems(key_ids: UInt64Array) -> list[str]:
-    """Names the key_ids, uint64 [N], that stand more than once."""
-    found, counts = np.unique(key_ids, return_counts=True)
-    twice = found[counts > 1]
+def _duplicate_problems(key_ids: UInt64Array) -> list[str]:
+    unique, counts = np.unique(key_ids, return_counts=True)
+    twice = unique[counts > 1]
     if not len(twice):
         return []
     return [f"{len(twice):,} key_ids stand more than once: {_some(twice)}"]
@@ -117,7 +117,7 @@ _WORD = re.compile(r"\S+")
 
 
 def _checked(row: list[str], known: set[str]) -> int:
-    """The key_id of a row. Raises `RowError` where it, or a word, is none."""
+    """The key_id of a row. Raises `RowError` if the row is not valid."""
     if len(row) != len(_HEADER):
         raise RowError(f"{len(row)} fields, must be key_id and words")
     key_id, words = parse_key_id(row[0]), _WORD.findall(row[1])
@@ -132,7 +132,7 @@ def _checked(row: list[str], known: set[str]) -> int:
 
 
 class _WordError(RowError):
-    """A word that is no class."""
+    """A word that is no class of the challenge."""
 
     def __init__(self, word: str) -> None:
         super().__init__(f"no class {word!r}")
@@ -140,5 +140,5 @@ class _WordError(RowError):
 
 
 def _advice(error: RowError, known: set[str]) -> str:
-    """What was meant instead; it takes long to find, so only for lines that are named."""
+    """The words that may be meant; slow, so only for the lines that are named."""
     return f": {nearest(error.word, known, limit=3)}" if isinstance(error, _WordError) else ""

@@ -4,11 +4,11 @@ key_id         uint64
 readable       bool                        false: the drawing could not be read
 probabilities  fixed-size list, float32[K] as the models give them, never balanced
 
-The rows stand in the test file's order, all of them; what is not readable has each class's share
-of the training drawings, so its three best are what the submission answers. float32 and not
-float16, which few readers of Parquet know, and which would put near classes on a level.
+All rows are in the test file's order. A row that is not readable has each class's share of the
+training drawings, so its three best are the submission's answer. The type is float32: few readers
+of Parquet know float16, and it would make close probabilities equal.
 
-The file's metadata holds the words (a JSON list, in the order of the probabilities), the digest
+The file's metadata holds the words (a JSON list, in the order of the probabilities), the digests
 of the label map and of the models, and with `--balance` the offsets: added to the logarithms,
 they give the submission's guesses.
 """
@@ -22,7 +22,7 @@ import numpy.typing as npt
 import pyarrow as pa
 import pyarrow.parquet as pq
 
-from quickdraw_core.challenge.score_spool import Seen
+from quickdraw_core.challenge.score_spool import ScoredPiece
 from quickdraw_core.labels import LabelMap
 
 FORMAT, VERSION = "quickdraw.probabilities", "1"
@@ -32,19 +32,19 @@ _GROUP_ROWS = 4_096
 
 
 class ProbabilitiesFile:
-    """Takes pieces of rows and writes them, a row group at a time; a context manager."""
+    """Writes pieces of rows, a row group at a time; a context manager."""
 
     def __init__(
         self,
         file: BinaryIO,
         label_map: LabelMap,
-        unseen: npt.NDArray[np.floating],
+        fallback: npt.NDArray[np.floating],
         facts: Mapping[str, str],
     ) -> None:
-        """unseen: float [K], the probabilities of a row that is not readable. facts: for the
+        """fallback: float [K], the probabilities of a row that is not readable. facts: for the
         file's metadata.
         """
-        self._unseen = unseen.astype(np.float32)
+        self._fallback = fallback.astype(np.float32)
         self._waiting: list[pa.RecordBatch] = []
         self._rows = 0
         self._schema = pa.schema(
@@ -69,19 +69,19 @@ class ProbabilitiesFile:
             write_page_checksum=True,
         )
 
-    def passing(self, pieces: Iterable[Seen]) -> Iterator[Seen]:
-        """Hands the pieces on, and appends them; what waits is written when there are no more."""
-        for seen in pieces:
-            self._add(seen)
-            yield seen
+    def writing(self, pieces: Iterable[ScoredPiece]) -> Iterator[ScoredPiece]:
+        """Yields the pieces, and writes them on the way."""
+        for piece in pieces:
+            self._add(piece)
+            yield piece
         self._write()
 
-    def _add(self, seen: Seen) -> None:
-        values = np.empty((len(seen.key_ids), len(self._unseen)), np.float32)
-        values[~seen.readable] = self._unseen
-        values[seen.readable] = np.exp(seen.log_probabilities)
+    def _add(self, piece: ScoredPiece) -> None:
+        values = np.empty((len(piece.key_ids), len(self._fallback)), np.float32)
+        values[~piece.readable] = self._fallback
+        values[piece.readable] = np.exp(piece.log_probabilities)
         lists = pa.FixedSizeListArray.from_arrays(pa.array(values.reshape(-1)), values.shape[1])
-        columns = [pa.array(seen.key_ids), pa.array(seen.readable), lists]
+        columns = [pa.array(piece.key_ids), pa.array(piece.readable), lists]
         self._waiting.append(pa.record_batch(columns, schema=self._schema))
         self._rows += len(values)
         if self._rows >= _GROUP_ROWS:

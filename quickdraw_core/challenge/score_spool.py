@@ -1,4 +1,4 @@
-"""What models say of a test file's rows, piece by piece; in a file where it is needed twice."""
+"""The scores of a test file's rows, piece by piece, kept in a file if they are needed twice."""
 
 from collections.abc import Iterator
 from dataclasses import dataclass
@@ -16,9 +16,9 @@ _ROWS_AT_ONCE = 4_096
 
 
 @dataclass(frozen=True)
-class Seen:
-    """N rows of a test file. key_ids: uint64 [N]; readable: bool [N]; log_probabilities: float32
-    [M, K], natural, of the M readable ones.
+class ScoredPiece:
+    """N rows of a test file. key_ids: uint64 [N]. readable: bool [N]. log_probabilities: float32
+    [M, K], natural, of the M readable rows.
     """
 
     key_ids: UInt64Array
@@ -26,11 +26,11 @@ class Seen:
     log_probabilities: Scores
 
 
-class SeenFile:
+class ScoreSpool:
     """Keeps pieces in a file of 4 · K bytes a row, and 9 bytes a row in memory.
 
-    Iterated, it gives the log probabilities alone, float32 [n, K], of some thousand rows at a
-    time. They are mapped no longer than they are looked at, so that they take no memory.
+    Iterating gives the log probabilities alone, float32 [n, K], of some thousand rows at a time.
+    Each piece is memory-mapped only while it is used, so that they take no memory.
     """
 
     def __init__(self, file: BinaryIO, classes: int) -> None:
@@ -38,24 +38,24 @@ class SeenFile:
         self._rows: list[tuple[UInt64Array, Flags]] = []
         self._count = 0
 
-    def add(self, seen: Seen) -> None:
+    def add(self, piece: ScoredPiece) -> None:
         """Appends rows."""
-        self._file.write(np.ascontiguousarray(seen.log_probabilities, np.float32).data)
-        self._rows.append((seen.key_ids, seen.readable))
-        self._count += len(seen.log_probabilities)
+        self._file.write(np.ascontiguousarray(piece.log_probabilities, np.float32).data)
+        self._rows.append((piece.key_ids, piece.readable))
+        self._count += len(piece.log_probabilities)
 
     def __iter__(self) -> Iterator[Scores]:
         self._file.flush()
         for first in range(0, self._count, _ROWS_AT_ONCE):
             yield self._mapped(first, min(_ROWS_AT_ONCE, self._count - first))
 
-    def pieces(self) -> Iterator[Seen]:
-        """What was added, as it was added."""
+    def pieces(self) -> Iterator[ScoredPiece]:
+        """The pieces as they were added."""
         self._file.flush()
         first = 0
         for key_ids, readable in self._rows:
             rows = int(readable.sum())
-            yield Seen(key_ids, readable, self._mapped(first, rows))
+            yield ScoredPiece(key_ids, readable, self._mapped(first, rows))
             first += rows
 
     def _mapped(self, first: int, rows: int) -> Scores:
@@ -63,5 +63,5 @@ class SeenFile:
         if not rows:
             return np.empty(shape, np.float32)
         offset = first * self._classes * 4
-        # Copied on write, which nobody does: a read-only array is another type to compiled code.
+        # Mode "c", though nobody writes: to compiled code a read-only array is another type.
         return np.asarray(np.memmap(self._file, np.float32, "c", offset, shape))

@@ -1,9 +1,9 @@
 """Kaggle's submission: `key_id,word`, three underscored guesses a row, in the test file's order.
 
-The test file is read, drawn and guessed in pieces, so memory does not grow with it; where all
-rows must be seen before the first is answered (`balance`), the probabilities wait in a file. A
-row whose drawing cannot be read is answered with the three most common words and listed in a
-file beside the submission.
+The test file is read, rendered and predicted in pieces, so memory does not grow with it. If all
+rows must be scored before the first is answered (`balance`), the scores wait in a file. A row
+whose drawing cannot be read is answered with the three most common words, and listed in a file
+beside the submission.
 """
 
 import csv
@@ -19,18 +19,16 @@ from typing import BinaryIO
 import numpy as np
 import torch
 
-from quickdraw_core.challenge.balance import Balance, Floats, balance
+from quickdraw_core.challenge.balance import Balance, balance
 from quickdraw_core.challenge.check_submission import key_id_problems
 from quickdraw_core.challenge.output_file import put_in_place, written_aside
 from quickdraw_core.challenge.probabilities_file import ProbabilitiesFile
-from quickdraw_core.challenge.score_spool import Seen, SeenFile
-from quickdraw_core.challenge.test_file import Piece, open_test_file
-from quickdraw_core.challenge.test_images import drawn_pieces
-from quickdraw_core.drawing import Int64Array
+from quickdraw_core.challenge.score_spool import ScoredPiece, ScoreSpool
+from quickdraw_core.challenge.test_file import Piece, open_test_file, rendered_pieces
+from quickdraw_core.drawing import Float64Array, Int64Array
 from quickdraw_core.errors import CheckpointError, ConfigError
 from quickdraw_core.formats.rows import Rejected
 from quickdraw_core.inference.ensemble import Ensemble
-from quickdraw_core.inference.model import most_common_labels
 from quickdraw_core.inference.options import Precision
 from quickdraw_core.labels import GUESSES, underscored
 from quickdraw_core.modeling.ranking import top_guesses
@@ -40,13 +38,13 @@ from quickdraw_core.sources.files import SourceFile
 from quickdraw_core.system.output_files import is_stream, regular_file, require_output
 
 FIRST_UNREADABLE = 5
-"""Rows that could not be read which a result holds itself; the rest is in its file."""
+"""Unreadable rows that a result names itself; its file has all."""
 
 BALANCE_REFUSED = (
-    "evaluate takes no --balance: it lets the guesses of one drawing depend on all the others, "
-    "and on knowing that there are as many of each class. The held-out drawings are chosen so, "
-    "hence the number would be higher, but a user's drawings come one by one and are not, so it "
-    "would not be the MAP@3 of the model; use --balance in predict, for the challenge's test set"
+    "evaluate takes no --balance: with it the guesses for one drawing depend on all the others, "
+    "and on every class having as many drawings. The held-out drawings do, so the score would be "
+    "higher. The drawings of users do not, and come one by one, so it would not be the MAP@3 of "
+    "the model. Use --balance in predict, for the challenge's test set"
 )
 
 
@@ -54,11 +52,11 @@ BALANCE_REFUSED = (
 class SubmissionResult:
     """What was written, and how it went.
 
-    precision: what the models computed in, a name of PRECISIONS.
-    unreadable: how many rows were answered without being seen; first_unreadable: some of them;
-    unreadable_file: CSV of all, None where there are none. seconds: spent on reading, drawing and
-    guessing; waited_seconds: those of them in which the model waited for drawings. balance:
-    what was done to the scores, None where nothing was. notes: what Kaggle would not take.
+    precision: what the models computed in, a name of PRECISIONS. unreadable: how many rows could
+    not be read; first_unreadable: some of them; unreadable_file: CSV of all, None if there are
+    none. seconds: spent on reading, rendering and predicting; waited_seconds: how many of them the
+    model waited for drawings. balance: of the scores, None without `--balance`. notes: why Kaggle
+    would refuse it.
     """
 
     path: Path
@@ -83,15 +81,15 @@ def write_submission(
 ) -> SubmissionResult:
     """Answers every row of the CSV `test`, one model or several together.
 
-    out, its `.unreadable.csv` where rows could not be read (line, key_id, reason, found), and
-    probabilities (see `ProbabilitiesFile`) appear only when all is done, and replace what was
-    there; until then there are temporary files beside them. A stream (`output_files.is_stream`)
-    gets all at the end, and has no list of unreadable rows. balanced: as `balance.balance` says,
-    for a test set that has as many drawings of each class.
+    out, its `.unreadable.csv` if rows could not be read (line, key_id, reason, found), and
+    probabilities (see `ProbabilitiesFile`) appear only when all is done, and replace older files;
+    until then there are temporary files beside them. A stream (`output_files.is_stream`) gets all
+    at the end, and has no list of unreadable rows. balanced: see `balance.balance`; for a test
+    set with as many drawings of each class.
 
-    Raises `CheckpointError` for models of fewer than three classes, `ConfigError` for places that
-    cannot be written to, `WriteError` where that fails all the same, `InputError` where the test
-    file is missing, lacks its columns, or a row has no `key_id`.
+    Raises `CheckpointError` for models of fewer than three classes, `ConfigError` for files that
+    cannot be written, `WriteError` if writing fails, `InputError` if the test file is missing,
+    lacks its columns, or a row has no `key_id`.
     """
     if len(models.label_map) < GUESSES:
         raise CheckpointError(
@@ -101,24 +99,24 @@ def write_submission(
     source = open_test_file(str(test))
     index = index_rows(source)
     require_whole(source, index)
-    listed = unreadable_path(out)
-    _require_places(source, out, listed, probabilities)
+    listed = _unreadable_path(out)
+    _require_outputs(source, out, listed, probabilities)
     result = SubmissionResult(out, models.precision, probabilities=probabilities)
     with ExitStack() as stack:
         answers = stack.enter_context(written_aside(out))
-        # In any case, so that what a killed run left is gone.
+        # In any case, so that a killed run's file is removed.
         scores = stack.enter_context(written_aside(_scores_path(out)))
         unread = stack.enter_context(written_aside(listed or out))
         kept = stack.enter_context(written_aside(probabilities)) if probabilities else None
-        looking = stack.enter_context(progress("predict", index.rows, "drawings"))
-        pieces: Iterable[Seen] = _look(models, source, result, looking, unread)
+        bar = stack.enter_context(progress("predict", index.rows, "drawings"))
+        pieces: Iterable[ScoredPiece] = _scored(models, source, result, bar, unread)
         offsets = np.zeros(len(models.label_map))
         if balanced:
             result.balance, pieces = _balanced(pieces, scores, len(offsets))
             offsets = result.balance.offsets
         if kept is not None:
             with _probabilities_file(kept, models, result.balance) as table:
-                _write(table.passing(pieces), models, offsets, answers)
+                _write(table.writing(pieces), models, offsets, answers)
         else:
             _write(pieces, models, offsets, answers)
         if kept is not None and probabilities is not None:
@@ -127,15 +125,13 @@ def write_submission(
             put_in_place(unread, listed)
             result.unreadable_file = listed
         elif listed is not None:
-            listed.unlink(missing_ok=True)  # of a submission before this one
+            listed.unlink(missing_ok=True)  # of an earlier submission
         put_in_place(answers, out)
     return result
 
 
-def unreadable_path(out: Path) -> Path | None:
-    """Where the rows that could not be read are listed: beside a submission, nowhere if that goes
-    to a stream.
-    """
+def _unreadable_path(out: Path) -> Path | None:
+    """The list of unreadable rows: beside the submission, None if that goes to a stream."""
     file = regular_file(out)
     return None if is_stream(out) else file.with_name(f"{file.stem}.unreadable.csv")
 
@@ -145,47 +141,46 @@ def _scores_path(out: Path) -> Path:
     return out if is_stream(out) else file.with_name(f"{file.name}.scores")
 
 
-def _require_places(
+def _require_outputs(
     source: SourceFile, out: Path, listed: Path | None, probabilities: Path | None
 ) -> None:
-    places = [place for place in (out, listed, probabilities) if place is not None]
-    for place in places:
-        require_output(place)
-        if place.resolve() == Path(source.location).resolve():
-            raise ConfigError(f"{place} is the test file itself; give another name to write to")
-    if len({place.resolve() for place in places}) < len(places):
+    paths = [path for path in (out, listed, probabilities) if path is not None]
+    for path in paths:
+        require_output(path)
+        if path.resolve() == Path(source.location).resolve():
+            raise ConfigError(f"{path} is the test file itself; give another name to write to")
+    if len({path.resolve() for path in paths}) < len(paths):
         raise ConfigError(
             f"{probabilities} is where the submission {out} or its list of unreadable rows goes; "
             "give the probabilities another name"
         )
 
 
-def _look(
+def _scored(
     models: Ensemble, source: SourceFile, result: SubmissionResult, bar: Bar, unread: BinaryIO
-) -> Iterator[Seen]:
-    """What the models say of each piece; counts rows and seconds on the way, and lists in the
-    file `unread` the rows that nobody can read.
+) -> Iterator[ScoredPiece]:
+    """The models' scores, piece by piece. Counts rows and seconds in `result`, and lists
+    unreadable rows in the file `unread`.
     """
     unread.write(_lines(["line", "key_id", "reason", "found"]))
     key_ids = [np.empty(0, np.uint64)]
-    with closing(drawn_pieces(source, models)) as pieces:
+    with closing(rendered_pieces(source, models)) as pieces:
         while True:
-            asked = time.perf_counter()
+            begun = time.perf_counter()
             piece = next(pieces, None)
-            got = time.perf_counter()
-            result.waited_seconds += got - asked
+            result.waited_seconds += time.perf_counter() - begun
             if piece is None:
                 result.notes = key_id_problems(np.concatenate(key_ids), result.rows)
                 return
             key_ids.append(piece.key_ids)
             result.rows += len(piece.key_ids)
             _note_unreadable(piece, result, unread)
-            seen = np.empty((0, len(models.label_map)), np.float32)
+            scores = np.empty((0, len(models.label_map)), np.float32)
             if piece.readable.any():
-                seen = models.log_probabilities(piece.images).numpy()
-            result.seconds += time.perf_counter() - asked
+                scores = models.log_probabilities(piece.images).numpy()
+            result.seconds += time.perf_counter() - begun
             bar.advance(len(piece.key_ids))
-            yield Seen(piece.key_ids, piece.readable, seen)
+            yield ScoredPiece(piece.key_ids, piece.readable, scores)
 
 
 def _note_unreadable(piece: Piece, result: SubmissionResult, file: BinaryIO) -> None:
@@ -206,7 +201,7 @@ def _lines(*rows: Sequence[object]) -> bytes:
 def _probabilities_file(
     file: BinaryIO, models: Ensemble, balance: Balance | None
 ) -> ProbabilitiesFile:
-    counts = np.array([model.checkpoint.train_counts for model in models.members]).sum(0)
+    counts = models.train_counts
     facts = {"models_sha256": models.digest, "precision": models.precision}
     if balance is not None:
         facts["balance_offsets"] = json.dumps(balance.offsets.tolist())
@@ -214,40 +209,41 @@ def _probabilities_file(
 
 
 def _balanced(
-    pieces: Iterable[Seen], scores: BinaryIO, classes: int
-) -> tuple[Balance, Iterator[Seen]]:
+    pieces: Iterable[ScoredPiece], scores: BinaryIO, classes: int
+) -> tuple[Balance, Iterator[ScoredPiece]]:
     """The offsets that even out the first guesses, and all pieces once more."""
-    kept = SeenFile(scores, classes)
-    for seen in pieces:
-        kept.add(seen)
+    spool = ScoreSpool(scores, classes)
+    for piece in pieces:
+        spool.add(piece)
     with progress("balance", None, "rounds") as bar:
 
-        def told(text: str) -> None:
+        def report(text: str) -> None:
             bar.advance(1)
             bar.note(text)
 
-        found = balance(kept, classes, told=told)
-        bar.expect(found.rounds)
-    return found, kept.pieces()
+        result = balance(spool, classes, report=report)
+        bar.expect(result.rounds)
+    return result, spool.pieces()
 
 
-def _write(pieces: Iterable[Seen], models: Ensemble, offsets: Floats, file: BinaryIO) -> None:
+def _write(
+    pieces: Iterable[ScoredPiece], models: Ensemble, offsets: Float64Array, file: BinaryIO
+) -> None:
     """Writes the lines of a submission."""
     words = [underscored(word) for word in models.label_map.words]
-    unseen = most_common_labels(models.members)
     file.write(b"key_id,word\n")
-    for seen in pieces:
-        labels = np.tile(unseen, (len(seen.key_ids), 1))
-        labels[seen.readable] = guessed(seen, offsets)
+    for piece in pieces:
+        labels = np.tile(models.most_common_labels, (len(piece.key_ids), 1))
+        labels[piece.readable] = _guesses(piece, offsets)
         lines = [
             f"{key_id},{' '.join(words[label] for label in row)}\n"
-            for key_id, row in zip(seen.key_ids.tolist(), labels.tolist(), strict=True)
+            for key_id, row in zip(piece.key_ids.tolist(), labels.tolist(), strict=True)
         ]
         file.write("".join(lines).encode())
 
 
-def guessed(seen: Seen, offsets: Floats) -> Int64Array:
-    """Labels of the readable rows, best first, int64 [M, 3]; offsets: float64 [K]."""
+def _guesses(piece: ScoredPiece, offsets: Float64Array) -> Int64Array:
+    """Labels of the readable rows, best first, int64 [M, 3]. offsets: float64 [K]."""
     # In float64, as `balance` counts them.
-    scores = torch.from_numpy(seen.log_probabilities).double() + torch.from_numpy(offsets)
+    scores = torch.from_numpy(piece.log_probabilities).double() + torch.from_numpy(offsets)
     return top_guesses(scores).numpy()

@@ -1,12 +1,13 @@
-"""Kaggle's test file, read as pieces of rows.
+"""Kaggle's test file, read and rendered as pieces of rows.
 
 In: a CSV with `key_id` and `drawing`, simplified or raw, also with gzip. Out: for each piece the
-key ids of all its rows in the file's order, and those of its drawings that can be read.
+key ids of all its rows in the file's order, and the drawings that can be read, or their images.
 """
 
 import sys
-from collections.abc import Iterator
-from dataclasses import dataclass
+from collections.abc import Generator, Iterator
+from contextlib import closing
+from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING
 
 import numpy as np
@@ -20,6 +21,7 @@ from quickdraw_core.formats.header import Header
 from quickdraw_core.formats.kaggle import read_key_id
 from quickdraw_core.formats.readers import reader_for
 from quickdraw_core.formats.rows import Rejected, RowError, Rows, UInt64Array
+from quickdraw_core.loading.prefetch import prefetched
 from quickdraw_core.reading.blocks import go_to, window_blocks
 from quickdraw_core.reading.windows import Window
 from quickdraw_core.sources.files import SourceFile
@@ -28,21 +30,23 @@ from quickdraw_core.sources.find import find_sources
 if TYPE_CHECKING:
     from torch import Tensor
 
+    from quickdraw_core.inference.ensemble import Ensemble
+
 PIECE_ROWS = 256
-"""Rows that a model looks at together."""
+"""Rows that a model computes together."""
 
 _BLOCK_BYTES = 4 << 20
+_PIECES_AHEAD = 4
 
 Flags = npt.NDArray[np.bool_]
 
 
 @dataclass(frozen=True)
 class Piece:
-    """N rows of the test file, one after the other.
+    """N consecutive rows of the test file.
 
-    key_ids: uint64 [N]. readable: bool [N], M of them true. rejected: the others, in their order,
-    each with its line. images: of the readable ones, uint8 [M, C, S, S] for each model as it
-    reads them.
+    key_ids: uint64 [N]. readable: bool [N], M of them true. rejected: the others, in order, each
+    with its line. images: of the readable ones, uint8 [M, C, S, S] for each model.
     """
 
     key_ids: UInt64Array
@@ -51,10 +55,21 @@ class Piece:
     images: "list[Tensor]"
 
 
-def open_test_file(test: str) -> SourceFile:
-    """The test file. Raises `InputError` where there is none, or it is no CSV of drawings.
+def rendered_pieces(source: SourceFile, models: "Ensemble") -> Generator[Piece]:
+    """All rows of a test file in order, with images. One thread reads ahead, another renders.
 
-    A file of training drawings will do: its words are not looked at.
+    Raises `InputError` if the file is damaged, or a row has no readable `key_id`.
+    """
+    with closing(prefetched(parsed_pieces(source), _PIECES_AHEAD)) as parsed:
+        rendered = (replace(piece, images=models.images(batch)) for batch, piece in parsed)
+        with closing(prefetched(rendered, _PIECES_AHEAD)) as pieces:
+            yield from pieces
+
+
+def open_test_file(test: str) -> SourceFile:
+    """The test file. Raises `InputError` if there is none, or it is no CSV of drawings.
+
+    A file of training drawings will do: its words are ignored.
     """
     try:
         sources = find_sources(test)
@@ -71,16 +86,10 @@ def open_test_file(test: str) -> SourceFile:
     return sources[0]
 
 
-def asked_key_ids(source: SourceFile) -> Iterator[UInt64Array]:
-    """The key_ids of a test file's rows in their order, uint64 [n] at a time."""
-    for _, piece in parsed_pieces(source):
-        yield piece.key_ids
-
-
 def parsed_pieces(source: SourceFile) -> Iterator[tuple[DrawingBatch, Piece]]:
     """The readable drawings of each piece, and the piece without images.
 
-    Raises `InputError` where the file is damaged, or a row has no readable `key_id`.
+    Raises `InputError` if the file is damaged, or a row has no readable `key_id`.
     """
     reader, header = reader_for(source.shape, None), Header(source.shape.header or ())
     with source.open() as file:
@@ -109,7 +118,7 @@ def _piece(parsed: Rows, rejected: list[Rejected], first_line: int, header: Head
 
 
 def _key_id(row: Rejected, header: Header) -> int:
-    """The key_id of a row that was rejected for something else."""
+    """The key_id of a row that was rejected for another reason."""
     try:
         before = header.columns[: header.columns.index("key_id")]
         if "drawing" not in before:  # what comes in front holds no comma, whatever follows
@@ -118,6 +127,5 @@ def _key_id(row: Rejected, header: Header) -> int:
     except (RowError, IndexError) as error:
         raise InputError(
             f"line {row.line} of the test file has no readable key_id ({row.reason}, "
-            f"{row.found}); "
-            "a submission must answer every row: repair that line"
+            f"{row.found}); a submission must answer every row: repair that line"
         ) from error

@@ -40,7 +40,6 @@ from quickdraw_core.errors import ConfigError
 from quickdraw_core.ingest.summary import ingest_facts
 from quickdraw_core.terminal.console import leave_stdout_to, show_facts
 from quickdraw_core.terminal.progress_display import show_progress
-from quickdraw_core.terminal.summaries import promote_facts
 
 if TYPE_CHECKING:
     from quickdraw_core.ingest.config import IngestConfig
@@ -174,4 +173,6 @@ def _run_job(job: "Pipeline", prefect: bool) -> None:
     show_facts(train_facts(result.train))
     show_evaluated(result.evaluate)
     if result.promote is not None:
+        from quickdraw_core.promotion.summary import promote_facts
+
         show_facts(promote_facts(result.promote))

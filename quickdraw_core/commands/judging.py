@@ -23,7 +23,6 @@ from quickdraw_core.commands.options import (
 )
 from quickdraw_core.commands.running import run_stage
 from quickdraw_core.terminal.console import leave_stdout_to, show_facts, show_lines, show_table
-from quickdraw_core.terminal.summaries import compare_facts, promote_facts
 
 _WORDS = 20
 """Words that changed, in the printed table; --out and --json have all."""
@@ -54,6 +53,7 @@ def compare(
     """Say which model is better, by how much, and whether that can be told from noise."""
     from quickdraw_core.evaluation.compare import COMPARE_STAGE
     from quickdraw_core.evaluation.config import CompareConfig
+    from quickdraw_core.evaluation.summary import compare_facts
     from quickdraw_core.metrics.comparison_text import class_table, difference_table, sentences
 
     config = config_of(CompareConfig, locals(), changes)
@@ -94,6 +94,7 @@ def promote(
     from quickdraw_core.promotion.config import PromoteConfig
     from quickdraw_core.promotion.decision import Decision
     from quickdraw_core.promotion.promote import PROMOTE_STAGE
+    from quickdraw_core.promotion.summary import promote_facts
 
     config = config_of(PromoteConfig, locals(), changes)
     result = run_stage(PROMOTE_STAGE, config, prefect)

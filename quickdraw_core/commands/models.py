@@ -37,11 +37,6 @@ from quickdraw_core.terminal.console import (
     show_table,
 )
 from quickdraw_core.terminal.progress_display import show_progress
-from quickdraw_core.terminal.summaries import (
-    evaluate_facts,
-    score_table,
-    submission_facts,
-)
 
 if TYPE_CHECKING:
     from quickdraw_core.evaluation.result import EvaluateResult
@@ -181,6 +176,7 @@ def predict(
 ) -> None:
     """Write a Kaggle submission: key_id and three guesses a row."""
     from quickdraw_core.challenge.submission import write_submission
+    from quickdraw_core.challenge.summary import submission_facts
     from quickdraw_core.evaluation.config import EvaluateConfig
     from quickdraw_core.inference.ensemble import load_models
 
@@ -214,7 +210,8 @@ def check_submission(
 
 def show_evaluated(result: "EvaluateResult") -> None:
     """Prints the table of guesses and the scores."""
+    from quickdraw_core.evaluation.summary import evaluate_facts, score_table
+
     show_lines(result.guess_lines)
-    heads, rows = score_table(result)
-    show_table(heads, rows)
+    show_table(*score_table(result))
     show_facts(evaluate_facts(result))

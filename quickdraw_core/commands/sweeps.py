@@ -77,11 +77,9 @@ def sweep(
 
 
 def _show_swept(result: "SweepResult") -> None:
-    from quickdraw_core.sweep.results import order_lines, table_of
-    from quickdraw_core.terminal.summaries import sweep_facts
+    from quickdraw_core.sweep.summary import order_lines, result_table, sweep_facts
 
-    heads, rows = table_of(result, settings=False)
-    show_table(heads, rows, numbers=False)
+    show_table(*result_table(result, settings=False), numbers=False)
     show_lines(order_lines(result))
     show_facts(sweep_facts(result))
 

@@ -12,17 +12,17 @@ from pathlib import Path
 
 from quickdraw_core.evaluation.config import CompareConfig
 from quickdraw_core.inference.cached_predictions import (
+    cached_or_predicted,
+    evaluated_predictions,
     is_evaluation,
-    predictions_left,
-    predictions_of,
 )
 from quickdraw_core.inference.ensemble import Ensemble, load_models
-from quickdraw_core.inference.held_out import find_held_out, judged_on, require_same_store
+from quickdraw_core.inference.held_out import find_held_out, on_store, require_same_store
 from quickdraw_core.inference.model import TrainedModel
 from quickdraw_core.launching.gpus import gpus_locked
 from quickdraw_core.metrics.bootstrap import LEVEL, RESAMPLES
 from quickdraw_core.metrics.comparison_text import comparison_markdown
-from quickdraw_core.metrics.differences import Comparison, Named, compare
+from quickdraw_core.metrics.differences import Candidate, Comparison, compare
 from quickdraw_core.reporting.comparison_figures import draw_class_changes, draw_differences
 from quickdraw_core.stage import Opened, Stage, key_of, options_of
 from quickdraw_core.store.store import Store, open_store
@@ -82,7 +82,7 @@ class PreparedComparison:
         config, models = self.config, self.models
         held_out = find_held_out(config, self.store, self.opened)
         left = {
-            reference: predictions_left(reference, config, held_out, self.opened)
+            reference: evaluated_predictions(reference, config, held_out, self.opened)
             for reference in config.models
             if is_evaluation(reference)
         }
@@ -96,9 +96,9 @@ class PreparedComparison:
         reused = set(left)
         with gpus_locked(config.ranks or 1) if models else nullcontext():
             for reference, model in models.items():
-                predictions[reference], was_there = predictions_of(config, model, held_out)
+                predictions[reference], was_there = cached_or_predicted(config, model, held_out)
                 reused |= {reference} if was_there else set()
-        judged = [Named(n, predictions[r]) for n, r in zip(names, config.models, strict=True)]
+        judged = [Candidate(n, predictions[r]) for n, r in zip(names, config.models, strict=True)]
         comparisons = tuple(compare(judged[0], other, config.seed) for other in judged[1:])
         files = _write(config, comparisons, precisions, held_out.pack.fingerprint)
         count = sum(reference in reused for reference in config.models)
@@ -121,7 +121,7 @@ def prepare(config: CompareConfig, opened: Opened) -> PreparedComparison:
         asked, config.tracking_uri, 1, config.tta, precision=config.precision, opened=opened
     )
     require_same_store(config, models, store)
-    members = judged_on(models, store.manifest.fingerprint).members
+    members = on_store(models, store.manifest.fingerprint).members
     return PreparedComparison(config, opened, store, dict(zip(asked, members, strict=True)))
 
 

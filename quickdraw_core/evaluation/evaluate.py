@@ -14,13 +14,8 @@ from quickdraw_core.errors import ConfigError
 from quickdraw_core.evaluation.config import EvaluateConfig
 from quickdraw_core.evaluation.report_folder import report_folder
 from quickdraw_core.evaluation.result import EvaluateResult
-from quickdraw_core.inference.ensemble import (
-    PREDICTING_CODE,
-    Ensemble,
-    load_models,
-    tracking_uri_of,
-)
-from quickdraw_core.inference.held_out import judged_on, require_same_store
+from quickdraw_core.inference.ensemble import PREDICTING_CODE, Ensemble, load_models
+from quickdraw_core.inference.held_out import on_store, require_same_store
 from quickdraw_core.outputs import result_of_outputs
 from quickdraw_core.stage import Opened, Stage, key_of, options_of
 from quickdraw_core.store.store import Store, open_store
@@ -88,7 +83,7 @@ class PreparedEvaluation:
     @cached_property
     def tracking_uri(self) -> str:
         """Where the model's run is."""
-        return tracking_uri_of(self.config.tracking_uri, self.models)
+        return self.models.tracking_uri(self.config.tracking_uri)
 
 
 def prepare(config: EvaluateConfig, opened: Opened) -> PreparedEvaluation:
@@ -111,7 +106,7 @@ def prepare(config: EvaluateConfig, opened: Opened) -> PreparedEvaluation:
         opened=opened,
     )
     require_same_store(config, models, store)
-    models = judged_on(models, store.manifest.fingerprint)
+    models = on_store(models, store.manifest.fingerprint)
     return PreparedEvaluation(config, opened, store, models, report_folder(config, models))
 
 

@@ -56,10 +56,10 @@ def publish(
     if not (run_id or run_dir):
         return run_id, None
     records = _records(judgement, folder, figures, first.variant, first.report_name)
-    return tell_run(run_dir, uri, run_id, records, deliver)
+    return send_to_run(run_dir, uri, run_id, records, deliver)
 
 
-def tell_run(
+def send_to_run(
     run_dir: Path | None,
     uri: str,
     run_id: str,

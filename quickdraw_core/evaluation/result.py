@@ -1,4 +1,4 @@
-"""What an evaluation says of itself."""
+"""What an evaluation returns."""
 
 from collections.abc import Mapping
 from dataclasses import dataclass
@@ -9,12 +9,12 @@ from quickdraw_core.metrics.metrics import Estimate
 
 @dataclass(frozen=True)
 class EvaluateResult:
-    """What an evaluation says of itself; the rest stands in the files of `report_dir`.
+    """What an evaluation found; the rest is in the files beside `report`.
 
-    scores: by the names of METRICS and `map_at_3_class_mean`. class_scores: word → those of
-    METRICS. images_per_second, data_wait_share: of the predicting, whenever that was. precision:
-    what the model computed in, a name of PRECISIONS. mlflow_page: address of the run's page, where
-    MLflow has a server. skipped: it was judged so before, and nothing was to do.
+    scores: by the names of METRICS. class_scores: word → scores. images_per_second,
+    data_wait_share: of the predicting, which an earlier evaluation may have done. precision: what
+    the model computed in, a name of PRECISIONS. mlflow_page: address of the run's page, if MLflow
+    has a server. skipped: an earlier evaluation had done all of it.
     """
 
     scores: Mapping[str, Estimate]

@@ -1,24 +1,44 @@
-"""What an evaluation tells in few lines, for the UI of whoever ran it. Pure."""
+"""An evaluation and a comparison in a few lines: facts for the terminal, Markdown for Prefect."""
 
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
+from quickdraw_core.errors import first_few
 from quickdraw_core.evaluation.result import EvaluateResult
-from quickdraw_core.metrics.metric_info import METRICS
-from quickdraw_core.metrics.metrics import Estimate
+from quickdraw_core.metrics.comparison_text import markdown_table
+from quickdraw_core.metrics.metrics import METRICS, Estimate
+
+if TYPE_CHECKING:
+    from quickdraw_core.evaluation.compare import CompareResult
 
 
-def numbers(name: str, found: Estimate) -> tuple[str, str]:
+def value_and_interval(name: str, estimate: Estimate) -> tuple[str, str]:
     """A metric's value and its interval, with as many digits as mean something."""
-    digits = 2 if name == "mean_rank" else 4
-    return (
-        f"{found.value:.{digits}f}",
-        f"{found.low:.{digits}f} to {found.high:.{digits}f}",
-    )
+    value, low, high = (f"{x:.{2 if name == 'mean_rank' else 4}f}" for x in estimate[:3])
+    return value, f"{low} to {high}"
 
 
-def score_rows(result: EvaluateResult) -> list[tuple[str, str, str]]:
-    """Name, value and 95 % interval of each metric."""
-    return [(metric.name, *numbers(name, result.scores[name])) for name, metric in METRICS.items()]
+def score_table(result: EvaluateResult) -> tuple[list[str], list[list[str]]]:
+    """Heads and rows of the scores, a metric a row: name, value and 95 % interval."""
+    scores = result.scores
+    rows = [[m.name, *value_and_interval(name, scores[name])] for name, m in METRICS.items()]
+    return ["held-out", "value", "95 % interval"], rows
+
+
+def evaluate_facts(result: EvaluateResult) -> dict[str, str]:
+    """How fast the model is, where the report is, and which classes had too few drawings."""
+    facts = {
+        "held-out": f"{result.scores['map_at_3'].n:,} drawings, "
+        f"{result.images_per_second:,.0f} a second, "
+        f"{result.data_wait_share:.1%} of the time waiting for data",
+        "computed in": result.precision,
+        "report": str(result.report),
+    }
+    if result.short_classes:
+        few = first_few([f"{word} ({count})" for word, count in result.short_classes.items()])
+        facts["short"] = f"classes with fewer held-out drawings than asked for: {few}"
+    if result.tracking_problem:
+        facts["MLflow"] = result.tracking_problem
+    return facts
 
 
 def evaluation_markdown(result: EvaluateResult) -> str:
@@ -27,9 +47,7 @@ def evaluation_markdown(result: EvaluateResult) -> str:
     lines = [
         f"**{result.model}**, judged on {n:,} held-out drawings, computed in {result.precision}",
         "",
-        "| metric | value | 95 % interval |",
-        "| --- | --- | --- |",
-        *(f"| {shown} | {value} | {interval} |" for shown, value, interval in score_rows(result)),
+        *markdown_table(*score_table(result)),
         "",
         f"Report: `{result.report}`",
     ]
@@ -48,10 +66,26 @@ def class_rows(result: EvaluateResult) -> list[dict[str, Any]]:
         {
             "word": word,
             "MAP@3": round(scores["map_at_3"].value, 3),
-            "95 % interval": numbers("map_at_3", scores["map_at_3"])[1],
+            "95 % interval": value_and_interval("map_at_3", scores["map_at_3"])[1],
             "top-1": round(scores["top_1"].value, 3),
             "top-3": round(scores["top_3"].value, 3),
             "drawings": scores["map_at_3"].n,
         }
         for word, scores in order
     ]
+
+
+def compare_facts(result: "CompareResult") -> dict[str, str]:
+    """On what the models were compared, and what was written."""
+    precisions = result.precisions[:1]
+    if len(set(result.precisions)) > 1:
+        each = zip(result.precisions, result.names, strict=True)
+        precisions = tuple(f"{precision} ({name})" for precision, name in each)
+    facts = {
+        "held-out": f"{result.comparisons[0].n:,} drawings, the same for all; {result.reused} of "
+        f"{len(result.names)} models had been evaluated on them",
+        "computed in": ", ".join(precisions),
+    }
+    if result.files:
+        facts["written"] = first_few([str(path) for path in result.files])
+    return facts

@@ -19,7 +19,7 @@ from quickdraw_core.evaluation.publish import publish
 from quickdraw_core.evaluation.result import EvaluateResult
 from quickdraw_core.inference.cached_predictions import read_if_same, write_predictions
 from quickdraw_core.inference.held_out import HeldOut, find_held_out
-from quickdraw_core.inference.predictions import PREDICTIONS_NAME, Predicted
+from quickdraw_core.inference.predictions import PREDICTIONS_NAME, TimedPredictions
 from quickdraw_core.launching.gpus import gpus_locked
 from quickdraw_core.metrics.bootstrap import LEVEL, RESAMPLES
 from quickdraw_core.metrics.judgement import Judgement, judge
@@ -105,7 +105,7 @@ def _judged(
 
 def _predicted(
     prepared: "PreparedEvaluation", held_out: HeldOut, stopping: threading.Event | None
-) -> Predicted:
+) -> TimedPredictions:
     """What an evaluation before left in the folder, if it is the same, else predicted now."""
     config, models = prepared.config, prepared.models
     found = read_if_same(prepared.folder / PREDICTIONS_NAME, config, models, held_out)

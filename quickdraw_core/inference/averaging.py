@@ -19,10 +19,10 @@ from quickdraw_core.training.checkpoint import Checkpoint, load_checkpoint, open
 
 def average_checkpoints(run_dir: Path, count: int, opened: Opened) -> tuple[Checkpoint, Path]:
     """The newest checkpoint of a run folder with the mean weights of the `count` newest, and the
-    newest one's path: once, until one of them is written anew.
+    newest one's path. Computed once, until one of them is written again.
 
-    A run keeps its `checkpoints.keep` newest, and its best however old that is: which is then
-    none of these. Raises `CheckpointError` where there are not so many.
+    A run keeps its `checkpoints.keep` newest, and its best, which does not count if it is older
+    than those. Raises `CheckpointError` if there are fewer.
     """
     paths = sorted((run_dir / "checkpoints").glob("step-*.pt"))
     versions = tuple((path, LocalStorage(path.parent).version(path.name)) for path in paths)
@@ -37,14 +37,14 @@ def _averaged(
     kept = int(newest.config["checkpoints"]["keep"]) if newest is not None else 0
     paths = paths[-min(count, kept) :] if kept else []
     if newest is None or len(paths) < count:
-        found = f"holds the {len(paths)} latest" if run_dir.is_dir() else "is no run folder here"
+        there = f"holds the {len(paths)} latest" if run_dir.is_dir() else "is no run folder here"
         raise CheckpointError(
-            f"{count} checkpoints are to be averaged, but {run_dir} {found}; give a run folder, "
+            f"{count} checkpoints are to be averaged, but {run_dir} {there}; give a run folder, "
             "trained with --set checkpoints.keep=N for N to be kept"
         )
     sums = {name: value.to(torch.float64, copy=True) for name, value in newest.weights.items()}
     for path in paths[:-1]:
-        weights = load_checkpoint(path).weights  # of many, no more than one at once in memory
+        weights = load_checkpoint(path).weights  # one at a time, to save memory
         if {n: v.shape for n, v in weights.items()} != {n: v.shape for n, v in sums.items()}:
             raise CheckpointError(
                 f"{path} is of another model than {paths[-1].name}; give a folder of one run"
@@ -52,7 +52,7 @@ def _averaged(
         for name, value in weights.items():
             sums[name] += value.double()
     averaged: dict[str, Any] = {
-        # Counters, such as batch norm's of its batches, are the newest one's.
+        # Counters, such as batch norm's number of batches, are the newest checkpoint's.
         name: (sums[name] / count).to(value.dtype) if torch.is_floating_point(value) else value
         for name, value in newest.weights.items()
     }

@@ -1,8 +1,8 @@
-"""Predictions that an evaluation left, used again where they are just what is asked for.
+"""Predictions of an earlier evaluation, used again if they are those that would be made now.
 
-A model that was evaluated has its predictions in `predictions.parquet` of its report, beside its
-run's folder or in its MLflow run: of the same weights, looks, arithmetic, store and number of
-drawings they are the same that this code would make now, and comparing such models takes seconds.
+An evaluation leaves `predictions.parquet` in its report's folder and in its MLflow run. They are
+the same if weights, TTA, precision, store, number of drawings and code are. Comparing models
+that have them takes seconds.
 """
 
 import tempfile
@@ -13,14 +13,14 @@ import numpy as np
 
 from quickdraw_core.errors import CheckpointError, InputError, UnreachableError
 from quickdraw_core.inference.config import HeldOutConfig
-from quickdraw_core.inference.ensemble import PREDICTING_CODE, Ensemble, tracking_uri_of
+from quickdraw_core.inference.ensemble import PREDICTING_CODE, Ensemble
 from quickdraw_core.inference.held_out import HeldOut
 from quickdraw_core.inference.model import TrainedModel
 from quickdraw_core.inference.options import UNKNOWN
 from quickdraw_core.inference.predictions import (
     PREDICTIONS_NAME,
-    Predicted,
     Predictions,
+    TimedPredictions,
     open_predictions,
 )
 from quickdraw_core.stage import Opened
@@ -29,57 +29,57 @@ from quickdraw_core.tracking.address import NO_TRACKING
 from quickdraw_core.tracking.runs import fetch_file
 
 
-def predictions_of(
+def cached_or_predicted(
     config: HeldOutConfig, model: TrainedModel, held_out: HeldOut
 ) -> tuple[Predictions, bool]:
-    """Predictions of the held-out drawings in the order of the rows, and whether they were there.
+    """Predictions of the held-out drawings in the order of the rows, and whether they were cached.
 
     Raises as `predict_held_out` does.
     """
-    found = left_by_evaluation(config, model, held_out)
-    if found is not None:
-        return found.predictions, True
-    # Here, since predictions of before take none of what draws.
+    cached = find_cached(config, model, held_out)
+    if cached is not None:
+        return cached.predictions, True
+    # Here, since cached predictions need none of what renders drawings.
     from quickdraw_core.inference.predict import predict_held_out
 
     return predict_held_out(config, Ensemble((model,)), held_out).predictions, False
 
 
-def left_by_evaluation(
+def find_cached(
     config: HeldOutConfig, model: TrainedModel, held_out: HeldOut
-) -> Predicted | None:
-    """The predictions of the model's evaluation; None where there are none, they are of anything
-    else (another arithmetic, or an unknown one), or the file is damaged.
+) -> TimedPredictions | None:
+    """The predictions of the model's evaluation; None if there are none, they are of anything
+    else, or the file is damaged.
     """
     models = Ensemble((model,))
     if model.report_dir is not None:
         return read_if_same(model.report_dir / PREDICTIONS_NAME, config, models, held_out)
-    uri, run_id = tracking_uri_of(config.tracking_uri, models), model.checkpoint.mlflow_run_id
+    uri, run_id = models.tracking_uri(config.tracking_uri), model.checkpoint.mlflow_run_id
     if uri == NO_TRACKING or not run_id:
         return None
     with tempfile.TemporaryDirectory() as temporary:
         try:
             artifact = f"{model.report_name}/{PREDICTIONS_NAME}"
-            fetched = fetch_file(uri, run_id, artifact, Path(temporary))
-        except (CheckpointError, UnreachableError):  # never evaluated, or not to be had
+            path = fetch_file(uri, run_id, artifact, Path(temporary))
+        except (CheckpointError, UnreachableError):  # never evaluated, or MLflow is away
             return None
-        return read_if_same(fetched, config, models, held_out)
+        return read_if_same(path, config, models, held_out)
 
 
-def write_predictions(path: Path, predicted: Predicted, facts: dict[str, str]) -> None:
-    """Writes predictions for `read_if_same`. facts: of `facts_of`."""
+def write_predictions(path: Path, predicted: TimedPredictions, facts: dict[str, str]) -> None:
+    """Writes predictions for `read_if_same`. facts: of the evaluation."""
     predicted.write(path, facts | {"code": code_version(*PREDICTING_CODE)})
 
 
 def read_if_same(
     path: Path, config: HeldOutConfig, models: Ensemble, held_out: HeldOut
-) -> Predicted | None:
-    """A file's predictions, if they are these models' of these drawings, made by this code, and
-    the file is whole.
+) -> TimedPredictions | None:
+    """A file's predictions, if it is whole and they are these models' of these drawings, made by
+    this code; else None.
     """
     if not path.is_file():
         return None
-    wanted = {
+    expected = {
         "model_digest": models.digest,
         "precision": models.precision,
         "store_fingerprint": held_out.pack.fingerprint,
@@ -88,10 +88,10 @@ def read_if_same(
     }
     try:
         predictions, facts = open_predictions(path, models.label_map, models.members[0].opened)
-        predicted = Predicted.of(predictions, facts)
+        predicted = TimedPredictions.of(predictions, facts)
     except InputError:
         return None
-    if any(facts.get(name) != value for name, value in wanted.items()):
+    if any(facts.get(name) != value for name, value in expected.items()):
         return None
     return predicted if _are_of(predictions, held_out) else None
 
@@ -102,9 +102,9 @@ def is_evaluation(reference: str) -> bool:
     return path.suffix == ".parquet" or (path / PREDICTIONS_NAME).is_file()
 
 
-class Left(NamedTuple):
-    """Predictions that an evaluation left, the name of what it judged, and what it computed in:
-    a name of PRECISIONS, or UNKNOWN.
+class EvaluatedPredictions(NamedTuple):
+    """Predictions of an evaluation, the name of what it judged, and the precision: a name of
+    PRECISIONS, or UNKNOWN.
     """
 
     predictions: Predictions
@@ -112,13 +112,13 @@ class Left(NamedTuple):
     precision: str
 
 
-def predictions_left(
+def evaluated_predictions(
     reference: str, config: HeldOutConfig, held_out: HeldOut, opened: Opened
-) -> Left:
-    """What an evaluation of anything (an average, several models, two looks) left.
+) -> EvaluatedPredictions:
+    """The predictions of an evaluation of anything: also of an average, an ensemble, or with TTA.
 
-    Raises `InputError` where there is none, the file is damaged, or it is of other drawings;
-    `CheckpointError` where what it judged was trained on another store, unless that is allowed.
+    Raises `InputError` if there are none, the file is damaged, or they are of other drawings;
+    `CheckpointError` if the model was trained on another store and that is not allowed.
     """
     path, pack = Path(reference), held_out.pack
     path = path / PREDICTIONS_NAME if path.is_dir() else path
@@ -128,7 +128,7 @@ def predictions_left(
         raise CheckpointError(
             f"{path} judges what was trained on store {trained_on[:12]}, but {config.store} is "
             f"{pack.fingerprint[:12]}: drawings held out here may have been trained on; give "
-            "--other-store where you know better"
+            "--other-store if you know that they were not"
         )
     store = facts.get("store_fingerprint", "")
     if store != pack.fingerprint or not _are_of(predictions, held_out):
@@ -138,7 +138,7 @@ def predictions_left(
             f"{pack.fingerprint[:12]}; evaluate again, or give its --store and --per-class"
         )
     name, precision = facts.get("model", path.parent.name), facts.get("precision", UNKNOWN)
-    return Left(predictions, name, precision)
+    return EvaluatedPredictions(predictions, name, precision)
 
 
 def _are_of(predictions: Predictions, held_out: HeldOut) -> bool:

@@ -1,4 +1,4 @@
-"""Several models that guess together: the mean of their probabilities (one alone is itself).
+"""One model, or several whose probabilities are averaged.
 
 Models that differ err on different drawings; their mean errs on fewer than each (Hansen and
 Salamon, "Neural network ensembles", 1990). They may read different encodings and sizes.
@@ -9,15 +9,17 @@ import math
 from collections.abc import Sequence
 from dataclasses import dataclass
 
+import numpy as np
 import torch
 from torch import Tensor
 
-from quickdraw_core.drawing import DrawingBatch
+from quickdraw_core.drawing import DrawingBatch, Int64Array
 from quickdraw_core.errors import CheckpointError, EvaluationError
 from quickdraw_core.inference.model import TrainedModel
-from quickdraw_core.inference.options import Looks, Precision
+from quickdraw_core.inference.options import Precision, Tta
 from quickdraw_core.inference.references import load_model
-from quickdraw_core.labels import LabelMap, require_same_labels
+from quickdraw_core.labels import GUESSES, LabelMap, require_same_labels
+from quickdraw_core.render.encodings import ImageConfig
 from quickdraw_core.stage import Opened
 from quickdraw_core.tracking.run_record import tracking_uri_of_run
 
@@ -27,7 +29,7 @@ PREDICTING_CODE = (
     *("inference/predictions.py", "loading", "modeling", "render", "store/pack.py"),
     *("training/hardware.py", "training/network.py"),
 )
-"""What decides what is predicted, beside the weights and the drawings."""
+"""The code that decides what is predicted, beside the weights and the drawings."""
 
 
 @dataclass(frozen=True)
@@ -43,9 +45,7 @@ class Ensemble:
 
     @property
     def digest(self) -> str:
-        """SHA-256 of what decides the guesses: all members' weights, how they look, and their
-        arithmetic where it is not float32.
-        """
+        """SHA-256 of what decides the predictions: all members' weights, TTA and precision."""
         parts = [
             f"{m.checkpoint.weights_sha256} {m.config.model.flip_tta} {m.tta}"
             + ("" if m.precision == Precision.FP32 else f" {m.precision}")
@@ -55,7 +55,7 @@ class Ensemble:
 
     @property
     def name(self) -> str:
-        """For people: the model, or the models, and what is done beside their plain use."""
+        """For people: the models' names, and how they are used if not plainly."""
         names = " + ".join(member.name for member in self.members)
         variant = self.members[0].variant
         return f"{names} ({variant})" if variant else names
@@ -65,42 +65,68 @@ class Ensemble:
         """What all members compute in, a name of PRECISIONS."""
         return self.members[0].precision
 
-    def log_probabilities(self, images: Sequence[Tensor]) -> Tensor:
-        """Natural logarithms, float32 [N, K] on the CPU, of each member's images: uint8
-        [N, C, S, S] as its encoding draws them. Raises `EvaluationError` for a model that gives
-        no numbers.
+    @property
+    def train_counts(self) -> Int64Array:
+        """Training drawings of each word, over all members: int64 [K]."""
+        counts = [member.checkpoint.train_counts for member in self.members]
+        total: Int64Array = np.array(counts, np.int64).sum(0)
+        return total
+
+    @property
+    def most_common_labels(self) -> Int64Array:
+        """The labels with most training drawings, int64 [3]: the answer for an unreadable one."""
+        return np.argsort(-self.train_counts, kind="stable")[:GUESSES]
+
+    def tracking_uri(self, uri: str | None) -> str:
+        """MLflow's address: `uri` if given, else the one that the first member's run has."""
+        return tracking_uri_of_run(uri, self.members[0].run_dir)
+
+    def predict(self, drawings: DrawingBatch) -> Tensor:
+        """Natural log probabilities of N drawings: float32 [N, K] on the CPU.
+
+        Raises `EvaluationError` if a model gives NaN.
         """
-        members = zip(self.members, images, strict=True)
-        seen = [member.logits(drawn).log_softmax(1) for member, drawn in members]
-        for member, found in zip(self.members, seen, strict=True):
-            if found.isnan().any():  # of no rank, which counting would take for the best
+        return self.log_probabilities(self.images(drawings))
+
+    def images(self, drawings: DrawingBatch) -> list[Tensor]:
+        """The drawings as each member reads them: uint8 [N, C, S, S]. Members that read the same
+        share them.
+        """
+        from quickdraw_core.render.encodings import render
+
+        images: dict[ImageConfig, Tensor] = {}
+        for member in self.members:
+            if member.image not in images:
+                threads = max(1, member.feed.threads)
+                drawn = render(drawings, member.image, threads=threads)
+                images[member.image] = torch.from_numpy(drawn)
+        return [images[member.image] for member in self.members]
+
+    def log_probabilities(self, images: Sequence[Tensor]) -> Tensor:
+        """As `predict`, of each member's images, as `images` gives them."""
+        each = []
+        for member, images_nchw in zip(self.members, images, strict=True):
+            each.append(member.logits(images_nchw).log_softmax(1))
+            if each[-1].isnan().any():  # they have no rank, and would count as the best
                 raise EvaluationError(
                     f"the model {member.name} gives outputs that are no numbers (NaN): its "
                     "weights are broken, or overflow in this precision; give another checkpoint"
                 )
-        if len(seen) == 1:
-            return seen[0]
-        return torch.stack(seen).logsumexp(0) - math.log(len(seen))
-
-    def look_at(self, drawings: DrawingBatch) -> Tensor:
-        """Draws for each member and returns the log probabilities: float32 [N, K]."""
-        from quickdraw_core.render.encodings import render
-
-        return self.log_probabilities(
-            [torch.from_numpy(render(drawings, member.image)) for member in self.members]
-        )
+        if len(each) == 1:
+            return each[0]
+        return torch.stack(each).logsumexp(0) - math.log(len(each))
 
 
 def load_models(
     references: Sequence[str],
     tracking_uri: str | None = None,
     average: int = 1,
-    tta: str = Looks.NONE,
+    tta: str = Tta.NONE,
     local_rank: int = 0,
     precision: str = Precision.FP32,
     opened: Opened | None = None,
 ) -> Ensemble:
-    """Opens each as `load_model` does. Raises `CheckpointError` where their words differ."""
+    """Opens each as `load_model` does. Raises `CheckpointError` if their words differ."""
     opened = opened or Opened()
     members = [
         load_model(r, tracking_uri, average, tta, local_rank, precision, opened)
@@ -115,8 +141,3 @@ def load_models(
             CheckpointError,
         )
     return Ensemble(tuple(members))
-
-
-def tracking_uri_of(asked: str | None, models: Ensemble) -> str:
-    """Where the models' run is, as `tracking_uri_of_run`."""
-    return tracking_uri_of_run(asked, models.members[0].run_dir)

@@ -16,10 +16,8 @@ from quickdraw_core.store.store import Store, open_store
 
 
 def require_same_store(config: HeldOutConfig, models: Ensemble, store: Store) -> None:
-    """Refuses models of other words, or (unless allowed) of another store.
-
-    In another store a drawing may be held out that the model was trained on. Raises
-    `CheckpointError`.
+    """Refuses models of other words or, unless `other_store` is set, of another store: they may
+    have been trained on drawings that are held out here. Raises `CheckpointError`.
     """
     for model in models.members:
         require_same_labels(
@@ -34,25 +32,25 @@ def require_same_store(config: HeldOutConfig, models: Ensemble, store: Store) ->
             raise CheckpointError(
                 f"the model {model.name} was trained on store {trained_on[:12]}, but "
                 f"{config.store} is {here[:12]}: drawings held out here may have been trained on; "
-                "give its own store, or --other-store where you know better"
+                "give its own store, or --other-store if you know that they were not"
             )
 
 
-def judged_on(models: Ensemble, fingerprint: str) -> Ensemble:
-    """The same models, each of which knows where it is judged on another store than its own."""
+def on_store(models: Ensemble, fingerprint: str) -> Ensemble:
+    """The same models, with `other_store` set for those trained on another store than this."""
     return Ensemble(
         tuple(
             m
             if m.checkpoint.store_fingerprint == fingerprint
-            else replace(m, elsewhere=fingerprint)
+            else replace(m, other_store=fingerprint)
             for m in models.members
         )
     )
 
 
 class HeldOut(NamedTuple):
-    """The drawings to judge on: rows, int64 [N], of a pack, in ascending order. short: words with
-    fewer of them than asked for, and how many they have.
+    """The drawings to judge on. rows: int64 [N] of the pack, ascending. short: word → drawings, of
+    words with fewer than asked for.
     """
 
     pack: Pack
@@ -61,13 +59,13 @@ class HeldOut(NamedTuple):
 
 
 def find_held_out(config: HeldOutConfig, store: Store, opened: Opened) -> HeldOut:
-    """The drawings of a store to judge on. Raises `StoreError` for a class with too few of them,
-    `EvaluationError` where the store was written anew since it was opened.
+    """The drawings of a store to judge on. Raises `StoreError` if a class has too few,
+    `EvaluationError` if the store was replaced since it was opened.
     """
     if open_store(config.store, opened).manifest.fingerprint != store.manifest.fingerprint:
         raise EvaluationError(
-            f"the store {config.store} was written anew before anything was judged on it; run the "
-            "same again"
+            f"the store {config.store} was replaced before anything was judged on it; run the "
+            "same command again"
         )
     pack = opened_pack(store, opened)
     rows = pack.test_rows(config.per_class)

@@ -1,19 +1,17 @@
-"""A trained model, ready to guess; its network is built when it is first asked for."""
+"""A trained model, ready to predict; its network is built at first use."""
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from functools import cached_property
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-import numpy as np
-import numpy.typing as npt
 import torch
 from torch import Tensor, nn
 
-from quickdraw_core.inference.options import Looks, Precision
-from quickdraw_core.labels import GUESSES, LabelMap
+from quickdraw_core.inference.options import Precision, Tta
+from quickdraw_core.labels import LabelMap
 from quickdraw_core.render.encodings import ImageConfig
 from quickdraw_core.stage import Opened
 from quickdraw_core.training.checkpoint import Checkpoint, find_checkpoint
@@ -32,13 +30,13 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True)
 class TrainedModel:
-    """A checkpoint with all that its guesses mean.
+    """A checkpoint with all that is needed to predict.
 
-    reference: what it was opened by, by number where it had an alias. opened: what has its
-    network once that is built. path: None for one that was fetched from MLflow. average: the
-    number of checkpoints whose mean it is. precision: what it computes in, a name of PRECISIONS.
-    local_rank: which of the GPUs it is for. elsewhere: the fingerprint of another store than its
-    own that it is judged on, empty for none.
+    reference: what it was opened by; by version number if that was an alias. opened: keeps its
+    network. path: of the checkpoint, None if it was fetched from MLflow. average: the number of
+    checkpoints whose mean it is. tta: a name of TTA. precision: what it computes in, a name of
+    PRECISIONS. local_rank: which GPU it computes on. other_store: the fingerprint of the store
+    that it is judged on, if it was trained on another; else empty.
     """
 
     reference: str
@@ -47,10 +45,10 @@ class TrainedModel:
     opened: Opened = field(repr=False)
     path: Path | None
     average: int = 1
-    tta: str = Looks.NONE
+    tta: str = Tta.NONE
     precision: str = Precision.FP32
     local_rank: int = 0
-    elsewhere: str = ""
+    other_store: str = ""
 
     @property
     def label_map(self) -> LabelMap:
@@ -59,20 +57,19 @@ class TrainedModel:
 
     @cached_property
     def device(self) -> torch.device:
-        """Where it computes: a GPU if there is one."""
+        """The device it computes on: a GPU if there is one."""
         kind = choose_device("auto", 1)
         return torch.device(kind, self.local_rank) if kind == "cuda" else torch.device(kind)
 
     @cached_property
     def arithmetic(self) -> Arithmetic:
-        """How it computes there."""
+        """How it computes on its device."""
         return choose_arithmetic(self.config.hardware, self.precision, self.device.type)
 
     @property
     def network(self) -> nn.Module:
-        """In evaluation mode, on its device: built once for the same weights, used the same way.
-
-        Raises `CheckpointError` where the weights do not fit the model that the checkpoint names.
+        """The network in evaluation mode, on its device; models with the same weights and options
+        share it. Raises `CheckpointError` if the weights do not fit the architecture.
         """
         weights = self.checkpoint.weights_sha256, self.config.as_text()
         name = ("network", *weights, self.tta, self.arithmetic, self.device)
@@ -83,7 +80,7 @@ class TrainedModel:
         from quickdraw_core.training.network import network_of
 
         network, _ = network_of(self.checkpoint)
-        if self.tta == Looks.FLIP and not isinstance(network, FlipTTA):
+        if self.tta == Tta.FLIP and not isinstance(network, FlipTTA):
             network = FlipTTA(network, self.config.model.reads)
         self.arithmetic.place(network, self.device)
         return network
@@ -101,7 +98,7 @@ class TrainedModel:
 
     @property
     def feed(self) -> "Feed":
-        """How its batches are drawn: ahead of it, and for its device."""
+        """How many threads prepare its batches, and for which device."""
         from quickdraw_core.loading.loader import Feed
 
         threads = choose_loader_threads(self.config.hardware, self.device.type)
@@ -109,28 +106,28 @@ class TrainedModel:
 
     @property
     def run_dir(self) -> Path | None:
-        """The run folder that its checkpoint stands in; None where it was taken elsewhere."""
+        """The run folder that holds its checkpoint; None if the checkpoint lies elsewhere."""
         if self.path is None or not RunFolder.is_there(self.path.parent.parent):
             return None
         return self.path.parent.parent
 
     @property
     def variant(self) -> str:
-        """How this differs from the plain use of its run's best checkpoint on its own store:
-        `step400-flip`, `average3`, `bf16`, `store0a1b2c3d`; empty where it does not.
+        """How this differs from its run's best checkpoint used plainly on its own store:
+        `step400-flip`, `average3`, `bf16`, `store0a1b2c3d`; empty if it does not.
         """
         parts = [
             f"average{self.average}" if self.average > 1 else "",
             "" if self.average > 1 or self.is_best else f"step{self.checkpoint.step}",
-            self.tta if self.tta != Looks.NONE else "",
+            self.tta if self.tta != Tta.NONE else "",
             self.precision if self.precision != Precision.FP32 else "",
-            f"store{self.elsewhere[:8]}" if self.elsewhere else "",
+            f"store{self.other_store[:8]}" if self.other_store else "",
         ]
         return "-".join(filter(None, parts))
 
     @property
     def is_best(self) -> bool:
-        """Whether it is known to be its run's best checkpoint: as fetched, or by its folder."""
+        """Whether it is its run's best checkpoint: fetched as that, or by its folder's pointer."""
         if self.path is None:
             return True
         best = find_checkpoint(self.run_dir, "best") if self.run_dir is not None else None
@@ -138,13 +135,13 @@ class TrainedModel:
 
     @property
     def report_name(self) -> str:
-        """What the folder of its evaluation is called: `evaluation`, or with its variant."""
+        """Name of its evaluation's folder: `evaluation`, with the variant if it has one."""
         return "-".join(filter(None, ["evaluation", self.variant]))
 
     @property
     def report_dir(self) -> Path | None:
-        """Where its evaluation goes by default: into its run's folder, or beside a file that
-        stands in none; None where it was fetched.
+        """Default folder of its evaluation: in its run's folder, or beside a checkpoint that is
+        in none; None if the model was fetched.
         """
         if self.path is None:
             return None
@@ -152,21 +149,20 @@ class TrainedModel:
 
     @property
     def name(self) -> str:
-        """For people: where it comes from."""
-        run_dir = self.run_dir
-        origin = str(run_dir.name if run_dir is not None else self.path or "")
-        return origin or f"run {self.checkpoint.mlflow_run_id}"
+        """For people: its run's folder, its file or its MLflow run."""
+        if self.run_dir is not None:
+            return self.run_dir.name
+        return str(self.path or f"run {self.checkpoint.mlflow_run_id}")
 
 
 @contextmanager
 def full_float32() -> Iterator[None]:
-    """A block in which products of float32 are rounded to nothing shorter on any processor.
+    """A block in which products of float32 keep full precision on every processor.
 
-    torch lets cuDNN round them to TF32 by default, and matrix products too where an environment
-    (`TORCH_ALLOW_TF32_CUBLAS_OVERRIDE`) or a program asks for it. What autocast makes bf16 is no
-    product of float32 and stays so.
+    By default torch lets cuDNN round them to TF32, and matrix products too if the environment
+    (`TORCH_ALLOW_TF32_CUBLAS_OVERRIDE`) or a program asks for it. Autocast's bf16 is not affected.
     """
-    backends: Any = torch.backends  # whose types leave these out
+    backends: Any = torch.backends  # its types lack these attributes
     kernels = [backends.cudnn.conv, backends.cuda.matmul]
     kernels += [backends.mkldnn.conv, backends.mkldnn.matmul]
     before = [kernel.fp32_precision for kernel in kernels]
@@ -177,9 +173,3 @@ def full_float32() -> Iterator[None]:
     finally:
         for kernel, precision in zip(kernels, before, strict=True):
             kernel.fp32_precision = precision
-
-
-def most_common_labels(models: Sequence[TrainedModel]) -> npt.NDArray[np.int64]:
-    """The labels with most training drawings, int64 [3]: the answer where nothing is seen."""
-    counts = np.array([model.checkpoint.train_counts for model in models]).sum(0)
-    return np.argsort(-counts, kind="stable")[:GUESSES]

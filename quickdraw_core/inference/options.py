@@ -1,7 +1,7 @@
-"""How models look at a drawing: test-time augmentation and arithmetic, a table of each."""
+"""How models predict: test-time augmentation and arithmetic, a table of each."""
 
 
-class Looks:
+class Tta:
     """The names that `--tta` takes."""
 
     NONE = "none"
@@ -9,10 +9,10 @@ class Looks:
 
 
 TTA = {
-    Looks.NONE: "each drawing as it is (also mirrored if the model has model.flip_tta)",
-    Looks.FLIP: "as it is and mirrored; the mean of the two looks' probabilities",
+    Tta.NONE: "each drawing as it is (also mirrored if the model has model.flip_tta)",
+    Tta.FLIP: "each drawing as it is and mirrored; the mean of both probabilities",
 }
-"""A name, and what it does."""
+"""Name → what it does."""
 
 
 class Precision:
@@ -26,7 +26,7 @@ PRECISIONS = {
     Precision.FP32: "float32, in full on every processor",
     Precision.BF16: "bf16 products and convolutions, which not every processor rounds alike",
 }
-"""A name, and what it means for the numbers."""
+"""Name → what it means for the numbers."""
 
 UNKNOWN = "unknown"
-"""Of predictions that were made before their arithmetic was recorded."""
+"""The precision of predictions made before it was recorded."""

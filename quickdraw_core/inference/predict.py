@@ -1,7 +1,8 @@
 """Models' predictions of the held-out drawings, by one process or several.
 
-Drawings are cut into fixed batches that the processes share out, so that each is computed beside
-the same others whatever their number; they exchange nothing, and each writes what it predicted.
+The drawings are cut into fixed batches, which are dealt out to the processes. So a drawing is
+computed beside the same others, however many processes there are. They exchange nothing, and
+each writes its predictions to a file.
 """
 
 import contextlib
@@ -23,7 +24,7 @@ from quickdraw_core.errors import EvaluationError
 from quickdraw_core.inference.config import HeldOutConfig
 from quickdraw_core.inference.ensemble import Ensemble
 from quickdraw_core.inference.held_out import HeldOut
-from quickdraw_core.inference.predictions import Predicted, Predictions, joined, ranked
+from quickdraw_core.inference.predictions import Predictions, TimedPredictions, joined, ranked
 from quickdraw_core.loading.loader import drawn_rows
 from quickdraw_core.progress import Bar, progress
 from quickdraw_core.store.pack import Pack
@@ -41,9 +42,9 @@ def predict_rows(
     rows: Int64Array,
     batch_size: int = 256,
     advance: Callable[[int], None] | None = None,
-) -> Predicted:
-    """Predicts drawings of the pack, int64 [N] rows; `advance` is told how many are done."""
-    # So that there are columns where there are no rows.
+) -> TimedPredictions:
+    """Predicts drawings of the pack. rows: int64 [N]. advance: called with drawings done."""
+    # So that there are columns if there are no rows.
     classes = len(models.label_map)
     columns = [ranked(torch.zeros(0, classes), torch.zeros(0, dtype=torch.int64))]
     begun, waited = time.perf_counter(), 0.0
@@ -53,13 +54,13 @@ def predict_rows(
             drawn = drawn_rows(pack, rows, member.image, batch_size, member.feed)
             streams.append(stack.enter_context(closing(drawn)))
         for _ in range(0, len(rows), batch_size):
-            asked = time.perf_counter()
+            waiting_since = time.perf_counter()
             batches = [next(stream) for stream in streams]
-            waited += time.perf_counter() - asked
-            seen = models.log_probabilities([batch.images_nchw for batch in batches])
-            columns.append(ranked(seen, batches[0].labels_n))
+            waited += time.perf_counter() - waiting_since
+            images = [batch.images_nchw for batch in batches]
+            columns.append(ranked(models.log_probabilities(images), batches[0].labels_n))
             if advance is not None:
-                advance(len(seen))
+                advance(len(batches[0].labels_n))
     predictions = Predictions(
         models.label_map,
         key_ids=pack.key_ids[rows],
@@ -67,7 +68,7 @@ def predict_rows(
         recognized=pack.recognized[rows],
         **{name: np.concatenate([part[name] for part in columns]) for name in columns[0]},
     )
-    return Predicted(predictions, time.perf_counter() - begun, waited)
+    return TimedPredictions(predictions, time.perf_counter() - begun, waited)
 
 
 def predict_held_out(
@@ -75,11 +76,10 @@ def predict_held_out(
     models: Ensemble,
     held_out: HeldOut,
     stopping: threading.Event | None = None,
-) -> Predicted:
+) -> TimedPredictions:
     """Predictions of the held-out drawings, in the order of the rows.
 
-    stopping: once it is set, this ends as by Ctrl-C. Raises `EvaluationError` where a process is
-    lost.
+    stopping: once it is set, this ends as by Ctrl-C. Raises `EvaluationError` if a process fails.
     """
     rows, size = held_out.rows, config.batch_size
     ranks = min(config.ranks or max(1, torch.cuda.device_count()), -(-len(rows) // size))
@@ -113,30 +113,32 @@ def predict_held_out(
             seconds = time.perf_counter() - begun
     order = np.argsort(np.concatenate([share_of(rows, r, ranks, size) for r in range(ranks)]))
     predictions = joined([part.predictions for part in parts]).where(order)
-    return Predicted(predictions, seconds, sum(part.waited_seconds for part in parts) / ranks)
+    return TimedPredictions(
+        predictions, seconds, sum(part.waited_seconds for part in parts) / ranks
+    )
 
 
 def share_of(rows: Int64Array, rank: int, ranks: int, batch_size: int) -> Int64Array:
-    """The rows of a process: whole batches, dealt out in turn. Ascending where `rows` are."""
+    """The rows of a process: whole batches, dealt out in turn. Ascending if `rows` are."""
     batches = [rows[first : first + batch_size] for first in range(0, len(rows), batch_size)]
     mine = batches[rank::ranks]
     return np.concatenate(mine) if mine else rows[:0]
 
 
-def write_part(folder: Path, rank: int, predicted: Predicted) -> None:
-    """Leaves a process's predictions in the job's folder."""
+def write_part(folder: Path, rank: int, predicted: TimedPredictions) -> None:
+    """Writes a process's predictions to the job's folder."""
     predicted.write(folder / f"part-{rank}.parquet", {})
 
 
-def read_part(folder: Path, rank: int, models: Ensemble) -> Predicted:
-    """The predictions that a process left."""
+def read_part(folder: Path, rank: int, models: Ensemble) -> TimedPredictions:
+    """Reads the predictions that a process wrote."""
     path = folder / f"part-{rank}.parquet"
-    return Predicted.of(*Predictions.read(path, models.label_map))
+    return TimedPredictions.of(*Predictions.read(path, models.label_map))
 
 
 @contextlib.contextmanager
 def counting(folder: Path, rank: int) -> Iterator[Bar]:
-    """A bar whose advances the starting process reads."""
+    """A progress bar that the starting process reads."""
     counts = np.load(folder / _DONE, mmap_mode="r+")
 
     class _Counts:
@@ -154,7 +156,7 @@ def counting(folder: Path, rank: int) -> Iterator[Bar]:
 
 
 def _run(folder: Path, ranks: int, advance: Callable[[int], None]) -> None:
-    """Starts the processes and waits for their end. None of them outlives the others' failure."""
+    """Starts the processes and waits for their end; if one fails, the others are ended."""
     environment = child_environment()
     share_cores(environment, ranks)
     program = [sys.executable, "-m", "quickdraw_core.inference.predict_rank", str(folder)]

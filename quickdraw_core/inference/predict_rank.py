@@ -19,7 +19,7 @@ from quickdraw_core.system.parent_death import die_with_parent
 
 
 def main() -> None:
-    """Reads the job, predicts this process's share of it, and leaves the predictions there."""
+    """Reads the job, predicts this process's share of it, and writes the predictions there."""
     die_with_parent()
     folder, rank = Path(sys.argv[1]), int(sys.argv[2])
     job = json.loads((folder / "job.json").read_text("utf-8"))

@@ -1,7 +1,7 @@
-"""A model's predictions of held-out drawings: columns, a row a drawing.
+"""A model's predictions of held-out drawings: columns, with a row per drawing.
 
-They are all that metrics, comparison and report need; the model and its K probabilities a
-drawing are not kept. As a Parquet file they travel with the run.
+They are all that metrics, comparison and report need; the K probabilities of each drawing are not
+kept. As a Parquet file they travel with the run.
 """
 
 from collections.abc import Mapping, Sequence
@@ -26,7 +26,7 @@ from quickdraw_core.store.pack_arrays import UNKNOWN_RECOGNIZED
 from quickdraw_core.system.files import open_atomic
 
 PREDICTIONS_NAME = "predictions.parquet"
-"""Of a model, in the folder of its evaluation."""
+"""Name of the file in the folder of an evaluation."""
 _FORMAT = b"quickdraw.predictions"
 _VERSION = b"1"
 
@@ -36,9 +36,10 @@ class Predictions:
     """Predictions of N drawings, of K words.
 
     key_ids: uint64 [N]. labels: int64 [N], the right ones. recognized: uint8 [N], as in the pack.
-    guesses: int64 [N, G], the best G = min(3, K) labels, best first; probabilities: float32
-    [N, G], theirs. ranks: int64 [N], place of the right label among all K, from 0; of equal
-    probabilities the lower label stands first. label_log_probabilities: float32 [N], natural.
+    guesses: int64 [N, G], the best G = min(3, K) labels, best first. probabilities: float32
+    [N, G], of the guesses. ranks: int64 [N], rank of the right label among all K, from 0; of
+    equal probabilities the lower label comes first. label_log_probabilities: float32 [N],
+    natural, of the right label.
     """
 
     label_map: LabelMap
@@ -64,8 +65,8 @@ class Predictions:
         return Predictions(self.label_map, **columns)
 
     def write(self, path: Path, facts: dict[str, str]) -> None:
-        """Writes a Parquet file with words beside labels, for any tool to read. facts: of what
-        and on what, kept in the file's metadata.
+        """Writes a Parquet file with words in place of labels, for any tool to read. facts: kept
+        in the file's metadata.
         """
         words = _texts(self.label_map.words)
         columns = {
@@ -75,9 +76,9 @@ class Predictions:
             "rank": _column((self.ranks + 1).astype(np.int16)),
             "log_probability": _column(self.label_log_probabilities),
         }
-        for place in range(self.guesses.shape[1]):
-            columns[f"guess_{place + 1}"] = words.take(_column(self.guesses[:, place]))
-            columns[f"probability_{place + 1}"] = _column(self.probabilities[:, place])
+        for number, guesses in enumerate(self.guesses.T, 1):
+            columns[f"guess_{number}"] = words.take(_column(guesses))
+            columns[f"probability_{number}"] = _column(self.probabilities[:, number - 1])
         metadata = {_FORMAT: _VERSION, b"label_map_sha256": self.label_map.sha256.encode()}
         metadata |= {key.encode(): value.encode() for key, value in facts.items()}
         with open_atomic(path, sync=False) as file:
@@ -86,8 +87,8 @@ class Predictions:
 
     @classmethod
     def read(cls, path: Path, label_map: LabelMap) -> tuple[Self, dict[str, str]]:
-        """Predictions of a file, and its facts. Raises `InputError` where it holds none of these
-        words.
+        """Predictions of a file, and its facts. Raises `InputError` if it holds no predictions,
+        or those of other words.
         """
         try:
             with pq.ParquetFile(path, page_checksum_verification=True) as file:
@@ -100,25 +101,25 @@ class Predictions:
             words = _texts(label_map.words)
 
             def labels_of(name: str) -> Int64Array:
-                found = pc.index_in(table[name].combine_chunks(), value_set=words)
-                if found.null_count:
+                labels = pc.index_in(table[name].combine_chunks(), value_set=words)
+                if labels.null_count:
                     raise ValueError(f"its column {name} holds other words")
-                return _values(found, np.int32).astype(np.int64)
+                return _values(labels, np.int32).astype(np.int64)
 
             def numbers(name: str, kind: npt.DTypeLike) -> npt.NDArray[Any]:
                 return _values(table[name].combine_chunks(), kind)
 
-            places = range(1, min(GUESSES, len(label_map)) + 1)
+            guesses = range(1, min(GUESSES, len(label_map)) + 1)
             recognized = table["recognized"].combine_chunks()
-            is_said = _values(recognized.is_valid().cast("uint8"), np.uint8) == 1
-            said = _values(recognized.cast("uint8"), np.uint8)
+            is_known = _values(recognized.is_valid().cast("uint8"), np.uint8) == 1
+            values = _values(recognized.cast("uint8"), np.uint8)
             predictions = cls(
                 label_map,
                 numbers("key_id", np.uint64),
                 labels_of("word"),
-                np.where(is_said, said, np.uint8(UNKNOWN_RECOGNIZED)),
-                np.stack([labels_of(f"guess_{place}") for place in places], 1),
-                np.stack([numbers(f"probability_{place}", np.float32) for place in places], 1),
+                np.where(is_known, values, np.uint8(UNKNOWN_RECOGNIZED)),
+                np.stack([labels_of(f"guess_{number}") for number in guesses], 1),
+                np.stack([numbers(f"probability_{n}", np.float32) for n in guesses], 1),
                 numbers("rank", np.int16).astype(np.int64) - 1,
                 numbers("log_probability", np.float32),
             )
@@ -128,8 +129,8 @@ class Predictions:
 
 
 @dataclass(frozen=True)
-class Predicted:
-    """Predictions, the seconds that they took, and those of them spent waiting for data."""
+class TimedPredictions:
+    """Predictions, and how many seconds they took in all and waiting for data."""
 
     predictions: Predictions
     seconds: float
@@ -142,7 +143,7 @@ class Predicted:
 
     @classmethod
     def of(cls, predictions: Predictions, facts: Mapping[str, str]) -> Self:
-        """What `Predictions.read` gives of a file of `write`. Raises `InputError` for another."""
+        """Of a file's predictions and facts. Raises `InputError` if those lack the seconds."""
         try:
             return cls(predictions, *(float(facts[name]) for name in _SECONDS))
         except (KeyError, ValueError) as error:
@@ -170,45 +171,45 @@ def _texts(words: Sequence[str]) -> pa.Array:
     return pa.Array.from_buffers(pa.string(), len(data), buffers)
 
 
-def _flags(values: npt.NDArray[np.bool_], is_said: npt.NDArray[np.bool_]) -> pa.Array:
-    """Booleans, [N], null where nothing is said."""
-    packed = [pa.py_buffer(np.packbits(bits, bitorder="little")) for bits in (is_said, values)]
+def _flags(values: npt.NDArray[np.bool_], is_known: npt.NDArray[np.bool_]) -> pa.Array:
+    """Booleans, [N], null where not known."""
+    packed = [pa.py_buffer(np.packbits(bits, bitorder="little")) for bits in (is_known, values)]
     return pa.Array.from_buffers(pa.bool_(), len(values), packed)
 
 
 def _values(column: pa.Array, kind: npt.DTypeLike) -> npt.NDArray[Any]:
-    """Numbers of an Arrow array, [N], of that kind; of a null whatever stands there."""
+    """Numbers of an Arrow array, [N], of that dtype; nulls give any value."""
     if column.type != pa.from_numpy_dtype(np.dtype(kind)):
         raise ValueError(f"{column.type} where {np.dtype(kind)} belongs")
     values = np.frombuffer(column.buffers()[1], kind)
     return values[column.offset : column.offset + len(column)]
 
 
-_COLUMNS = tuple(place.name for place in fields(Predictions) if place.name != "label_map")
+_COLUMNS = tuple(column.name for column in fields(Predictions) if column.name != "label_map")
 
 
 def open_predictions(
     path: Path, label_map: LabelMap, opened: Opened
 ) -> tuple[Predictions, dict[str, str]]:
-    """What `Predictions.read` gives: once, until the file is written anew."""
+    """What `Predictions.read` returns, read once until the file changes."""
     name, version = ("predictions", path.resolve()), LocalStorage(path.parent).version(path.name)
     read = Predictions.read
     return opened.once(name, lambda: read(path, label_map), (version, label_map.sha256))
 
 
 def joined(parts: Sequence[Predictions]) -> Predictions:
-    """Predictions of the same words, one after the other."""
+    """Predictions of the same words, one part after the other."""
     columns = {name: np.concatenate([getattr(p, name) for p in parts]) for name in _COLUMNS}
     return Predictions(parts[0].label_map, **columns)
 
 
 def ranked(log_probabilities: Tensor, labels: Tensor) -> dict[str, npt.NDArray[Any]]:
-    """The columns that follow from natural log probabilities, float [N, K], and the right labels,
-    int64 [N]: guesses, probabilities, ranks, label_log_probabilities.
+    """Columns of `Predictions` computed from natural log probabilities, float [N, K], and the
+    right labels, int64 [N].
     """
     best = torch.sort(log_probabilities, dim=1, descending=True, stable=True)
     right = log_probabilities.gather(1, labels[:, None])
-    # Of equal ones the lower label stands first, as a stable sort puts them.
+    # Of equal ones the lower label comes first, as in a stable sort.
     before = log_probabilities > right
     lower = torch.arange(log_probabilities.shape[1])[None] < labels[:, None]
     before |= (log_probabilities == right) & lower

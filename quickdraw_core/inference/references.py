@@ -1,4 +1,4 @@
-"""Models by checkpoint, run folder, MLflow run id or place in the registry: each opened once."""
+"""Opens models by checkpoint, run folder, MLflow run id or registered version, each once."""
 
 import re
 import tempfile
@@ -9,7 +9,7 @@ from typing import NamedTuple
 from quickdraw_core.errors import CheckpointError, ConfigError, nearest
 from quickdraw_core.inference.averaging import average_checkpoints
 from quickdraw_core.inference.model import TrainedModel
-from quickdraw_core.inference.options import PRECISIONS, TTA, Looks, Precision
+from quickdraw_core.inference.options import PRECISIONS, TTA, Precision, Tta
 from quickdraw_core.stage import Opened
 from quickdraw_core.tracking.address import resolve_tracking_uri
 from quickdraw_core.tracking.registry import Version, find_version, is_registered
@@ -32,7 +32,7 @@ def load_model(
     reference: str,
     tracking_uri: str | None = None,
     average: int = 1,
-    tta: str = Looks.NONE,
+    tta: str = Tta.NONE,
     local_rank: int = 0,
     precision: str = Precision.FP32,
     opened: Opened | None = None,
@@ -40,23 +40,23 @@ def load_model(
     """Opens a checkpoint file, the best of a run folder or of an MLflow run, or a registered
     model, `models:/NAME@ALIAS` or `models:/NAME/3`.
 
-    average: of so many latest checkpoints of a run folder, the mean weight by weight. tta: a
-    name of TTA. local_rank: which of the GPUs it is for. precision: a name of PRECISIONS; what
-    the checkpoint was trained in decides nothing. Raises `CheckpointError` where there is no
-    such model, or it is torn or foreign.
+    average: how many of a run folder's latest checkpoints are averaged, weight by weight. tta: a
+    name of TTA. local_rank: which GPU it computes on. precision: a name of PRECISIONS, whatever
+    the training's. Raises `CheckpointError` if there is no such model, or its file is damaged or
+    no checkpoint.
     """
     if tta not in TTA:
         raise ConfigError(f"unknown test-time augmentation {tta!r}: {nearest(tta, TTA)}")
     if precision not in PRECISIONS:
         raise ConfigError(f"unknown precision {precision!r}: {nearest(precision, PRECISIONS)}")
     opened = opened or Opened()
-    found = _find(reference, tracking_uri, average, opened)
+    reference, checkpoint, path = _find(reference, tracking_uri, average, opened)
     return TrainedModel(
-        found.reference,
-        found.checkpoint,
-        TrainConfig.parse(found.checkpoint.config),
+        reference,
+        checkpoint,
+        TrainConfig.parse(checkpoint.config),
         opened,
-        found.path,
+        path,
         average,
         tta,
         precision,
@@ -69,22 +69,22 @@ def best_of_run(uri: str, run_id: str, opened: Opened | None = None) -> Checkpoi
 
     def fetch() -> Checkpoint:
         with tempfile.TemporaryDirectory() as folder:
-            found = load_checkpoint(fetch_file(uri, run_id, BEST_ARTIFACT, Path(folder)))
-        # It knows no run where the server was away when it was written.
-        return replace(found, mlflow_run_id=run_id)
+            checkpoint = load_checkpoint(fetch_file(uri, run_id, BEST_ARTIFACT, Path(folder)))
+        # It has no run id if the server was away when it was written.
+        return replace(checkpoint, mlflow_run_id=run_id)
 
     return (opened or Opened()).once(("best of run", uri, run_id), fetch)
 
 
-class _Found(NamedTuple):
-    """What a reference names; by number, where it was an alias."""
+class _Resolved(NamedTuple):
+    """What a reference names. reference: by version number if it was an alias."""
 
     reference: str
     checkpoint: Checkpoint
     path: Path | None
 
 
-def _find(reference: str, tracking_uri: str | None, average: int, opened: Opened) -> _Found:
+def _find(reference: str, tracking_uri: str | None, average: int, opened: Opened) -> _Resolved:
     if is_registered(reference):
         if average > 1:
             raise ConfigError(
@@ -95,34 +95,36 @@ def _find(reference: str, tracking_uri: str | None, average: int, opened: Opened
     path = Path(reference)
     if average > 1:
         mean, newest = average_checkpoints(path, average, opened)
-        return _Found(reference, _of_run(mean, path), newest)
+        return _Resolved(reference, _of_run(mean, path), newest)
     if path.is_dir():
         best = find_checkpoint(path, "best")
         if best is None:
             raise CheckpointError(f"{path} holds no checkpoint; give a run folder, file or run id")
-        return _Found(reference, _of_run(open_checkpoint(best, opened), path), best)
+        return _Resolved(reference, _of_run(open_checkpoint(best, opened), path), best)
     if path.is_file():
-        return _Found(reference, _of_run(open_checkpoint(path, opened), path.parent.parent), path)
+        return _Resolved(
+            reference, _of_run(open_checkpoint(path, opened), path.parent.parent), path
+        )
     if not _RUN_ID.fullmatch(reference):
         raise CheckpointError(
             f"no model {reference}: no such file or folder, and an MLflow run id has 32 digits "
             "and letters a-f; quickdraw train prints both"
         )
-    fetched = best_of_run(resolve_tracking_uri(tracking_uri), reference, opened)
-    return _Found(reference, fetched, None)
+    uri = resolve_tracking_uri(tracking_uri)
+    return _Resolved(reference, best_of_run(uri, reference, opened), None)
 
 
 def _of_run(checkpoint: Checkpoint, run_dir: Path) -> Checkpoint:
-    """With the MLflow run of its folder, which may have been made only after it was written."""
+    """With the MLflow run of its folder, which may be newer than the checkpoint."""
     if checkpoint.mlflow_run_id or not RunFolder.is_there(run_dir):
         return checkpoint
     return replace(checkpoint, mlflow_run_id=tracked_run_id(run_dir))
 
 
-def _registered(uri: str, reference: str, opened: Opened) -> _Found:
-    """The best checkpoint of a version's run, if it is still the one that was registered."""
+def _registered(uri: str, reference: str, opened: Opened) -> _Resolved:
+    """The best checkpoint of a version's run. Raises `CheckpointError` if it changed since."""
     version = opened.once(_version_name(uri, reference), lambda: find_version(uri, reference))
-    keep_version(uri, version, opened)
+    remember_version(uri, version, opened)
     checkpoint = best_of_run(uri, version.run_id, opened)
     if checkpoint.weights_sha256 != version.weights_sha256:
         raise CheckpointError(
@@ -131,11 +133,11 @@ def _registered(uri: str, reference: str, opened: Opened) -> _Found:
             f"{checkpoint.weights_sha256[:12]}: the run went on since; give its id to use it as "
             "it is now"
         )
-    return _Found(version.reference, checkpoint, None)
+    return _Resolved(version.reference, checkpoint, None)
 
 
-def keep_version(uri: str, version: Version, opened: Opened) -> None:
-    """Notes a version that the registry has just given, for `load_model` by its number."""
+def remember_version(uri: str, version: Version, opened: Opened) -> None:
+    """Keeps a version that the registry has just given, for `load_model` by its number."""
     opened.keep(_version_name(uri, version.reference), version)
 
 

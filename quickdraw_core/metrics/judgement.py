@@ -1,15 +1,12 @@
-"""Predictions → everything that is said of a model: each number with its interval.
-
-Pure; `evaluate.py` makes the predictions and writes down the judgement.
-"""
+"""Predictions → a model's scores, overall and by class, each with its interval. Pure."""
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
-import numpy.typing as npt
 
+from quickdraw_core.drawing import Float64Array, Int64Array
 from quickdraw_core.inference.predictions import Predictions
 from quickdraw_core.labels import LabelMap
 from quickdraw_core.metrics.bootstrap import (
@@ -24,6 +21,7 @@ from quickdraw_core.metrics.bootstrap import (
 from quickdraw_core.metrics.metrics import (
     BINS,
     CALIBRATION,
+    CLASS_MEAN,
     MEANS,
     CalibrationBin,
     ConfusedPair,
@@ -37,17 +35,15 @@ from quickdraw_core.metrics.metrics import (
     values_of,
 )
 
-Floats = npt.NDArray[np.float64]
 Estimates = Mapping[str, Estimate]
 
-CLASS_MEAN = "map_at_3_class_mean"
 PAIRS = 30
 WORST = 10
 
 
 @dataclass(frozen=True)
 class ClassJudgement:
-    """One word's numbers, and the word most often guessed first instead; None: never wrong."""
+    """One word's scores, and the wrong word most often guessed first; None if there is none."""
 
     word: str
     scores: Estimates
@@ -55,18 +51,18 @@ class ClassJudgement:
 
     @property
     def n(self) -> int:
-        """Drawings judged."""
+        """Number of drawings."""
         return self.scores["map_at_3"].n
 
 
 @dataclass(frozen=True)
 class Judgement:
-    """What is said of a model.
+    """A model's scores.
 
-    scores: over all drawings, by the names of METRICS and CLASS_MEAN. recognized, unrecognized:
-    over those that the game's own model knew or did not know at the time; empty where there are
-    none. classes: every word that has drawings, in the order of the labels. confused: the pairs
-    of words most often taken for each other. confusion: int64 [K, K], right word by first guess.
+    scores: over all drawings, by the names of METRICS. recognized, unrecognized: over those that
+    the game's own model recognized at the time, or did not; empty if there are none. classes:
+    every word that has drawings, in label order. confused: the pairs of words most often confused.
+    confusion: int64 [K, K], right word by first guess.
     """
 
     label_map: LabelMap
@@ -75,12 +71,12 @@ class Judgement:
     unrecognized: Estimates
     classes: Sequence[ClassJudgement]
     confused: Sequence[ConfusedPair]
-    confusion: npt.NDArray[np.int64]
+    confusion: Int64Array
     calibration: Sequence[CalibrationBin]
 
     @property
     def n(self) -> int:
-        """Drawings judged."""
+        """Number of drawings."""
         return self.scores["map_at_3"].n
 
     @property
@@ -111,30 +107,30 @@ class Judgement:
                 }
                 for pair in self.confused
             ],
-            "calibration": [found._asdict() for found in self.calibration],
+            "calibration": [each._asdict() for each in self.calibration],
         }
 
 
 def judge(predictions: Predictions, seed: int = 0, resamples: int = RESAMPLES) -> Judgement:
-    """Judges predictions of at least one drawing; `seed` decides the resamples."""
+    """Judges predictions of at least one drawing. seed: of the resamples."""
     words = predictions.label_map.words
     counts = confusion(predictions)
     others = mistaken_for(counts)
-    scores, classes = _estimates(predictions, seed, resamples)
+    overall, classes = _estimates(predictions, seed, resamples)
     subsets: dict[int, Estimates] = {}
     for known in (1, 0):
         mine = predictions.where(predictions.recognized == known)
         subsets[known] = _estimates(mine, seed, resamples)[0] if len(mine) else {}
     return Judgement(
         label_map=predictions.label_map,
-        scores=scores,
+        scores=overall,
         recognized=subsets[1],
         unrecognized=subsets[0],
         classes=[
             ClassJudgement(
-                words[label], found, words[others[label]] if others[label] >= 0 else None
+                words[label], scores, words[others[label]] if others[label] >= 0 else None
             )
-            for label, found in classes.items()
+            for label, scores in classes.items()
         ],
         confused=confused_pairs(counts, PAIRS),
         confusion=counts,
@@ -145,7 +141,7 @@ def judge(predictions: Predictions, seed: int = 0, resamples: int = RESAMPLES) -
 def _estimates(
     predictions: Predictions, seed: int, resamples: int
 ) -> tuple[dict[str, Estimate], dict[int, dict[str, Estimate]]]:
-    """Over all drawings, and by label."""
+    """Scores over all drawings, and by label."""
     values = np.hstack([values_of(predictions), bin_values(predictions)])
     total = Sums(-1, 0, np.zeros(values.shape[1]), np.zeros((resamples, values.shape[1])))
     all_calibrated = np.zeros(1)
@@ -170,24 +166,24 @@ def _estimates(
     return scores, classes
 
 
-def _of_sums(sums: Sums, calibrated: Floats) -> dict[str, Estimate]:
-    """The metrics of one group of drawings. calibrated: of `calibrated_sums`, of all of them."""
+def _of_sums(sums: Sums, calibrated: Float64Array) -> dict[str, Estimate]:
+    """The metrics of one group of drawings. calibrated: its `calibrated_sums`."""
     means, resampled = sums.total / sums.n, sums.resampled / sums.n
     count = len(MEANS)
     lows, highs = interval(resampled[:, :count], means[:count])
-    found = {
+    estimates = {
         name: Estimate(float(value), float(low), float(high), sums.n)
         for name, value, low, high in zip(MEANS, means[:count], lows, highs, strict=True)
     }
     gaps, drawn = means[count : count + BINS], resampled[:, count : count + BINS]
     error, errors = np.abs(gaps).sum(), np.abs(drawn).sum(1)
     low, high = interval(errors - (errors.mean() - error), error)
-    # Noise alone gives an error above 0: as much as this, and the truth may be none at all.
+    # Noise alone gives an error above 0. Below this size the true error may be 0.
     by_noise = np.quantile(np.abs(calibrated / sums.n).sum(1), 1 - TAIL)
     least = 0.0 if error <= by_noise else max(0.0, float(low) - bias_of_sizes(gaps, drawn))
-    found[CALIBRATION] = Estimate(float(error), least, float(high), sums.n)
-    return found
+    estimates[CALIBRATION] = Estimate(float(error), least, float(high), sums.n)
+    return estimates
 
 
 def _plain(scores: Estimates) -> dict[str, dict[str, float]]:
-    return {name: found._asdict() for name, found in scores.items()}
+    return {name: estimate._asdict() for name, estimate in scores.items()}

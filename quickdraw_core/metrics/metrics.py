@@ -1,39 +1,36 @@
-"""What predictions are worth: pure functions from predictions to numbers.
+"""The metrics: pure functions from predictions to numbers.
 
-Each drawing has one right word. With `rank` its place among all words by probability, from 1:
+Each drawing has one right word. With `rank` its rank among all words by probability, from 1:
 
 | name | value of a drawing; the metric is the mean over drawings |
 | --- | --- |
-| map_at_3 | 1 / rank where the rank is at most 3, else 0: the challenge's score |
-| top_1 | 1 where the rank is 1, else 0 |
-| top_3 | 1 where the rank is at most 3, else 0 |
+| map_at_3 | 1 / rank if the rank is at most 3, else 0: the challenge's score |
+| top_1 | 1 if the rank is 1, else 0 |
+| top_3 | 1 if the rank is at most 3, else 0 |
 | mean_rank | rank |
 | log_loss | −ln of the probability of the right word, in nats |
 
-`expected_calibration_error` is none of a single drawing: it compares confidence with accuracy
-over groups of them (Guo, Pleiss, Sun and Weinberger, "On calibration of modern neural networks",
-2017).
+`expected_calibration_error` has no value for a single drawing: it compares confidence with
+accuracy over groups of drawings (Guo, Pleiss, Sun and Weinberger, "On calibration of modern
+neural networks", 2017).
 """
 
 from typing import NamedTuple
 
 import numpy as np
-import numpy.typing as npt
 
+from quickdraw_core.drawing import Float64Array, Int64Array
 from quickdraw_core.inference.predictions import Predictions
-
-Floats = npt.NDArray[np.float64]
 
 MEANS = ("map_at_3", "top_1", "top_3", "mean_rank", "log_loss")
 CALIBRATION = "expected_calibration_error"
-METRICS = (*MEANS, CALIBRATION)
-LOWER_IS_BETTER = ("mean_rank", "log_loss", CALIBRATION)
+CLASS_MEAN = "map_at_3_class_mean"
 BINS = 15
 """Groups of equal width in confidence, as in the paper."""
 
 
 class Estimate(NamedTuple):
-    """A metric over n drawings, and its 95 % interval."""
+    """A metric over n drawings, with its 95 % interval."""
 
     value: float
     low: float
@@ -41,20 +38,76 @@ class Estimate(NamedTuple):
     n: int
 
 
-def values_of(predictions: Predictions) -> Floats:
-    """Each drawing's part in the metrics of MEANS: float64 [N, 5]."""
+class Metric(NamedTuple):
+    """A metric's name and meaning for people.
+
+    digits: after the point. is_share: a share of the drawings, shown in per cent.
+    """
+
+    name: str
+    meaning: str
+    digits: int = 3
+    is_share: bool = False
+    lower_is_better: bool = False
+
+    def text(self, *values: float) -> str:
+        """One number, or the two of an interval."""
+        scale, unit = (100, "\N{NO-BREAK SPACE}%") if self.is_share else (1, "")
+        return " to ".join(f"{scale * value:.{self.digits}f}" for value in values) + unit
+
+
+METRICS = {
+    "map_at_3": Metric(
+        "MAP@3",
+        "a right first guess counts 1, a right second 1/2, a right third 1/3, anything else 0; "
+        "the mean over all drawings",
+    ),
+    CLASS_MEAN: Metric(
+        "MAP@3, mean of classes", "every class counts the same, however many drawings it has"
+    ),
+    "top_1": Metric("top-1 accuracy", "drawings whose first guess is right", 1, True),
+    "top_3": Metric("top-3 hit rate", "drawings with the right word among three guesses", 1, True),
+    "mean_rank": Metric(
+        "mean rank",
+        "rank of the right word among all words; 1 is best",
+        digits=2,
+        lower_is_better=True,
+    ),
+    "log_loss": Metric(
+        "log loss",
+        "−ln of the probability given to the right word, in nats; 0 is best",
+        lower_is_better=True,
+    ),
+    CALIBRATION: Metric(
+        "calibration error",
+        f"how far the confidence is from the accuracy, over {BINS} groups of drawings with like "
+        "confidence; 0 is best",
+        lower_is_better=True,
+    ),
+}
+"""All metrics, in the order in which people read them."""
+
+
+def values_of(predictions: Predictions) -> Float64Array:
+    """Each drawing's value of the metrics of MEANS: float64 [N, 5]."""
     ranks = predictions.ranks + 1
     worth = np.where(ranks <= 3, 1 / ranks, 0.0)
     loss = -predictions.label_log_probabilities.astype(np.float64)
     return np.stack([worth, ranks == 1, ranks <= 3, ranks, loss], 1).astype(np.float64)
 
 
-def bins_of(predictions: Predictions) -> npt.NDArray[np.int64]:
-    """The group of confidence that each drawing's first guess falls into: int64 [N]."""
+def chance_map_at_3(predictions: Predictions) -> float:
+    """MAP@3 of always guessing the three words that most of the drawings show."""
+    counts = np.sort(np.bincount(predictions.labels))[::-1][:3]
+    return float((counts / np.arange(1, len(counts) + 1)).sum() / len(predictions))
+
+
+def bins_of(predictions: Predictions) -> Int64Array:
+    """The confidence group of each drawing's first guess: int64 [N]."""
     return np.minimum((predictions.confidences * BINS).astype(np.int64), BINS - 1)
 
 
-def bin_values(predictions: Predictions) -> Floats:
+def bin_values(predictions: Predictions) -> Float64Array:
     """Confidence less correctness of the first guess, in the column of its bin: [N, BINS].
 
     The calibration error is the sum over the columns of the absolute value of their means.
@@ -80,20 +133,20 @@ def calibration_bins(predictions: Predictions) -> list[CalibrationBin]:
     bins, right = bins_of(predictions), predictions.ranks == 0
     return [
         CalibrationBin(
-            place / BINS,
-            (place + 1) / BINS,
+            index / BINS,
+            (index + 1) / BINS,
             int(mine.sum()),
             float(predictions.confidences[mine].mean()),
             float(right[mine].mean()),
         )
-        for place in range(BINS)
-        if (mine := bins == place).any()
+        for index in range(BINS)
+        if (mine := bins == index).any()
     ]
 
 
 class ConfusedPair(NamedTuple):
-    """Two words that are taken for each other, by labels: how often the drawings of one got the
-    other as their first guess, and of how many drawings.
+    """Two words that are confused, by labels: how often the drawings of one got the other as
+    their first guess, and how many drawings of each there are.
     """
 
     first: int
@@ -103,21 +156,16 @@ class ConfusedPair(NamedTuple):
     n_first: int
     n_second: int
 
-    @property
-    def mistakes(self) -> int:
-        """Drawings of either that were taken for the other."""
-        return self.first_as_second + self.second_as_first
 
-
-def confusion(predictions: Predictions) -> npt.NDArray[np.int64]:
-    """How often a word (row) got another as its first guess (column): int64 [K, K]."""
+def confusion(predictions: Predictions) -> Int64Array:
+    """How often drawings of a word (row) got a word as first guess (column): int64 [K, K]."""
     classes = len(predictions.label_map)
     cells = predictions.labels * classes + predictions.guesses[:, 0]
     return np.bincount(cells, minlength=classes**2).reshape(classes, classes)
 
 
-def confused_pairs(counts: npt.NDArray[np.int64], at_most: int) -> list[ConfusedPair]:
-    """The pairs of words most often taken for each other, of a `confusion` matrix."""
+def confused_pairs(counts: Int64Array, at_most: int) -> list[ConfusedPair]:
+    """The pairs of words most often confused, of a `confusion` matrix."""
     either = np.triu(counts + counts.T, 1)
     order = np.argsort(-either, axis=None, kind="stable")[:at_most]
     drawings = counts.sum(1)
@@ -131,9 +179,9 @@ def confused_pairs(counts: npt.NDArray[np.int64], at_most: int) -> list[Confused
     ]
 
 
-def mistaken_for(counts: npt.NDArray[np.int64]) -> npt.NDArray[np.int64]:
-    """The word most often guessed first instead of each, of a `confusion` matrix: int64 [K]; -1
-    where none was.
+def mistaken_for(counts: Int64Array) -> Int64Array:
+    """The wrong word most often guessed first for each word, of a `confusion` matrix: int64 [K];
+    -1 if there is none.
     """
     wrong = counts.copy()
     np.fill_diagonal(wrong, 0)

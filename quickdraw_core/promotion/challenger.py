@@ -3,7 +3,7 @@
 from dataclasses import dataclass
 
 from quickdraw_core.errors import CheckpointError, TrackingError
-from quickdraw_core.inference.ensemble import Ensemble, tracking_uri_of
+from quickdraw_core.inference.ensemble import Ensemble
 from quickdraw_core.inference.model import TrainedModel
 from quickdraw_core.inference.references import best_of_run
 from quickdraw_core.tracking.address import NO_TRACKING
@@ -30,7 +30,7 @@ def find_challenger(model: TrainedModel, tracking_uri: str | None, alias: str) -
 
     Raises `TrackingError` without tracking, `CheckpointError` where it is no run's best.
     """
-    uri = tracking_uri_of(tracking_uri, Ensemble((model,)))
+    uri = Ensemble((model,)).tracking_uri(tracking_uri)
     if uri == NO_TRACKING:
         raise TrackingError(
             f"tracking is off, but a {alias} is kept in MLflow's registry; give --tracking-uri"

@@ -16,21 +16,22 @@ from quickdraw_core.errors import (
     TrackingError,
     UnreachableError,
 )
-from quickdraw_core.evaluation.publish import tell_run
-from quickdraw_core.inference.cached_predictions import predictions_of
+from quickdraw_core.evaluation.publish import send_to_run
+from quickdraw_core.inference.cached_predictions import cached_or_predicted
 from quickdraw_core.inference.ensemble import Ensemble
 from quickdraw_core.inference.held_out import (
     HeldOut,
     find_held_out,
-    judged_on,
+    on_store,
     require_same_store,
 )
 from quickdraw_core.inference.model import TrainedModel
 from quickdraw_core.inference.predictions import Predictions
-from quickdraw_core.inference.references import keep_version, load_model
+from quickdraw_core.inference.references import load_model, remember_version
 from quickdraw_core.launching.gpus import gpus_locked
-from quickdraw_core.metrics.differences import Named, chance, compare
+from quickdraw_core.metrics.differences import Candidate, compare
 from quickdraw_core.metrics.judgement import judge
+from quickdraw_core.metrics.metrics import chance_map_at_3
 from quickdraw_core.promotion.challenger import Challenger, find_challenger
 from quickdraw_core.promotion.config import PromoteConfig
 from quickdraw_core.promotion.decision import (
@@ -99,7 +100,7 @@ class PreparedPromotion:
             if champion is not None:
                 require_judged_here(config, champion, self.store)
             if predictions is None:
-                predictions, _ = predictions_of(config, challenger.model, held_out)
+                predictions, _ = cached_or_predicted(config, challenger.model, held_out)
             result = _decide(config, challenger, predictions, champion, held_out)
             if config.dry_run:
                 return result
@@ -162,7 +163,7 @@ def _opened(
     config: PromoteConfig, reference: str, uri: str | None, fingerprint: str, opened: Opened
 ) -> TrainedModel:
     model = load_model(reference, uri, tta=config.tta, precision=config.precision, opened=opened)
-    return judged_on(Ensemble((model,)), fingerprint).members[0]
+    return on_store(Ensemble((model,)), fingerprint).members[0]
 
 
 def require_judged_here(config: PromoteConfig, champion: Version, store: Store) -> None:
@@ -222,14 +223,20 @@ def _decide(
     name = challenger.model.name
     if champion is None:
         assert result.score is not None
-        decision, reason = decide_alone(name, result.score, chance(predictions), config.alias)
+        decision, reason = decide_alone(
+            name, result.score, chance_map_at_3(predictions), config.alias
+        )
         return replace(result, decision=decision, reason=reason)
     opened = challenger.model.opened
-    keep_version(challenger.uri, champion, opened)
+    remember_version(challenger.uri, champion, opened)
     model = _opened(config, champion.reference, challenger.uri, held_out.pack.fingerprint, opened)
     there = config.updated({"tracking_uri": challenger.uri})
-    theirs, _ = predictions_of(there, model, held_out)
-    comparison = compare(Named(champion.reference, theirs), Named(name, predictions), config.seed)
+    theirs, _ = cached_or_predicted(there, model, held_out)
+    comparison = compare(
+        Candidate(champion.reference, theirs),
+        Candidate(name, predictions),
+        config.seed,
+    )
     decision, reason = decide(comparison, config.margin, config.alias)
     return replace(result, decision=decision, reason=reason, comparison=comparison)
 
@@ -270,7 +277,7 @@ def _publish(config: PromoteConfig, challenger: Challenger, result: PromoteResul
         path = (Path(temporary) if run_dir is None else run_dir) / FILE_NAME
         write_atomic(path, text)
         records = [tags, file_record(path, ARTIFACT)]
-        return tell_run(run_dir, challenger.uri, challenger.run_id, records)[1]
+        return send_to_run(run_dir, challenger.uri, challenger.run_id, records)[1]
 
 
 def _moved(config: PromoteConfig, uri: str, to: Version, judged: Version | None) -> bool:

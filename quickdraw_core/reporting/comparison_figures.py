@@ -5,7 +5,7 @@ from typing import TYPE_CHECKING
 
 from quickdraw_core.metrics.comparison_text import plus_minus
 from quickdraw_core.metrics.differences import ClassChange, Comparison, Difference
-from quickdraw_core.metrics.metric_info import METRICS
+from quickdraw_core.metrics.metrics import METRICS
 from quickdraw_core.system.files import open_atomic
 
 if TYPE_CHECKING:
@@ -39,7 +39,7 @@ def draw_differences(comparison: Comparison, path: Path) -> None:
 def _draw_metric(axes: "Axes", found: Difference, shown: str) -> None:
     sign = -1 if found.lower_is_better else 1
     ends = sorted((sign * found.estimate.low, sign * found.estimate.high))
-    colour = _colour(found.told, found.gain)
+    colour = _colour(found.significant, found.gain)
     reach = max(abs(ends[0]), abs(ends[1]), 1e-9) * 1.15
     axes.axvline(0, color=_INK, linewidth=1)
     axes.plot(ends, [0, 0], color=colour, linewidth=3, solid_capstyle="butt")
@@ -56,7 +56,7 @@ def _draw_metric(axes: "Axes", found: Difference, shown: str) -> None:
         xy=(1.01, 0.5),
         xycoords="axes fraction",
         va="center",
-        color=colour if found.told else _INK,
+        color=colour if found.significant else _INK,
     )
     for side in ("left", "top", "right", "bottom"):
         axes.spines[side].set_visible(False)
@@ -75,7 +75,7 @@ def draw_class_changes(comparison: Comparison, path: Path) -> None:
     axes = figure.subplots()
     axes.axvline(0, color=_INK, linewidth=1)
     for place, row in enumerate(words):
-        colour = _colour(row.told, row.estimate.value)
+        colour = _colour(row.significant, row.estimate.value)
         ends = (row.estimate.low, row.estimate.high)
         axes.plot(ends, [place, place], color=colour, linewidth=2, solid_capstyle="butt")
         axes.plot([row.estimate.value], [place], "o", color=colour, markersize=5)
@@ -102,8 +102,8 @@ def _class_title(comparison: Comparison, words: list[ClassChange]) -> str:
     )
 
 
-def _colour(told: bool, gain: float) -> str:
-    if not told:
+def _colour(significant: bool, gain: float) -> str:
+    if not significant:
         return _UNTOLD
     return _BETTER if gain > 0 else _WORSE
 

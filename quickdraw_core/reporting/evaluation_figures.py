@@ -20,7 +20,7 @@ from quickdraw_core.reporting.figure import (
     MUTED,
     RED,
     SETTINGS,
-    Drawn,
+    RenderedFigure,
     as_png,
     finished,
     lay_out,
@@ -53,7 +53,7 @@ _NAMED_DPI = 110
 _DEEPEST = 0.6
 
 
-def draw_figures(judgement: Judgement, curves: Curves) -> dict[str, Drawn]:
+def draw_figures(judgement: Judgement, curves: Curves) -> dict[str, RenderedFigure]:
     """Those of FIGURES that there is something to draw of, by name.
 
     curves: by the names that training gives them.
@@ -86,7 +86,7 @@ def thinned(curve: Curve, at_most: int) -> tuple[Floats, Floats]:
     return x, y
 
 
-def _curve_figures(curves: Curves) -> list[Drawn]:
+def _curve_figures(curves: Curves) -> list[RenderedFigure]:
     panels = (
         ("loss", "Loss over the steps", ("train/loss", "validation/loss")),
         ("map_at_3", "Validation MAP@3 over the steps", ("validation/map_at_3",)),
@@ -100,7 +100,7 @@ def _curve_figures(curves: Curves) -> list[Drawn]:
     return drawn
 
 
-def _curve_figure(name: str, caption: str, curves: Curves) -> Drawn:
+def _curve_figure(name: str, caption: str, curves: Curves) -> RenderedFigure:
     figure, axes = new_panel(_PANEL)
     for key, curve in curves.items():
         is_validation = key.startswith("validation/")
@@ -153,7 +153,7 @@ def _intervals(axes: "Axes", found: Sequence[Estimate], upright: bool) -> None:
         )
 
 
-def _classes(judgement: Judgement) -> Drawn:
+def _classes(judgement: Judgement) -> RenderedFigure:
     rows = _sorted(judgement)
     found = [row.scores["map_at_3"] for row in rows]
     figure, axes = new_panel((5.2, 3.0))
@@ -175,7 +175,7 @@ def _classes(judgement: Judgement) -> Drawn:
     return finished("classes", alt, figure)
 
 
-def _classes_named(judgement: Judgement) -> Drawn:
+def _classes_named(judgement: Judgement) -> RenderedFigure:
     """Tall, in columns: each class by name."""
     rows = _sorted(judgement)
     columns = math.ceil(len(rows) / _ROWS)
@@ -204,10 +204,10 @@ def _classes_named(judgement: Judgement) -> Drawn:
     )
     alt = "MAP@3 of each class by name, with 95 % intervals"
     lay_out(figure)
-    return Drawn("classes_named", alt, as_png(figure, _NAMED_DPI), "")
+    return RenderedFigure("classes_named", alt, as_png(figure, _NAMED_DPI), "")
 
 
-def _confusion(judgement: Judgement) -> list[Drawn]:
+def _confusion(judgement: Judgement) -> list[RenderedFigure]:
     counts = judgement.confusion
     chosen = in_order(counts, most_confused(counts, CONFUSED_CLASSES))
     if not chosen:
@@ -252,7 +252,7 @@ def _confusion(judgement: Judgement) -> list[Drawn]:
     return [finished("confusion", alt, figure)]
 
 
-def _calibration(bins: Sequence[CalibrationBin], total: int) -> Drawn:
+def _calibration(bins: Sequence[CalibrationBin], total: int) -> RenderedFigure:
     from matplotlib.figure import Figure
 
     figure = Figure(figsize=(4.4, 4.2), dpi=DPI, layout="constrained", facecolor="none")

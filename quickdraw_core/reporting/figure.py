@@ -46,7 +46,7 @@ their yellow is lost on white.
 """
 
 
-class Drawn(NamedTuple):
+class RenderedFigure(NamedTuple):
     """A figure. name: of its file; alt: what is to be seen, for those who see no pictures; svg: to
     stand in a page, empty for one that is too large for it.
     """
@@ -66,10 +66,10 @@ def new_panel(size: tuple[float, float]) -> tuple["Figure", "Axes"]:
     return figure, figure.add_subplot()
 
 
-def finished(name: str, alt: str, figure: "Figure") -> Drawn:
+def finished(name: str, alt: str, figure: "Figure") -> RenderedFigure:
     """The figure laid out and drawn in both forms."""
     lay_out(figure)
-    return Drawn(name, alt, as_png(figure, DPI), page_svg(_svg(figure), name))
+    return RenderedFigure(name, alt, as_png(figure, DPI), page_svg(_svg(figure), name))
 
 
 def lay_out(figure: "Figure") -> None:

@@ -16,10 +16,9 @@ from quickdraw_core.drawing import DrawingBatch, Int64Array
 from quickdraw_core.inference.predictions import Predictions
 from quickdraw_core.metrics.bootstrap import RESAMPLES
 from quickdraw_core.metrics.judgement import Judgement
-from quickdraw_core.metrics.metric_info import METRICS
-from quickdraw_core.metrics.metrics import Estimate
+from quickdraw_core.metrics.metrics import METRICS, Estimate
 from quickdraw_core.reporting.evaluation_figures import FEW, FIGURES, draw_figures
-from quickdraw_core.reporting.figure import Drawn
+from quickdraw_core.reporting.figure import RenderedFigure
 from quickdraw_core.reporting.gallery import Card, best, card, sides, taken_for, worst
 from quickdraw_core.reporting.guess_table import FAILED, Guess
 from quickdraw_core.store.pack_arrays import UNKNOWN_RECOGNIZED
@@ -67,7 +66,9 @@ def write_report(report: Report, folder: Path) -> list[Path]:
     return paths
 
 
-def render(report: Report, figures: Mapping[str, Drawn], findings: Sequence[Finding]) -> str:
+def render(
+    report: Report, figures: Mapping[str, RenderedFigure], findings: Sequence[Finding]
+) -> str:
     """The page, as HTML. figures: of `draw_figures`; findings: of the training's curves."""
     environment = Environment(
         loader=PackageLoader("quickdraw_core.reporting", ""),
@@ -93,7 +94,7 @@ def percent(share: float) -> str:
 
 
 def _context(
-    report: Report, figures: Mapping[str, Drawn], findings: Sequence[Finding]
+    report: Report, figures: Mapping[str, RenderedFigure], findings: Sequence[Finding]
 ) -> dict[str, Any]:
     judgement, predictions = report.judgement, report.predictions
     words = judgement.label_map.words

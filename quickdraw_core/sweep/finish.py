@@ -1,4 +1,4 @@
-"""The end of a sweep: table and figures written down, and all of it told to the parent run.
+"""The end of a sweep: writes table and figures, and sends all of it to the parent run.
 
 Out, in the sweep's folder: `table.md`, `sweep.json`, `rows.json` (the table as MLflow shows it)
 and `figures/`.
@@ -6,19 +6,14 @@ and `figures/`.
 
 import json
 from collections.abc import Mapping
-from dataclasses import replace
+from dataclasses import asdict, replace
+from typing import Any
 
 from quickdraw_core.sweep.figures import draw_figures
 from quickdraw_core.sweep.plan import Sweep
-from quickdraw_core.sweep.results import (
-    SweepResult,
-    compare_orders,
-    json_of,
-    markdown_of,
-    read_row,
-    table_of,
-)
+from quickdraw_core.sweep.results import SweepResult, compare_orders, read_row
 from quickdraw_core.sweep.rows import deliver, nest
+from quickdraw_core.sweep.summary import order_lines, result_table, sweep_markdown
 from quickdraw_core.system.files import write_atomic
 from quickdraw_core.tracking.journal import (
     append,
@@ -29,11 +24,17 @@ from quickdraw_core.tracking.journal import (
 )
 from quickdraw_core.tracking.run_record import tracked_run_id
 
+_SWEEP_FIELDS = ("table", "description", "metric", "per_class")
+_ROW_FIELDS = (
+    *("name", "model", "loss", "optimizer", "schedule", "reported", "shown_as_failed"),
+    *("seconds", "images_per_second", "failure", "diverged", "mlflow_run_id"),
+)
+
 
 def finish_sweep(sweep: Sweep, failures: Mapping[str, str]) -> SweepResult:
-    """Puts together what all rows of the table reached, those of earlier commands too.
+    """Collects what all rows of the table reached, in earlier commands too.
 
-    failures: why rows of this command were not finished, a line each, by their names.
+    failures: row name → why this command did not finish it, in a line.
     """
     rows = tuple(read_row(sweep, row, failures.get(row.name)) for row in sweep.rows)
     result = SweepResult(
@@ -52,7 +53,7 @@ def finish_sweep(sweep: Sweep, failures: Mapping[str, str]) -> SweepResult:
     _write(result)  # the numbers are there whatever becomes of the figures
     result = replace(result, figures=draw_figures(rows, sweep.path / "figures"))
     _write(result)
-    _tell(result, sweep, "FAILED" if result.failed else "FINISHED")
+    _record(result, sweep, "FAILED" if result.failed else "FINISHED")
     problems = [deliver(sweep)]
     for row in sweep.rows:  # the parent may be known by now, and MLflow back
         problem = nest(sweep, row)
@@ -65,21 +66,21 @@ def finish_sweep(sweep: Sweep, failures: Mapping[str, str]) -> SweepResult:
 
 
 def stop_sweep(sweep: Sweep) -> None:
-    """Tells the parent run that its sweep was stopped."""
+    """Records in the parent run that its sweep was stopped."""
     append(sweep.path, status_record("KILLED"))
     deliver(sweep)
 
 
 def _write(result: SweepResult) -> None:
-    text = json.dumps(json_of(result), indent=1, ensure_ascii=False) + "\n"
+    text = json.dumps(_json_of(result), indent=1, ensure_ascii=False) + "\n"
     write_atomic(result.folder / "sweep.json", text, sync=False)
-    write_atomic(result.folder / "table.md", markdown_of(result), sync=False)
-    heads, rows = table_of(result)
+    write_atomic(result.folder / "table.md", sweep_markdown(result), sync=False)
+    heads, rows = result_table(result)
     columns = {head: [row[place] for row in rows] for place, head in enumerate(heads)}
     write_table(result.folder / "rows.json", columns)
 
 
-def _tell(result: SweepResult, sweep: Sweep, status: str) -> None:
+def _record(result: SweepResult, sweep: Sweep, status: str) -> None:
     done, best = sum(row.done for row in result.rows), result.best
     metrics = {"rows": float(len(result.rows)), "rows_finished": float(done)}
     if best is not None and best.measured is not None:
@@ -93,3 +94,29 @@ def _tell(result: SweepResult, sweep: Sweep, status: str) -> None:
         *[file_record(path, f"sweep/figures/{path.name}") for path in result.figures],
         status_record(status),
     )
+
+
+def _json_of(result: SweepResult) -> dict[str, Any]:
+    """All numbers as plain values."""
+    return {
+        **{name: getattr(result, name) for name in _SWEEP_FIELDS},
+        "rows": [
+            {
+                **{name: getattr(row, name) for name in _ROW_FIELDS},
+                "scores": {name: score._asdict() for name, score in row.scores.items()},
+                "findings": [asdict(finding) for finding in row.findings],
+                "run": row.run_dir.name,
+            }
+            for row in result.rows
+        ],
+        "order": [
+            {
+                "reported_higher": pair.upper.name,
+                "reported_lower": pair.lower.name,
+                "reported_equal": pair.equal,
+                "verdict": pair.verdict,
+            }
+            for pair in result.pairs
+        ],
+        "order_in_words": order_lines(result),
+    }

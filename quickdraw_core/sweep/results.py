@@ -1,23 +1,21 @@
-"""A sweep's rows as they stand: what was measured, beside what was reported, and their order.
+"""A sweep's rows: what was measured, beside what was reported, and their order.
 
-Read from the rows' folders, so that it is the same whichever command made them.
+Read from the rows' folders, so the result is the same whichever command trained them.
 """
 
 import json
 from collections.abc import Mapping, Sequence
-from dataclasses import asdict, dataclass
+from dataclasses import dataclass
 from itertools import combinations
 from pathlib import Path
-from typing import Any, Literal, NamedTuple
+from typing import Literal, NamedTuple
 
 import numpy as np
 
 from quickdraw_core.diagnosis.curves import Curves, read_curves, read_failure
 from quickdraw_core.diagnosis.diagnosis import Findings, diagnose
 from quickdraw_core.errors import TrainingError
-from quickdraw_core.metrics.comparison_text import markdown_table
-from quickdraw_core.metrics.metric_info import METRICS
-from quickdraw_core.metrics.metrics import LOWER_IS_BETTER, Estimate
+from quickdraw_core.metrics.metrics import METRICS, Estimate
 from quickdraw_core.sweep.plan import PlannedRow, Sweep
 from quickdraw_core.sweep.rows import has_diverged, is_finished, run_record_of
 from quickdraw_core.tracking.journal import JOURNAL_NAME, Record, follow
@@ -27,14 +25,13 @@ Verdict = Literal["agrees", "differs", "open"]
 
 @dataclass(frozen=True, eq=False)
 class RowResult:
-    """A row as it stands.
+    """What a row reached so far.
 
-    measured: the table's metric of the held-out drawings, with its 95 % interval; None where the
-    row is not finished. scores: all metrics. seconds: of training, over all attempts, from the
-    start of the processes to their end. images_per_second: the curve's median. failure: why it
-    is not finished, in a line: by this command, or by an earlier one that tried. diverged: a row
-    shown as failed that has no score, since it failed for good. findings: what the curves of a
-    row that is done say is wrong.
+    measured: the table's metric on the held-out drawings, with its 95 % interval; None if the
+    row is not finished. scores: all metrics. seconds: of training, over all attempts.
+    images_per_second: the curve's median. failure: why this or an earlier command did not finish
+    it, in a line. diverged: the row is shown as failed, and its training diverged as expected.
+    findings: what the curves of a row that is done say is wrong.
     """
 
     name: str
@@ -62,9 +59,9 @@ class RowResult:
 
 
 class Pair(NamedTuple):
-    """Two compared rows and whether their measured order is the reported one.
+    """Two rows, and whether their measured order is the reported one.
 
-    upper is the one reported higher (or the first, where both are reported equal).
+    upper: the row reported higher, or the first if both are reported equal.
     """
 
     upper: RowResult
@@ -73,13 +70,13 @@ class Pair(NamedTuple):
 
     @property
     def equal(self) -> bool:
-        """Whether the report tells no difference between the two."""
+        """Whether the report gives both the same number."""
         return self.upper.reported == self.lower.reported
 
 
 @dataclass(frozen=True)
 class SweepResult:
-    """What a sweep says of itself. folder: where table and figures are."""
+    """What all rows reached. folder: where table and figures are."""
 
     table: str
     description: str
@@ -95,10 +92,10 @@ class SweepResult:
 
     @property
     def best(self) -> RowResult | None:
-        """The finished row with the best measured value; None where none is finished."""
-        sign = 1 if self.metric in LOWER_IS_BETTER else -1
-        done = [row for row in self.rows if row.measured is not None]
-        return min(done, key=lambda row: sign * _value(row), default=None)
+        """The finished row with the best measured value; None if none is finished."""
+        sign = 1 if METRICS[self.metric].lower_is_better else -1
+        finished = [row for row in self.rows if row.measured is not None]
+        return min(finished, key=lambda row: sign * measured_value(row), default=None)
 
     @property
     def failed(self) -> tuple[RowResult, ...]:
@@ -107,7 +104,7 @@ class SweepResult:
 
 
 class SweepError(TrainingError):
-    """Rows of a sweep failed; the others are finished and stand in `result`."""
+    """Rows of a sweep failed; `result` has the others too."""
 
     def __init__(self, result: SweepResult) -> None:
         names = ", ".join(repr(row.name) for row in result.failed)
@@ -122,8 +119,14 @@ class SweepError(TrainingError):
         return SweepError, (self.result,)
 
 
+def measured_value(row: RowResult) -> float:
+    """The measured value of a finished row."""
+    assert row.measured is not None
+    return row.measured.value
+
+
 def read_row(sweep: Sweep, row: PlannedRow, failure: str | None = None) -> RowResult:
-    """A row from its folder. failure: why this command did not finish it."""
+    """Reads a row's result from its folder. failure: why this command did not finish it."""
     scores: dict[str, Estimate] = {}
     if is_finished(sweep, row):
         values = json.loads((row.run_dir / "evaluation" / "evaluation.json").read_text("utf-8"))
@@ -159,10 +162,10 @@ def read_row(sweep: Sweep, row: PlannedRow, failure: str | None = None) -> RowRe
 
 
 def training_seconds(records: Sequence[Record]) -> float:
-    """Seconds of all attempts that a journal tells of.
+    """Seconds of all training attempts in a journal.
 
-    An attempt begins with RUNNING and ends with another status; one that was killed ends with
-    the last that it wrote. What an evaluation added later is none of it.
+    An attempt begins with the status RUNNING and ends with another status, or if it was killed
+    with its last record. What an evaluation added later does not count.
     """
     total_ms, begun, last = 0, None, 0
     for record in records:
@@ -178,18 +181,20 @@ def training_seconds(records: Sequence[Record]) -> float:
 
 
 def compare_orders(rows: Sequence[RowResult]) -> tuple[Pair, ...]:
-    """Every two finished rows with a reported number: is the measured order that one?
+    """Compares the measured order of every two finished rows with the reported one.
 
-    Where the report tells a difference: `agrees` and `differs` need intervals that do not
-    overlap, else it stays `open`. Where it tells none, they should overlap. Overlap asks more
-    than a test of the two on the same drawings would.
+    If the report ranks the two, `agrees` and `differs` need intervals that do not overlap;
+    otherwise the verdict is `open`. If it gives both the same number, they agree if the
+    intervals overlap. This asks more than a test on the same drawings would.
     """
-    compared = [row for row in rows if row.measured and row.reported is not None]
+    reported = [
+        (row.reported, row)
+        for row in rows
+        if row.measured and row.reported is not None and not row.shown_as_failed
+    ]
     pairs = []
-    for one, other in combinations([row for row in compared if not row.shown_as_failed], 2):
-        assert one.reported is not None
-        assert other.reported is not None
-        upper, lower = (one, other) if one.reported >= other.reported else (other, one)
+    for (one, first), (other, second) in combinations(reported, 2):
+        upper, lower = (first, second) if one >= other else (second, first)
         pairs.append(Pair(upper, lower, _verdict(upper, lower)))
     return tuple(pairs)
 
@@ -204,167 +209,3 @@ def _verdict(upper: RowResult, lower: RowResult) -> Verdict:
     if not apart:
         return "open"
     return "agrees" if above.value > below.value else "differs"
-
-
-def order_lines(result: SweepResult) -> list[str]:
-    """What can be said of the order, in sentences."""
-    told = [pair for pair in result.pairs if not pair.equal]
-    equal = [pair for pair in result.pairs if pair.equal]
-    lines = []
-    if told:
-        count = {v: sum(pair.verdict == v for pair in told) for v in ("agrees", "differs", "open")}
-        lines.append(
-            f"Of {len(told)} pairs of rows that the report tells apart, {count['agrees']} stand "
-            f"in its order, {count['differs']} in the other, and of {count['open']} the "
-            "intervals overlap."
-        )
-    if equal:
-        same = sum(pair.verdict == "agrees" for pair in equal)
-        lines.append(
-            f"Of {len(equal)} pairs that it gives the same number, {same} have intervals that "
-            "overlap."
-        )
-    lines += [
-        f"Otherwise than reported: {pair.lower.name} "
-        f"({interval_text(pair.lower.measured, result.metric)}) is above {pair.upper.name} "
-        f"({interval_text(pair.upper.measured, result.metric)})."
-        if not pair.equal
-        else _apart_line(pair, result.metric)
-        for pair in result.pairs
-        if pair.verdict == "differs"
-    ]
-    return lines
-
-
-def _apart_line(pair: Pair, metric: str) -> str:
-    rows = sorted((pair.upper, pair.lower), key=lambda row: -_value(row))
-    return (
-        f"Reported as equal: {rows[0].name} ({interval_text(rows[0].measured, metric)}) is above "
-        f"{rows[1].name} ({interval_text(rows[1].measured, metric)})."
-    )
-
-
-def _value(row: RowResult) -> float:
-    assert row.measured is not None
-    return row.measured.value
-
-
-def table_of(result: SweepResult, settings: bool = True) -> tuple[list[str], list[list[str]]]:
-    """Heads and rows of the table, as texts for people. settings: with network, loss and so on."""
-    has_report = any(row.reported is not None for row in result.rows)
-    heads = ["row", *(["network", "loss", "optimizer", "schedule"] if settings else [])]
-    heads += ["reported"] if has_report else []
-    heads += [result.metric, "95 % interval"]
-    heads += ["order"] if has_report else []
-    heads += ["time", "images/s"]
-    lines = []
-    for row in result.rows:
-        cells = [row.name]
-        cells += [row.model, row.loss, row.optimizer, row.schedule] if settings else []
-        if has_report:
-            cells.append(_reported(row.reported, result.metric))
-        if row.measured is None:
-            cells += [_unmeasured(row), ""]
-        else:
-            cells += [
-                METRICS[result.metric].shown(row.measured.value),
-                interval_text(row.measured, result.metric),
-            ]
-        cells += [_order(row, result.pairs)] if has_report else []
-        cells += [_time(row.seconds), f"{row.images_per_second:,.0f}" if row.seconds else ""]
-        lines.append(cells)
-    return heads, lines
-
-
-def interval_text(found: Estimate | None, metric: str) -> str:
-    """An interval from its lower to its upper end."""
-    return "" if found is None else METRICS[metric].shown(found.low, found.high)
-
-
-def markdown_of(result: SweepResult) -> str:
-    """The table, what can be said of it, and its figures, as `table.md`."""
-    heads, rows = table_of(result)
-    lines = [f"# Sweep {result.table}", "", result.description, ""]
-    lines += markdown_table(heads, rows)
-    lines += [
-        "",
-        f"`{result.metric}` on {result.per_class} held-out drawings a class, with 95 % bootstrap "
-        "intervals; time of training with its validations, over all attempts; images a second: "
-        "the median of the curve.",
-    ]
-    if result.pairs:
-        lines += [
-            "Order: pairs with the other rows in which a row stands as reported.",
-            "",
-            *[f"- {line}" for line in order_lines(result)],
-        ]
-    failed = [f"- {row.name}: {row.failure}" for row in result.failed]
-    lines += ["", "Failed:", "", *failed] if failed else []
-    found = [f"- {row.name}: {finding}" for row in result.rows for finding in row.findings]
-    lines += ["", "What the curves say:", "", *found] if found else []
-    for path in result.figures:
-        if path.suffix == ".png":
-            lines += ["", f"![{path.stem.replace('-', ' ')}]({path.relative_to(result.folder)})"]
-    return "\n".join(lines) + "\n"
-
-
-def json_of(result: SweepResult) -> dict[str, Any]:
-    """All numbers as plain values."""
-    return {
-        "table": result.table,
-        "description": result.description,
-        "metric": result.metric,
-        "per_class": result.per_class,
-        "rows": [
-            {
-                "name": row.name,
-                "model": row.model,
-                "loss": row.loss,
-                "optimizer": row.optimizer,
-                "schedule": row.schedule,
-                "reported": row.reported,
-                "shown_as_failed": row.shown_as_failed,
-                "scores": {name: found._asdict() for name, found in row.scores.items()},
-                "seconds": row.seconds,
-                "images_per_second": row.images_per_second,
-                "failure": row.failure,
-                "diverged": row.diverged,
-                "findings": [asdict(finding) for finding in row.findings],
-                "run": row.run_dir.name,
-                "mlflow_run_id": row.mlflow_run_id,
-            }
-            for row in result.rows
-        ],
-        "order": [
-            {"reported_higher": p.upper.name, "reported_lower": p.lower.name,
-             "reported_equal": p.equal, "verdict": p.verdict}
-            for p in result.pairs
-        ],
-        "order_in_words": order_lines(result),
-    }  # fmt: skip
-
-
-def _unmeasured(row: RowResult) -> str:
-    if row.diverged:
-        return "diverged"
-    return "failed" if row.failure else "not finished"
-
-
-def _reported(value: float | None, metric: str) -> str:
-    """Somebody else's number, with as many digits as it was given with."""
-    if value is None:
-        return ""
-    return f"{100 * value:g} %" if METRICS[metric].is_share else f"{value:g}"
-
-
-def _order(row: RowResult, pairs: Sequence[Pair]) -> str:
-    if row.shown_as_failed:
-        return "shown on purpose"
-    mine = [pair for pair in pairs if row in (pair.upper, pair.lower)]
-    return f"{sum(pair.verdict == 'agrees' for pair in mine)} of {len(mine)}" if mine else ""
-
-
-def _time(seconds: float | None) -> str:
-    if seconds is None:
-        return ""
-    return f"{int(seconds) // 60}:{int(seconds) % 60:02d} min"

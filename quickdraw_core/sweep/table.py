@@ -15,20 +15,18 @@ from pydantic import AfterValidator, Field, field_validator, model_validator
 from quickdraw_core.assignments import flattened
 from quickdraw_core.config import Config
 from quickdraw_core.errors import ConfigError, nearest
-from quickdraw_core.metrics.judgement import CLASS_MEAN
 from quickdraw_core.metrics.metrics import METRICS
 from quickdraw_core.recipes import find_recipe
 from quickdraw_core.sweep.tables import TABLES
 from quickdraw_core.training.config import TrainConfig
 
-_COMPARED = (*METRICS, CLASS_MEAN)
 _OF_THE_SWEEP = ("store", "run_dir", "fresh", "tracking.uri", "hosts")
 """Values that no row may have: the sweep gives all rows the same, or a folder of its own."""
 
 
 def _metric(value: str) -> str:
-    if value not in _COMPARED:
-        raise ValueError(f"unknown metric; {nearest(value, _COMPARED)}")
+    if value not in METRICS:
+        raise ValueError(f"unknown metric; {nearest(value, METRICS)}")
     return value
 
 
