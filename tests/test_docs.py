@@ -3,14 +3,17 @@
 import re
 from collections.abc import Iterator
 from pathlib import Path
+from typing import get_args
 
 import numpy as np
 import pytest
+from pydantic import BaseModel
 
 from quickdraw_core.cli import app
 from quickdraw_core.formats.header import TRAIN_COLUMNS
 from quickdraw_core.ingest.config import IngestConfig
 from quickdraw_core.ingest.run import ingest
+from quickdraw_core.training.config import TrainConfig
 
 from writers import csv_line, random_rows  # isort: skip
 
@@ -50,6 +53,25 @@ def test_the_index_names_every_command() -> None:
     names = [made.name or made.callback.__name__ for made in app.registered_commands]  # type: ignore[union-attr]
     missing = [name for name in names if f"quickdraw {name.replace('_', '-')}" not in index]
     assert missing == []
+
+
+def test_options_of_a_training_exist() -> None:
+    """Those of `--set`, and those that the page's tables name with their group."""
+    text = (ROOT / "docs" / "training.md").read_text()
+    names = {name for name in re.findall(r"--set ([a-z_.]+)=", text) if name != "key"}
+    names |= set(re.findall(r"`((?!torch)[a-z]+\.[a-z_]+)[`=]", text))
+    assert "optimizer.learning_rate" in names
+    assert [name for name in sorted(names) if not is_option(TrainConfig, name)] == []
+
+
+def is_option(config: type[BaseModel], name: str) -> bool:
+    first, _, rest = name.partition(".")
+    field = config.model_fields.get(first)
+    if field is None or not rest:
+        return field is not None
+    kinds = get_args(field.annotation) or (field.annotation,)
+    groups = [kind for kind in kinds if isinstance(kind, type) and issubclass(kind, BaseModel)]
+    return any(is_option(group, rest) for group in groups)
 
 
 @pytest.fixture(scope="module")
