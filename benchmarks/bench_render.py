@@ -34,8 +34,8 @@ import torch
 from PIL import Image, ImageDraw
 
 from quickdraw_core.drawing import DrawingBatch
-from quickdraw_core.formats.header import TRAIN_COLUMNS, Header
-from quickdraw_core.formats.kaggle import parse_lines
+from quickdraw_core.formats.detect import TRAIN_COLUMNS, Header
+from quickdraw_core.formats.kaggle import KaggleReader
 from quickdraw_core.render.encodings import ENCODINGS, ImageConfig, render
 from quickdraw_core.render.on_device import draw_on_device
 from quickdraw_core.render.placement import centred
@@ -56,7 +56,7 @@ def read_drawings(folder: Path, count: int) -> DrawingBatch:
     parts = []
     for path in sorted(folder.glob("*.csv")):
         lines = path.read_bytes().splitlines()
-        rows, _ = parse_lines(lines[1:], Header(TRAIN_COLUMNS), 2, path.stem)
+        rows, _ = KaggleReader(Header(TRAIN_COLUMNS), path.stem).parse_lines(lines[1:], 2)
         parts.append(DrawingBatch.from_packed(rows.x, rows.y, rows.stroke_lengths))
     every = DrawingBatch.concat(parts)
     return every.take(np.random.default_rng(0).permutation(len(every))[:count])

@@ -14,8 +14,13 @@ import pyarrow as pa
 
 UInt8Array = npt.NDArray[np.uint8]
 UInt16Array = npt.NDArray[np.uint16]
+UInt64Array = npt.NDArray[np.uint64]
 Int64Array = npt.NDArray[np.int64]
+Float32Array = npt.NDArray[np.float32]
 Float64Array = npt.NDArray[np.float64]
+
+MAX_STROKE_POINTS = 65_535
+"""Points of a stroke: the store keeps their number in 16 bits."""
 
 Stroke = tuple[Sequence[int], Sequence[int]]
 """One stroke: its x coordinates and its y coordinates, equally many."""

@@ -16,11 +16,8 @@ from urllib.parse import unquote
 import pytest
 
 from quickdraw_core.errors import InputError
-from quickdraw_core.sources.fetch import (
-    FetchConfig,
-    FetchResult,
-    fetch,
-)
+from quickdraw_core.sources.fetch import FetchResult, fetch
+from quickdraw_core.sources.fetch_config import FetchConfig
 
 Answer = tuple[int, dict[str, str]]
 """Status and headers of an answer without a body."""

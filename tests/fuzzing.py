@@ -11,9 +11,10 @@ import numpy.typing as npt
 
 from quickdraw_core.formats.kaggle import KaggleReader
 from quickdraw_core.formats.rows import Rows
+from quickdraw_core.formats.scanning.columns import Columns
+from quickdraw_core.formats.scanning.field_scan import scan_unsigned
 from quickdraw_core.formats.scanning.kaggle_scan import scan_lines
 from quickdraw_core.formats.scanning.raw_scan import make_raw_room
-from quickdraw_core.formats.scanning.scan import Columns, scan_unsigned
 
 SPECIAL = b'\n\r\t ",:{}[]\\.-+eE0\0\x7f\x80\xff'
 """Bytes that mean something, or should not be there."""

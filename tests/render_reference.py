@@ -6,8 +6,8 @@ from pathlib import Path
 import numpy as np
 
 from quickdraw_core.drawing import DrawingBatch
-from quickdraw_core.formats.header import TRAIN_COLUMNS, Header
-from quickdraw_core.formats.kaggle import parse_lines
+from quickdraw_core.formats.detect import TRAIN_COLUMNS, Header
+from quickdraw_core.formats.kaggle import KaggleReader
 from quickdraw_core.render.placement import Points
 
 
@@ -47,6 +47,6 @@ def real_drawings(shared_data: Path, words: Sequence[str], rows: int) -> Drawing
     parts = []
     for word in words:
         lines = (shared_data / "train_simplified" / f"{word}.csv").read_bytes().splitlines()
-        parsed, _ = parse_lines(lines[1 : rows + 1], Header(TRAIN_COLUMNS), 2, word)
+        parsed, _ = KaggleReader(Header(TRAIN_COLUMNS), word).parse_lines(lines[1 : rows + 1], 2)
         parts.append(DrawingBatch.from_packed(parsed.x, parsed.y, parsed.stroke_lengths))
     return DrawingBatch.concat(parts)

@@ -10,7 +10,7 @@ from typing import Any
 import pyarrow as pa
 from writers import Row, binary_record, csv_line, ndjson_line
 
-from quickdraw_core.formats.header import TRAIN_COLUMNS
+from quickdraw_core.formats.detect import TRAIN_COLUMNS
 from quickdraw_core.formats.readers import reader_for
 from quickdraw_core.formats.rows import Rejected
 from quickdraw_core.reading.blocks import BLOCK_BYTES, Block, go_to, window_blocks

@@ -11,9 +11,9 @@ from hypothesis import strategies as st
 from writers import Row, binary_record, csv_line, random_rows, rows
 
 from quickdraw_core.formats.binary import BinaryReader
-from quickdraw_core.formats.header import TRAIN_COLUMNS, Header
+from quickdraw_core.formats.detect import TRAIN_COLUMNS, Header
 from quickdraw_core.formats.kaggle import KaggleReader
-from quickdraw_core.formats.reader import MAX_QUOTED_BYTES
+from quickdraw_core.formats.lines import MAX_QUOTED_BYTES
 from quickdraw_core.formats.rows import CUT_SHORT, ParsedRows, Rejected, Rows
 from quickdraw_core.formats.scanning.binary_scan import MAX_CUT_BYTES, OUT_OF_STEP
 

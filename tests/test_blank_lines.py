@@ -13,7 +13,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from row_files import HEADER, read_window, short_rows, source_of
 
-from quickdraw_core.formats.scanning.scan import skip_rows
+from quickdraw_core.formats.scanning.line_scan import skip_rows
 from quickdraw_core.ingest.config import IngestConfig
 from quickdraw_core.ingest.run import IngestResult, ingest
 from quickdraw_core.reading import first_read, row_index

@@ -9,8 +9,14 @@ from hypothesis import strategies as st
 from writers import binary_record, csv_line, ndjson_line, random_rows
 
 from quickdraw_core.errors import InputError
-from quickdraw_core.formats.detect import Layout, Shape, detect_shape, split_name
-from quickdraw_core.formats.header import TEST_COLUMNS, TRAIN_COLUMNS
+from quickdraw_core.formats.detect import (
+    TEST_COLUMNS,
+    TRAIN_COLUMNS,
+    Layout,
+    Shape,
+    detect_shape,
+    split_name,
+)
 
 HEADER = b"countrycode,drawing,key_id,recognized,timestamp,word\n"
 TEST_HEADER = b"key_id,countrycode,drawing\n"

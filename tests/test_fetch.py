@@ -11,10 +11,7 @@ from download_server import FOLDERS, Served, Server, drawings, require_whole, ru
 from quickdraw_core.errors import ConfigError, InputError
 from quickdraw_core.labels import challenge_words
 from quickdraw_core.progress import report_to
-from quickdraw_core.sources.fetch import (
-    FetchConfig,
-    chosen_words,
-)
+from quickdraw_core.sources.fetch_config import FetchConfig, chosen_words
 
 
 @pytest.fixture

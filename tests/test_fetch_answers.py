@@ -20,11 +20,9 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from quickdraw_core.errors import InputError
-from quickdraw_core.sources.fetch import (
-    FetchConfig,
-    fetch,
-)
-from quickdraw_core.sources.fetch_call import pause_seconds
+from quickdraw_core.sources.fetch import fetch
+from quickdraw_core.sources.fetch_config import FetchConfig
+from quickdraw_core.system.retries import Attempts, PassingError
 
 
 @pytest.fixture
@@ -165,9 +163,13 @@ def test_retry_after_is_heeded(server: Server, tmp_path: Path) -> None:
 
 @given(failures=st.integers(1, 100), backoff=st.floats(0.001, 10), asked=st.floats(0, 1e9))
 def test_pauses_grow_and_end(failures: int, backoff: float, asked: float) -> None:
-    pause = pause_seconds(backoff, failures, asked)
+    attempts = Attempts(failures, backoff)
+    for _ in range(failures):
+        pause = attempts.failed(PassingError("busy", asked))
+    assert pause is not None
     assert min(asked, 60) <= pause <= 60
     assert pause >= min(backoff * 2 ** (failures - 1) / 2, 60)
+    assert attempts.failed(PassingError("busy")) is None
 
 
 def test_a_server_that_is_away_ends_the_call_at_once(tmp_path: Path) -> None:

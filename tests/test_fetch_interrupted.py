@@ -25,11 +25,8 @@ from download_server import (
 )
 
 from quickdraw_core.errors import BusyError, InputError
-from quickdraw_core.sources.fetch import (
-    THREAD_NAME,
-    FetchConfig,
-    fetch,
-)
+from quickdraw_core.sources.fetch import THREAD_NAME, fetch
+from quickdraw_core.sources.fetch_config import FetchConfig
 
 
 @pytest.fixture
@@ -43,7 +40,8 @@ def server() -> Iterator[Server]:
 
 FETCH = """
 import json, resource, signal, sys
-from quickdraw_core.sources.fetch import FetchConfig, fetch
+from quickdraw_core.sources.fetch_config import FetchConfig
+from quickdraw_core.sources.fetch import fetch
 signal.signal(signal.SIGINT, signal.default_int_handler)
 values, largest = json.loads(sys.argv[1]), int(sys.argv[2])
 if largest:
@@ -162,7 +160,8 @@ FULL_DISK = """
 import hashlib, json, sys, threading, time
 from pathlib import Path
 from quickdraw_core.errors import InputError
-from quickdraw_core.sources.fetch import FetchConfig, fetch
+from quickdraw_core.sources.fetch_config import FetchConfig
+from quickdraw_core.sources.fetch import fetch
 config = FetchConfig.parse(json.loads(sys.argv[1]))
 filler = config.folder / "filler"
 

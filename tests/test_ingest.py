@@ -12,8 +12,8 @@ from forkserver import real_python
 
 from quickdraw_core.drawing import DrawingBatch
 from quickdraw_core.errors import ConfigError, InputError, StoreError
-from quickdraw_core.formats.header import TRAIN_COLUMNS, Header
-from quickdraw_core.formats.kaggle import parse_lines
+from quickdraw_core.formats.detect import TRAIN_COLUMNS, Header
+from quickdraw_core.formats.kaggle import KaggleReader
 from quickdraw_core.ingest import target
 from quickdraw_core.ingest.config import IngestConfig
 from quickdraw_core.ingest.run import ingest
@@ -44,7 +44,7 @@ def files_of(store: Path) -> dict[str, str]:
 def test_the_store_holds_every_row_of_the_csvs(csv_folder: Path, store: Store) -> None:
     for word in WORDS:
         lines = (csv_folder / f"{word}.csv").read_bytes().splitlines(keepends=True)
-        rows, _ = parse_lines(lines[1:], Header(TRAIN_COLUMNS), 2, word)
+        rows, _ = KaggleReader(Header(TRAIN_COLUMNS), word).parse_lines(lines[1:], 2)
         parts = sorted((store.path / f"drawings/word={word.replace(' ', '_')}").iterdir())
         table = pq.ParquetFile(parts[0]).read()
         assert table.schema.equals(SCHEMA)

@@ -13,7 +13,7 @@ import pyarrow.parquet as pq
 import pytest
 
 from quickdraw_core.errors import InputError
-from quickdraw_core.formats.header import TRAIN_COLUMNS
+from quickdraw_core.formats.detect import TRAIN_COLUMNS
 from quickdraw_core.ingest.config import IngestConfig
 from quickdraw_core.ingest.result import IngestResult, LeftOutError
 from quickdraw_core.ingest.run import ingest

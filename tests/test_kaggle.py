@@ -9,8 +9,8 @@ from strategies import drawing
 
 from quickdraw_core.drawing import DrawingBatch
 from quickdraw_core.errors import InputError
-from quickdraw_core.formats.header import TEST_COLUMNS, TRAIN_COLUMNS, Header
-from quickdraw_core.formats.kaggle import format_drawing, parse_lines
+from quickdraw_core.formats.detect import TEST_COLUMNS, TRAIN_COLUMNS, Header
+from quickdraw_core.formats.kaggle import KaggleReader, format_drawing
 
 HEADER = Header(TRAIN_COLUMNS)
 GOOD = 'US,"[[[1, 2], [3, 4]]]",5666841479348224,True,2017-03-08 21:12:07.266040,cat\n'
@@ -19,12 +19,12 @@ GOOD = 'US,"[[[1, 2], [3, 4]]]",5666841479348224,True,2017-03-08 21:12:07.266040
 def one(line: str | bytes, word: str | None = "cat") -> tuple[int, str]:
     """Rows read, and the reason of the refusal, of a single line."""
     data = line if isinstance(line, bytes) else line.encode()
-    rows, rejected = parse_lines([data], HEADER, 2, word)
+    rows, rejected = KaggleReader(HEADER, word).parse_lines([data], 2)
     return len(rows), rejected[0].reason if rejected else ""
 
 
 def test_a_line_becomes_a_row() -> None:
-    rows, rejected = parse_lines([GOOD.encode()], HEADER, 2, "cat")
+    rows, rejected = KaggleReader(HEADER, "cat").parse_lines([GOOD.encode()], 2)
     assert not rejected
     assert rows.key_ids == [5666841479348224]
     assert rows.countrycodes == ["US"]
@@ -64,7 +64,7 @@ def test_a_bad_line_is_refused_with_its_reason(old: str, new: str, reason: str) 
 
 
 def test_broken_utf8_is_refused_and_kept_readable() -> None:
-    rows, rejected = parse_lines([b"\xff" + GOOD.encode()], HEADER, 7, "cat")
+    rows, rejected = KaggleReader(HEADER, "cat").parse_lines([b"\xff" + GOOD.encode()], 7)
     assert len(rows) == 0
     assert (rejected[0].line, rejected[0].reason) == (7, "line is not UTF-8")
     assert rejected[0].text.startswith("\\xffUS,")
@@ -88,14 +88,16 @@ def test_unusual_but_sound_lines_are_kept(old: str, new: str) -> None:
 
 def test_namibia_is_a_country_and_nothing_is_none() -> None:
     lines = [GOOD.replace("US", c, 1).encode() for c in ("NA", "")]
-    assert parse_lines(lines, HEADER, 2, "cat")[0].countrycodes == ["NA", None]
+    assert KaggleReader(HEADER, "cat").parse_lines(lines, 2)[0].countrycodes == ["NA", None]
 
 
 @given(drawing)
 def test_written_drawings_are_read_back(strokes: list) -> None:
     text = format_drawing(strokes)
     assert json.loads(text) == [[x, y] for x, y in strokes]
-    rows, rejected = parse_lines([f'1,,"{text}"\n'.encode()], Header(TEST_COLUMNS), 2, None)
+    rows, rejected = KaggleReader(Header(TEST_COLUMNS), None).parse_lines(
+        [f'1,,"{text}"\n'.encode()], 2
+    )
     assert not rejected
     batch = DrawingBatch.from_packed(rows.x, rows.y, rows.stroke_lengths)
     assert batch.strokes(0) == strokes
@@ -103,13 +105,13 @@ def test_written_drawings_are_read_back(strokes: list) -> None:
 
 @given(st.lists(st.one_of(st.just(GOOD.encode()), st.binary(max_size=80)), max_size=20))
 def test_no_line_is_lost_whatever_it_holds(lines: list[bytes]) -> None:
-    rows, rejected = parse_lines(lines, HEADER, 2, "cat")
+    rows, rejected = KaggleReader(HEADER, "cat").parse_lines(lines, 2)
     assert len(rows) + len(rejected) == sum(bool(line.strip(b" \t\r\n")) for line in lines)
 
 
 def test_columns_are_found_in_any_order_and_a_bom_is_no_column() -> None:
     header = Header.parse(b"\xef\xbb\xbfdrawing,key_id,extra\r\n", ("key_id", "drawing"), "x.csv")
-    rows, rejected = parse_lines([b'"[[[1],[2]]]",5,more\n'], header, 2, None)
+    rows, rejected = KaggleReader(header, None).parse_lines([b'"[[[1],[2]]]",5,more\n'], 2)
     assert not rejected
     assert rows.key_ids == [5]
 
@@ -124,9 +126,9 @@ def test_a_missing_column_is_named_with_what_was_found() -> None:
 def test_real_rows_are_all_kept_and_unchanged(shared_data: Path) -> None:
     path = shared_data / "train_simplified" / "hot dog.csv"
     lines = path.read_bytes().splitlines(keepends=True)
-    rows, rejected = parse_lines(
-        lines[1:], Header.parse(lines[0], TRAIN_COLUMNS, path), 2, "hot dog"
-    )
+    rows, rejected = KaggleReader(
+        Header.parse(lines[0], TRAIN_COLUMNS, path), "hot dog"
+    ).parse_lines(lines[1:], 2)
     assert not rejected
     with path.open(newline="") as file:
         expected = list(csv.DictReader(file))

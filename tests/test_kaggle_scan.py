@@ -11,11 +11,11 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from quickdraw_core.errors import InputError
-from quickdraw_core.formats.detect import BLANK
-from quickdraw_core.formats.header import TEST_COLUMNS, TRAIN_COLUMNS, Header
-from quickdraw_core.formats.kaggle import KaggleReader, format_drawing, parse_lines
-from quickdraw_core.formats.reader import MAX_LINE_BYTES, MAX_QUOTED_BYTES
+from quickdraw_core.formats.detect import BLANK, TEST_COLUMNS, TRAIN_COLUMNS, Header
+from quickdraw_core.formats.kaggle import KaggleReader, format_drawing
+from quickdraw_core.formats.lines import MAX_QUOTED_BYTES
 from quickdraw_core.formats.rows import Rejected, Rows
+from quickdraw_core.formats.scanning.line_scan import MAX_LINE_BYTES
 
 DRAWING = "[[[1, 2], [3, 4]]]"
 GOOD = f'US,"{DRAWING}",5666841479348224,True,2017-03-08 21:12:07.266040,cat\n'
@@ -33,7 +33,7 @@ def read_both(reader: KaggleReader, data: bytes) -> tuple[Rows, list[Rejected]]:
         assert row.text == text.decode(errors="backslashreplace")
     refused = {row.line for row in rejected}
     kept = [line for number, line in enumerate(lines, 2) if number not in refused]
-    parsed, disagreed = parse_lines(kept, reader.header, 2, reader.word, reader.raw)
+    parsed, disagreed = reader.parse_lines(kept, 2)
     assert not disagreed
     assert_same_rows(found, Rows.of(parsed))
     return found, rejected

@@ -13,7 +13,7 @@ import pytest
 from file_tree import tree
 
 from quickdraw_core.errors import InputError, UnreadableError, WriteError
-from quickdraw_core.formats.header import TRAIN_COLUMNS
+from quickdraw_core.formats.detect import TRAIN_COLUMNS
 from quickdraw_core.ingest import tasks
 from quickdraw_core.ingest.config import IngestConfig
 from quickdraw_core.ingest.result import IngestResult, LeftOutError

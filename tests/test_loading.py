@@ -196,22 +196,6 @@ def test_a_state_of_another_stream_is_refused(pack: Pack, state: dict[str, int])
         loaders(pack, 1)[0].load_state_dict(state)
 
 
-def test_one_class_alone_comes_once_each_and_unchanged(pack: Pack) -> None:
-    (loader,) = loaders(pack, 1, augment_config=AugmentConfig())
-    label = pack.label_map.index["ice cream"]
-    rows = pack.rows(Split.TRAIN, label)
-    batches = list(loader.one_class("ice_cream"))
-    assert (
-        torch.cat([batch.key_ids_n for batch in batches]).tolist() == pack.key_ids[rows].tolist()
-    )
-    assert {int(value) for batch in batches for value in batch.labels_n} == {label}
-    assert [len(batch.labels_n) for batch in batches[:-1]] == [16] * (len(batches) - 1)
-    (plain,) = drawn_rows(pack, rows, image_of("gray", 24), batch_size=len(rows))
-    assert torch.equal(torch.cat([batch.images_nchw for batch in batches]), plain.images_nchw)
-    with pytest.raises(ConfigError, match="did you mean 'ice cream'"):
-        loader.one_class("ice creem")
-
-
 @pytest.mark.parametrize("encoding", ["gray", "order", "thirds"])
 def test_the_device_may_draw_what_the_processor_draws(pack: Pack, encoding: str) -> None:
     """Only how fast it comes may differ, within what `render/on_device.py` promises."""

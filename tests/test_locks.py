@@ -25,7 +25,8 @@ from quickdraw_core.ingest.config import IngestConfig
 from quickdraw_core.ingest.run import ingest
 from quickdraw_core.ingest.target import alone
 from quickdraw_core.launching.train import train
-from quickdraw_core.sources.fetch import FetchConfig, fetch
+from quickdraw_core.sources.fetch import fetch
+from quickdraw_core.sources.fetch_config import FetchConfig
 from quickdraw_core.storage.factory import storage_of
 from quickdraw_core.storage.location import location_of
 from quickdraw_core.store.store import Store

@@ -21,7 +21,8 @@ from quickdraw_core.ingest.config import IngestConfig
 from quickdraw_core.ingest.run import ingest
 from quickdraw_core.labels import challenge_words
 from quickdraw_core.names import check_relative, check_word
-from quickdraw_core.sources.find import find_sources, word_of
+from quickdraw_core.sources.file_names import word_of
+from quickdraw_core.sources.find import find_sources
 from quickdraw_core.storage.local import LocalStorage
 from quickdraw_core.store.manifest import Manifest
 from quickdraw_core.store.schema import part_path, quarantine_path

@@ -11,17 +11,16 @@ import pytest
 from fuzzing import as_block, assert_same_rows, mutated, run_with_bounds_checked
 from hypothesis import given
 from hypothesis import strategies as st
+from raw_drawings import simplify
 from writers import Row, ndjson_line, random_rows, rows
 
-from quickdraw_core.formats.detect import BLANK
-from quickdraw_core.formats.header import TRAIN_COLUMNS, Header
+from quickdraw_core.formats.detect import BLANK, TRAIN_COLUMNS, Header
 from quickdraw_core.formats.kaggle import KaggleReader
-from quickdraw_core.formats.ndjson import NdjsonReader, parse_lines
-from quickdraw_core.formats.rows import CUT_SHORT, NO_TIME, NOT_SAID, Rejected, Rows
+from quickdraw_core.formats.ndjson import NdjsonReader
+from quickdraw_core.formats.rows import CUT_SHORT, NO_TIME, UNKNOWN_RECOGNIZED, Rejected, Rows
+from quickdraw_core.formats.scanning.columns import Columns
 from quickdraw_core.formats.scanning.ndjson_scan import scan_lines
 from quickdraw_core.formats.scanning.raw_scan import make_raw_room
-from quickdraw_core.formats.scanning.scan import Columns
-from quickdraw_core.formats.simplification import simplify
 
 GOOD = (
     '{"word":"cat","countrycode":"VE","timestamp":"2017-03-02 23:25:10.07453 UTC",'
@@ -39,7 +38,7 @@ def check_both_agree(data: bytes, word: str | None = "cat", raw: bool = False) -
     found, rejected = read(data, word, raw)
     lines = [line + b"\n" for line in data.split(b"\n") if line.strip(BLANK)]
     assert len(found) + len(rejected) == len(lines)
-    expected, expected_rejected = parse_lines(lines, 1, word, raw)
+    expected, expected_rejected = NdjsonReader(word, raw).parse_lines(lines, 1)
     assert_same_rows(found, Rows.of(expected))
     is_ended = data[-1:] == b"\n" or data.rstrip().endswith(b"}")
     if expected_rejected and expected_rejected[-1].line == len(lines) and not is_ended:
@@ -225,7 +224,7 @@ def test_what_a_line_does_not_say_is_none() -> None:
     found, rejected = read(b'{"drawing":[[[1],[2]]],"key_id":5,"word":"cat"}\n')
     assert not rejected
     assert found.key_ids.tolist() == [5]
-    assert found.recognized.tolist() == [NOT_SAID]
+    assert found.recognized.tolist() == [UNKNOWN_RECOGNIZED]
     assert found.timestamps_us.tolist() == [NO_TIME]
     assert found.country_offsets.tolist() == [0, 0]
 

@@ -7,7 +7,7 @@ import numpy as np
 import pytest
 
 from quickdraw_core.errors import StoreError
-from quickdraw_core.formats.header import TEST_COLUMNS
+from quickdraw_core.formats.detect import TEST_COLUMNS
 from quickdraw_core.ingest.config import IngestConfig
 from quickdraw_core.ingest.run import ingest
 from quickdraw_core.stage import Opened, perform

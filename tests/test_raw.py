@@ -14,14 +14,16 @@ import pytest
 from fuzzing import as_block, assert_same_rows, lines_left
 from hypothesis import example, given, settings
 from hypothesis import strategies as st
+from raw_drawings import simplify
 
-from quickdraw_core.formats.header import TRAIN_COLUMNS, Header
-from quickdraw_core.formats.kaggle import KaggleReader, parse_lines
-from quickdraw_core.formats.raw import pack_raw_strokes
+from quickdraw_core.formats.detect import TRAIN_COLUMNS, Header
+from quickdraw_core.formats.kaggle import KaggleReader
 from quickdraw_core.formats.rows import RowError, Rows
+from quickdraw_core.formats.scanning.columns import Columns
+from quickdraw_core.formats.scanning.field_scan import FAILED
 from quickdraw_core.formats.scanning.raw_scan import make_raw_room, scan_number, scan_raw_drawing
-from quickdraw_core.formats.scanning.scan import FAILED, Columns
-from quickdraw_core.formats.simplification import MAX_POINTS, simplify
+from quickdraw_core.formats.scanning.simplification import MAX_POINTS
+from quickdraw_core.formats.strokes import pack_raw_strokes
 
 READER = KaggleReader(Header(TRAIN_COLUMNS), "cat", raw=True)
 DRAWING = "[[[10, 30.5], [-40, 2.25], [0, 16]]]"
@@ -220,5 +222,5 @@ def test_raw_lines_give_the_rows_that_google_published(shared_data: Path, every:
     # Measured: 8,048 and 8,052 of 8,056.
     assert equal / pairs > 0.998
     assert equally_long / pairs > 0.999
-    parsed, _ = parse_lines(lines[:400], READER.header, 2, "cat", raw=True)
+    parsed, _ = READER.parse_lines(lines[:400], 2)
     assert_same_rows(found.take(np.arange(400)), Rows.of(parsed))

@@ -12,11 +12,10 @@ from writers import Row, binary_record, ndjson_line
 
 from quickdraw_core.errors import InputError, UnreadableError
 from quickdraw_core.formats.binary import BinaryReader
-from quickdraw_core.formats.detect import detect_shape
-from quickdraw_core.formats.header import TEST_COLUMNS, TRAIN_COLUMNS, Header
+from quickdraw_core.formats.detect import TEST_COLUMNS, TRAIN_COLUMNS, Header, detect_shape
 from quickdraw_core.formats.kaggle import KaggleReader
 from quickdraw_core.formats.ndjson import NdjsonReader
-from quickdraw_core.formats.reader import RowReader
+from quickdraw_core.formats.readers import RowReader
 from quickdraw_core.ingest.config import IngestConfig
 from quickdraw_core.ingest.run import IngestResult, ingest
 from quickdraw_core.ingest.summary import ingest_facts

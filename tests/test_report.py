@@ -17,6 +17,7 @@ from playwright.sync_api import Browser
 from quickdraw_core.diagnosis.curves import curve_of, ended_diverged, read_curves
 from quickdraw_core.drawing import DrawingBatch
 from quickdraw_core.evaluation.config import EvaluateConfig, evaluate_command
+from quickdraw_core.formats.rows import UNKNOWN_RECOGNIZED
 from quickdraw_core.inference.predictions import Predictions
 from quickdraw_core.labels import LabelMap
 from quickdraw_core.metrics.judgement import judge
@@ -26,7 +27,6 @@ from quickdraw_core.reporting.evaluation_figures import draw_figures, proportion
 from quickdraw_core.reporting.gallery import best, spread, svg_path, taken_for, worst
 from quickdraw_core.reporting.guess_table import Guess
 from quickdraw_core.reporting.report import Report, percent, write_report
-from quickdraw_core.store.pack_arrays import UNKNOWN_RECOGNIZED
 from quickdraw_core.tracking.journal import append, points_record
 
 from browser import browser, opened, sideways, take_pictures  # isort: skip

@@ -15,8 +15,8 @@ from writers import random_rows
 
 from quickdraw_core.drawing import DrawingBatch, Stroke
 from quickdraw_core.errors import ConfigError, InputError
-from quickdraw_core.formats.header import TEST_COLUMNS, TRAIN_COLUMNS, Header
-from quickdraw_core.formats.kaggle import parse_lines
+from quickdraw_core.formats.detect import TEST_COLUMNS, TRAIN_COLUMNS, Header
+from quickdraw_core.formats.kaggle import KaggleReader
 from quickdraw_core.ingest import scan as scan_module
 from quickdraw_core.ingest.scan import COLUMNS, scan, strokes
 from quickdraw_core.reading import row_index
@@ -34,7 +34,7 @@ def one_thread() -> Any:
 def expected_rows(folder: Path, word: str) -> pd.DataFrame:
     """All rows of `<word>.csv`, by the tolerant parser."""
     lines = (folder / f"{word}.csv").read_bytes().splitlines(keepends=True)
-    rows, _ = parse_lines(lines[1:], Header(TRAIN_COLUMNS), 2, word)
+    rows, _ = KaggleReader(Header(TRAIN_COLUMNS), word).parse_lines(lines[1:], 2)
     return pd.DataFrame(
         {
             "word": word,

@@ -12,8 +12,9 @@ import numpy as np
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from raw_drawings import simplify
 
-from quickdraw_core.formats.simplification import EPSILON_PX, MAX_POINTS, simplify
+from quickdraw_core.formats.scanning.simplification import EPSILON_PX, MAX_POINTS
 
 coordinates = st.floats(-1e4, 1e4, allow_nan=False, width=32)
 points = st.tuples(coordinates, coordinates)
@@ -138,11 +139,6 @@ def test_refuses_what_takes_too_long() -> None:
     ):
         with pytest.raises(ValueError, match="drawing is too long to simplify"):
             simplify(strokes)
-
-
-def test_refuses_a_stroke_of_unequal_halves() -> None:
-    with pytest.raises(ValueError, match="2 x and 3 y"):
-        simplify([(np.zeros(2), np.zeros(3))])
 
 
 def plain_recipe(

@@ -27,8 +27,9 @@ from writers import binary_record, csv_line, ndjson_line, random_rows
 from quickdraw_core.errors import InputError
 from quickdraw_core.formats.detect import Layout
 from quickdraw_core.sources import web_requests
+from quickdraw_core.sources.file_names import word_of
 from quickdraw_core.sources.files import SourceFile, Stamp
-from quickdraw_core.sources.find import find_sources, word_of
+from quickdraw_core.sources.find import find_sources
 from quickdraw_core.storage import object_client
 
 HEADER = b"countrycode,drawing,key_id,recognized,timestamp,word\n"

@@ -35,7 +35,7 @@ from quickdraw_core.cli import app
 from quickdraw_core.errors import ConfigError, StoreError, StoreUnreachableError
 from quickdraw_core.evaluation.config import EvaluateConfig
 from quickdraw_core.evaluation.evaluate import evaluate
-from quickdraw_core.formats.header import TRAIN_COLUMNS
+from quickdraw_core.formats.detect import TRAIN_COLUMNS
 from quickdraw_core.ingest.config import IngestConfig
 from quickdraw_core.ingest.result import IngestResult
 from quickdraw_core.ingest.run import ingest, prepare

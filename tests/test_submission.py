@@ -26,7 +26,7 @@ from quickdraw_core.challenge.test_file import PIECE_ROWS
 from quickdraw_core.drawing import DrawingBatch
 from quickdraw_core.errors import BusyError, CheckpointError, ConfigError, InputError
 from quickdraw_core.formats.kaggle import format_drawing, parse_drawing
-from quickdraw_core.formats.raw import pack_raw_strokes
+from quickdraw_core.formats.strokes import pack_raw_strokes
 from quickdraw_core.inference.ensemble import Ensemble, load_models
 from quickdraw_core.labels import LabelMap
 

@@ -6,8 +6,9 @@ from hypothesis import example, given, settings
 from hypothesis import strategies as st
 from numba import njit
 
-from quickdraw_core.formats.scanning.scan import FAILED, scan_axis, scan_axis_bytewise
-from quickdraw_core.formats.wide import (
+from quickdraw_core.formats.scanning.drawing_scan import scan_axis, scan_axis_bytewise
+from quickdraw_core.formats.scanning.field_scan import FAILED
+from quickdraw_core.formats.scanning.wide import (
     WIDTH,
     count_bits,
     high_zeros,

@@ -25,7 +25,7 @@ from writers import Row
 from writers import rows as a_row
 
 from quickdraw_core.errors import ConfigError
-from quickdraw_core.formats.header import TRAIN_COLUMNS
+from quickdraw_core.formats.detect import TRAIN_COLUMNS
 from quickdraw_core.formats.kaggle import format_drawing
 from quickdraw_core.ingest.scan import strokes
 from quickdraw_core.reading import blocks, row_index

@@ -26,8 +26,8 @@ from quickdraw_core.reading.row_index import index_rows
 from quickdraw_core.reading.row_reader import read_windows, window_groups
 from quickdraw_core.reading.windows import STRIDE, RowSelection
 from quickdraw_core.sources import zipped as zipped_module
+from quickdraw_core.sources.file_names import why_unread
 from quickdraw_core.sources.find import find_readable, find_sources
-from quickdraw_core.sources.lookalikes import why_unread
 from quickdraw_core.store.manifest import Manifest
 
 WORDS = ("cat", "ice cream", "sun")

@@ -12,10 +12,10 @@ from pathlib import Path
 import numpy as np
 
 from quickdraw_core.challenge.test_file import open_test_file, parsed_pieces
-from quickdraw_core.drawing import Int64Array
+from quickdraw_core.drawing import Int64Array, UInt64Array
 from quickdraw_core.errors import InputError, nearest
 from quickdraw_core.formats.fields import parse_key_id
-from quickdraw_core.formats.rows import RowError, UInt64Array
+from quickdraw_core.formats.rows import RowError
 from quickdraw_core.labels import GUESSES, challenge_words, underscored
 
 CHALLENGE_ROWS = 112_199

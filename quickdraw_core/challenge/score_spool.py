@@ -7,7 +7,7 @@ from typing import BinaryIO
 import numpy as np
 import numpy.typing as npt
 
-from quickdraw_core.formats.rows import UInt64Array
+from quickdraw_core.drawing import UInt64Array
 
 Scores = npt.NDArray[np.float32]
 Flags = npt.NDArray[np.bool_]

@@ -13,19 +13,18 @@ from typing import TYPE_CHECKING
 import numpy as np
 import numpy.typing as npt
 
-from quickdraw_core.drawing import DrawingBatch
+from quickdraw_core.drawing import DrawingBatch, UInt64Array
 from quickdraw_core.errors import InputError
-from quickdraw_core.formats.detect import Layout
+from quickdraw_core.formats.detect import Header, Layout
 from quickdraw_core.formats.fields import parse_key_id
-from quickdraw_core.formats.header import Header
 from quickdraw_core.formats.kaggle import read_key_id
 from quickdraw_core.formats.readers import reader_for
-from quickdraw_core.formats.rows import Rejected, RowError, Rows, UInt64Array
-from quickdraw_core.loading.prefetch import prefetched
+from quickdraw_core.formats.rows import Rejected, RowError, Rows
 from quickdraw_core.reading.blocks import go_to, window_blocks
 from quickdraw_core.reading.windows import Window
 from quickdraw_core.sources.files import SourceFile
 from quickdraw_core.sources.find import find_sources
+from quickdraw_core.system.prefetch import prefetched
 
 if TYPE_CHECKING:
     from torch import Tensor
@@ -60,10 +59,16 @@ def rendered_pieces(source: SourceFile, models: "Ensemble") -> Generator[Piece]:
 
     Raises `InputError` if the file is damaged, or a row has no readable `key_id`.
     """
-    with closing(prefetched(parsed_pieces(source), _PIECES_AHEAD)) as parsed:
-        rendered = (replace(piece, images=models.images(batch)) for batch, piece in parsed)
-        with closing(prefetched(rendered, _PIECES_AHEAD)) as pieces:
-            yield from pieces
+
+    def render(parsed: tuple[DrawingBatch, Piece]) -> Piece:
+        batch, piece = parsed
+        return replace(piece, images=models.images(batch))
+
+    with (
+        closing(prefetched(lambda item: item, parsed_pieces(source), 1, _PIECES_AHEAD)) as parsed,
+        closing(prefetched(render, parsed, 1, _PIECES_AHEAD)) as rendered,
+    ):
+        yield from rendered
 
 
 def open_test_file(test: str) -> SourceFile:

@@ -73,8 +73,8 @@ def fetch(
     """Download Google's files, of the challenge's 340 classes unless some are named; the same
     command again continues where it was.
     """
-    from quickdraw_core.sources.fetch import FetchConfig
     from quickdraw_core.sources.fetch import fetch as download
+    from quickdraw_core.sources.fetch_config import FetchConfig
 
     words = words_of(classes, classes_file)
     config = config_of(FetchConfig, locals() | {"classes": words}, changes)

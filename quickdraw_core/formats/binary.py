@@ -18,7 +18,7 @@ from dataclasses import dataclass
 import numpy as np
 
 from quickdraw_core.drawing import UInt8Array
-from quickdraw_core.formats.reader import MAX_QUOTED_BYTES
+from quickdraw_core.formats.lines import MAX_QUOTED_BYTES
 from quickdraw_core.formats.rows import Rejected, Rows
 from quickdraw_core.formats.scanning.binary_scan import (
     REASONS,

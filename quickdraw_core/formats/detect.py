@@ -5,13 +5,17 @@ before the first row. Whether the rows themselves can be read is the reader's bu
 first row does not decide anything here.
 """
 
+import csv
 import re
+from collections.abc import Sequence
 from dataclasses import dataclass
 from enum import StrEnum
 from itertools import islice
 
 from quickdraw_core.errors import InputError
-from quickdraw_core.formats.header import TEST_COLUMNS, TRAIN_COLUMNS, Header
+
+TRAIN_COLUMNS = ("countrycode", "drawing", "key_id", "recognized", "timestamp", "word")
+TEST_COLUMNS = ("key_id", "countrycode", "drawing")
 
 BLANK = b" \t\r\n"
 """All that a blank line may hold."""
@@ -68,6 +72,44 @@ _FIRST_STROKE = re.compile(
     rb"\[\s*\[" + _NUMBERS + rb"," + _NUMBERS + rb"(?P<times>," + _NUMBERS + rb")?\]"
 )
 """A drawing's opening brackets and its first stroke: lists of x, of y and, if raw, of t."""
+
+
+@dataclass(frozen=True)
+class Header:
+    """Where the columns of a CSV stand, and how many there are."""
+
+    columns: tuple[str, ...]
+
+    @classmethod
+    def parse(cls, line: bytes, required: Sequence[str], path: object) -> "Header":
+        """Reads a header line.
+
+        Raises `InputError`, naming `path`, where a required column is missing or stands twice.
+        """
+        text = line.decode("utf-8-sig", errors="replace").rstrip("\r\n")
+        try:
+            columns = tuple(name.strip() for name in next(csv.reader([text]), []))
+        except csv.Error:
+            columns = (text,)
+        missing = [name for name in required if name not in columns]
+        if missing:
+            found = ", ".join(columns)[:120] or "an empty line"
+            found = "".join(c if c.isprintable() and c != "\ufffd" else "?" for c in found)
+            raise InputError(
+                f"{path} lacks the column {missing[0]!r}: its header is {found}"
+                f"{_other_separator(columns)}; Kaggle's CSV needs {', '.join(TRAIN_COLUMNS)}, a "
+                f"test file {', '.join(TEST_COLUMNS)}"
+            )
+        for name in required:
+            if columns.count(name) > 1:
+                raise InputError(f"{path} has the column {name!r} twice; remove or rename one")
+        return cls(columns)
+
+
+def _other_separator(columns: Sequence[str]) -> str:
+    """What separates the columns of a header instead of commas, for a message."""
+    found = [mark for mark in (";", "\t", "|") if len(columns) == 1 and mark in columns[0]]
+    return f", with {found[0]!r} between columns and not a comma" if found else ""
 
 
 def split_name(name: str) -> tuple[str, Layout | None]:

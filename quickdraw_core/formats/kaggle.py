@@ -12,7 +12,7 @@ break inside a field, so a line is a row, and a stray quote costs that line alon
 
 import csv
 import json
-from collections.abc import Iterable, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 
 import numpy as np
@@ -20,15 +20,14 @@ import numpy.typing as npt
 
 from quickdraw_core.drawing import Int64Array, Stroke, UInt8Array
 from quickdraw_core.errors import InputError
+from quickdraw_core.formats.detect import Header
 from quickdraw_core.formats.fields import parse_key_id, parse_timestamp, require_word
-from quickdraw_core.formats.header import Header
-from quickdraw_core.formats.raw import pack_raw_strokes
-from quickdraw_core.formats.reader import LineReader, not_blank, quoted, read_lines
-from quickdraw_core.formats.rows import ParsedRows, Rejected, RowError, Rows, shown
+from quickdraw_core.formats.lines import LineReader
+from quickdraw_core.formats.rows import ParsedRows, RowError, shown
+from quickdraw_core.formats.scanning.columns import Columns
 from quickdraw_core.formats.scanning.kaggle_scan import COLUMN_CODES, PASSED_OVER, scan_lines
 from quickdraw_core.formats.scanning.raw_scan import make_raw_room
-from quickdraw_core.formats.scanning.scan import Columns
-from quickdraw_core.formats.strokes import pack_strokes
+from quickdraw_core.formats.strokes import pack_raw_strokes, pack_strokes
 from quickdraw_core.labels import spaced, underscored
 
 ROW_COLUMNS = ("key_id", "drawing")
@@ -75,6 +74,7 @@ def _parse_recognized(text: str) -> bool | None:
 
 def _split(line: bytes, header: Header) -> dict[str, str]:
     """Fields of one line by column name."""
+    csv.field_size_limit(1 << 30)
     try:
         text = line.decode().rstrip("\r\n")
     except UnicodeDecodeError as error:
@@ -95,46 +95,13 @@ def _split(line: bytes, header: Header) -> dict[str, str]:
     return dict(zip(header.columns, fields, strict=True))
 
 
-def _parse_line(line: bytes, header: Header, word: str | None, raw: bool) -> ParsedRows:
-    """The one row of a line. Raises `RowError`."""
-    fields = _split(line, header)
-    key_id = parse_key_id(fields["key_id"])
-    recognized = _parse_recognized(fields.get("recognized", ""))
-    timestamp_us = parse_timestamp(fields.get("timestamp", ""))
-    if word is not None:
-        require_word(fields.get("word", word), word)
-    x, y, stroke_lengths = parse_drawing(fields["drawing"], raw)
-    countrycode = fields.get("countrycode") or None
-    return ParsedRows(
-        [key_id], [countrycode], [recognized], [timestamp_us], [x], [y], [stroke_lengths]
-    )
-
-
-def parse_lines(
-    lines: Iterable[bytes], header: Header, first_line: int, word: str | None, raw: bool = False
-) -> tuple[ParsedRows, list[Rejected]]:
-    """Reads data lines; `first_line` is the number of the first one (2 right after the header).
-
-    With `word` each row must carry that word, spaces or underscores. With `raw` drawings are
-    raw. Columns that the header lacks come out as nulls. Lines = rows + rejected, always.
-    """
-    csv.field_size_limit(1 << 30)
-    rows, rejected = ParsedRows(), []
-    for number, line in enumerate(not_blank(lines), first_line):
-        try:
-            rows.extend(_parse_line(line, header, word, raw))
-        except RowError as error:
-            rejected.append(Rejected(number, str(error), quoted(line), error.found))
-    return rows, rejected
-
-
 @dataclass(frozen=True)
 class KaggleReader(LineReader):
     """Reads the rows of one CSV: a `RowReader`.
 
-    word: what each row must say, or None. raw: whether a stroke is x, y and t, not x and y; such
-    drawings are simplified. Raises `InputError` for a word that no line can hold, and for a
-    header without `ROW_COLUMNS`.
+    word: what each row must say, with spaces or underscores; None: it is passed over. raw: whether
+    a stroke is x, y and t, not x and y; such drawings are simplified. Raises `InputError` for a
+    word that no line can hold, and for a header without `ROW_COLUMNS`.
     """
 
     header: Header
@@ -154,22 +121,28 @@ class KaggleReader(LineReader):
                 "that is no character; rename the file"
             )
 
-    def read(self, block: UInt8Array, first_line: int) -> tuple[Rows, list[Rejected]]:
-        """See `RowReader.read`."""
-        codes = self.codes()
+    def scan(self, block: UInt8Array, columns: Columns, left: Int64Array) -> tuple[int, int]:
+        """See `LineReader.scan`."""
         word = spaced(self.word or "")
         spellings = _field(word), _field(underscored(word))
         raw = make_raw_room() if self.raw else None
+        return scan_lines(block, self.codes(), *spellings, raw, columns, left)
 
-        def scan(block: UInt8Array, columns: Columns, left: Int64Array) -> tuple[int, int]:
-            return scan_lines(block, codes, *spellings, raw, columns, left)
+    def parse_line(self, line: bytes) -> ParsedRows:
+        """See `LineReader.parse_line`. Columns that the header lacks come out as nulls."""
+        fields = _split(line, self.header)
+        key_id = parse_key_id(fields["key_id"])
+        recognized = _parse_recognized(fields.get("recognized", ""))
+        timestamp_us = parse_timestamp(fields.get("timestamp", ""))
+        if self.word is not None:
+            require_word(fields.get("word", self.word), self.word)
+        x, y, stroke_lengths = parse_drawing(fields["drawing"], self.raw)
+        countrycode = fields.get("countrycode") or None
+        return ParsedRows(
+            [key_id], [countrycode], [recognized], [timestamp_us], [x], [y], [stroke_lengths]
+        )
 
-        def tolerate(line: bytes, number: int) -> tuple[ParsedRows, list[Rejected]]:
-            return parse_lines([line], self.header, number, self.word, self.raw)
-
-        return read_lines(block, first_line, scan, tolerate, self._is_whole)
-
-    def _is_whole(self, line: bytes) -> bool:
+    def is_whole(self, line: bytes) -> bool:
         """Whether a line has all its fields, the last one to its end as far as can be told."""
         try:
             fields = _split(line, self.header)

@@ -13,20 +13,18 @@ Source of the form: the README of Google's `quickdraw-dataset`.
 """
 
 import json
-from collections.abc import Iterable
 from dataclasses import dataclass
 
 import numpy as np
 
 from quickdraw_core.drawing import Int64Array, UInt8Array
 from quickdraw_core.formats.fields import parse_key_id, parse_timestamp, require_word
-from quickdraw_core.formats.raw import pack_raw_strokes
-from quickdraw_core.formats.reader import LineReader, not_blank, quoted, read_lines
-from quickdraw_core.formats.rows import ParsedRows, Rejected, RowError, Rows, shown
+from quickdraw_core.formats.lines import LineReader
+from quickdraw_core.formats.rows import ParsedRows, RowError, shown
+from quickdraw_core.formats.scanning.columns import Columns
 from quickdraw_core.formats.scanning.ndjson_scan import scan_lines
 from quickdraw_core.formats.scanning.raw_scan import make_raw_room
-from quickdraw_core.formats.scanning.scan import Columns
-from quickdraw_core.formats.strokes import pack_strokes
+from quickdraw_core.formats.strokes import pack_raw_strokes, pack_strokes
 from quickdraw_core.labels import spaced, underscored
 
 Fields = dict[str, object]
@@ -120,46 +118,6 @@ def _parse_timestamp(value: object) -> int | None:
     return parse_timestamp(value)
 
 
-def _parse_line(line: bytes, word: str | None, raw: bool) -> ParsedRows:
-    """The one row of a line. Raises `RowError`."""
-    fields = _decode(line)
-    key_id = _parse_key_id(_required(fields, "key_id"))
-    recognized = _parse_recognized(fields.get("recognized"))
-    timestamp_us = _parse_timestamp(fields.get("timestamp"))
-    if word is not None:
-        require_word(_required(fields, "word"), word)
-    countrycode = _parse_countrycode(fields.get("countrycode"))
-    strokes = _required(fields, "drawing")
-    x, y, stroke_lengths = pack_raw_strokes(strokes) if raw else pack_strokes(strokes)
-    return ParsedRows(
-        [key_id], [countrycode], [recognized], [timestamp_us], [x], [y], [stroke_lengths]
-    )
-
-
-def parse_lines(
-    lines: Iterable[bytes], first_line: int, word: str | None, raw: bool = False
-) -> tuple[ParsedRows, list[Rejected]]:
-    """Reads lines; `first_line` is the number of the first one.
-
-    With `word` each row must carry that word, spaces or underscores; without, its word is
-    passed over. With `raw` drawings are raw, and are simplified. Keys may stand in any order;
-    those not known are passed over. A countrycode, recognized or timestamp that is missing or
-    null comes out as a null. Lines = rows + rejected, always.
-    """
-    rows, rejected = ParsedRows(), []
-    for number, line in enumerate(not_blank(lines), first_line):
-        try:
-            rows.extend(_parse_line(line, word, raw))
-        except RowError as error:
-            rejected.append(Rejected(number, str(error), quoted(line), error.found))
-    return rows, rejected
-
-
-def _is_whole(line: bytes) -> bool:
-    """Whether a line has the end of its object."""
-    return line.rstrip().endswith(b"}")
-
-
 def _spelled(word: str) -> UInt8Array:
     """A word as a JSON string, in quotes: its bytes, ASCII."""
     return np.frombuffer(json.dumps(word).encode(), np.uint8)
@@ -167,24 +125,40 @@ def _spelled(word: str) -> UInt8Array:
 
 @dataclass(frozen=True)
 class NdjsonReader(LineReader):
-    """Reads the rows of one ndjson file: a `RowReader`. `word` and `raw`: see `parse_lines`."""
+    """Reads the rows of one ndjson file: a `RowReader`.
+
+    word: what each row must say, with spaces or underscores; None: it is passed over. raw: whether
+    a stroke is x, y and t, not x and y; such drawings are simplified. Keys may stand in any order;
+    those not known are passed over. A countrycode, recognized or timestamp that is missing or null
+    comes out as a null.
+    """
 
     word: str | None
     raw: bool = False
 
-    first_line = 1
-
-    def read(self, block: UInt8Array, first_line: int) -> tuple[Rows, list[Rejected]]:
-        """See `RowReader.read`."""
+    def scan(self, block: UInt8Array, columns: Columns, left: Int64Array) -> tuple[int, int]:
+        """See `LineReader.scan`."""
         spellings = _ANY_WORD, _ANY_WORD
         if self.word is not None:
             spellings = _spelled(spaced(self.word)), _spelled(underscored(self.word))
         raw = make_raw_room() if self.raw else None
+        return scan_lines(block, *spellings, raw, columns, left)
 
-        def scan(block: UInt8Array, columns: Columns, left: Int64Array) -> tuple[int, int]:
-            return scan_lines(block, *spellings, raw, columns, left)
+    def parse_line(self, line: bytes) -> ParsedRows:
+        """See `LineReader.parse_line`."""
+        fields = _decode(line)
+        key_id = _parse_key_id(_required(fields, "key_id"))
+        recognized = _parse_recognized(fields.get("recognized"))
+        timestamp_us = _parse_timestamp(fields.get("timestamp"))
+        if self.word is not None:
+            require_word(_required(fields, "word"), self.word)
+        countrycode = _parse_countrycode(fields.get("countrycode"))
+        strokes = _required(fields, "drawing")
+        x, y, stroke_lengths = pack_raw_strokes(strokes) if self.raw else pack_strokes(strokes)
+        return ParsedRows(
+            [key_id], [countrycode], [recognized], [timestamp_us], [x], [y], [stroke_lengths]
+        )
 
-        def tolerate(line: bytes, number: int) -> tuple[ParsedRows, list[Rejected]]:
-            return parse_lines([line], number, self.word, self.raw)
-
-        return read_lines(block, first_line, scan, tolerate, _is_whole)
+    def is_whole(self, line: bytes) -> bool:
+        """Whether a line has the end of its object."""
+        return line.rstrip().endswith(b"}")

@@ -16,19 +16,17 @@ from quickdraw_core.drawing import (
     DrawingBatch,
     Int64Array,
     UInt8Array,
+    UInt64Array,
     joined_bytes,
     joined_offsets,
     ragged_indices,
 )
 
-UInt64Array = npt.NDArray[np.uint64]
-
 NO_TIME = np.iinfo(np.int64).min
 """Stands in `Rows.timestamps_us` where the source gives no time."""
 
-NOT_SAID = 2
+UNKNOWN_RECOGNIZED = 2
 """Stands in `Rows.recognized` where the source says neither true nor false."""
-
 
 CUT_SHORT = "row is cut short"
 """Refuses the last row of a file that ends in the middle of it."""
@@ -96,9 +94,9 @@ class ParsedRows:
 class Rows:
     """N rows as flat arrays, in the file's order.
 
-    key_ids: uint64 [N]; recognized: uint8 [N], 0 false, 1 true, `NOT_SAID`; timestamps_us:
-    int64 [N], microseconds since 1970 UTC, or `NO_TIME`; country_bytes: uint8 [C], UTF-8, cut
-    by country_offsets: int64 [N + 1], empty where there is none; drawings: N drawings.
+    key_ids: uint64 [N]; recognized: uint8 [N], 0 false, 1 true, or `UNKNOWN_RECOGNIZED`;
+    timestamps_us: int64 [N], microseconds since 1970 UTC, or `NO_TIME`; country_bytes: uint8 [C],
+    UTF-8, cut by country_offsets: int64 [N + 1], empty where there is none; drawings: N drawings.
     """
 
     key_ids: UInt64Array
@@ -115,7 +113,7 @@ class Rows:
     def of(cls, parsed: ParsedRows) -> "Rows":
         """The rows of a tolerant reader as flat arrays."""
         countries = [(code or "").encode() for code in parsed.countrycodes]
-        unsaid = {True: 1, False: 0, None: NOT_SAID}
+        unsaid = {True: 1, False: 0, None: UNKNOWN_RECOGNIZED}
         return cls(
             np.array(parsed.key_ids, np.uint64),
             np.array([unsaid[value] for value in parsed.recognized], np.uint8),
@@ -147,7 +145,3 @@ class Rows:
             country_offsets,
             self.drawings.take(indices),
         )
-
-
-EMPTY = Rows.of(ParsedRows())
-"""No row at all."""

@@ -19,10 +19,10 @@ from torch import Tensor
 
 from quickdraw_core.drawing import Int64Array
 from quickdraw_core.errors import InputError
+from quickdraw_core.formats.rows import UNKNOWN_RECOGNIZED
 from quickdraw_core.labels import GUESSES, LabelMap
 from quickdraw_core.stage import Opened
 from quickdraw_core.storage.local import LocalStorage
-from quickdraw_core.store.pack_arrays import UNKNOWN_RECOGNIZED
 from quickdraw_core.system.files import open_atomic
 
 PREDICTIONS_NAME = "predictions.parquet"

@@ -10,11 +10,11 @@ from typing import NamedTuple
 
 import numpy as np
 
-from quickdraw_core.drawing import DrawingBatch, Int64Array, UInt8Array, UInt16Array
+from quickdraw_core.drawing import DrawingBatch, Float32Array, Int64Array, UInt8Array, UInt16Array
 from quickdraw_core.loading.augmentation import AugmentConfig
 from quickdraw_core.loading.hashing import draw_bits, mix, uniform
 from quickdraw_core.loading.order import stream_key
-from quickdraw_core.render.placement import Float32Array, Points
+from quickdraw_core.render.placement import Points
 from quickdraw_core.system.compiled import compiled
 
 _AFFINE, _DROP, _NOISE = 0xA46, 0xD80, 0x201

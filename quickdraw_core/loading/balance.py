@@ -7,10 +7,9 @@ so order and resume are as exact with class balance as without.
 import numpy as np
 import numpy.typing as npt
 
-from quickdraw_core.drawing import Int64Array, UInt16Array
+from quickdraw_core.drawing import Int64Array, UInt16Array, UInt64Array
 from quickdraw_core.loading.hashing import extended
 from quickdraw_core.loading.order import checked_positions, permute, permuted, stream_key
-from quickdraw_core.store.holdout import UInt64Array
 from quickdraw_core.system.compiled import compiled
 
 _IN_CLASS = 0xBA1

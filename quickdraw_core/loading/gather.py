@@ -9,8 +9,7 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
-from quickdraw_core.drawing import DrawingBatch, Int64Array, UInt8Array, UInt16Array
-from quickdraw_core.store.holdout import UInt64Array
+from quickdraw_core.drawing import DrawingBatch, Int64Array, UInt8Array, UInt16Array, UInt64Array
 from quickdraw_core.store.pack import Pack
 from quickdraw_core.system.compiled import compiled
 

@@ -25,13 +25,12 @@ from quickdraw_core.loading.augment import Placed, augment
 from quickdraw_core.loading.augmentation import AugmentConfig
 from quickdraw_core.loading.balance import SampleOrder
 from quickdraw_core.loading.gather import gather
-from quickdraw_core.loading.pool import pooled
-from quickdraw_core.loading.select import find_label
 from quickdraw_core.loading.shape import Shape
 from quickdraw_core.render.encodings import ImageConfig, render
 from quickdraw_core.render.on_device import draw_on_device
 from quickdraw_core.render.placement import centred
 from quickdraw_core.store.pack import Pack
+from quickdraw_core.system.prefetch import prefetched
 
 
 class Batch(NamedTuple):
@@ -132,9 +131,11 @@ class Loader:
     def _batches(self) -> Iterator[Batch]:
         parts = self.shape.micro_batches_a_rank
         numbers = range(self.start_step * parts, self.end_step * parts)
-        feed = self.feed
-        made = pooled(lambda k: self.make(*divmod(k, parts)), numbers, feed.threads, feed.prefetch)
-        with closing(made):
+
+        def make(number: int) -> Batch:
+            return self.make(*divmod(number, parts))
+
+        with closing(prefetched(make, numbers, self.feed.threads, self.feed.prefetch)) as made:
             for batch in made:
                 self._handed_out += 1
                 yield batch
@@ -162,15 +163,6 @@ class Loader:
             )
         self.start_step, self._handed_out = epoch * self.steps_an_epoch + step, 0
 
-    def one_class(self, word: str) -> Iterator[Batch]:
-        """The loader's drawings of one class alone, each once, as they are stored and unchanged,
-        in batches of `micro_batch_size`, the last one smaller. `ConfigError` for an unknown word.
-        """
-        label = find_label(self.pack.label_map, word)
-        rows = self.rows[self.pack.labels[self.rows] == label]
-        size = self.shape.micro_batch_size
-        return drawn_rows(self.pack, rows, self.image, size, self.feed)
-
 
 def drawn_rows(
     pack: Pack, rows: Int64Array, image: ImageConfig, batch_size: int, feed: Feed = Feed()
@@ -180,7 +172,7 @@ def drawn_rows(
     def make(first: int) -> Batch:
         return make_batch(pack, rows[first : first + batch_size], image, feed)
 
-    return pooled(make, range(0, len(rows), batch_size), feed.threads, feed.prefetch)
+    return prefetched(make, range(0, len(rows), batch_size), feed.threads, feed.prefetch)
 
 
 def _unchanged(drawings: DrawingBatch) -> Placed:

@@ -10,9 +10,8 @@ Rogaway, "Ciphers with Arbitrary Finite Domains", 2002); the round function is `
 import numpy as np
 import numpy.typing as npt
 
-from quickdraw_core.drawing import Int64Array
+from quickdraw_core.drawing import Int64Array, UInt64Array
 from quickdraw_core.loading.hashing import extended, mix
-from quickdraw_core.store.holdout import UInt64Array
 from quickdraw_core.system.compiled import compiled
 
 _ROUNDS = 6

@@ -6,7 +6,7 @@ from typing import BinaryIO, NamedTuple
 import numpy as np
 
 from quickdraw_core.drawing import UInt8Array
-from quickdraw_core.formats.reader import RowReader
+from quickdraw_core.formats.readers import RowReader
 from quickdraw_core.reading.windows import Window
 
 BLOCK_BYTES = 32 << 20

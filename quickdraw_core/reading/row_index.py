@@ -11,8 +11,7 @@ from pathlib import Path
 
 from quickdraw_core.drawing import UInt8Array
 from quickdraw_core.errors import ConfigError, InputError
-from quickdraw_core.formats.reader import RowReader, is_cut
-from quickdraw_core.formats.readers import reader_for
+from quickdraw_core.formats.readers import RowReader, is_cut, reader_for
 from quickdraw_core.reading.blocks import RowTooLongError, go_to, window_blocks
 from quickdraw_core.reading.windows import STRIDE, Window
 from quickdraw_core.sources.files import SourceFile

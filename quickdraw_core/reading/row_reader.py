@@ -8,8 +8,7 @@ from typing import NamedTuple
 import numpy as np
 
 from quickdraw_core.errors import InputError
-from quickdraw_core.formats.reader import RowReader
-from quickdraw_core.formats.readers import reader_for
+from quickdraw_core.formats.readers import RowReader, reader_for
 from quickdraw_core.formats.rows import Rejected, Rows
 from quickdraw_core.formats.scanning.binary_scan import OUT_OF_STEP
 from quickdraw_core.reading.blocks import Block, RowTooLongError, go_to, window_blocks

@@ -2,8 +2,7 @@
 
 import numpy as np
 
-from quickdraw_core.drawing import DrawingBatch, Int64Array, UInt16Array
-from quickdraw_core.render.placement import Float32Array
+from quickdraw_core.drawing import DrawingBatch, Float32Array, Int64Array, UInt16Array
 from quickdraw_core.system.compiled import compiled
 
 _LATEST = 0.25

@@ -12,8 +12,7 @@ cache), and the same drawing must give the same bytes everywhere.
 
 import numpy as np
 
-from quickdraw_core.drawing import Int64Array, UInt8Array, UInt16Array
-from quickdraw_core.render.placement import Float32Array
+from quickdraw_core.drawing import Float32Array, Int64Array, UInt8Array, UInt16Array
 from quickdraw_core.system.compiled import compiled
 
 LANES = 16
@@ -111,7 +110,7 @@ def _draw(
             point = end
 
 
-Shares = tuple[np.float32, np.float32, np.float32]
+Triple = tuple[np.float32, np.float32, np.float32]
 
 
 @compiled(error_model="numpy", forceinline=True)
@@ -124,7 +123,7 @@ def _draw_segment(
     x1: np.float32,
     y1: np.float32,
     reach: np.float32,
-    shares: Shares,
+    shares: Triple,
     valued: bool,
 ) -> None:
     """The pixels of all rows that a segment may reach.
@@ -145,22 +144,10 @@ def _draw_segment(
     cosine, sine = _ONE, _ZERO
     if length > _ZERO:
         cosine, sine = dx / length, dy / length
-    half = length * _HALF
-    # The last lanes of a row: a run that starts further left draws the same pixels, and no
-    # other row's.
-    limit = side - LANES
-
+    direction = (cosine, sine, length * _HALF)
     if right_edge < np.float32(left + LANES):
-        start = min(left, limit)
-        px = np.float32(start) * LEVELS - x0
         for row in range(top, bottom + 1):
-            py = np.float32(row) * LEVELS - y0
-            along = (px * cosine - half) + py * sine
-            across = px * sine - py * cosine
-            at = image + row * side + start
-            _draw_run(
-                pixels, at, side, along, across, cosine, sine, half, reach, shares, valued
-            )  # fmt: skip
+            _draw_run(pixels, image, side, row, left, x0, y0, direction, reach, shares, valued)
         return
 
     level = abs(sine) < _LEVEL_SINE
@@ -171,39 +158,37 @@ def _draw_segment(
     origin = x0 * _PIXEL - wide + _ONE
     for row in range(top, bottom + 1):
         py = np.float32(row) * LEVELS - y0
-        start = int(_clamp(origin + py * _PIXEL * slope, left_edge, right_edge))
+        column = int(_clamp(origin + py * _PIXEL * slope, left_edge, right_edge))
         for _ in range(runs):
-            column = min(start, limit)
-            px = np.float32(column) * LEVELS - x0
-            along = (px * cosine - half) + py * sine
-            across = px * sine - py * cosine
-            at = image + row * side + column
-            _draw_run(
-                pixels, at, side, along, across, cosine, sine, half, reach, shares, valued
-            )  # fmt: skip
-            start += LANES
+            _draw_run(pixels, image, side, row, column, x0, y0, direction, reach, shares, valued)
+            column += LANES
 
 
 @compiled(error_model="numpy", forceinline=True)
 def _draw_run(
     pixels: UInt8Array,
-    at: int,
+    image: int,
     side: int,
-    along: np.float32,
-    across: np.float32,
-    cosine: np.float32,
-    sine: np.float32,
-    half: np.float32,
+    row: int,
+    column: int,
+    x0: np.float32,
+    y0: np.float32,
+    direction: Triple,
     reach: np.float32,
-    shares: Shares,
+    shares: Triple,
     valued: bool,
 ) -> None:
-    """`LANES` pixels of a row, from index `at`, in each plane.
+    """`LANES` pixels of a row, from `column` on, in each plane; at the right edge the last ones.
 
-    along, across: where the first pixel's centre stands from the middle of the segment, in its
-    direction and across it; half: half the segment's length.
+    x0, y0: where the segment begins; direction: its cosine and sine, and half its length.
     """
-    plane = side * side
+    cosine, sine, half = direction
+    column = min(column, side - LANES)
+    px, py = np.float32(column) * LEVELS - x0, np.float32(row) * LEVELS - y0
+    # Where the first pixel's centre is from the middle of the segment, along it and across it.
+    along = (px * cosine - half) + py * sine
+    across = px * sine - py * cosine
+    at, plane = image + row * side + column, side * side
     for lane in range(LANES):
         step = np.float32(lane) * LEVELS
         beyond = abs(along + step * cosine) - half

@@ -13,7 +13,8 @@ from quickdraw_core.drawing import DrawingBatch, UInt8Array
 from quickdraw_core.errors import ConfigError
 
 if TYPE_CHECKING:
-    from quickdraw_core.render.placement import Float32Array, Points
+    from quickdraw_core.drawing import Float32Array
+    from quickdraw_core.render.placement import Points
 
 
 class Encoding(NamedTuple):

@@ -7,12 +7,9 @@ middle, so that a network sees the same doodle at the same place whatever its as
 from typing import NamedTuple
 
 import numpy as np
-import numpy.typing as npt
 
-from quickdraw_core.drawing import DrawingBatch, Int64Array, UInt8Array
+from quickdraw_core.drawing import DrawingBatch, Float32Array, Int64Array, UInt8Array
 from quickdraw_core.system.compiled import compiled
-
-Float32Array = npt.NDArray[np.float32]
 
 
 class Points(NamedTuple):

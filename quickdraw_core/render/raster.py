@@ -12,10 +12,10 @@ The kernels hold no interpreter lock, so that threads of a loader draw while the
 
 import numpy as np
 
-from quickdraw_core.drawing import DrawingBatch, UInt8Array
+from quickdraw_core.drawing import DrawingBatch, Float32Array, UInt8Array
 from quickdraw_core.errors import ConfigError
 from quickdraw_core.render.capsules import LANES, LEVELS, draw_gray, draw_valued
-from quickdraw_core.render.placement import Float32Array, Points
+from quickdraw_core.render.placement import Points
 from quickdraw_core.render.sharing import in_slices
 
 LINE_WIDTH_SHARE = 1 / 22

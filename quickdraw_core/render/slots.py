@@ -6,9 +6,9 @@ shape carry them, and augmentation moves them as it does what is drawn.
 
 import numpy as np
 
-from quickdraw_core.drawing import DrawingBatch, Int64Array, UInt8Array, UInt16Array
+from quickdraw_core.drawing import DrawingBatch, Float32Array, Int64Array, UInt8Array, UInt16Array
 from quickdraw_core.errors import ConfigError
-from quickdraw_core.render.placement import Float32Array, Points
+from quickdraw_core.render.placement import Points
 from quickdraw_core.render.raster import images_for
 from quickdraw_core.render.sharing import in_slices
 from quickdraw_core.system.compiled import compiled

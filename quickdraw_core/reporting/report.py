@@ -13,6 +13,7 @@ from quickdraw_core import __version__
 from quickdraw_core.diagnosis.curves import Curves
 from quickdraw_core.diagnosis.diagnosis import Finding, diagnose
 from quickdraw_core.drawing import DrawingBatch, Int64Array
+from quickdraw_core.formats.rows import UNKNOWN_RECOGNIZED
 from quickdraw_core.inference.predictions import Predictions
 from quickdraw_core.metrics.bootstrap import RESAMPLES
 from quickdraw_core.metrics.judgement import Judgement
@@ -21,7 +22,6 @@ from quickdraw_core.reporting.evaluation_figures import FEW, FIGURES, draw_figur
 from quickdraw_core.reporting.figure import RenderedFigure
 from quickdraw_core.reporting.gallery import Card, best, card, sides, taken_for, worst
 from quickdraw_core.reporting.guess_table import FAILED, Guess
-from quickdraw_core.store.pack_arrays import UNKNOWN_RECOGNIZED
 from quickdraw_core.system.files import open_atomic, write_atomic
 
 

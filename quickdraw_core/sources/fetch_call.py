@@ -1,44 +1,31 @@
 """What the threads of one `fetch` share: patience, counts, and the way to stop."""
 
-import random
 import ssl
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager, suppress
-from datetime import UTC, datetime
-from email.utils import parsedate_to_datetime
 from pathlib import Path
 from threading import Event, Lock, Thread
 from time import monotonic
-from typing import TYPE_CHECKING, TypeVar
+from typing import TypeVar
 
 from requests import RequestException, Response, Session
 
 from quickdraw_core.credentials import without_login
 from quickdraw_core.errors import InputError
 from quickdraw_core.progress import Bar
-from quickdraw_core.sources.fetch_parts import Part, Remote, whole_number
-
-if TYPE_CHECKING:
-    from quickdraw_core.sources.fetch import FetchConfig
+from quickdraw_core.sources.fetch_config import FetchConfig
+from quickdraw_core.sources.fetch_parts import Part, Remote
+from quickdraw_core.sources.web_requests import retry_after_seconds
+from quickdraw_core.system.retries import Attempts, PassingError
 
 T = TypeVar("T")
 
-_MAX_PAUSE_SECONDS = 60.0
-"""No pause between attempts is longer, even when the server asks for it."""
 _HALT_SECONDS = 1.0
 """How long a stopped call waits for its threads; none of them writes any more by then."""
 
 
-class PassingError(Exception):
-    """An attempt failed in a way that the next one may not."""
-
-    def __init__(self, reason: str, wait_seconds: float = 0) -> None:
-        super().__init__(reason)
-        self.wait_seconds = wait_seconds
-
-
 class DistrustedError(PassingError):
-    """The same, and what has come so far is not to be continued."""
+    """An attempt failed, and what has come so far is not to be continued."""
 
 
 class UnansweredError(PassingError):
@@ -60,7 +47,7 @@ class StoppedError(Exception):
 class Call:
     """One call of `fetch`."""
 
-    def __init__(self, config: "FetchConfig") -> None:
+    def __init__(self, config: FetchConfig) -> None:
         self.config = config
         self.stopped = Event()
         self.threads: list[Thread] = []
@@ -106,24 +93,25 @@ class Call:
         An attempt that got further into the file than all before counts as progress: a line
         that is cut every few megabytes takes long, but it is no reason to give up.
         """
-        failures, reached, answers = 0, self._reached.get(word, 0), self._answers
+        attempts = Attempts(self.config.retries, self.config.backoff_seconds)
+        reached, answers = self._reached.get(word, 0), self._answers
         while True:
             try:
                 return act()
             except PassingError as error:
                 failure = error
             if self._reached.get(word, 0) > reached:
-                failures, reached, answers = 0, self._reached[word], self._answers
-            failures += 1
-            if failures > self.config.retries:
-                text = f"{failure} (attempts: {failures})"
+                attempts.succeeded()
+                reached, answers = self._reached[word], self._answers
+            pause = attempts.failed(failure)
+            if pause is None:
+                text = f"{failure} (attempts: {attempts.failures})"
                 if isinstance(failure, UnansweredError) and self._answers == answers:
                     raise InputError(
                         f"no answer from {without_login(self.config.base_url)}: {text}; check "
                         "address and network, then the same command goes on from here"
                     ) from failure
                 raise RefusedError(text) from failure
-            pause = pause_seconds(self.config.backoff_seconds, failures, failure.wait_seconds)
             if self.stopped.wait(pause):
                 raise StoppedError
 
@@ -179,22 +167,13 @@ class Call:
             thread.join(max(0, deadline - monotonic()))
 
 
-def pause_seconds(backoff_seconds: float, failures: int, asked_seconds: float) -> float:
-    """How long to wait after so many failures in a row: twice as long each time, and what the
-    server asks for, with jitter so that the threads do not come back all at once."""
-    pause = backoff_seconds * 2.0 ** min(failures - 1, 20) * random.uniform(0.5, 1)
-    pause = max(pause, asked_seconds * random.uniform(1, 1.1))
-    return min(pause, _MAX_PAUSE_SECONDS)
-
-
 def _require_usable(response: Response, url: str, also: tuple[int, ...]) -> None:
     """Raises what a status means, and refuses what would make a check impossible."""
     status = response.status_code
     if status in (404, 410):
         raise MissingError(f"the server answers {status}")
     if status in (408, 425, 429) or (status >= 500 and status not in also):
-        wait = retry_after_seconds(response.headers.get("Retry-After"))
-        raise PassingError(f"the server answers {status}", wait)
+        raise PassingError(f"the server answers {status}", retry_after_seconds(response))
     if status != 200 and status not in also:
         raise RefusedError(f"the server answers {status}")
     if url.startswith("https:") and not response.url.startswith("https:"):
@@ -226,17 +205,3 @@ def reason_of(error: BaseException) -> str:
     cause = _root(error)
     text = cause.strerror if isinstance(cause, OSError) and cause.strerror else str(cause)
     return " ".join(text.split()) or type(cause).__name__
-
-
-def retry_after_seconds(retry_after: str | None) -> float:
-    """`Retry-After` is a number of seconds or a date (RFC 9110, section 10.2.3)."""
-    seconds = whole_number(retry_after)
-    if seconds is not None or retry_after is None:
-        return float(seconds or 0)
-    try:
-        moment = parsedate_to_datetime(retry_after)
-    except ValueError:
-        return 0.0
-    if moment.tzinfo is None:  # "-0000": UTC, of an unknown place (RFC 5322, section 3.3)
-        moment = moment.replace(tzinfo=UTC)
-    return max(0.0, moment.timestamp() - datetime.now(UTC).timestamp())

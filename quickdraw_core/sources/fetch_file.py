@@ -12,11 +12,11 @@ from urllib3.exceptions import HTTPError
 from quickdraw_core.sources.fetch_call import (
     Call,
     DistrustedError,
-    PassingError,
     RefusedError,
     reason_of,
 )
 from quickdraw_core.sources.fetch_parts import Part, Remote, whole_number
+from quickdraw_core.system.retries import PassingError
 
 _CHUNK_BYTES = 1 << 16
 
@@ -98,7 +98,7 @@ def _answered_in_full(response: Response, remote: Remote) -> Remote:
 def _require_continuation(response: Response, remote: Remote, have: int) -> None:
     """Refuses to append anything but the bytes from `have` on, of the same version.
 
-    Some servers send a range whatever `If-Range` says, hence the look at their marks as well.
+    Some servers send a range whatever `If-Range` says, so their marks are compared as well.
     """
     stated = response.headers.get("Content-Range", "")
     expected = rf"bytes {have}-\d+/{remote.size_bytes}"
@@ -124,10 +124,10 @@ def _check(part: Part, remote: Remote) -> None:
     with part.path.open("rb") as file:
         if remote.md5 is not None:
             digest = hashlib.file_digest(file, partial(hashlib.md5, usedforsecurity=False))
-            found = base64.b64encode(digest.digest()).decode()
-            if found != remote.md5:
+            md5 = base64.b64encode(digest.digest()).decode()
+            if md5 != remote.md5:
                 raise DistrustedError(
-                    f"got {size:,} bytes as expected, but of md5 {found}, expected {remote.md5}"
+                    f"got {size:,} bytes as expected, but of md5 {md5}, expected {remote.md5}"
                 )
         if size and part.final.suffix == ".ndjson":
             file.seek(-1, os.SEEK_END)

@@ -9,16 +9,16 @@ from typing import BinaryIO, cast
 
 from quickdraw_core.errors import InputError
 from quickdraw_core.formats.detect import Shape, detect_shape
-from quickdraw_core.sources.storage import look, open_stored
-from quickdraw_core.sources.stored import Look
+from quickdraw_core.sources.backends import open_stored, probe_file
+from quickdraw_core.sources.stored import FileProbe
 from quickdraw_core.sources.unpacked import GZIP_MAGIC, Unpacked, broken_off_error, unpacked_head
-from quickdraw_core.sources.zipped import ZipMember, look_at_member, mark_of_member, open_member
+from quickdraw_core.sources.zipped import ZipMember, mark_of_member, open_member, probe_member
 from quickdraw_core.storage.urls import address_of, name_of
 
 
 @dataclass(frozen=True)
 class Stamp:
-    """What a file was when it was looked at; another stamp means that it changed.
+    """What a file was when it was inspected; another stamp means that it changed.
 
     size_bytes: as stored, so compressed; 0 where a web server does not say. mtime_ns: since 1970
     UTC, 0 where unknown. head_tail_sha256: of the first and the last 64 KiB, and of the mark of
@@ -30,12 +30,12 @@ class Stamp:
     head_tail_sha256: str
 
     @classmethod
-    def of(cls, look: Look) -> "Stamp":
-        """The stamp of what a look saw."""
-        digest = hashlib.sha256(look.head)
-        digest.update(look.tail)
-        digest.update(look.tag.encode())
-        return cls(look.size_bytes, look.mtime_ns, digest.hexdigest())
+    def of(cls, probe: FileProbe) -> "Stamp":
+        """The stamp of a probe."""
+        digest = hashlib.sha256(probe.head)
+        digest.update(probe.tail)
+        digest.update(probe.tag.encode())
+        return cls(probe.size_bytes, probe.mtime_ns, digest.hexdigest())
 
 
 @dataclass(frozen=True)
@@ -86,22 +86,22 @@ class SourceFile:
         return cast(BinaryIO, Unpacked(stored, self.address, cut_short))
 
     def current_stamp(self) -> Stamp:
-        """The stamp as it is now. Raises `InputError` where the file cannot be read."""
-        return _stamp(look(self.location), self.member)
+        """The stamp as it is now. Raises `InputError` if the file cannot be read."""
+        return _stamp(probe_file(self.location), self.member)
 
 
 def inspect(location: str, word: str | None, member: ZipMember | None = None) -> SourceFile:
-    """Looks at a file, or at a member of the zip file there; `word` is what its name says, and is
+    """Inspects a file, or a member of the zip file there; `word` is what its name says, and is
     dropped for a test file.
 
-    Raises `InputError` where it cannot be read, is empty, or is not what its ending promises.
+    Raises `InputError` if it cannot be read, is empty, or is not what its ending promises.
     """
-    seen, address = look(location), _address(location, member)
-    stamp = _stamp(seen, member)
+    probe, address = probe_file(location), _address(location, member)
+    stamp = _stamp(probe, member)
     if member is not None:
-        seen = look_at_member(seen, location, member, address)
-    compressed = seen.head.startswith(GZIP_MAGIC)
-    head, breaks_off = unpacked_head(seen, address) if compressed else (seen.head, False)
+        probe = probe_member(probe, location, member, address)
+    compressed = probe.head.startswith(GZIP_MAGIC)
+    head, breaks_off = unpacked_head(probe, address) if compressed else (probe.head, False)
     try:
         shape = detect_shape(head, address)
     except InputError as error:
@@ -114,13 +114,13 @@ def inspect(location: str, word: str | None, member: ZipMember | None = None) ->
         shape=shape,
         compressed=compressed,
         stamp=stamp,
-        sequential=compressed or not seen.ranges or (member is not None and member.deflated),
+        sequential=compressed or not probe.ranges or (member is not None and member.deflated),
         member=member,
     )
 
 
-def _stamp(seen: Look, member: ZipMember | None) -> Stamp:
-    return Stamp.of(seen if member is None else mark_of_member(seen, member))
+def _stamp(probe: FileProbe, member: ZipMember | None) -> Stamp:
+    return Stamp.of(probe if member is None else mark_of_member(probe, member))
 
 
 def _address(location: str, member: ZipMember | None) -> str:

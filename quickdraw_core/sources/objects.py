@@ -5,7 +5,7 @@ from contextlib import contextmanager
 from typing import TYPE_CHECKING
 
 from quickdraw_core.errors import InputError
-from quickdraw_core.sources.stored import EDGE_BYTES, Listed, Look, StoredFile, tail_start
+from quickdraw_core.sources.stored import EDGE_BYTES, FileProbe, Listed, StoredFile, tail_start
 from quickdraw_core.storage.object_client import open_object_store, reason_of
 from quickdraw_core.storage.urls import address_of, object_url
 
@@ -16,8 +16,8 @@ if TYPE_CHECKING:
 _PIECE_BYTES = 64 << 20
 
 
-def look_object(url: str) -> Look:
-    """Looks at an object. Raises `InputError` where it is not there or cannot be reached."""
+def probe_object(url: str) -> FileProbe:
+    """Probes an object. Raises `InputError` if it is not there or cannot be reached."""
     with _plain_words(url):
         store, path = open_object_store(url)
         with store.open_input_file(path) as file:
@@ -27,20 +27,20 @@ def look_object(url: str) -> Look:
             head = file.read_at(EDGE_BYTES, 0)
             tail = file.read_at(EDGE_BYTES, start) if start < info.size else b""
         tag = metadata.get(b"ETag", b"").decode(errors="replace")
-    return Look(info.size, info.mtime_ns or 0, tag, True, bytes(head), bytes(tail))
+    return FileProbe(info.size, info.mtime_ns or 0, tag, True, bytes(head), bytes(tail))
 
 
 def list_objects(url: str, recursive: bool) -> list[Listed]:
     """The files inside a folder, directly or also in the folders below it, in no set order.
 
-    Raises `InputError` where there is no such folder.
+    Raises `InputError` if there is no such folder.
     """
     from pyarrow.fs import FileSelector, FileType
 
     with _plain_words(url):
         store, folder = open_object_store(url)
-        found: list[FileInfo] = store.get_file_info(FileSelector(folder, recursive=recursive))
-    paths = [info.path for info in found if info.type == FileType.File]
+        infos: list[FileInfo] = store.get_file_info(FileSelector(folder, recursive=recursive))
+    paths = [info.path for info in infos if info.type == FileType.File]
     return [Listed(object_url(url, path), path[len(folder) :].lstrip("/")) for path in paths]
 
 

@@ -1,6 +1,6 @@
-"""Files as they are stored, still compressed: what one look tells, and reading by position.
+"""Files as they are stored, still compressed: what a probe says, and reading by position.
 
-The kinds of places (local, object store, web) each give a `look` and an `open`; this holds what
+Each backend (local, object store, web) has a probe and an open file; this module holds what
 they share.
 """
 
@@ -19,8 +19,8 @@ REQUEST_BYTES = 8 << 20
 
 
 @dataclass(frozen=True)
-class Look:
-    """What one look at a stored file tells.
+class FileProbe:
+    """What is known of a stored file without reading all of it.
 
     size_bytes: 0 where a web server does not say; mtime_ns: of the last change, since 1970 UTC,
     0 where unknown; tag: a server's mark of the version, or nothing; ranges: it can be read from
@@ -45,12 +45,12 @@ class Listed:
 
 
 def tail_start(size_bytes: int) -> int:
-    """The byte where the tail of a `Look` begins."""
+    """The byte where the tail of a `FileProbe` begins."""
     return max(size_bytes - EDGE_BYTES, min(size_bytes, EDGE_BYTES))
 
 
 class StoredFile(io.RawIOBase):
-    """A file in another place, read-only; a subclass says how bytes come from there.
+    """A remote file, read-only; a subclass says how bytes come from there.
 
     A read of N bytes gets N, or all that are left, or raises `InputError`.
     """

@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Any, BinaryIO, cast
 from isal import isal_zlib
 
 from quickdraw_core.errors import InputError
-from quickdraw_core.sources.stored import EDGE_BYTES, Look
+from quickdraw_core.sources.stored import EDGE_BYTES, FileProbe
 
 if TYPE_CHECKING:
     from _typeshed import WriteableBuffer
@@ -141,13 +141,13 @@ def broken_off(file: BinaryIO) -> str:
     return _BROKEN_OFF if isinstance(file, Unpacked) and file.broken_off else ""
 
 
-def unpacked_head(look: Look, address: str) -> tuple[bytes, bool]:
+def unpacked_head(probe: FileProbe, address: str) -> tuple[bytes, bool]:
     """The first bytes of what a gzip file's head unpacks to, over all members that it shows, and
     whether the file is so short that it breaks off there.
 
     Raises `InputError` where it is damaged, or breaks off before anything.
     """
-    data, unpacked = look.head, b""
+    data, unpacked = probe.head, b""
     breaks_off = False
     while data.startswith(GZIP_MAGIC) and len(unpacked) < HEAD_BYTES:
         stream = zlib.decompressobj(_GZIP)
@@ -155,7 +155,7 @@ def unpacked_head(look: Look, address: str) -> tuple[bytes, bool]:
             unpacked += stream.decompress(data, HEAD_BYTES)
         except zlib.error as error:
             raise damaged(address, Unpacked.form, error) from error
-        whole_file = len(look.head) < EDGE_BYTES and len(unpacked) < HEAD_BYTES
+        whole_file = len(probe.head) < EDGE_BYTES and len(unpacked) < HEAD_BYTES
         breaks_off = whole_file and not stream.eof
         data = stream.unused_data
     if breaks_off and not unpacked:

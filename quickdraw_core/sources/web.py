@@ -8,6 +8,7 @@ import re
 from dataclasses import replace
 from datetime import UTC
 from email.utils import parsedate_to_datetime
+from functools import partial
 from html.parser import HTMLParser
 from urllib.parse import urldefrag, urljoin
 
@@ -17,34 +18,35 @@ from quickdraw_core.errors import InputError
 from quickdraw_core.sources.stored import (
     EDGE_BYTES,
     REQUEST_BYTES,
+    FileProbe,
     Listed,
-    Look,
     StoredFile,
     tail_start,
 )
-from quickdraw_core.sources.web_requests import PASSING, PassingError, Patience, get, persistently
+from quickdraw_core.sources.web_requests import PASSING, get, persistently
 from quickdraw_core.storage.urls import address_of, name_of
+from quickdraw_core.system.retries import PassingError
 
 _PIECE_BYTES = 1 << 20
 _CONTENT_RANGE = re.compile(r"bytes (\d+)-(\d+)/(\d+)")
 
 
-def look_web(url: str) -> Look:
-    """Looks at a file. Raises `InputError` where it is not there or cannot be reached."""
-    look = persistently(url, lambda: _look(url, 0, EDGE_BYTES))
-    start = tail_start(look.size_bytes)
-    if not look.ranges or start == look.size_bytes:
-        return look
-    tail = persistently(url, lambda: _look(url, start, look.size_bytes))
-    if replace(tail, head=look.head) != look:
+def probe_web(url: str) -> FileProbe:
+    """Probes a file. Raises `InputError` if it is not there or cannot be reached."""
+    probe = persistently(url, lambda: _probe(url, 0, EDGE_BYTES))
+    start = tail_start(probe.size_bytes)
+    if not probe.ranges or start == probe.size_bytes:
+        return probe
+    tail = persistently(url, lambda: _probe(url, start, probe.size_bytes))
+    if replace(tail, head=probe.head) != probe:
         raise _changed(url)
-    return replace(look, tail=tail.head)
+    return replace(probe, tail=tail.head)
 
 
-def _look(url: str, start: int, end: int) -> Look:
-    """A look that takes the bytes [start, end) for the head."""
+def _probe(url: str, start: int, end: int) -> FileProbe:
+    """A probe whose head is the bytes [start, end)."""
     with get(url, (start, end)) as response:
-        return Look(
+        return FileProbe(
             size_bytes=_total_bytes(response),
             mtime_ns=_mtime_ns(response),
             tag=response.headers.get("ETag", ""),
@@ -57,17 +59,17 @@ def _look(url: str, start: int, end: int) -> Look:
 def list_web(url: str) -> list[Listed]:
     """The files that a page links to and that lie in its own folder, in the page's order.
 
-    Raises `InputError` where there is no such page.
+    Raises `InputError` if there is no such page.
     """
     text, base = persistently(url, lambda: _page(url))
     links = _Links()
     links.feed(text)
     folder = urljoin(base, ".")
-    found = (urldefrag(urljoin(base, link)).url for link in links.found)
-    names = ((link, link.removeprefix(folder)) for link in found if link.startswith(folder))
+    urls = (urldefrag(urljoin(base, link)).url for link in links.targets)
+    names = ((url, url.removeprefix(folder)) for url in urls if url.startswith(folder))
     return [
-        Listed(link, name_of(link))
-        for link, name in dict.fromkeys(names)
+        Listed(url, name_of(url))
+        for url, name in dict.fromkeys(names)
         if name and "/" not in name and "?" not in name
     ]
 
@@ -90,11 +92,11 @@ class _Links(HTMLParser):
 
     def __init__(self) -> None:
         super().__init__()
-        self.found: list[str] = []
+        self.targets: list[str] = []
 
     def handle_starttag(self, tag: str, attrs: list[tuple[str, str | None]]) -> None:
         if tag == "a":
-            self.found += [value for name, value in attrs if name == "href" and value]
+            self.targets += [value for name, value in attrs if name == "href" and value]
 
 
 class WebFile(StoredFile):
@@ -118,22 +120,24 @@ class WebFile(StoredFile):
 
     def _size(self) -> int:
         if self._size_bytes is None:
-            self._size_bytes = look_web(self._url).size_bytes
+            self._size_bytes = probe_web(self._url).size_bytes
         return self._size_bytes
 
     def _fill(self, view: memoryview) -> int:
-        filled, patience = 0, Patience(self._url)
+        filled = 0
         while filled < len(view) and not self._is_end(self._position + filled):
-            try:
-                self._go_to(self._position + filled, len(view) - filled)
-                count = self._next_bytes(view[filled : filled + _PIECE_BYTES])
-            except PASSING as error:
-                self._hang_up()
-                patience.lose(error)
-                continue
-            filled += count
-            patience.renew()
+            rest, position = view[filled:], self._position + filled
+            filled += persistently(self._url, partial(self._read_piece, rest, position))
         return filled
+
+    def _read_piece(self, view: memoryview, position: int) -> int:
+        """Some of the bytes from `position` on, as many as come at once: how many."""
+        try:
+            self._go_to(position, len(view))
+            return self._next_bytes(view[:_PIECE_BYTES])
+        except PASSING:
+            self._hang_up()
+            raise
 
     def _is_end(self, position: int) -> bool:
         return self._size_bytes is not None and position >= self._size_bytes
@@ -198,13 +202,13 @@ def _read(response: Response, size_bytes: int) -> bytes:
 
 def _range(response: Response) -> tuple[int, int]:
     """The bytes [start, end) of the file that a 206 response holds."""
-    found = _CONTENT_RANGE.fullmatch(response.headers.get("Content-Range", "").strip())
-    if found is None:
+    match = _CONTENT_RANGE.fullmatch(response.headers.get("Content-Range", "").strip())
+    if match is None:
         raise InputError(
             f"cannot read {address_of(response.url)}: the server answers ranges without saying "
             "which and of how many bytes; download the file first"
         )
-    return int(found[1]), int(found[2]) + 1
+    return int(match[1]), int(match[2]) + 1
 
 
 def _total_bytes(response: Response) -> int:

@@ -3,22 +3,24 @@
 import re
 from collections.abc import Callable
 from functools import lru_cache
-from time import monotonic, sleep
+from time import sleep
 from typing import TypeVar
 
 from requests import RequestException, Response, Session
 from requests.adapters import HTTPAdapter
-from urllib3.exceptions import HTTPError
+from urllib3.exceptions import HTTPError, InvalidHeader
+from urllib3.util import Retry
 
 from quickdraw_core.errors import InputError
 from quickdraw_core.storage.urls import address_of
+from quickdraw_core.system.retries import Attempts, PassingError
 
 T = TypeVar("T")
 
-_TRIES = 4
+_RETRIES = 3
 _PAUSE_SECONDS = 0.25
 _MAX_SECONDS = 20.0
-"""No further try begins when so long nothing came."""
+"""No further attempt begins when so long nothing came."""
 _TIMEOUT_SECONDS = (5.0, 12.0)
 """For a connection, and for a next byte."""
 _PASSING_STATUS = (408, 429, 500, 502, 503, 504)
@@ -39,45 +41,24 @@ _STATUS = {
     410: "it is not there any more; correct the address",
 }
 
-
-class PassingError(Exception):
-    """Something that may be over with the next try."""
-
-
 PASSING = (PassingError, RequestException, HTTPError)
-"""What a further try may help against."""
-
-
-class Patience:
-    """Counts the tries in a row that brought nothing, and pauses between them."""
-
-    def __init__(self, url: str) -> None:
-        self._url = url
-        self.renew()
-
-    def renew(self) -> None:
-        """Something came: counts from the beginning."""
-        self._failures, self._since = 0, monotonic()
-
-    def lose(self, error: Exception) -> None:
-        """Pauses before the next try. Raises `InputError` when there is to be none."""
-        self._failures += 1
-        if self._failures >= _TRIES or monotonic() - self._since > _MAX_SECONDS:
-            raise InputError(
-                f"cannot read {address_of(self._url)}: {_reason(error)}, after "
-                f"{self._failures} tries; check the address and the network, then try again"
-            ) from None  # whose text holds the query
-        sleep(_PAUSE_SECONDS * 2 ** (self._failures - 1))
+"""What a further attempt may help against."""
 
 
 def persistently(url: str, action: Callable[[], T]) -> T:
-    """What `action` gives, at the first try that succeeds. Raises `InputError` if none does."""
-    patience = Patience(url)
+    """What `action` gives at the first attempt that succeeds. Raises `InputError` if none does."""
+    attempts = Attempts(_RETRIES, _PAUSE_SECONDS, _MAX_SECONDS)
     while True:
         try:
             return action()
         except PASSING as error:
-            patience.lose(error)
+            pause = attempts.failed(error)
+            if pause is None:
+                raise InputError(
+                    f"cannot read {address_of(url)}: {_reason(error)}, after "
+                    f"{attempts.failures} tries; check the address and the network, then try again"
+                ) from None  # whose text holds the query
+        sleep(pause)
 
 
 def get(url: str, span: tuple[int, int] | None = None) -> Response:
@@ -91,10 +72,21 @@ def get(url: str, span: tuple[int, int] | None = None) -> Response:
     if status in (200, 206) or (status == 416 and span is not None):
         return response
     response.close()
+    answer = f"it answers {status} {response.reason}"
     if status in _PASSING_STATUS:
-        raise PassingError(f"it answers {status} {response.reason}")
-    why = _STATUS.get(status, f"it answers {status} {response.reason}; check the address")
+        raise PassingError(answer, retry_after_seconds(response))
+    why = _STATUS.get(status, f"{answer}; check the address")
     raise InputError(f"cannot read {address_of(url)}: {why}")
+
+
+def retry_after_seconds(response: Response) -> float:
+    """How long a server asks to be left alone: seconds or a date (RFC 9110, section 10.2.3)."""
+    asked = response.headers.get("Retry-After", "0")
+    try:
+        # -0000: UTC, of an unknown place (RFC 5322, section 3.3); urllib3 takes it for local time.
+        return Retry().parse_retry_after(asked.replace("-0000", "+0000"))
+    except (InvalidHeader, ValueError, OverflowError):
+        return 0
 
 
 @lru_cache(maxsize=1)

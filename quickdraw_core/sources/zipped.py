@@ -1,7 +1,7 @@
 """The members of a zip file, each read as a file of its own, without unpacking the others.
 
 Kaggle serves `train_simplified.zip`, a member a class, and single files as `cat.csv.zip`. The
-directory stands at the end of a zip file, so it takes a place that can be read from any byte on.
+directory stands at the end of a zip file, so the file must be readable from any byte on.
 A member that is stored as it is can be read from any byte on too; one that is deflated is read
 from its beginning.
 """
@@ -15,8 +15,8 @@ from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, BinaryIO, cast
 
 from quickdraw_core.errors import InputError
-from quickdraw_core.sources.storage import look, open_stored
-from quickdraw_core.sources.stored import EDGE_BYTES, REQUEST_BYTES, Look
+from quickdraw_core.sources.backends import open_stored, probe_file
+from quickdraw_core.sources.stored import EDGE_BYTES, REQUEST_BYTES, FileProbe
 from quickdraw_core.sources.unpacked import Inflated, explain_cut
 from quickdraw_core.storage.urls import OBJECT_SCHEMES, address_of, scheme_of
 
@@ -53,18 +53,13 @@ class ZipMember:
         return self.method != zipfile.ZIP_STORED
 
 
-def is_zip_name(name: str) -> bool:
-    """Whether a file's name is that of a zip file."""
-    return name.lower().endswith(".zip")
-
-
 def list_zip(location: str) -> list[ZipMember]:
     """The files inside a zip file, in its order.
 
     Raises `InputError` where it cannot be read, is none, or was cut short.
     """
     address = address_of(location)
-    if not look(location).ranges:
+    if not probe_file(location).ranges:
         raise InputError(
             f"cannot read {address}: a zip file is read from its end, and the server gives no "
             "ranges; download it first"
@@ -141,17 +136,17 @@ def _content_start(stored: BinaryIO, member: ZipMember, address: str) -> int:
     return member.offset + _LOCAL_HEADER.size + int(name_bytes) + int(extra_bytes)
 
 
-def look_at_member(seen: Look, location: str, member: ZipMember, address: str) -> Look:
-    """A look at a member: the head of its content, and all else of its zip file's `seen`."""
+def probe_member(probe: FileProbe, location: str, member: ZipMember, address: str) -> FileProbe:
+    """The probe of a member: the head of its content, and all else of its zip file's `probe`."""
     with closing(open_member(location, member, address)) as file, _zip_errors(address):
-        return replace(mark_of_member(seen, member), head=file.read(EDGE_BYTES))
+        return replace(mark_of_member(probe, member), head=file.read(EDGE_BYTES))
 
 
-def mark_of_member(seen: Look, member: ZipMember) -> Look:
-    """What tells whether a member changed: the look at its zip file, whose directory stands in
+def mark_of_member(probe: FileProbe, member: ZipMember) -> FileProbe:
+    """What shows whether a member changed: the probe of its zip file, whose directory stands in
     the tail, with the member's size and what the directory says of it.
     """
-    return replace(seen, size_bytes=member.packed_bytes, tag=f"{seen.tag} {member}")
+    return replace(probe, size_bytes=member.packed_bytes, tag=f"{probe.tag} {member}")
 
 
 class _Section(io.RawIOBase):

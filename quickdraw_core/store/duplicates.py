@@ -13,10 +13,10 @@ from typing import Any
 import numpy as np
 from numba import uint64
 
+from quickdraw_core.drawing import UInt64Array
 from quickdraw_core.storage.factory import storage_of
 from quickdraw_core.storage.location import Location
 from quickdraw_core.storage.storage import Storage
-from quickdraw_core.store.holdout import UInt64Array
 from quickdraw_core.store.reading import on_threads
 from quickdraw_core.system.compiled import compiled
 

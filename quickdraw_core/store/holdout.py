@@ -11,8 +11,7 @@ import numpy.typing as npt
 from pydantic import Field, model_validator
 
 from quickdraw_core.config import Config
-
-UInt64Array = npt.NDArray[np.uint64]
+from quickdraw_core.drawing import UInt64Array
 
 DEFAULT_SALT = 0x51D2_A7C0_9E37_79B9
 _TWO_64 = 1 << 64

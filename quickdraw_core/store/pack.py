@@ -23,14 +23,14 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
-from quickdraw_core.drawing import DrawingBatch, Int64Array, UInt16Array
+from quickdraw_core.drawing import DrawingBatch, Int64Array, UInt16Array, UInt64Array
 from quickdraw_core.errors import StoreError, WriteError
 from quickdraw_core.labels import LabelMap
 from quickdraw_core.progress import Bar, progress
 from quickdraw_core.stage import Opened
 from quickdraw_core.storage.local import LocalStorage
 from quickdraw_core.storage.storage import PACKS
-from quickdraw_core.store.holdout import HoldoutRule, Split, UInt64Array
+from quickdraw_core.store.holdout import HoldoutRule, Split
 from quickdraw_core.store.pack_arrays import ARRAYS, Position, array_lengths, packed_columns
 from quickdraw_core.store.store import Store
 from quickdraw_core.system.files import cache_folder, cause_of, is_cause

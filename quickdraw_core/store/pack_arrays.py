@@ -8,6 +8,7 @@ import pyarrow as pa
 import pyarrow.compute as pc
 
 from quickdraw_core.drawing import DrawingBatch
+from quickdraw_core.formats.rows import UNKNOWN_RECOGNIZED
 from quickdraw_core.store.holdout import HoldoutRule
 from quickdraw_core.store.manifest import Manifest
 from quickdraw_core.store.reading import numbers_of
@@ -23,9 +24,6 @@ ARRAYS = {
     "splits": np.uint8,
     "recognized": np.uint8,
 }
-
-UNKNOWN_RECOGNIZED = 2
-"""Value of `recognized` where the source does not say; else 0 or 1."""
 
 
 class Position(NamedTuple):

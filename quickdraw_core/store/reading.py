@@ -1,8 +1,7 @@
 """Reading a store's files on threads, and the sizes of drawings without their points."""
 
-from collections import deque
 from collections.abc import Callable, Iterable, Iterator
-from concurrent.futures import Future, ThreadPoolExecutor
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from typing import Any, TypeVar
 
@@ -31,23 +30,6 @@ def on_threads(
     pool = ThreadPoolExecutor(threads or min(_MOST_THREADS, usable_cores()))
     try:
         yield from pool.map(function, items)
-    finally:
-        pool.shutdown(wait=True, cancel_futures=True)
-
-
-def ahead(function: Callable[[T], R], items: Iterable[T], threads: int) -> Iterator[R]:
-    """Calls `function` for each item and yields results in order, never more than `threads` of
-    them before they are asked for.
-    """
-    pool = ThreadPoolExecutor(threads)
-    waiting: deque[Future[R]] = deque()
-    try:
-        for item in items:
-            waiting.append(pool.submit(function, item))
-            if len(waiting) == threads:
-                yield waiting.popleft().result()
-        while waiting:
-            yield waiting.popleft().result()
     finally:
         pool.shutdown(wait=True, cancel_futures=True)
 

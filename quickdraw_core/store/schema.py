@@ -13,7 +13,7 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 
 from quickdraw_core.drawing import Int64Array
-from quickdraw_core.formats.rows import NO_TIME, NOT_SAID, Rows
+from quickdraw_core.formats.rows import NO_TIME, UNKNOWN_RECOGNIZED, Rows
 from quickdraw_core.labels import spaced, underscored
 from quickdraw_core.names import check_word
 from quickdraw_core.storage.storage import Storage, WrittenFile
@@ -78,7 +78,7 @@ def table_of(rows: Rows) -> pa.Table:
     drawings = rows.drawings
     stroke_bytes = drawings.stroke_lengths.astype("<u2", copy=False).view(np.uint8)
     has_country = np.diff(rows.country_offsets) > 0
-    has_time, is_said = rows.timestamps_us != NO_TIME, rows.recognized != NOT_SAID
+    has_time, is_said = rows.timestamps_us != NO_TIME, rows.recognized != UNKNOWN_RECOGNIZED
     # From buffers: `pa.array` would import pandas, which takes longer than a small ingest.
     columns: list[tuple[npt.NDArray[np.bool_] | None, list[npt.NDArray[Any]]]] = [
         (None, [rows.key_ids]),

@@ -15,8 +15,8 @@ from quickdraw_core.storage.factory import storage_of
 from quickdraw_core.storage.location import Location
 from quickdraw_core.storage.storage import Storage
 from quickdraw_core.store.manifest import MANIFEST_NAME, FileRecord, Manifest
-from quickdraw_core.store.reading import ahead
 from quickdraw_core.store.schema import SCHEMA
+from quickdraw_core.system.prefetch import prefetched
 from quickdraw_core.system.threads import usable_cores
 
 
@@ -67,8 +67,8 @@ class Store:
         read = partial(self._table, list(columns) if columns is not None else None)
         files = [file for _, file in ordered]
         # An object store is asked for several at once, since each waits for the network.
-        threads = self.storage.threads
-        tables = ahead(read, files, threads) if threads else map(read, files)
+        threads = self.storage.threads or 0
+        tables = prefetched(read, files, threads, max(1, threads - 1))
         for (label, _), table in zip(ordered, tables, strict=True):
             yield label, table
 

@@ -23,8 +23,9 @@ def compiled(*, allocates: bool = False, **options: Any) -> Callable[[F], F]:
     down, atomically, for each array that passes from function to function, which was two
     fifths of the time of reading a line. options: further ones of `numba.njit`.
 
-    Compiled code is kept until any file in the function's folder changes. Numba alone would look
-    at the function's own file only, and go on using what it compiled into it of another.
+    Compiled code is kept until any file of the function's package changes, the one below the
+    topmost. Numba alone would look at the function's own file only, and go on using what it
+    compiled into it of another.
     """
 
     def decorate(function: F) -> F:
@@ -32,7 +33,8 @@ def compiled(*, allocates: bool = False, **options: Any) -> Callable[[F], F]:
         dispatcher: Any = njit(**settings)(function)
         file = getattr(dispatcher._cache, "_cache_file", None)
         if file is not None:  # there is none where numba found no folder to write to
-            file._source_stamp = (file._source_stamp, _folder_hash(Path(getfile(function)).parent))
+            package = _package_hash(Path(getfile(function)).parent)
+            file._source_stamp = (file._source_stamp, package)
         found: F = dispatcher
         return found
 
@@ -40,9 +42,11 @@ def compiled(*, allocates: bool = False, **options: Any) -> Callable[[F], F]:
 
 
 @cache
-def _folder_hash(folder: Path) -> str:
-    """Of all source files of a folder, by content."""
-    found = sha256()
-    for path in sorted(folder.glob("*.py")):
-        found.update(path.name.encode() + b"\0" + path.read_bytes() + b"\0")
-    return found.hexdigest()
+def _package_hash(folder: Path) -> str:
+    """Of all source files of the package that a folder belongs to, by content."""
+    while (folder.parent.parent / "__init__.py").exists():
+        folder = folder.parent
+    digest = sha256()
+    for path in sorted(folder.rglob("*.py")):
+        digest.update(path.name.encode() + b"\0" + path.read_bytes() + b"\0")
+    return digest.hexdigest()

@@ -5,11 +5,12 @@ inside, and a length only once both its bytes do.
 """
 
 import numpy as np
-from numba import int64, uint64
+from numba import uint64
 
 from quickdraw_core.drawing import Int64Array, UInt8Array
 from quickdraw_core.formats.rows import CUT_SHORT
-from quickdraw_core.formats.scanning.scan import FAILED, Columns
+from quickdraw_core.formats.scanning.columns import Columns
+from quickdraw_core.formats.scanning.field_scan import FAILED, START
 from quickdraw_core.system.compiled import compiled
 
 HEAD_BYTES = 17
@@ -179,7 +180,7 @@ def scan_records(block: UInt8Array, columns: Columns, refused: Int64Array) -> tu
     [records_at_most(B), 4], filled with (record, start, end, index of `REASONS`) of each record
     that holds no drawing. Returns the numbers of rows read and of records refused.
     """
-    i = record = row = count = int(int64(0))  # a bare 0 has a type of its own: compiled twice
+    i = record = row = count = START
     while i < len(block):
         end = _record_end(block, i)
         if end < 0:

@@ -1,29 +1,27 @@
 """The compiled reader of Kaggle's CSV lines: one pass from bytes to columns.
 
 It takes what is written as Kaggle's files are, with the columns in any order: fields without
-quotes but the drawing, which has them. Every other line is left to `kaggle.parse_lines`.
+quotes but the drawing, which has them. Every other line is left to `KaggleReader.parse_line`.
 """
-
-from typing import Any
 
 import numpy as np
 import numpy.typing as npt
 
 from quickdraw_core.drawing import Int64Array, UInt8Array
-from quickdraw_core.formats.reader import MAX_LINE_BYTES
-from quickdraw_core.formats.rows import NO_TIME, NOT_SAID
-from quickdraw_core.formats.scanning.raw_scan import RawRoom, scan_raw_drawing
-from quickdraw_core.formats.scanning.scan import (
+from quickdraw_core.formats.rows import NO_TIME, UNKNOWN_RECOGNIZED
+from quickdraw_core.formats.scanning.columns import MAX_COUNTRY_BYTES, Columns
+from quickdraw_core.formats.scanning.drawing_scan import scan_drawing
+from quickdraw_core.formats.scanning.field_scan import (
+    COMMA,
     FAILED,
-    MAX_COUNTRY_BYTES,
-    Columns,
-    is_blank,
-    line_end,
-    scan_drawing,
+    QUOTE,
+    START,
     scan_text,
     scan_timestamp,
     scan_unsigned,
 )
+from quickdraw_core.formats.scanning.line_scan import MAX_LINE_BYTES, is_blank, line_end
+from quickdraw_core.formats.scanning.raw_scan import RawRoom, scan_raw_drawing
 from quickdraw_core.system.compiled import compiled
 
 COLUMN_CODES = {
@@ -40,25 +38,33 @@ PASSED_OVER = -1
 _TRUE = np.frombuffer(b"True", np.uint8)
 _FALSE = np.frombuffer(b"False", np.uint8)
 _NONE = np.frombuffer(b"None", np.uint8)
-_COMMA = ord(",")
-_QUOTE = ord('"')
-_START: Any = np.int64(0)
-"""Where loops begin. With a plain 0 numba compiles what they call twice, for it and for others."""
 
 
 @compiled(forceinline=True)
 def _ends_field(byte: int) -> bool:
-    return byte == _COMMA or byte == 10 or byte == 13
+    return byte == COMMA or byte == 10 or byte == 13
 
 
 @compiled(forceinline=True)
 def _scan_plain(block: UInt8Array, i: int) -> int:
     """A field of printable ASCII without quotes: where it ends."""
     while not _ends_field(block[i]):
-        if block[i] == _QUOTE or block[i] < 32 or block[i] > 126:
+        if block[i] == QUOTE or block[i] < 32 or block[i] > 126:
             return FAILED
         i += 1
     return i
+
+
+@compiled(forceinline=True)
+def _scan_recognized(block: UInt8Array, i: int, recognized: UInt8Array, row: int) -> int:
+    """True or False into `recognized[row]`, or None, or nothing: where it ends."""
+    if block[i] == _TRUE[0]:
+        recognized[row] = 1
+        return scan_text(block, i, _TRUE)
+    if block[i] == _FALSE[0]:
+        recognized[row] = 0
+        return scan_text(block, i, _FALSE)
+    return scan_text(block, i, _NONE) if block[i] == _NONE[0] else i
 
 
 @compiled(forceinline=True)
@@ -75,22 +81,22 @@ def _scan_line(
     """One line into row `row` of `columns`: where the next line begins."""
     point, stroke = columns.point_offsets[row], columns.stroke_offsets[row]
     country_end = columns.country_offsets[row]
-    columns.recognized[row] = NOT_SAID
+    columns.recognized[row] = UNKNOWN_RECOGNIZED
     columns.timestamps_us[row] = NO_TIME
     for place in range(len(codes)):
         if place:
-            if block[i] != _COMMA:
+            if block[i] != COMMA:
                 return FAILED
             i += 1
         code = codes[place]
         if code == 1:
-            if block[i] != _QUOTE:
+            if block[i] != QUOTE:
                 return FAILED
             if raw is None:  # settled while compiling: neither form carries the other's code
                 i, point, stroke = scan_drawing(block, i + 1, columns, point, stroke)
             else:
                 i, point, stroke = scan_raw_drawing(block, i + 1, raw, columns, point, stroke)
-            if i < 0 or block[i] != _QUOTE:
+            if i < 0 or block[i] != QUOTE:
                 return FAILED
             i += 1
         elif code == 2:
@@ -108,14 +114,7 @@ def _scan_line(
                 columns.country_bytes[country_end] = block[k]
                 country_end += 1
         elif code == 3:
-            if block[i] == 84:
-                i = scan_text(block, i, _TRUE)
-                columns.recognized[row] = 1
-            elif block[i] == 70:
-                i = scan_text(block, i, _FALSE)
-                columns.recognized[row] = 0
-            elif block[i] == 78:
-                i = scan_text(block, i, _NONE)
+            i = _scan_recognized(block, i, columns.recognized, row)
         elif code == 5:
             end = scan_text(block, i, spaced)
             i = scan_text(block, i, underscored) if end < 0 else end
@@ -151,7 +150,7 @@ def scan_lines(
     filled with (line, start, end) of each line that is not strictly shaped. Blank lines are
     passed over and not counted. Returns the numbers of rows read and of lines left.
     """
-    i = line = row = left_over = _START
+    i = line = row = left_over = START
     while i < len(block):
         end = _scan_line(block, i, codes, spaced, underscored, raw, columns, row)
         if 0 < end <= i + MAX_LINE_BYTES:

@@ -1,27 +1,25 @@
 """The compiled reader of Google's ndjson: one pass from bytes to columns.
 
 It takes what is written as Google's files are: these keys in this order, no space between them,
-values of printable ASCII without escapes. Every other line is left to `ndjson.parse_lines`.
-Why nothing is read past the block: see `scan`; no text looked for here holds a line feed.
+values of printable ASCII without escapes. Every other line is left to `NdjsonReader.parse_line`.
+Why nothing is read past the block: see `field_scan`; no text looked for here holds a line feed.
 """
 
 import numpy as np
-from numba import int64
 
 from quickdraw_core.drawing import Int64Array, UInt8Array
-from quickdraw_core.formats.reader import MAX_LINE_BYTES
-from quickdraw_core.formats.scanning.raw_scan import RawRoom, scan_raw_drawing
-from quickdraw_core.formats.scanning.scan import (
+from quickdraw_core.formats.scanning.columns import MAX_COUNTRY_BYTES, Columns
+from quickdraw_core.formats.scanning.drawing_scan import scan_drawing
+from quickdraw_core.formats.scanning.field_scan import (
     FAILED,
-    MAX_COUNTRY_BYTES,
-    Columns,
-    is_blank,
-    line_end,
-    scan_drawing,
+    QUOTE,
+    START,
     scan_text,
     scan_timestamp,
     scan_unsigned,
 )
+from quickdraw_core.formats.scanning.line_scan import MAX_LINE_BYTES, is_blank, line_end
+from quickdraw_core.formats.scanning.raw_scan import RawRoom, scan_raw_drawing
 from quickdraw_core.system.compiled import compiled
 
 _WORD = np.frombuffer(b'{"word":', np.uint8)
@@ -33,14 +31,13 @@ _FALSE = np.frombuffer(b"false", np.uint8)
 _KEY_ID = np.frombuffer(b',"key_id":"', np.uint8)
 _DRAWING = np.frombuffer(b'","drawing":', np.uint8)
 _END = np.frombuffer(b"}", np.uint8)
-_QUOTE = ord('"')
 _BACKSLASH = ord("\\")
 
 
 @compiled(forceinline=True)
 def _scan_plain(block: UInt8Array, i: int) -> int:
     """Printable ASCII without escapes up to a quote: where the quote stands."""
-    while block[i] != _QUOTE:
+    while block[i] != QUOTE:
         if block[i] < 32 or block[i] > 126 or block[i] == _BACKSLASH:
             return FAILED
         i += 1
@@ -51,7 +48,7 @@ def _scan_plain(block: UInt8Array, i: int) -> int:
 def _scan_word(block: UInt8Array, i: int, spaced: UInt8Array, underscored: UInt8Array) -> int:
     """The file's word in its quotes, or any plain one: where it ends."""
     if len(spaced) == 0:
-        if block[i] != _QUOTE:
+        if block[i] != QUOTE:
             return FAILED
         end = _scan_plain(block, i + 1)
         return FAILED if end < 0 else end + 1
@@ -140,7 +137,7 @@ def scan_lines(
     with (line, start, end) of each line that is not strictly shaped. Blank lines are passed over
     and not counted. Returns the numbers of rows read and of lines left.
     """
-    i = line = row = left_over = int(int64(0))  # a bare 0 has a type of its own: compiled twice
+    i = line = row = left_over = START
     while i < len(block):
         end = _scan_line(block, i, spaced, underscored, raw, columns, row)
         if 0 < end <= i + MAX_LINE_BYTES:

@@ -4,20 +4,28 @@ Numbers are read exactly, as the float64 nearest to the text. Where that takes m
 machine operations (over 18 digits, over 19 of them behind the point), the line is left to the
 tolerant reader. So is a drawing that cannot be simplified, which the tolerant reader refuses.
 
-Why nothing is read past the block: see `scan`. What is written is checked against its room.
+Why nothing is read past the block: see `field_scan`. What is written is checked against its room.
 """
 
-from typing import Any, NamedTuple
+from typing import NamedTuple
 
 import numpy as np
-from numba import int64, uint64
 
-from quickdraw_core.drawing import Int64Array, UInt8Array
-from quickdraw_core.formats.scanning.scan import FAILED, Columns, scan_digit, scan_separator
-from quickdraw_core.formats.simplification import (
+from quickdraw_core.drawing import Float64Array, Int64Array, UInt8Array
+from quickdraw_core.formats.scanning.columns import Columns
+from quickdraw_core.formats.scanning.drawing_scan import CLOSE, OPEN, scan_separator
+from quickdraw_core.formats.scanning.field_scan import (
+    COMMA,
+    FAILED,
+    SPACE,
+    START,
+    scan_digit,
+    signed,
+    unsigned,
+)
+from quickdraw_core.formats.scanning.simplification import (
     MAX_POINTS,
     MAX_STROKE_SAMPLES,
-    FloatArray,
     Scratch,
     fit,
     make_scratch,
@@ -26,10 +34,6 @@ from quickdraw_core.formats.simplification import (
 from quickdraw_core.system.compiled import compiled
 
 _ZERO = ord("0")
-_COMMA = ord(",")
-_SPACE = ord(" ")
-_OPEN = ord("[")
-_CLOSE = ord("]")
 _MINUS = ord("-")
 _PLUS = ord("+")
 _POINT = ord(".")
@@ -40,12 +44,8 @@ _POWERS = np.array([float(10**k) for k in range(23)])
 """10**k, as far as a float64 holds it exactly."""
 _MAX_DIVISOR = 19
 _MAX_EXACT = 1 << 53
-_MAX_BEFORE_DIGIT = uint64(10**17)
+_MAX_BEFORE_DIGIT = unsigned(10**17)
 _SPLITTER = float((1 << 27) + 1)
-
-# In compiled code int() leaves an unsigned number unsigned, and mixing both kinds gives a float.
-_unsigned: Any = uint64
-_signed: Any = int64
 
 
 class RawRoom(NamedTuple):
@@ -54,8 +54,8 @@ class RawRoom(NamedTuple):
     x, y: float64 [`MAX_POINTS`]; stroke_lengths: int64 [`MAX_POINTS`]; scratch: for a stroke.
     """
 
-    x: FloatArray
-    y: FloatArray
+    x: Float64Array
+    y: Float64Array
     stroke_lengths: Int64Array
     scratch: Scratch
 
@@ -98,12 +98,12 @@ def scan_raw_drawing(
 @compiled()
 def _scan_strokes(block: UInt8Array, i: int, room: RawRoom) -> tuple[int, int, int]:
     """The strokes of a raw drawing, into `room`: (where they end, points, strokes)."""
-    points = strokes = _signed(0)  # with a plain 0 numba compiles what is called twice
-    if block[i] != _OPEN:
+    points = strokes = START
+    if block[i] != OPEN:
         return FAILED, points, strokes
     i += 1
     while True:
-        if block[i] != _OPEN or block[i + 1] != _OPEN:
+        if block[i] != OPEN or block[i + 1] != OPEN:
             return FAILED, points, strokes
         i, end = _scan_numbers(block, i + 2, room.x, points, len(room.x))
         i = _scan_opening(block, i)
@@ -114,13 +114,13 @@ def _scan_strokes(block: UInt8Array, i: int, room: RawRoom) -> tuple[int, int, i
         if i < 0 or y_end != end:
             return FAILED, points, strokes
         i, times = _pass_numbers(block, i)
-        if i < 0 or times != end - points or block[i] != _CLOSE:
+        if i < 0 or times != end - points or block[i] != CLOSE:
             return FAILED, points, strokes
         room.stroke_lengths[strokes] = end - points
         strokes += 1
         points = end
         i += 1
-        if block[i] == _CLOSE:
+        if block[i] == CLOSE:
             return i + 1, points, strokes
         i = scan_separator(block, i)
         if i < 0:
@@ -133,17 +133,17 @@ def _scan_opening(block: UInt8Array, i: int) -> int:
     if i < 0:
         return FAILED
     i = scan_separator(block, i)
-    if i < 0 or block[i] != _OPEN:
+    if i < 0 or block[i] != OPEN:
         return FAILED
     return i + 1
 
 
 @compiled()
 def _scan_numbers(
-    block: UInt8Array, i: int, out: FloatArray, first: int, limit: int
+    block: UInt8Array, i: int, out: Float64Array, first: int, limit: int
 ) -> tuple[int, int]:
     """`0, -17.5,255]` after its bracket, into `out[first:limit]`: (where it ends, out's end)."""
-    at, n, end = _unsigned(i), _unsigned(first), _unsigned(limit)  # as in `scan._scan_axis`
+    at, n, end = unsigned(i), unsigned(first), unsigned(limit)  # as in `drawing_scan.scan_axis`
     while n < end:
         stop, value = _scan_integer(block, at)
         if stop > at:
@@ -153,22 +153,22 @@ def _scan_numbers(
             if stop == at:
                 break
         at = stop
-        n += _unsigned(1)
+        n += unsigned(1)
         byte = block[at]
-        at += _unsigned(1)
-        if byte == _COMMA:
-            at += _unsigned(block[at] == _SPACE)
-        elif byte == _CLOSE:
-            return _signed(at), _signed(n)
+        at += unsigned(1)
+        if byte == COMMA:
+            at += unsigned(block[at] == SPACE)
+        elif byte == CLOSE:
+            return signed(at), signed(n)
         else:
             break
-    return _signed(FAILED), _signed(n)
+    return signed(FAILED), signed(n)
 
 
 @compiled()
 def _pass_numbers(block: UInt8Array, i: int) -> tuple[int, int]:
     """`0, 17.5,255]` after its bracket: (where it ends, how many numbers)."""
-    at, n = _unsigned(i), 0
+    at, n = unsigned(i), 0
     while True:
         stop, _ = _scan_integer(block, at)
         if stop == at:
@@ -178,14 +178,14 @@ def _pass_numbers(block: UInt8Array, i: int) -> tuple[int, int]:
         at = stop
         n += 1
         byte = block[at]
-        at += _unsigned(1)
-        if byte == _COMMA:
-            at += _unsigned(block[at] == _SPACE)
-        elif byte == _CLOSE:
-            return _signed(at), n
+        at += unsigned(1)
+        if byte == COMMA:
+            at += unsigned(block[at] == SPACE)
+        elif byte == CLOSE:
+            return signed(at), n
         else:
             break
-    return _signed(FAILED), n
+    return signed(FAILED), n
 
 
 @compiled()
@@ -195,18 +195,18 @@ def _scan_integer(block: UInt8Array, at: int) -> tuple[int, int]:
     They end where they begin if there is anything else; then `scan_number` is asked.
     """
     value = scan_digit(block, at)
-    if value > _unsigned(9):
+    if value > unsigned(9):
         return at, 0
-    end = at + _unsigned(1)
+    end = at + unsigned(1)
     digit = scan_digit(block, end)
-    if value == _unsigned(0) and digit < _unsigned(10):  # JSON knows no leading zero
+    if value == unsigned(0) and digit < unsigned(10):  # JSON knows no leading zero
         return at, 0
-    while digit < _unsigned(10):
-        value = value * _unsigned(10) + digit
-        end += _unsigned(1)
+    while digit < unsigned(10):
+        value = value * unsigned(10) + digit
+        end += unsigned(1)
         digit = scan_digit(block, end)
-    plain = (block[end] == _COMMA or block[end] == _CLOSE) and end - at < _unsigned(19)
-    return (end if plain else at), _signed(value)
+    plain = (block[end] == COMMA or block[end] == CLOSE) and end - at < unsigned(19)
+    return (end if plain else at), signed(value)
 
 
 @compiled()
@@ -232,26 +232,26 @@ def _scan_decimal(block: UInt8Array, at: int) -> tuple[int, int, int]:
     """A JSON number: (where it ends, all its digits as an integer, the power of ten to divide
     that by). The sign is passed over. It ends where it begins if there is none.
     """
-    start = at + _unsigned(block[at] == _MINUS)
-    end, digits = _scan_digits(block, start, _unsigned(0))
-    if end == start or (block[start] == _ZERO and end - start > _unsigned(1)):
-        return at, _signed(0), _signed(0)  # JSON knows no leading zero
-    power = _signed(0)
+    start = at + unsigned(block[at] == _MINUS)
+    end, digits = _scan_digits(block, start, unsigned(0))
+    if end == start or (block[start] == _ZERO and end - start > unsigned(1)):
+        return at, signed(0), signed(0)  # JSON knows no leading zero
+    power = signed(0)
     if block[end] == _POINT:
-        start = end + _unsigned(1)
+        start = end + unsigned(1)
         end, digits = _scan_digits(block, start, digits)
         if end == start:
-            return at, _signed(0), _signed(0)
-        power = _signed(end - start)
+            return at, signed(0), signed(0)
+        power = signed(end - start)
     if block[end] | _TO_LOWER_CASE == _EXPONENT:
-        start = end + _unsigned(1)
+        start = end + unsigned(1)
         negative = block[start] == _MINUS
-        start += _unsigned(negative or block[start] == _PLUS)
-        end, exponent = _scan_digits(block, start, _unsigned(0))
+        start += unsigned(negative or block[start] == _PLUS)
+        end, exponent = _scan_digits(block, start, unsigned(0))
         if end == start:
-            return at, _signed(0), _signed(0)
-        power += _signed(exponent) if negative else -_signed(exponent)
-    return end, _signed(digits), power
+            return at, signed(0), signed(0)
+        power += signed(exponent) if negative else -signed(exponent)
+    return end, signed(digits), power
 
 
 @compiled()
@@ -262,11 +262,11 @@ def _scan_digits(block: UInt8Array, at: int, value: int) -> tuple[int, int]:
     """
     end = at
     digit = scan_digit(block, end)
-    while digit < _unsigned(10):
+    while digit < unsigned(10):
         if value >= _MAX_BEFORE_DIGIT:
             return at, value
-        value = value * _unsigned(10) + digit
-        end += _unsigned(1)
+        value = value * unsigned(10) + digit
+        end += unsigned(1)
         digit = scan_digit(block, end)
     return end, value
 
@@ -284,7 +284,7 @@ def _divided(digits: int, power: int) -> float:
     if digits <= _MAX_EXACT:
         return float(digits) / divisor
     high = float(digits)
-    low = float(digits - _signed(high))
+    low = float(digits - signed(high))
     quotient = high / divisor
     product = quotient * divisor
     q_high = _SPLITTER * quotient

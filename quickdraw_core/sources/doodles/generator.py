@@ -18,9 +18,9 @@ from pathlib import Path
 import numpy as np
 
 from quickdraw_core.errors import ConfigError, InputError
-from quickdraw_core.formats.header import TRAIN_COLUMNS
+from quickdraw_core.formats.detect import TRAIN_COLUMNS
 from quickdraw_core.formats.kaggle import format_drawing
-from quickdraw_core.formats.simplification import nested, simplify_points
+from quickdraw_core.formats.scanning.simplification import nested, simplify_points
 from quickdraw_core.labels import challenge_words, spaced
 from quickdraw_core.sources.doodles.geometry import chance
 from quickdraw_core.sources.doodles.hand import drawn, spoiled, usual_sloppiness

@@ -28,18 +28,19 @@ distances.
 """
 
 import math
-from collections.abc import Sequence
-from typing import Any, NamedTuple
+from typing import NamedTuple
 
 import numpy as np
-import numpy.typing as npt
 
+from quickdraw_core.drawing import (
+    MAX_STROKE_POINTS,
+    Float64Array,
+    Int64Array,
+    UInt8Array,
+    UInt16Array,
+)
+from quickdraw_core.formats.scanning.field_scan import START
 from quickdraw_core.system.compiled import compiled
-
-FloatArray = npt.NDArray[np.float64]
-UInt8Array = npt.NDArray[np.uint8]
-UInt16Array = npt.NDArray[np.uint16]
-Int64Array = npt.NDArray[np.int64]
 
 SIDE = 255.0
 SPACING_PX = 1.0
@@ -54,9 +55,6 @@ MAX_STROKE_SAMPLES = 1 << 20
 MAX_DISTANCES = 1 << 27
 """Distances from a sample to a line that one drawing may take."""
 
-MAX_STROKE_POINTS = 65_535
-"""Points of a simplified stroke: the store keeps their number in 16 bits."""
-
 NOT_FINITE, TOO_WIDE, TOO_LONG, NO_ROOM = -1, -2, -3, -4
 """What the compiled functions give instead of a number of points where they gave up."""
 
@@ -66,9 +64,6 @@ REASONS = {
     TOO_LONG: "drawing is too long to simplify",
 }
 
-_START: Any = np.int64(0)
-"""Where loops begin. With a plain 0 numba compiles what they call twice, for it and for others."""
-
 
 class Scratch(NamedTuple):
     """What one stroke needs while it is simplified; made once, used for many.
@@ -76,8 +71,8 @@ class Scratch(NamedTuple):
     x, y: float64 [samples]; ends: int64 [samples], the ends of the pieces yet to be looked at.
     """
 
-    x: FloatArray
-    y: FloatArray
+    x: Float64Array
+    y: Float64Array
     ends: Int64Array
 
 
@@ -85,30 +80,6 @@ class Scratch(NamedTuple):
 def make_scratch(samples: int) -> Scratch:
     """Room for strokes of so many samples. Pages that no stroke fills cost no memory."""
     return Scratch(np.empty(samples), np.empty(samples), np.empty(samples, np.int64))
-
-
-def simplify(
-    strokes_xy: Sequence[tuple[npt.NDArray[Any], npt.NDArray[Any]]],
-) -> list[tuple[list[int], list[int]]]:
-    """Simplifies one raw drawing.
-
-    strokes_xy: per stroke its x and its y, float64 [points], any unit, y down. Returns per
-    stroke its x and y as integers 0..255, at least two points each. Strokes without points are
-    left out; a drawing whose points are all equal becomes points at (0, 0).
-
-    Raises `ValueError` if x and y of a stroke differ in length, and as `simplify_points` does.
-    """
-    for stroke_x, stroke_y in strokes_xy:
-        if len(stroke_x) != len(stroke_y):
-            raise ValueError(f"a stroke of {len(stroke_x)} x and {len(stroke_y)} y")
-    if not strokes_xy:
-        return []
-    x, y, lengths = simplify_points(
-        np.concatenate([stroke_x for stroke_x, _ in strokes_xy]).astype(np.float64),
-        np.concatenate([stroke_y for _, stroke_y in strokes_xy]).astype(np.float64),
-        np.array([len(stroke_x) for stroke_x, _ in strokes_xy], np.int64),
-    )
-    return nested(x, y, lengths)
 
 
 def nested(
@@ -122,7 +93,7 @@ def nested(
 
 
 def simplify_points(
-    x: FloatArray, y: FloatArray, stroke_lengths: Int64Array
+    x: Float64Array, y: Float64Array, stroke_lengths: Int64Array
 ) -> tuple[UInt8Array, UInt8Array, Int64Array]:
     """Simplifies one raw drawing that lies flat in memory; the work runs without the GIL.
 
@@ -138,14 +109,14 @@ def simplify_points(
 
 @compiled(allocates=True)
 def _simplify_copy(
-    x: FloatArray, y: FloatArray, stroke_lengths: Int64Array
+    x: Float64Array, y: Float64Array, stroke_lengths: Int64Array
 ) -> tuple[int, UInt8Array, UInt8Array, Int64Array]:
     """`fit` and `simplify_strokes` with room of their own: (points or why not, x, y, lengths)."""
     x, y = x.copy(), y.copy()
     outcome = fit(x, y)
-    largest, capacity = _START, _START
+    largest, capacity = START, START
     if outcome == 0:
-        start = _START
+        start = START
         for length in stroke_lengths:
             samples = _samples_at_most(x, y, start, start + length)
             largest, capacity = max(largest, samples), capacity + samples
@@ -156,14 +127,14 @@ def _simplify_copy(
     if outcome == 0:
         scratch = make_scratch(min(largest, MAX_STROKE_SAMPLES))
         outcome, strokes = simplify_strokes(
-            x, y, stroke_lengths, scratch, kept_x, kept_y, lengths, _START, _START
+            x, y, stroke_lengths, scratch, kept_x, kept_y, lengths, START, START
         )
     points = max(outcome, 0)
     return outcome, kept_x[:points], kept_y[:points], lengths[:strokes].astype(np.int64)
 
 
 @compiled()
-def fit(x: FloatArray, y: FloatArray) -> int:
+def fit(x: Float64Array, y: Float64Array) -> int:
     """Moves and scales a drawing (float64 [P] each) in place, so that it fills 0..`SIDE`.
 
     Returns 0, or why it cannot: `NOT_FINITE`, `TOO_WIDE`, `TOO_LONG`.
@@ -189,7 +160,7 @@ def fit(x: FloatArray, y: FloatArray) -> int:
 
 
 @compiled()
-def _bounds(values: FloatArray) -> tuple[float, float]:
+def _bounds(values: Float64Array) -> tuple[float, float]:
     """Smallest and largest of the values, NaN if any is not finite, zeros if there is none."""
     low, high = np.inf, -np.inf
     for value in values:
@@ -201,8 +172,8 @@ def _bounds(values: FloatArray) -> tuple[float, float]:
 
 @compiled()
 def simplify_strokes(
-    x: FloatArray,
-    y: FloatArray,
+    x: Float64Array,
+    y: Float64Array,
     stroke_lengths: Int64Array,
     scratch: Scratch,
     kept_x: UInt8Array,
@@ -217,7 +188,7 @@ def simplify_strokes(
     (uint16) are filled from `point` and `stroke` on. Returns where it stopped in them, or why it
     gave up in place of the point: `TOO_LONG` or `NO_ROOM`.
     """
-    distances, start = _START, _START
+    distances, start = START, START
     for length in stroke_lengths:
         if length == 0:
             continue
@@ -239,7 +210,7 @@ def simplify_strokes(
 
 
 @compiled()
-def _samples_at_most(x: FloatArray, y: FloatArray, start: int, end: int) -> int:
+def _samples_at_most(x: Float64Array, y: Float64Array, start: int, end: int) -> int:
     """An upper bound of how many samples the stroke [start, end) gives; 0 for no points."""
     if end == start:
         return 0
@@ -250,7 +221,7 @@ def _samples_at_most(x: FloatArray, y: FloatArray, start: int, end: int) -> int:
 
 
 @compiled()
-def _resample(x: FloatArray, y: FloatArray, start: int, end: int, scratch: Scratch) -> int:
+def _resample(x: Float64Array, y: Float64Array, start: int, end: int, scratch: Scratch) -> int:
     """Points every `SPACING_PX` along the stroke [start, end), and its last, into `scratch`.
 
     Returns how many, at least 2, or `TOO_LONG`.
@@ -301,7 +272,7 @@ def _keep(
         return NO_ROOM, distances
     kept_x[point], kept_y[point] = np.uint8(np.rint(x[0])), np.uint8(np.rint(y[0]))
     point += 1
-    first, depth = _START, 1
+    first, depth = START, 1
     ends[0] = samples - 1
     while depth:
         last = ends[depth - 1]
@@ -323,7 +294,7 @@ def _keep(
 
 
 @compiled()
-def _farthest(x: FloatArray, y: FloatArray, first: int, last: int) -> int:
+def _farthest(x: Float64Array, y: Float64Array, first: int, last: int) -> int:
     """The sample between two that is farthest from the line through both, the first of equals.
 
     Returns `first` if none is farther than `EPSILON_PX`.
@@ -348,7 +319,7 @@ def _farthest(x: FloatArray, y: FloatArray, first: int, last: int) -> int:
 
 @compiled()
 def _largest_area(
-    x: FloatArray, y: FloatArray, ax: float, ay: float, dx: float, dy: float
+    x: Float64Array, y: Float64Array, ax: float, ay: float, dx: float, dy: float
 ) -> float:
     """The largest |cross product| of (dx, dy) with the way from a to a point; 0 for no point.
 
@@ -363,7 +334,7 @@ def _largest_area(
 
 
 @compiled()
-def _farthest_from_point(x: FloatArray, y: FloatArray, first: int, last: int) -> int:
+def _farthest_from_point(x: Float64Array, y: Float64Array, first: int, last: int) -> int:
     """`_farthest` where both ends are one point."""
     farthest, farthest_px = first, 0.0
     for i in range(first + 1, last):

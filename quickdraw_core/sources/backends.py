@@ -1,4 +1,4 @@
-"""The three kinds of places that files lie in: a look at one, and its bytes as they are stored."""
+"""Which backend serves a location: the local disk, an object store or a web server."""
 
 import io
 import os
@@ -8,27 +8,27 @@ from pathlib import Path
 from typing import BinaryIO, cast
 
 from quickdraw_core.errors import InputError
-from quickdraw_core.sources.objects import ObjectFile, look_object
-from quickdraw_core.sources.stored import EDGE_BYTES, REQUEST_BYTES, Look, tail_start
+from quickdraw_core.sources.objects import ObjectFile, probe_object
+from quickdraw_core.sources.stored import EDGE_BYTES, REQUEST_BYTES, FileProbe, tail_start
 from quickdraw_core.storage.urls import OBJECT_SCHEMES, scheme_of
 
 
-def look(location: str) -> Look:
-    """Looks at a file. Raises `InputError` where it is not there or cannot be read."""
+def probe_file(location: str) -> FileProbe:
+    """Probes a file. Raises `InputError` if it is not there or cannot be read."""
     scheme = scheme_of(location)
     if not scheme:
-        return _look_local(location)
+        return _probe_local(location)
     if scheme in OBJECT_SCHEMES:
-        return look_object(location)
-    from quickdraw_core.sources.web import look_web  # its client takes long to import
+        return probe_object(location)
+    from quickdraw_core.sources.web import probe_web  # its client takes long to import
 
-    return look_web(location)
+    return probe_web(location)
 
 
 def open_stored(location: str, buffered: bool) -> BinaryIO:
     """The bytes as they are stored, to be closed by the caller; buffered: for many small reads.
 
-    Raises `InputError` where it cannot be opened.
+    Raises `InputError` if it cannot be opened.
     """
     scheme = scheme_of(location)
     if not scheme:
@@ -42,13 +42,13 @@ def open_stored(location: str, buffered: bool) -> BinaryIO:
     return cast(BinaryIO, io.BufferedReader(file, REQUEST_BYTES) if buffered else file)
 
 
-def _look_local(path: str) -> Look:
+def _probe_local(path: str) -> FileProbe:
     with _local_errors(path), Path(path).open("rb", buffering=0) as file:
         status = os.fstat(file.fileno())
         head = file.read(EDGE_BYTES)
         file.seek(tail_start(status.st_size))
         tail = file.read(EDGE_BYTES)
-    return Look(status.st_size, status.st_mtime_ns, "", True, head, tail)
+    return FileProbe(status.st_size, status.st_mtime_ns, "", True, head, tail)
 
 
 @contextmanager

@@ -1,11 +1,19 @@
-"""Names that look like files of drawings and are not read, and why: so that no class is left out
-without a word. Pure.
+"""What the name of a file says: which class it holds, and whether it is one of drawings. Pure.
+
+Names that look like files of drawings and are not read have a reason, so that no class is left
+out without a word.
 """
 
-from quickdraw_core.formats.detect import ENDINGS
+import re
+from urllib.parse import unquote
+
+from quickdraw_core.formats.detect import ENDINGS, split_name
 from quickdraw_core.labels import challenge_words
 from quickdraw_core.names import clean_word
 
+_GOOGLE_PREFIX = re.compile(r"^full_(simplified|raw|binary|numpy_bitmap)_")
+_COPY = re.compile(r"(?: ?\(\d+\)| - Copy(?: \(\d+\))?)$")
+"""What browsers and file managers put behind the name of a second copy: `cat (1).bin`."""
 _UNFINISHED = (".part", ".partial", ".crdownload", ".download", ".tmp", ".aria2", ".!ut")
 _PACKED = (".bz2", ".xz", ".zst", ".lz4", ".br", ".tar", ".tgz", ".7z", ".rar", ".z")
 _OTHER_FORMS = (
@@ -19,6 +27,39 @@ _OTHER_FORMS = (
     ".tfrecord",
     ".xlsx",
 )
+
+
+def word_of(name: str) -> str:
+    """The word that a file's name stands for, with spaces: `ice cream` of `ice_cream.csv.gz`.
+
+    As downloads really are named: with the folders of Google's public files in front
+    (`full_simplified_cat.ndjson`, `full%2Fbinary%2Fcat.bin`), or a browser's mark of a copy behind
+    (`cat (1).bin`). Whether it has a word's form, `names.check_word` says.
+    """
+    stem = split_name(unquote(name).rpartition("/")[2])[0]
+    return clean_word(_GOOGLE_PREFIX.sub("", _COPY.sub("", stem)))
+
+
+def may_hold_drawings(name: str) -> bool:
+    """Whether a file's name is that of a file of drawings, or of a zip file that holds one alone,
+    as Kaggle serves it: `cat.csv.zip`.
+    """
+    return is_drawings_file(unzipped_name(name))
+
+
+def is_drawings_file(name: str) -> bool:
+    """Whether a file's name is that of a file of drawings, and complete."""
+    return not name.startswith(".") and split_name(name)[1] is not None
+
+
+def is_zip_name(name: str) -> bool:
+    """Whether a file's name is that of a zip file."""
+    return name.lower().endswith(".zip")
+
+
+def unzipped_name(name: str) -> str:
+    """`cat.csv` of `cat.csv.zip`; other names as they are."""
+    return name[: -len(".zip")] if is_zip_name(name) else name
 
 
 def why_unread(name: str, is_folder: bool = False) -> str | None:
