@@ -1,6 +1,6 @@
-"""What a stage says while it runs, shown in Prefect: log lines, and progress as an artifact.
+"""A stage in Prefect's UI: its log lines, its progress and its results as artifacts.
 
-Whatever fails here costs a line in the UI, never the work: a server that is away is not waited
+Whatever fails here costs a line in the UI, never the work. A server that is away is not waited
 for.
 """
 
@@ -18,7 +18,7 @@ from prefect.logging import get_run_logger
 from quickdraw_core.progress import Bar, Reporter, current_reporter, report_to
 
 EVERY_SECONDS = 5.0
-"""Between two looks at the progress. Stages that are shorter make no artifact."""
+"""Between two updates of the progress. Shorter stages make no artifact."""
 
 _CORE = logging.getLogger("quickdraw_core")
 
@@ -26,12 +26,12 @@ _CORE = logging.getLogger("quickdraw_core")
 @contextmanager
 def reported(stage: str) -> Iterator[None]:
     """A block whose progress becomes an artifact, and whose log lines are the run's."""
-    follower = _Follower(stage)
+    artifact = _ProgressArtifact(stage)
     try:
-        with _LINES.sent_to_run(), report_to(_Both(current_reporter(), follower)):
+        with _LINES.sent_to_run(), report_to(_ToBoth(current_reporter(), artifact)):
             yield
     finally:
-        follower.end()
+        artifact.end()
 
 
 def add_artifact(make: Callable[[], Any]) -> None:
@@ -91,8 +91,8 @@ class _ToRun(logging.Handler):
             get_run_logger().log(record.levelno, record.getMessage())
 
 
-class _Followed:
-    """A bar's numbers, for a thread that looks at them."""
+class _Counts:
+    """A bar's numbers, for the thread that shows them."""
 
     def __init__(self, name: str, total: float | None, unit: str) -> None:
         self.name, self.total, self.unit = name, total, unit
@@ -120,12 +120,12 @@ class _Followed:
         return "; ".join(filter(None, [amount, self.text])) or self.name
 
 
-class _Follower:
-    """Keeps one progress artifact of the bar that was opened last, from a thread of its own."""
+class _ProgressArtifact:
+    """Updates one progress artifact, of the bar that was opened last, in a thread of its own."""
 
     def __init__(self, stage: str) -> None:
         self._stage = stage
-        self._bar: _Followed | None = None
+        self._bar: _Counts | None = None
         self._artifact: Any = None
         self._ended = threading.Event()
         # The thread's artifact belongs to the run in whose context this is made.
@@ -133,8 +133,8 @@ class _Follower:
         self._thread = threading.Thread(target=context.run, args=(self._follow,), daemon=True)
         self._thread.start()
 
-    def open(self, name: str, total: float | None, unit: str) -> _Followed:
-        self._bar = _Followed(name, total, unit)
+    def open(self, name: str, total: float | None, unit: str) -> _Counts:
+        self._bar = _Counts(name, total, unit)
         return self._bar
 
     def close(self, bar: Bar) -> None:
@@ -164,7 +164,7 @@ class _Follower:
                 update_progress_artifact(self._artifact, bar.percent, bar.describe())
 
 
-class _BothBars:
+class _TwoBars:
     def __init__(self, *bars: Bar) -> None:
         self.bars = bars
 
@@ -185,16 +185,16 @@ class _BothBars:
             bar.log(text)
 
 
-class _Both:
+class _ToBoth:
     """Reports to two."""
 
     def __init__(self, *reporters: Reporter) -> None:
         self._reporters = reporters
 
-    def open(self, name: str, total: float | None, unit: str) -> _BothBars:
-        return _BothBars(*(reporter.open(name, total, unit) for reporter in self._reporters))
+    def open(self, name: str, total: float | None, unit: str) -> _TwoBars:
+        return _TwoBars(*(reporter.open(name, total, unit) for reporter in self._reporters))
 
     def close(self, bar: Bar) -> None:
-        assert isinstance(bar, _BothBars)
+        assert isinstance(bar, _TwoBars)
         for reporter, each in zip(self._reporters, bar.bars, strict=True):
             reporter.close(each)

@@ -26,7 +26,7 @@ from quickdraw_core.system.child_environment import child_environment
 from quickdraw_core.system.parent_death import die_with_parent
 
 _START_SECONDS = 180
-"""Some 6 on an idle machine; more than 20 were seen where others compute."""
+"""It takes some 6 on an idle machine, and took more than 20 on a busy one."""
 _STOP_SECONDS = 5
 _HOST = "127.0.0.1"
 _ERROR = re.compile(r"^[\w.]+\.\w*(?:Error|Exception): (.+)$", re.MULTILINE)
@@ -41,8 +41,8 @@ class _Server:
     log: IO[bytes]
 
 
-_begun: _Server | None = None
-"""The server that this process waits for next."""
+_starting: _Server | None = None
+"""The server that was started and has not answered yet."""
 
 
 def start_local_server() -> None:
@@ -54,26 +54,26 @@ def start_local_server() -> None:
     that Ctrl-C ends together with everything else on the terminal, so that the flow then waits
     minutes for a server to report its own end to.
     """
-    global _begun
+    global _starting
     begin_local_server()
-    if _begun is None:
+    if _starting is None:
         return
-    with _begun.log:  # open in the server for as long as that lives
-        _wait_for(_begun)
-    os.environ["PREFECT_API_URL"] = _begun.address
+    with _starting.log:  # open in the server for as long as that lives
+        _wait_for(_starting)
+    os.environ["PREFECT_API_URL"] = _starting.address
     refresh_global_settings_context()
-    _begun = None
+    _starting = None
 
 
 def begin_local_server() -> None:
-    """The first half of `start_local_server`, which then only waits: for who has something else
-    to do while the server starts. It ends with this process, whatever happens in between.
+    """The first half of `start_local_server`, which then only waits: for a caller that has other
+    work to do while the server starts. The server ends with this process.
     """
-    global _begun
+    global _starting
     require_home()
     require_server()
     settings = get_current_settings()
-    if _begun or settings.api.url is not None or not settings.server.ephemeral.enabled:
+    if _starting or settings.api.url is not None or not settings.server.ephemeral.enabled:
         return
     with socket.socket() as free:
         free.bind((_HOST, 0))
@@ -83,13 +83,12 @@ def begin_local_server() -> None:
     with _ctrl_c_blocked():
         process = _start(address, log)
     atexit.register(_stop, process)
-    _begun = _Server(process, address, log)
+    _starting = _Server(process, address, log)
 
 
 def _reach_without_proxy(host: str) -> None:
-    """Keeps this process's requests to its own host from a proxy that the environment names.
-
-    The proxy of a company's network cannot reach the server, and the command waits in vain.
+    """Has this process reach its own host without the proxy that the environment names, which
+    could not reach the server.
     """
     excepted = os.environ.get("no_proxy") or os.environ.get("NO_PROXY") or ""
     if excepted != "*" and host not in excepted.split(","):
@@ -113,17 +112,17 @@ def _ctrl_c_blocked() -> Iterator[None]:
 
 
 def _start(address: str, log: IO[bytes]) -> "subprocess.Popen[bytes]":
-    """As Prefect starts its own temporary server."""
+    """Starts a server as Prefect starts its own temporary one."""
     port = address.removesuffix("/api").rpartition(":")[2]
     kind = {"PREFECT_UI_ENABLED": "0", "PREFECT__SERVER_EPHEMERAL": "1"}
     kind |= {"PREFECT__SERVER_FINAL": "1", "PREFECT_SERVER_ANALYTICS_ENABLED": "0"}
-    ours = get_current_settings().to_environment_variables(exclude_unset=True)
-    where = ["--host", _HOST, "--port", port, "--log-level", "error", "--lifespan", "on"]
-    where += ["--app-dir", os.devnull]  # which is no folder: by default it is the working folder
+    settings = get_current_settings().to_environment_variables(exclude_unset=True)
+    options = ["--host", _HOST, "--port", port, "--log-level", "error", "--lifespan", "on"]
+    options += ["--app-dir", os.devnull]  # not a folder: the default is the working folder
     app = ["--factory", "prefect.server.api.server:create_app"]
     return subprocess.Popen(
-        [sys.executable, "-m", "uvicorn", *app, *where],
-        env={**child_environment(), **kind, **ours},
+        [sys.executable, "-m", "uvicorn", *app, *options],
+        env={**child_environment(), **kind, **settings},
         stdout=log,
         stderr=log,
         preexec_fn=die_with_parent,
@@ -153,7 +152,7 @@ def _wait_for(server: _Server) -> None:
 
 
 def last_error(output: str) -> str:
-    """What a traceback ends with, in one line; nothing where there is none."""
+    """What a traceback ends with, in one line; empty if there is none."""
     errors = _ERROR.findall(output)
     return errors[-1].strip() if errors else ""
 

@@ -28,7 +28,7 @@ from quickdraw_core.progress import progress
 
 _ENDED = (StateType.COMPLETED, StateType.FAILED, StateType.CRASHED, StateType.CANCELLED)
 _UNFINISHED = [StateType.FAILED, StateType.CRASHED, StateType.CANCELLED]
-_LAST_WORD_SECONDS = 30
+_CRASH_REPORT_SECONDS = 30
 _FOLDER_TAG = "folder:"
 FLOWS = ("compare", "evaluate", "ingest", "pipeline", "promote", "sweep", "train")
 """Flows that a run without a deployment may be of: each is a function of its own module."""
@@ -41,42 +41,40 @@ def find_run(reference: str | None) -> FlowRun:
     Raises `ConfigError`: there is none, or it has not ended.
     """
     with get_client(sync_client=True) as client:
-        found = _last_failed(client) if reference is None else _named(client, reference)
-    if found is None:
+        run = _last_failed(client) if reference is None else _named(client, reference)
+    if run is None:
         what = "run that failed, crashed or was cancelled" if reference is None else "run"
         raise ConfigError(
             f"no {what}{f' {reference!r}' if reference else ''} on this Prefect server; list them "
             "with: prefect flow-run ls"
         )
-    if found.state is None or found.state.type not in _ENDED:
-        state = found.state.name if found.state else "unknown"
+    if run.state is None or run.state.type not in _ENDED:
+        state = run.state.name if run.state else "unknown"
         raise ConfigError(
-            f"run {found.name} ({found.id}) is {state}, not ended; if its machine died, it is "
+            f"run {run.name} ({run.id}) is {state}, not ended; if its machine died, it is "
             "marked as crashed once its heartbeats have been missing for 90 s, and can be rerun "
-            f"then; to end it: prefect flow-run cancel {found.id}"
+            f"then; to end it: prefect flow-run cancel {run.id}"
         )
-    return found
+    return run
 
 
 def schedule_again(run: FlowRun) -> None:
-    """Has a worker take up a deployment's run again. Raises `ConfigError` where the server
-    refuses.
-    """
-    _hear_out(run)
+    """Has a worker run a deployment's run again. Raises `ConfigError` if the server refuses."""
+    _wait_for_crash_report(run)
     with get_client(sync_client=True) as client:
         _set_scheduled(client, run)
 
 
-def _hear_out(run: FlowRun) -> None:
-    """Waits until nobody has anything more to say of a crash.
+def _wait_for_crash_report(run: FlowRun) -> None:
+    """Waits until the worker has reported a crash for the second time.
 
-    A worker reports the crash of a killed process twice, the second time when it has cleaned up
-    behind it, seconds later: that would end the run that was taken up again meanwhile.
+    It does so seconds after the first time, when it has cleaned up. A run that is scheduled again
+    in between would be ended by that.
     """
     if run.state is None or run.state.type != StateType.CRASHED:
         return
     ago = datetime.now(UTC) - run.state.timestamp
-    left = _LAST_WORD_SECONDS - ago.total_seconds()
+    left = _CRASH_REPORT_SECONDS - ago.total_seconds()
     if left > 0:
         with progress("rerun", None, "") as bar:
             bar.note(f"waiting {left:.0f} s, in case the worker reports the crash once more")
@@ -85,16 +83,15 @@ def _hear_out(run: FlowRun) -> None:
 
 
 def started_here() -> AbstractContextManager[set[str]]:
-    """A block whose flow runs record the folder that this process works in, which the relative
-    paths of their parameters are meant from.
+    """A block whose flow runs record the working folder, from which the relative paths of their
+    parameters start.
     """
     return tags(f"{_FOLDER_TAG}{Path.cwd()}")
 
 
 def folder_of(run: FlowRun) -> Path:
-    """The folder that a run without a deployment is to be taken up in: the one it was started in.
-
-    Raises `ConfigError` where that is not here; of a run that recorded none, it is this one.
+    """The folder that a run without a deployment was started in; the working folder if it recorded
+    none. Raises `ConfigError` if the folder is not on this machine.
     """
     recorded = [tag.removeprefix(_FOLDER_TAG) for tag in run.tags if tag.startswith(_FOLDER_TAG)]
     folder = Path(recorded[0]) if recorded else Path.cwd()
@@ -107,8 +104,8 @@ def folder_of(run: FlowRun) -> Path:
 
 
 def run_again(run: FlowRun) -> Any:
-    """Takes up a run without a deployment, in this process and in the folder that it was started
-    in; returns what its flow returns.
+    """Runs a run without a deployment again, in this process and in the folder that it was started
+    in. Returns what its flow returns.
     """
     with chdir(folder_of(run)):
         return _run_again(run)
@@ -136,13 +133,13 @@ def _set_scheduled(client: SyncPrefectClient, run: FlowRun) -> None:
 def _last_failed(client: SyncPrefectClient) -> FlowRun | None:
     unfinished = FlowRunFilter(
         state=FlowRunFilterState(type=FlowRunFilterStateType(any_=_UNFINISHED)),
-        # Those that a flow started by itself go on with it.
+        # Runs that another flow started are run again with it.
         parent_task_run_id=FlowRunFilterParentTaskRunId(is_null_=True),
     )
-    found = client.read_flow_runs(
+    runs = client.read_flow_runs(
         flow_run_filter=unfinished, sort=FlowRunSort.END_TIME_DESC, limit=1
     )
-    return found[0] if found else None
+    return runs[0] if runs else None
 
 
 def _named(client: SyncPrefectClient, reference: str) -> FlowRun | None:
@@ -151,18 +148,18 @@ def _named(client: SyncPrefectClient, reference: str) -> FlowRun | None:
     except ObjectNotFound:
         return None
     except ValueError:
-        pass  # no id, so a name
+        pass  # not an id, so a name
     named = FlowRunFilter(name=FlowRunFilterName(any_=[reference]))
-    found = client.read_flow_runs(
+    runs = client.read_flow_runs(
         flow_run_filter=named, sort=FlowRunSort.EXPECTED_START_TIME_DESC, limit=1
     )
-    return found[0] if found else None
+    return runs[0] if runs else None
 
 
 def follow(run: FlowRun) -> str:
-    """Waits for the end of a run that was scheduled again; the name of its state then.
+    """Waits for the end of a run that was scheduled again. Returns the name of its state.
 
-    By asking: Prefect's own waiting hears of how the run ended before.
+    It polls: Prefect's own way of waiting sees how the run ended before.
     """
     with progress("run", None, "") as bar, get_client(sync_client=True) as client:
         while True:

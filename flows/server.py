@@ -1,4 +1,4 @@
-"""Whether Prefect can be used, found out in seconds, and in one line why not."""
+"""Whether Prefect can be used: found out in seconds, with the reason in one line if not."""
 
 import base64
 import os
@@ -16,9 +16,9 @@ from quickdraw_core.errors import ConfigError, UnreachableError, first_line
 
 _PATIENCE_SECONDS = 5
 _SQLITE_MAGIC = b"SQLite format 3\0"
-_DO = (
+_SERVER_REMEDY = (
     "start it (prefect server start), or unset PREFECT_API_URL (prefect config unset "
-    "PREFECT_API_URL) to do without"
+    "PREFECT_API_URL) to work without a server"
 )
 REMEDY = (
     "name another folder (PREFECT_HOME=FOLDER), or make the database anew: "
@@ -28,8 +28,8 @@ REMEDY = (
 
 
 def require_server() -> None:
-    """Raises `UnreachableError` where the server that Prefect's settings name does not answer as
-    one, and `ConfigError` where they name none and allow no temporary one.
+    """Raises `UnreachableError` if the server that Prefect's settings name does not answer as a
+    Prefect server, and `ConfigError` if they name none and allow no temporary one.
     """
     settings = get_current_settings()
     url = settings.api.url
@@ -42,7 +42,7 @@ def require_server() -> None:
         )
     try:
         answer = httpx.get(
-            _asked(settings, url),
+            _probe_url(settings, url),
             headers=settings.client.custom_headers | _login(settings),
             timeout=_PATIENCE_SECONDS,
             verify=_trusted(settings),
@@ -53,15 +53,18 @@ def require_server() -> None:
             "correct PREFECT_API_SSL_CERT_FILE"
         ) from error
     except httpx.TimeoutException as error:
-        raise UnreachableError(f"Prefect at {url} does not answer; {_DO}") from error
+        raise UnreachableError(f"Prefect at {url} does not answer; {_SERVER_REMEDY}") from error
     except (httpx.HTTPError, httpx.InvalidURL) as error:
-        why = "nothing listens there" if "refused" in str(error) else str(error)
-        if "CERTIFICATE_VERIFY_FAILED" in why:
+        if _is_caused_by(error, ssl.SSLCertVerificationError):
             raise UnreachableError(
                 f"Prefect at {url} has a certificate that is not trusted; name the authority's in "
                 "PREFECT_API_SSL_CERT_FILE"
             ) from error
-        raise UnreachableError(f"Prefect at {url} does not answer: {why}; {_DO}") from error
+        is_refused = _is_caused_by(error, ConnectionRefusedError)
+        why = "nothing listens there" if is_refused else str(error)
+        raise UnreachableError(
+            f"Prefect at {url} does not answer: {why}; {_SERVER_REMEDY}"
+        ) from error
     if answer.status_code in (401, 403):
         raise UnreachableError(
             f"Prefect at {url} asks for a login; set PREFECT_API_AUTH_STRING (a server's "
@@ -74,22 +77,29 @@ def require_server() -> None:
         )
     if answer.status_code >= 500:
         raise UnreachableError(
-            f"Prefect at {url} answers {answer.status_code} {answer.reason_phrase}; see to it"
+            f"Prefect at {url} answers {answer.status_code} {answer.reason_phrase}; read its log"
         )
     if not answer.is_success or "json" not in answer.headers.get("Content-Type", ""):
         raise UnreachableError(
-            f"what answers at {url} is no Prefect; correct PREFECT_API_URL, which ends in /api"
+            f"what answers at {url} is not Prefect; correct PREFECT_API_URL, which ends in /api"
         )
 
 
-def _asked(settings: Settings, url: str) -> str:
-    """An address that needs the login, where there is one."""
+def _is_caused_by(error: BaseException | None, kind: type[BaseException]) -> bool:
+    """Whether an error, or one that it was raised for, is of a kind."""
+    while error is not None and not isinstance(error, kind):
+        error = error.__cause__ or error.__context__
+    return error is not None
+
+
+def _probe_url(settings: Settings, url: str) -> str:
+    """An address that is answered only after the login, if the server has one."""
     is_cloud = url.startswith(str(settings.cloud.api_url))
     return f"{url.rstrip('/')}/{'health' if is_cloud else 'admin/version'}"
 
 
 def _trusted(settings: Settings) -> ssl.SSLContext | bool:
-    """Certificates that Prefect's own client trusts; True: those that everybody does."""
+    """The certificates that Prefect's own client trusts; True: the usual ones."""
     if settings.api.tls_insecure_skip_verify:
         context = ssl.create_default_context()
         context.check_hostname, context.verify_mode = False, ssl.CERT_NONE
@@ -100,7 +110,7 @@ def _trusted(settings: Settings) -> ssl.SSLContext | bool:
 
 
 def _login(settings: Settings) -> dict[str, str]:
-    """As Prefect's own client logs in."""
+    """Headers with which Prefect's own client logs in."""
     if settings.api.key is not None:
         return {"Authorization": f"Bearer {settings.api.key.get_secret_value()}"}
     if settings.api.auth_string is not None:
@@ -110,8 +120,8 @@ def _login(settings: Settings) -> dict[str, str]:
 
 
 def require_home() -> None:
-    """Raises `ConfigError` where Prefect's folder cannot be used: it keeps results there, and the
-    database of a temporary server.
+    """Raises `ConfigError` if Prefect's folder cannot be used: it holds results, and the database
+    of a temporary server.
     """
     settings = get_current_settings()
     with suppress(RuntimeError):  # a user without a home at all
@@ -135,7 +145,7 @@ def require_home() -> None:
 
 
 def _require_database(home: Path) -> None:
-    """Of the temporary server, where its address is the default one."""
+    """Checks the database of the temporary server, unless its address was set."""
     path = home / "prefect.db"
     if "PREFECT_SERVER_DATABASE_CONNECTION_URL" in os.environ or not path.exists():
         return
@@ -158,6 +168,6 @@ def answering() -> Iterator[None]:
     except (httpx.TransportError, PrefectHTTPStatusError) as error:
         url = get_current_settings().api.url
         raise UnreachableError(
-            f"Prefect at {url} went away or refuses: {first_line(error)}; see that it is well, "
+            f"Prefect at {url} went away or refuses: {first_line(error)}; see that it runs, "
             "then give the command again"
         ) from error

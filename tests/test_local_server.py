@@ -28,7 +28,7 @@ START = (
 BEGIN = (
     "import json, sys; from flows import local\n"
     "local.begin_local_server()\n"
-    "print(json.dumps([local._begun.process.pid, []]), flush=True)\n"
+    "print(json.dumps([local._starting.process.pid, []]), flush=True)\n"
     "sys.stdin.readline()\n"
 )
 

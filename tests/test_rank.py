@@ -29,5 +29,5 @@ def test_an_error_has_a_class_of_its_own(raised: Exception, kind: type[Exception
 
 
 def test_on_a_single_host_no_other_one_is_waited_for() -> None:
-    with pytest.raises(RuntimeError, match="^Timed out"), typed_errors(TrainConfig.parse({})):
+    with pytest.raises(RuntimeError, match=r"^Timed out"), typed_errors(TrainConfig.parse({})):
         raise RuntimeError("Timed out waiting")

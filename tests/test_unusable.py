@@ -275,7 +275,7 @@ def silent_server() -> Iterator[str]:
 PAGE = {"body": b"<html>Sign in</html>", "Content-Type": "text/html"}
 SERVERS: dict[str, tuple[dict[str, Any], str, str]] = {
     "login": ({"status": 401}, "set MLFLOW_TRACKING_USERNAME and", "set PREFECT_API_AUTH_STRING"),
-    "page": ({"status": 200} | PAGE, "what answers there is no MLflow", "is no Prefect"),
+    "page": ({"status": 200} | PAGE, "what answers there is no MLflow", "is not Prefect"),
     "redirect": (
         {"status": 302, "Location": "/elsewhere"},
         "what answers there is no MLflow",
