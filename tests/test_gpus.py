@@ -14,12 +14,12 @@ from surroundings import as_nobody, pretend_gpus
 
 from quickdraw_core.launching.gpus import (
     VISIBLE,
-    applied_environment,
     devices_locked,
     gpus_locked,
     rank_environment,
     visible_devices,
 )
+from quickdraw_core.system.child_environment import applied_environment
 
 HOLD = (
     "import sys, time; from quickdraw_core.launching.gpus import devices_locked\n"

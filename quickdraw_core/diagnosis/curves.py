@@ -47,7 +47,7 @@ def read_curves(run_dir: Path) -> dict[str, Curve]:
                 for name, value in metrics.items() if isinstance(metrics, dict) else ():
                     if name.startswith(CURVES):
                         points.setdefault(name, {}).setdefault(int(record["step"]), float(value))
-    return {name: curve_of(found.items()) for name, found in points.items()}
+    return {name: curve_of(values.items()) for name, values in points.items()}
 
 
 @dataclass(frozen=True)

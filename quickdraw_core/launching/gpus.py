@@ -15,6 +15,7 @@ from pathlib import Path
 from types import MappingProxyType
 
 from quickdraw_core.progress import progress
+from quickdraw_core.system.child_environment import applied_environment
 from quickdraw_core.system.locks import try_lock
 from quickdraw_core.training.hardware import choose_device, gpu_count
 
@@ -29,6 +30,9 @@ _held: ContextVar[bool] = ContextVar("quickdraw_gpus_held", default=False)
 def gpus_locked(ranks: int, device: str = "auto") -> Iterator[None]:
     """A block for work of this process: it sees as many GPUs as `ranks`, which are its own, once
     so many are free. Nothing is locked for work of the CPU, nor within `devices_locked`.
+
+    CUDA reads its variable once, when it is first used, and the processes of a training are not
+    this one: what works on a GPU here has to be the first in this process that does.
     """
     with rank_environment(ranks, device) as environment, applied_environment(environment):
         yield
@@ -106,27 +110,7 @@ def _opened(path: Path) -> int:
         return os.open(path, os.O_RDONLY)
 
 
-@contextmanager
-def applied_environment(environment: Mapping[str, str]) -> Iterator[None]:
-    """A block in which this process, too, sees those GPUs alone: for work that it does itself.
-
-    CUDA reads the variable once, when it is first used, and the processes of a training are not
-    this one: what works on a GPU here has to be the first in this process that does.
-    """
-    before = {name: os.environ.get(name) for name in environment}
-    os.environ.update(environment)
-    try:
-        yield
-    finally:
-        for name, value in before.items():
-            if value is None:
-                os.environ.pop(name, None)
-            else:
-                os.environ[name] = value
-
-
 def visible_devices(count: int, environment: Mapping[str, str]) -> tuple[str, ...]:
-    """Names of the `count` GPUs of this process: 0, 1, …, or what it was told itself."""
-    told = environment.get(VISIBLE, "")
-    names = [name.strip() for name in told.split(",") if name.strip()]
+    """Names of the `count` GPUs of this process: 0, 1, …, or those given to it."""
+    names = [name.strip() for name in environment.get(VISIBLE, "").split(",") if name.strip()]
     return tuple(names[:count] if names else map(str, range(count)))

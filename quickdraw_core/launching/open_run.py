@@ -77,9 +77,9 @@ def join_run(
     """
     path = run_path(config, store)
     while True:
-        found = finished_run(config, store, opened)
-        if found is not None:
-            return (*found, None)
+        finished = finished_run(config, store, opened)
+        if finished is not None:
+            return (*finished, None)
         _fetch_weights(config, len(store.label_map))
         with progress("train", None, "") as bar:
             bar.note(f"waiting for host 0 to begin in {path}")
@@ -137,8 +137,8 @@ def _as_ours(run: RunFolder, config: TrainConfig, store: Store) -> RunFolder:
 
 
 def _fetch_weights(config: TrainConfig, classes: int) -> None:
-    """Gets pretrained weights before anything is started: a file that is none is refused, and
-    what torchvision downloads is there once, for all ranks of this host.
+    """Gets pretrained weights before anything is started: a file without weights is refused, and
+    torchvision downloads once for all ranks of this host.
     """
     if config.model.pretrained is not None:
         from quickdraw_core.training.network import new_network

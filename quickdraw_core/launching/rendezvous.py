@@ -1,20 +1,20 @@
 """How the hosts of one training agree on an attempt, through the run folder that all of them see.
 
-Every attempt has an id of its own, drawn by chance, and torch's launchers meet under it. Two
-attempts must never share one: to a launcher still at work, another that comes to the same id is a
-host that joins, for which it starts its ranks again.
+Every attempt has a random id of its own, under which torch's launchers meet. Two attempts must
+never share one: a launcher still at work takes another that comes to the same id for a host that
+joins, for which it starts its ranks again.
 
-    RUN/hosts/host-<n>.json   "host n waits": a token drawn for this wait, a beat, an address
-    RUN/hosts/attempt.json    host 0's word: an id, for which tokens, and where the run goes on
+    RUN/hosts/host-<n>.json   "host n waits": a token of this wait, a heartbeat, an address
+    RUN/hosts/attempt.json    host 0's attempt: an id, for which tokens, and where the run goes on
 
-Host n beats until host 0's word names its token; host 0 waits until it has seen all others beat,
-and then draws the id. Hence:
+Host n sends heartbeats until an attempt names its token. Host 0 waits for a heartbeat of each
+other host, and then begins an attempt. Hence:
 
 - The hosts may be started in any order.
-- The word of an earlier attempt names other tokens: nobody follows it.
-- A host that was killed while it waited beats no more: host 0 does not count it.
-- A host that failed alone and is started again waits for the next attempt. It cannot come into
-  the one that is still at work on the others, which ends by its time-out.
+- An earlier attempt names other tokens: nobody joins it.
+- A host that was killed while it waited sends no heartbeat: host 0 does not count it.
+- A host that failed alone and is started again waits for the next attempt. It cannot join the
+  one that is still at work on the others, which ends by its time-out.
 
 No clock is compared with that of another host, and a folder that shows a change late (NFS) costs
 that time alone.
@@ -38,17 +38,17 @@ from quickdraw_core.system.files import write_atomic
 from quickdraw_core.training.config import HostsConfig
 
 HOSTS_NAME = "hosts"
-_WORD = "attempt.json"
+_ATTEMPT_NAME = "attempt.json"
 _BEAT_SECONDS = 1.0
 _ALIVE_SECONDS = 30.0
-"""Who was not seen to beat for so long does not wait any more. Caches of NFS are that slow."""
+"""A host without a heartbeat for so long does not wait any more. Caches of NFS are that slow."""
 
 
 @dataclass(frozen=True)
 class Attempt:
-    """Host 0's word. id: of torch's rendezvous; empty where nothing is left to train. run: the
-    key of the run. step: of the checkpoint from which all go on. tokens: by the number of the
-    host, for whom this is.
+    """What host 0 begins. id: of torch's rendezvous; empty if nothing is left to train. run: the
+    key of the run. step: of the checkpoint from which all go on. tokens: of the hosts that it is
+    for, by their number.
     """
 
     id: str
@@ -60,23 +60,24 @@ class Attempt:
 def gather_hosts(
     run_dir: Path, hosts: HostsConfig, run: str, step: int, stopping: threading.Event | None
 ) -> tuple[Attempt, str]:
-    """Host 0: waits for all others, and begins an attempt. Returns it, and this host's address
-    as seen by the others.
+    """Host 0: waits for all others, and begins an attempt. Returns it, and the address at which
+    the others reach this host.
 
-    Raises `TrainingError` where one has not come within `hosts.wait_seconds`.
+    Raises `TrainingError` if one has not come within `hosts.wait_seconds`.
     """
-    seen: dict[int, dict[str, Any] | None] = {}
-    beaten: dict[int, float] = {}
+    waiting: dict[int, dict[str, Any] | None] = {}
+    last_beats: dict[int, float] = {}
     deadline = time.monotonic() + hosts.wait_seconds
     while True:
         now = time.monotonic()
         for number in range(1, hosts.nodes):
-            found = _read(_place(run_dir, number))
-            # The first look does not say whether who wrote it is still there.
-            if found is not None and number in seen and found != seen[number]:
-                beaten[number] = now
-            seen[number] = found
-        absent = [n for n in seen if seen[n] is None or now - beaten.get(n, -1e9) > _ALIVE_SECONDS]
+            value = _read(_host_path(run_dir, number))
+            # What was there at first may be of a host that was killed.
+            if value is not None and number in waiting and value != waiting[number]:
+                last_beats[number] = now
+            waiting[number] = value
+        alive = {n for n, beat in last_beats.items() if now - beat <= _ALIVE_SECONDS}
+        absent = [n for n, value in waiting.items() if value is None or n not in alive]
         if not absent:
             break
         if now > deadline:
@@ -87,20 +88,17 @@ def gather_hosts(
                 "and this folder, which all hosts must share"
             )
         _pause(stopping)
-    waiting = {number: found for number, found in seen.items() if found is not None}
-    attempt = Attempt(
-        secrets.token_hex(8), run, step, {str(n): str(f["token"]) for n, f in waiting.items()}
-    )
-    _say(run_dir, attempt)
-    return attempt, address_towards(str(waiting[1]["address"]))
+    attempt = _begin(run_dir, secrets.token_hex(8), run, step, waiting)
+    other = waiting[1]
+    assert other is not None
+    return attempt, address_towards(str(other["address"]))
 
 
 def release_hosts(run_dir: Path, hosts: HostsConfig, run: str, step: int) -> None:
-    """Host 0, where nothing is left to train: lets those go that wait now."""
-    found = {n: _read(_place(run_dir, n)) for n in range(1, hosts.nodes)}
-    tokens = {str(n): str(f["token"]) for n, f in found.items() if f is not None}
-    if tokens:
-        _say(run_dir, Attempt("", run, step, tokens))
+    """Host 0, if nothing is left to train: tells the hosts that wait now to stop waiting."""
+    waiting = {n: _read(_host_path(run_dir, n)) for n in range(1, hosts.nodes)}
+    if any(waiting.values()):
+        _begin(run_dir, "", run, step, waiting)
 
 
 def join_attempt(
@@ -108,17 +106,17 @@ def join_attempt(
 ) -> tuple[Attempt, str]:
     """Any other host: waits for host 0's next attempt. Returns it, and this host's address.
 
-    Raises `TrainingError` where none has begun within `hosts.wait_seconds`.
+    Raises `TrainingError` if none has begun within `hosts.wait_seconds`.
     """
-    own, token = _place(run_dir, hosts.node_rank), secrets.token_hex(8)
+    own, token = _host_path(run_dir, hosts.node_rank), secrets.token_hex(8)
     address = address_towards(str(hosts.rendezvous))
     deadline = time.monotonic() + hosts.wait_seconds
     beat, next_beat = 0, 0.0
     try:
         while True:
-            word = _read(run_dir / HOSTS_NAME / _WORD)
-            if word is not None and word["tokens"].get(str(hosts.node_rank)) == token:
-                return Attempt(**word), address
+            attempt = _read(run_dir / HOSTS_NAME / _ATTEMPT_NAME)
+            if attempt is not None and attempt["tokens"].get(str(hosts.node_rank)) == token:
+                return Attempt(**attempt), address
             now = time.monotonic()
             if now > deadline:
                 raise TrainingError(
@@ -171,16 +169,21 @@ def _split(endpoint: str) -> tuple[str, int]:
     return endpoint, 9
 
 
-def _place(run_dir: Path, number: int) -> Path:
+def _host_path(run_dir: Path, number: int) -> Path:
     return run_dir / HOSTS_NAME / f"host-{number}.json"
 
 
-def _say(run_dir: Path, attempt: Attempt) -> None:
-    write_atomic(run_dir / HOSTS_NAME / _WORD, json.dumps(asdict(attempt)) + "\n")
+def _begin(
+    run_dir: Path, id_: str, run: str, step: int, waiting: Mapping[int, dict[str, Any] | None]
+) -> Attempt:
+    tokens = {str(n): str(value["token"]) for n, value in waiting.items() if value is not None}
+    attempt = Attempt(id_, run, step, tokens)
+    write_atomic(run_dir / HOSTS_NAME / _ATTEMPT_NAME, json.dumps(asdict(attempt)) + "\n")
+    return attempt
 
 
 def _read(path: Path) -> dict[str, Any] | None:
-    """A file of another host; None where there is none, or none that can be read now."""
+    """A file of another host; None if it is missing or cannot be read now."""
     try:
         value = json.loads(path.read_text("utf-8"))
     except (OSError, ValueError):

@@ -1,4 +1,4 @@
-"""The training stage: prepared once, then found finished, or run.
+"""The training stage: prepared once, then finished already, or run.
 
 Who wants to go on after a failure calls it again: the same configuration on the same data
 continues from the latest checkpoint.

@@ -4,7 +4,8 @@ The one place that decides what each of them gets, whichever library starts it.
 """
 
 import os
-from collections.abc import MutableMapping
+from collections.abc import Iterator, Mapping, MutableMapping
+from contextlib import contextmanager
 
 SAFE_PATH = {"PYTHONSAFEPATH": "1"}
 """Python imports nothing from the working folder, where a user's `random.py` or `types.py` would
@@ -27,3 +28,18 @@ def child_environment() -> dict[str, str]:
     environment = {name: value for name, value in here if value is not None}
     set_safe_path(environment)
     return environment
+
+
+@contextmanager
+def applied_environment(variables: Mapping[str, str]) -> Iterator[None]:
+    """A block in which this process has the variables, too."""
+    before = {name: os.environ.get(name) for name in variables}
+    os.environ.update(variables)
+    try:
+        yield
+    finally:
+        for name, value in before.items():
+            if value is None:
+                os.environ.pop(name, None)
+            else:
+                os.environ[name] = value

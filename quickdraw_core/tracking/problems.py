@@ -1,7 +1,7 @@
 """Why MLflow cannot be used, in one line: the cause, and what to do.
 
 MLflow's client shows a database that it cannot open as a traceback, after up to 100 seconds of
-tries, and a server's answer with all its HTML. What can be known without it is looked at before.
+tries, and a server's answer with all its HTML. What can be known without it is checked before.
 """
 
 import re
@@ -82,9 +82,9 @@ def explain(error: BaseException) -> str:
         named = f"cannot use {error.filename}: " if error.filename else ""
         return named + cause_of(error)
     for sign, cause in _CAUSES:
-        found = re.search(sign, text)
-        if found is not None:
-            return found.expand(cause)
+        match = re.search(sign, text)
+        if match is not None:
+            return match.expand(cause)
     return without_secrets(first_line(error).split(" with exception ")[0])
 
 

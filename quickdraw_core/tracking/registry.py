@@ -1,18 +1,18 @@
 """MLflow's model registry: numbered versions of a model by name, and an alias that one holds.
 
-A version is one run's best checkpoint, told by the digest of its weights: registering the same
+A version is one run's best checkpoint, known by the digest of its weights: registering the same
 weights again finds the version that is there. `models:/NAME@ALIAS` and `models:/NAME/3` name one.
 
 MLflow moves an alias without asking what it pointed to, so that two who move it at the same
-moment cannot both be refused. `move_alias` looks right before and right after; what is left is
-the time of one request.
+moment cannot both be refused. `move_alias` asks right before and right after; what is left is the
+time of one request.
 """
 
 import re
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 from quickdraw_core.errors import (
     CheckpointError,
@@ -84,26 +84,23 @@ def find_version(uri: str, reference: str) -> Version:
     Raises `ConfigError` for another form, `CheckpointError` where there is none, or it was not
     registered by this program, `TrackingError` where MLflow is away.
     """
-    place = reference.removeprefix(SCHEME)
-    by_alias, by_number = _BY_ALIAS.fullmatch(place), _BY_NUMBER.fullmatch(place)
-    if by_alias is None and by_number is None:
+    name_and_which = reference.removeprefix(SCHEME)
+    by_alias, by_number = _BY_ALIAS.fullmatch(name_and_which), _BY_NUMBER.fullmatch(name_and_which)
+    match = by_alias or by_number
+    if match is None:
         raise ConfigError(
             f"{reference} names no registered model; give models:/NAME@ALIAS or models:/NAME/3"
         )
     mlflow = _client(uri, f"{reference} is looked up", reader)
     with _answering(uri):
-        if by_alias is not None:
-            name, alias = by_alias.groups()
-            found = _or_none(lambda: mlflow.get_model_version_by_alias(name, alias))
-        else:
-            assert by_number is not None
-            name, number = by_number.groups()
-            found = _or_none(lambda: mlflow.get_model_version(name, number))
-        if found is None:
+        name, which = match.groups()
+        get = mlflow.get_model_version_by_alias if by_alias else mlflow.get_model_version
+        version = _or_none(lambda: get(name, which))
+        if version is None:
             raise CheckpointError(
-                f"no model {reference} in MLflow at {uri}: {_there(mlflow, name)}"
+                f"no model {reference} in MLflow at {uri}: {_what_exists(mlflow, name)}"
             )
-    return _version(found)
+    return _version(version)
 
 
 def pinned(uri: str, reference: str) -> str:
@@ -117,8 +114,8 @@ def alias_holder(uri: str, name: str, alias: str) -> Version | None:
         return None
     mlflow = _client(uri, f"the {alias} is looked up")
     with _answering(uri):
-        found = _or_none(lambda: mlflow.get_model_version_by_alias(name, alias))
-    return None if found is None else _version(found)
+        version = _or_none(lambda: mlflow.get_model_version_by_alias(name, alias))
+    return None if version is None else _version(version)
 
 
 def register(
@@ -203,17 +200,16 @@ def _answering(uri: str) -> Iterator[None]:
         yield
 
 
-def _or_none(ask: Any) -> "ModelVersion | None":
-    """The answer; None where the model, version or alias is not there."""
+def _or_none(ask: "Callable[[], ModelVersion]") -> "ModelVersion | None":
+    """The answer; None if there is no such model, version or alias."""
     from mlflow.exceptions import MlflowException
 
     try:
-        found: ModelVersion = ask()
+        return ask()
     except MlflowException as error:
         if error.error_code in MISSING:
             return None
         raise
-    return found
 
 
 def _make_model(mlflow: "MlflowClient", name: str) -> None:
@@ -226,8 +222,8 @@ def _make_model(mlflow: "MlflowClient", name: str) -> None:
             raise
 
 
-def _there(mlflow: "MlflowClient", name: str) -> str:
-    """What there is instead of a version that was not found."""
+def _what_exists(mlflow: "MlflowClient", name: str) -> str:
+    """What there is instead of a version that does not exist."""
     models = {model.name: model for model in mlflow.search_registered_models()}
     if not models:
         return "no model is registered there; quickdraw promote does it"
@@ -235,24 +231,23 @@ def _there(mlflow: "MlflowClient", name: str) -> str:
         return f"no model {name}; {nearest(name, models)}"
     aliases = [f"@{alias} ({number})" for alias, number in sorted(models[name].aliases.items())]
     numbers = [int(v.version) for v in mlflow.search_model_versions(f"name = '{name}'")]
-    shown = f"versions 1 to {max(numbers)}" if numbers else "no version"
-    return f"{name} has {shown} and " + (
-        f"the aliases {', '.join(aliases)}" if aliases else "no alias"
-    )
+    versions = f"versions 1 to {max(numbers)}" if numbers else "no version"
+    named = f"the aliases {', '.join(aliases)}" if aliases else "no alias"
+    return f"{name} has {versions} and {named}"
 
 
-def _version(found: "ModelVersion") -> Version:
-    missing = [tag for tag in (WEIGHTS_TAG, STORE_TAG, LABELS_TAG) if not found.tags.get(tag)]
-    if missing or not found.run_id:
+def _version(entry: "ModelVersion") -> Version:
+    missing = [tag for tag in (WEIGHTS_TAG, STORE_TAG, LABELS_TAG) if not entry.tags.get(tag)]
+    if missing or not entry.run_id:
         raise CheckpointError(
-            f"version {found.version} of {found.name} was not registered by quickdraw promote: it "
+            f"version {entry.version} of {entry.name} was not registered by quickdraw promote: it "
             f"has no {', '.join(missing) or 'run'}; promote its run, or give the run's id"
         )
     return Version(
-        name=str(found.name),
-        number=int(found.version),
-        run_id=str(found.run_id),
-        weights_sha256=str(found.tags[WEIGHTS_TAG]),
-        store_fingerprint=str(found.tags[STORE_TAG]),
-        label_map_sha256=str(found.tags[LABELS_TAG]),
+        name=str(entry.name),
+        number=int(entry.version),
+        run_id=str(entry.run_id),
+        weights_sha256=str(entry.tags[WEIGHTS_TAG]),
+        store_fingerprint=str(entry.tags[STORE_TAG]),
+        label_map_sha256=str(entry.tags[LABELS_TAG]),
     )

@@ -20,6 +20,7 @@ from quickdraw_core.errors import (
     UnreachableError,
     WriteError,
 )
+from quickdraw_core.system.child_environment import applied_environment
 from quickdraw_core.system.locks import held, lock_of_file
 from quickdraw_core.tracking.address import artifact_folder, quiet_environment
 from quickdraw_core.tracking.journal import CURVES
@@ -118,24 +119,19 @@ class _BriefRequests:
     SETTINGS: Final = {"MLFLOW_HTTP_REQUEST_MAX_RETRIES": "0", "MLFLOW_HTTP_REQUEST_TIMEOUT": "8"}
 
     def __init__(self) -> None:
-        self._lock, self._inside = threading.Lock(), 0
-        self._before: dict[str, str | None] = {}
+        self._lock, self._inside, self._applied = threading.Lock(), 0, ExitStack()
 
     def enter(self) -> None:
         with self._lock:
             if not self._inside:
-                self._before = {name: os.environ.get(name) for name in self.SETTINGS}
-                os.environ.update(self.SETTINGS)
+                self._applied.enter_context(applied_environment(self.SETTINGS))
             self._inside += 1
 
     def leave(self) -> None:
         with self._lock:
             self._inside -= 1
-            for name, value in self._before.items() if not self._inside else ():
-                if value is None:
-                    os.environ.pop(name, None)
-                else:
-                    os.environ[name] = value
+            if not self._inside:
+                self._applied.close()
 
 
 _BRIEF = _BriefRequests()
@@ -184,7 +180,7 @@ def fetch_file(uri: str, run_id: str, artifact: str, folder: Path) -> Path:
         if files is not None and (files / artifact).is_file():
             return Path(shutil.copy(files / artifact, folder))
         beside = mlflow.list_artifacts(run_id, str(PurePosixPath(artifact).parent))
-        if artifact in {found.path for found in beside}:
+        if artifact in {file.path for file in beside}:
             return Path(mlflow.download_artifacts(run_id, artifact, str(folder)))
     raise CheckpointError(
         f"run {run_id} ({run.info.status}) has no {artifact}: it was not trained to the first "

@@ -10,31 +10,23 @@ import sys
 import threading
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
-from typing import Any, Protocol
+from typing import Any
 
 import psutil  # type: ignore[import-untyped]
+
+from quickdraw_core.tracking.journal import Journal, NoJournal
 
 PREFIX = "system/"
 _MEGABYTE = 1e6
 
 
-class Writes(Protocol):
-    """A journal, or what stands in for it."""
-
-    def write(self, step: int, metrics: dict[str, float]) -> None:
-        """Appends the metrics of a step."""
-
-    def next_step(self, prefix: str) -> int:
-        """The step after the last of metrics with this prefix."""
-
-
 @contextmanager
-def system_metrics(journal: Writes, every_seconds: float = 10.0) -> Iterator[None]:
+def system_metrics(journal: Journal | NoJournal, every_seconds: float = 10.0) -> Iterator[None]:
     """Samples the machine as long as the block lasts, and once at its end.
 
     Utilisation and traffic are those since the sample before. Steps count samples, and go on
-    where the journal's last attempt ended. Samples cost about a millisecond; a machine that
-    does not tell them is reported once and left alone.
+    where the journal's last attempt ended. Samples cost about a millisecond; if the machine has
+    none, that is reported once.
     """
     ending = threading.Event()
     thread = threading.Thread(
@@ -48,7 +40,7 @@ def system_metrics(journal: Writes, every_seconds: float = 10.0) -> Iterator[Non
         thread.join()
 
 
-def _run(journal: Writes, every_seconds: float, ending: threading.Event) -> None:
+def _run(journal: Journal | NoJournal, every_seconds: float, ending: threading.Event) -> None:
     try:
         sample = sampler()
         step = journal.next_step(PREFIX)
@@ -110,7 +102,7 @@ def _gpu(pynvml: Any, handle: Any) -> Callable[[], dict[str, float]]:
             "memory_usage_megabytes": memory.used / _MEGABYTE,
             "memory_usage_percentage": memory.used / memory.total * 100,
         }
-        try:  # not every card tells these
+        try:  # not every GPU has these
             values["utilization_percentage"] = pynvml.nvmlDeviceGetUtilizationRates(handle).gpu
             values["power_usage_watts"] = pynvml.nvmlDeviceGetPowerUsage(handle) / 1000
             limit = pynvml.nvmlDeviceGetEnforcedPowerLimit(handle) / 1000

@@ -13,7 +13,7 @@ from torch.nn.parallel import DistributedDataParallel
 
 @dataclass(frozen=True)
 class Ranks:
-    """This process's place among the training processes."""
+    """This process among the training processes."""
 
     rank: int
     world_size: int
@@ -52,9 +52,9 @@ class Ranks:
 
     def largest(self, value: float) -> float:
         """The largest of the ranks' values."""
-        found = torch.tensor(value, dtype=torch.float64, device=self.device)
-        distributed.all_reduce(found, distributed.ReduceOp.MAX)
-        return found.item()
+        largest = torch.tensor(value, dtype=torch.float64, device=self.device)
+        distributed.all_reduce(largest, distributed.ReduceOp.MAX)
+        return largest.item()
 
     def average_buffers(self, network: nn.Module) -> None:
         """Averages the floating-point buffers (running means and variances) over the ranks."""
@@ -71,13 +71,13 @@ class Ranks:
 def process_group(device: str, timeout_seconds: int) -> Iterator[Ranks]:
     """Joins the group that torch's launcher describes in the environment: nccl or gloo."""
     local_rank = int(os.environ["LOCAL_RANK"])
-    place = torch.device(device, local_rank) if device == "cuda" else torch.device("cpu")
-    if place.type == "cuda":
-        torch.cuda.set_device(place)
+    chosen = torch.device(device, local_rank) if device == "cuda" else torch.device("cpu")
+    if chosen.type == "cuda":
+        torch.cuda.set_device(chosen)
     distributed.init_process_group(
-        "nccl" if place.type == "cuda" else "gloo", timeout=timedelta(seconds=timeout_seconds)
+        "nccl" if chosen.type == "cuda" else "gloo", timeout=timedelta(seconds=timeout_seconds)
     )
-    yield Ranks(distributed.get_rank(), distributed.get_world_size(), place)
+    yield Ranks(distributed.get_rank(), distributed.get_world_size(), chosen)
     # Not after an error: leaving the group makes the others fail, and theirs, only an echo of
     # this one, could come to the launcher first.
     distributed.destroy_process_group()

@@ -1,4 +1,4 @@
-"""Which drawings a rank has seen, step by step: for whoever wants to see that two runs agree."""
+"""Which drawings a rank was trained on, step by step, to compare two runs."""
 
 import json
 from collections.abc import Iterator
