@@ -31,7 +31,7 @@ import torch
 from quickdraw_core.assignments import parse_assignments
 from quickdraw_core.ingest.config import IngestConfig
 from quickdraw_core.ingest.run import ingest
-from quickdraw_core.launching.processes import environment_of
+from quickdraw_core.launching.torch_launcher import launcher_environment
 from quickdraw_core.launching.train import train
 from quickdraw_core.modeling.losses import build_loss
 from quickdraw_core.modeling.models import build_model
@@ -87,7 +87,7 @@ def bare_rate(config: TrainConfig, classes: int, steps: int, exchanging: bool) -
     command = [sys.executable, "-m", "torch.distributed.run", "--standalone"]
     command += ["--nproc-per-node", str(config.hardware.ranks), __file__, "--rank", *options]
     done = subprocess.run(
-        command, env=environment_of(config), capture_output=True, text=True, check=False
+        command, env=launcher_environment(config), capture_output=True, text=True, check=False
     )
     if done.returncode:
         sys.exit(done.stderr)

@@ -238,7 +238,7 @@ def test_a_slots_gpus_reach_its_training_processes_and_nobody_else(
                          run_dir=tmp_path / "swept", tracking_uri="none")  # fmt: skip
     sweep, told = open_sweep(config), tmp_path / "told.json"
     tell = f"import json, os; json.dump(dict(os.environ), open({str(told)!r}, 'w'))"
-    monkeypatch.setattr(processes, "_command", lambda *_: [sys.executable, "-c", tell])
+    monkeypatch.setattr(processes, "launcher_command", lambda *_: [sys.executable, "-c", tell])
     before = dict(os.environ)
     slots = Slots(make_slots(2, 1, ("4", "7"), cores=2))
     ended = pytest.raises(TrainingError, match="ended without a checkpoint")

@@ -12,7 +12,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from quickdraw_core.inference import predict as predicting
-from quickdraw_core.launching.processes import environment_of
+from quickdraw_core.launching.torch_launcher import launcher_environment
 from quickdraw_core.sweep.slots import make_slots
 from quickdraw_core.system import threads
 from quickdraw_core.system.threads import (
@@ -101,7 +101,7 @@ def test_a_ranks_model_and_loader_have_no_more_threads_than_cores(
 ) -> None:
     cores(number)
     config = train_config({"store": "store", "hardware.ranks": ranks})
-    model = int(environment_of(config)[NUM_THREADS])
+    model = int(launcher_environment(config)[NUM_THREADS])
     assert ranks * (model + choose_loader_threads(config, "cpu")) <= max(number, ranks)
     # On a GPU one thread starts the kernels, and what draws is beside it; at least one has to.
     assert ranks * (1 + choose_loader_threads(config, "cuda")) <= max(number, 2 * ranks)
@@ -170,11 +170,13 @@ def test_ranks_share_the_cores_and_wait_asleep(
 ) -> None:
     cores(6)
     config = train_config({"store": "store", "hardware.ranks": ranks})
-    environment = environment_of(config)
+    environment = launcher_environment(config)
     assert environment.items() >= (WAITING | {NUM_THREADS: str(6 // ranks)}).items()
-    assert environment_of(config, {"OMP_WAIT_POLICY": "ACTIVE"}).get("GOMP_SPINCOUNT") is None
+    assert (
+        launcher_environment(config, {"OMP_WAIT_POLICY": "ACTIVE"}).get("GOMP_SPINCOUNT") is None
+    )
     monkeypatch.setenv(NUM_THREADS, "4")
-    assert environment_of(config)[NUM_THREADS] == "4"
+    assert launcher_environment(config)[NUM_THREADS] == "4"
 
 
 def test_processes_that_evaluate_share_the_cores_and_wait_asleep(

@@ -5,8 +5,8 @@ from dataclasses import replace
 from quickdraw_core.errors import OutOfMemoryError
 from quickdraw_core.launching.gpus import rank_environment
 from quickdraw_core.launching.open_run import open_latest
-from quickdraw_core.launching.processes import Rendezvous, RunContext, run_ranks
-from quickdraw_core.launching.rendezvous import gather_hosts
+from quickdraw_core.launching.processes import RunContext, run_ranks
+from quickdraw_core.launching.rendezvous import Rendezvous, gather_hosts
 from quickdraw_core.progress import progress
 from quickdraw_core.stage import Opened
 from quickdraw_core.training.checkpoint import Resumable

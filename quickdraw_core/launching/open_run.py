@@ -9,8 +9,8 @@ from functools import partial
 from pathlib import Path
 
 from quickdraw_core.errors import CheckpointError
-from quickdraw_core.launching.processes import ERRORS_NAME, Rendezvous
-from quickdraw_core.launching.rendezvous import Attempt, join_attempt
+from quickdraw_core.launching.rank_failure import ERRORS_NAME
+from quickdraw_core.launching.rendezvous import Attempt, Rendezvous, join_attempt
 from quickdraw_core.progress import progress
 from quickdraw_core.stage import Opened
 from quickdraw_core.store.store import Store

@@ -57,6 +57,16 @@ class Attempt:
     tokens: Mapping[str, str]
 
 
+@dataclass(frozen=True)
+class Rendezvous:
+    """Where the launchers of several hosts meet. attempt: an id that no other attempt has.
+    address: of this host, in the network that it shares with the others.
+    """
+
+    attempt: str
+    address: str
+
+
 def gather_hosts(
     run_dir: Path, hosts: HostsConfig, run: str, step: int, stopping: threading.Event | None
 ) -> tuple[Attempt, str]:
