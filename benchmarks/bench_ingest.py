@@ -289,7 +289,7 @@ def window_reader(paths: Sequence[Path]) -> Callable[[Path, int], list[int]]:
 
     def read(path: Path, skiprows: int) -> list[int]:
         source, index = sources[path.stem], indexes[path.stem]
-        reader = reader_for(source.shape, source.word)
+        reader = reader_for(source.format, source.word)
         offset, row = index.start_of(skiprows)
         size_bytes = index.end_of(skiprows + WINDOW_ROWS) - offset
         ids: list[int] = []

@@ -37,9 +37,8 @@ from loader_rivals import BATCH_SIZE, RIVALS, SIDE_PX, WORKERS, Epoch, Rows
 from quickdraw_core.ingest.config import IngestConfig
 from quickdraw_core.ingest.run import ingest
 from quickdraw_core.labels import LabelMap
-from quickdraw_core.loading.augmentation import AugmentConfig
+from quickdraw_core.loading.config import AugmentConfig, BatchShape
 from quickdraw_core.loading.loader import Feed, Loader
-from quickdraw_core.loading.shape import Shape
 from quickdraw_core.render.encodings import ImageConfig
 from quickdraw_core.sources.doodles.generator import generate_csvs
 from quickdraw_core.sources.doodles.programs import default_words
@@ -73,7 +72,7 @@ class Ours:
     def __init__(
         self, pack: Pack, threads: int, encoding: str = "gray", augmented: bool = False
     ) -> None:
-        shape = Shape(BATCH_SIZE, BATCH_SIZE, 1)
+        shape = BatchShape(BATCH_SIZE, BATCH_SIZE, 1)
         config = AugmentConfig(stroke_drop_share=0.1, point_noise=2) if augmented else None
         feed = Feed(threads=threads, prefetch=2 * threads + 2)
         rows = np.arange(len(pack))

@@ -71,7 +71,7 @@ def blocks_of(source: Any, window: Window) -> Iterator[Block]:
     index = index_rows(source)
     offset, row = index.start_of(window.skiprows)
     size_bytes = index.end_of(window.skiprows + window.nrows) - offset
-    reader = reader_for(source.shape, source.word)
+    reader = reader_for(source.format, source.word)
     with source.open() as file:
         go_to(file, offset, source.sequential)
         yield from window_blocks(file, reader, row, window, size_bytes or BLOCK_BYTES)
@@ -79,7 +79,7 @@ def blocks_of(source: Any, window: Window) -> Iterator[Block]:
 
 def read_window(source: Any, window: Window) -> tuple[pa.Table, list[Rejected]]:
     """The rows of a window in the store's schema, and those refused."""
-    reader = reader_for(source.shape, source.word)
+    reader = reader_for(source.format, source.word)
     tables, rejected = [SCHEMA.empty_table()], []
     for block in blocks_of(source, window):
         rows, refused = reader.read(block.data, block.row + reader.first_line)

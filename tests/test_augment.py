@@ -6,7 +6,7 @@ from strategies import drawings
 
 from quickdraw_core.drawing import DrawingBatch
 from quickdraw_core.loading.augment import augment, drop_strokes
-from quickdraw_core.loading.augmentation import AugmentConfig
+from quickdraw_core.loading.config import AugmentConfig
 
 STRONG = AugmentConfig(
     rotation_degrees=180,

@@ -12,9 +12,9 @@ from quickdraw_core.errors import InputError
 from quickdraw_core.formats.detect import (
     TEST_COLUMNS,
     TRAIN_COLUMNS,
+    FileFormat,
     Layout,
-    Shape,
-    detect_shape,
+    detect_format,
     split_name,
 )
 
@@ -30,23 +30,23 @@ RAW_CSV = f'US,"{RAW}",2097152,True,2017-03-08 21:12:07.266040,cat\n'.encode()
 RAW_NDJSON = json.dumps({"word": "cat", "drawing": json.loads(RAW)}).encode() + b"\n"
 
 SHAPES = [
-    ("cat.csv", HEADER + CSV, Shape(Layout.CSV, False, TRAIN_COLUMNS, 53)),
-    ("cat.csv.gz", BOM + HEADER + CSV, Shape(Layout.CSV, False, TRAIN_COLUMNS, 56)),
-    ("CAT.CSV", HEADER[:-1] + b"\r\n" + CSV, Shape(Layout.CSV, False, TRAIN_COLUMNS, 54)),
-    ("cat.csv", HEADER + RAW_CSV, Shape(Layout.CSV, True, TRAIN_COLUMNS, 53)),
+    ("cat.csv", HEADER + CSV, FileFormat(Layout.CSV, False, TRAIN_COLUMNS, 53)),
+    ("cat.csv.gz", BOM + HEADER + CSV, FileFormat(Layout.CSV, False, TRAIN_COLUMNS, 56)),
+    ("CAT.CSV", HEADER[:-1] + b"\r\n" + CSV, FileFormat(Layout.CSV, False, TRAIN_COLUMNS, 54)),
+    ("cat.csv", HEADER + RAW_CSV, FileFormat(Layout.CSV, True, TRAIN_COLUMNS, 53)),
     ("test_raw.csv", TEST_HEADER + b'7,US,"' + RAW.encode() + b'"\n', None),
-    ("cat.ndjson", NDJSON, Shape(Layout.NDJSON, False, None, 0)),
-    ("cat.jsonl.gz", BOM + NDJSON, Shape(Layout.NDJSON, False, None, 3)),
-    ("cat.ndjson", b"\n\n" + RAW_NDJSON, Shape(Layout.NDJSON, True, None, 0)),
-    ("cat.bin", BINARY, Shape(Layout.BINARY, False, None, 0)),
-    ("cat.bin.gz", BINARY, Shape(Layout.BINARY, False, None, 0)),
+    ("cat.ndjson", NDJSON, FileFormat(Layout.NDJSON, False, None, 0)),
+    ("cat.jsonl.gz", BOM + NDJSON, FileFormat(Layout.NDJSON, False, None, 3)),
+    ("cat.ndjson", b"\n\n" + RAW_NDJSON, FileFormat(Layout.NDJSON, True, None, 0)),
+    ("cat.bin", BINARY, FileFormat(Layout.BINARY, False, None, 0)),
+    ("cat.bin.gz", BINARY, FileFormat(Layout.BINARY, False, None, 0)),
 ]
-TEST_SHAPE = Shape(Layout.CSV, True, TEST_COLUMNS, 27)
+TEST_SHAPE = FileFormat(Layout.CSV, True, TEST_COLUMNS, 27)
 
 
 @pytest.mark.parametrize(("name", "head", "shape"), SHAPES)
-def test_every_form_is_known(name: str, head: bytes, shape: Shape | None) -> None:
-    found = detect_shape(head, name)
+def test_every_form_is_known(name: str, head: bytes, shape: FileFormat | None) -> None:
+    found = detect_format(head, name)
     assert found == (shape or TEST_SHAPE)
     assert found.has_word == (shape is not None)
 
@@ -54,7 +54,7 @@ def test_every_form_is_known(name: str, head: bytes, shape: Shape | None) -> Non
 def test_reordered_and_further_columns_are_told_in_the_files_order() -> None:
     columns = b"word,key_id,note,drawing,countrycode,timestamp,recognized"
     head = columns + b'\ncat,1,x,"[[[1],[2]]]",US,2017-03-08 21:12:07,True\n'
-    assert detect_shape(head, "cat.csv").header == tuple(columns.decode().split(","))
+    assert detect_format(head, "cat.csv").header == tuple(columns.decode().split(","))
 
 
 @given(st.data())
@@ -65,24 +65,24 @@ def test_the_shape_does_not_depend_on_how_much_of_the_file_is_seen(data: st.Data
         ("cat.bin", BINARY, binary_record(ROWS[0])),
     ):
         cut = data.draw(st.integers(len(first), len(content)))
-        assert detect_shape(content[:cut], name) == detect_shape(content, name)
+        assert detect_format(content[:cut], name) == detect_format(content, name)
 
 
 @pytest.mark.parametrize(
     "bad", [b"\n", b"{\n", b"\xff\xfe,nonsense\n", b'US,"[[[1],[2]",1,True,,cat\n', b"[[[[[[\n"]
 )
 def test_a_bad_first_row_decides_nothing(bad: bytes) -> None:
-    assert detect_shape(HEADER + bad + RAW_CSV * 2, "cat.csv").raw
-    assert detect_shape(bad + RAW_NDJSON * 2, "cat.ndjson").raw
-    assert not detect_shape(HEADER + bad + CSV, "cat.csv").raw
+    assert detect_format(HEADER + bad + RAW_CSV * 2, "cat.csv").raw
+    assert detect_format(bad + RAW_NDJSON * 2, "cat.ndjson").raw
+    assert not detect_format(HEADER + bad + CSV, "cat.csv").raw
     if bad.strip():
-        assert not detect_shape(HEADER + bad, "cat.csv").raw
+        assert not detect_format(HEADER + bad, "cat.csv").raw
 
 
 def test_one_row_that_lost_its_times_does_not_outvote_the_others() -> None:
     lost = ndjson_line(ROWS[0])
-    assert detect_shape(lost + RAW_NDJSON * 2, "cat.ndjson").raw
-    assert not detect_shape(RAW_NDJSON + NDJSON, "cat.ndjson").raw
+    assert detect_format(lost + RAW_NDJSON * 2, "cat.ndjson").raw
+    assert not detect_format(RAW_NDJSON + NDJSON, "cat.ndjson").raw
 
 
 @pytest.mark.parametrize(
@@ -111,7 +111,7 @@ def test_what_is_no_drawings_is_refused_in_plain_words(
     name: str, head: bytes, message: str
 ) -> None:
     with pytest.raises(InputError) as caught:
-        detect_shape(head, name)
+        detect_format(head, name)
     assert message in str(caught.value)
     assert str(caught.value).startswith(name)
     assert str(caught.value).isprintable()
@@ -120,7 +120,7 @@ def test_what_is_no_drawings_is_refused_in_plain_words(
 @given(st.binary(max_size=300), st.sampled_from(["a.csv", "a.ndjson", "a.bin", "a.jsonl.gz"]))
 def test_no_bytes_make_it_fail_in_another_way(head: bytes, name: str) -> None:
     try:
-        shape = detect_shape(head, name)
+        shape = detect_format(head, name)
     except InputError as error:
         assert name in str(error)  # noqa: PT017 — it may be raised, not must
     else:

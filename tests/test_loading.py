@@ -10,11 +10,10 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from quickdraw_core.errors import ConfigError
-from quickdraw_core.loading.augmentation import AugmentConfig
+from quickdraw_core.loading.config import AugmentConfig, BatchShape
 from quickdraw_core.loading.gather import gather
 from quickdraw_core.loading.loader import Batch, Feed, Loader, drawn_rows
 from quickdraw_core.loading.order import permute, stream_key
-from quickdraw_core.loading.shape import Shape
 from quickdraw_core.render.encodings import ImageConfig
 from quickdraw_core.store.holdout import Split
 from quickdraw_core.store.pack import Pack
@@ -63,7 +62,7 @@ def test_the_order_of_a_seed_never_changes() -> None:
 
 def loaders(pack: Pack, world_size: int, **options: object) -> list[Loader]:
     rows = pack.rows(Split.TRAIN)
-    shape = Shape(64, 16, world_size)
+    shape = BatchShape(64, 16, world_size)
     return [
         Loader(pack, rows, shape, rank, image_of("gray", 24), 5, **options)  # type: ignore[arg-type]
         for rank in range(world_size)
@@ -123,7 +122,7 @@ def test_batches_that_do_not_share_out_are_refused(
     shape: tuple[int, int, int], message: str
 ) -> None:
     with pytest.raises(ConfigError, match=message):
-        Shape(*shape)
+        BatchShape(*shape)
 
 
 @pytest.mark.parametrize("balance", [0.0, 0.7])
@@ -199,7 +198,7 @@ def test_a_state_of_another_stream_is_refused(pack: Pack, state: dict[str, int])
 @pytest.mark.parametrize("encoding", ["gray", "order", "thirds"])
 def test_the_device_may_draw_what_the_processor_draws(pack: Pack, encoding: str) -> None:
     """Only how fast it comes may differ, within what `render/on_device.py` promises."""
-    shape, rows = Shape(64, 16, 1), pack.rows(Split.TRAIN)
+    shape, rows = BatchShape(64, 16, 1), pack.rows(Split.TRAIN)
     processor = image_of(encoding, 24)
     here, there = (
         Loader(pack, rows, shape, 0, image, 5, AugmentConfig(), end_step=2, feed=Feed(threads))
@@ -216,7 +215,7 @@ def test_the_device_may_draw_what_the_processor_draws(pack: Pack, encoding: str)
 
 
 def test_what_is_no_picture_is_drawn_on_the_processor_alone(pack: Pack) -> None:
-    shape, rows = Shape(64, 64, 1), pack.rows(Split.TRAIN)
+    shape, rows = BatchShape(64, 64, 1), pack.rows(Split.TRAIN)
     batch = Loader(pack, rows, shape, 0, image_of("points", 32), 5, AugmentConfig()).make(0, 0)
     assert batch.images_nchw.shape == (64, 3, 32, 32)
     with pytest.raises(ConfigError, match="'points' is no picture"):

@@ -7,8 +7,9 @@ from hypothesis import strategies as st
 
 from quickdraw_core.errors import ConfigError
 from quickdraw_core.loading.balance import SampleOrder, quotas
+from quickdraw_core.loading.config import SelectConfig
 from quickdraw_core.loading.order import permute
-from quickdraw_core.loading.select import SelectConfig, select_rows
+from quickdraw_core.loading.select import select_rows
 from quickdraw_core.store.holdout import Split
 from quickdraw_core.store.pack import Pack
 

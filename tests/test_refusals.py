@@ -12,7 +12,7 @@ from writers import Row, binary_record, ndjson_line
 
 from quickdraw_core.errors import InputError, UnreadableError
 from quickdraw_core.formats.binary import BinaryReader
-from quickdraw_core.formats.detect import TEST_COLUMNS, TRAIN_COLUMNS, Header, detect_shape
+from quickdraw_core.formats.detect import TEST_COLUMNS, TRAIN_COLUMNS, Header, detect_format
 from quickdraw_core.formats.kaggle import KaggleReader
 from quickdraw_core.formats.ndjson import NdjsonReader
 from quickdraw_core.formats.readers import RowReader
@@ -113,4 +113,4 @@ def test_a_header_that_lacks_columns_says_those_of_both_kinds_and_its_separator(
     with pytest.raises(
         InputError, match=rf"with ';' between columns and not a comma; .*{columns}"
     ):
-        detect_shape(b'key_id;countrycode;drawing\n7;US;"[[[1], [2]]]"\n', "test.csv")
+        detect_format(b'key_id;countrycode;drawing\n7;US;"[[[1], [2]]]"\n', "test.csv")

@@ -349,7 +349,7 @@ def test_a_row_without_an_end_is_refused(csv_path: Path, monkeypatch: pytest.Mon
     with pytest.raises(InputError, match=r"cat\.csv: row 11 is longer than 20,000 bytes"):
         index_rows(source)
     # The rows before it can be had.
-    reader = reader_for(source.shape, source.word)
+    reader = reader_for(source.format, source.word)
     with source.open() as file:
         file.seek(len(HEADER))
         (block,) = window_blocks(file, reader, 0, Window(2, 5), 1_000)

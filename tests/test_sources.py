@@ -182,7 +182,7 @@ def test_a_folder_gives_its_files_sorted_by_word(place: Place) -> None:
         ("ice cream", "ice cream.csv"),
         ("sun", "sun.bin"),
     ]
-    assert [source.shape.layout for source in found] == [
+    assert [source.format.layout for source in found] == [
         Layout.NDJSON,
         Layout.NDJSON,
         Layout.CSV,
@@ -334,7 +334,7 @@ def test_a_test_file_has_no_word(tmp_path: Path) -> None:
     path = tmp_path / "test_simplified.csv"
     path.write_bytes(TEST_FILE)
     (source,) = find_sources(path)
-    assert (source.word, source.shape.data_offset) == (None, 27)
+    assert (source.word, source.format.data_offset) == (None, 27)
     (tmp_path / "sun.csv").write_bytes(csv_bytes("sun"))
     with pytest.raises(
         InputError, match=r"test_simplified.csv is a test file.*sun.csv is a train"

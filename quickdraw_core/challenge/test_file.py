@@ -82,7 +82,7 @@ def open_test_file(test: str) -> SourceFile:
         raise InputError(f"no test file that can be read: {error}") from error
     if len(sources) != 1:
         raise InputError(f"{test} is {len(sources)} files; give one, Kaggle's test_simplified.csv")
-    layout = sources[0].shape.layout
+    layout = sources[0].format.layout
     if layout is not Layout.CSV:
         raise InputError(
             f"{test} is {layout}, and a submission answers a CSV with the columns key_id, "
@@ -96,9 +96,9 @@ def parsed_pieces(source: SourceFile) -> Iterator[tuple[DrawingBatch, Piece]]:
 
     Raises `InputError` if the file is damaged, or a row has no readable `key_id`.
     """
-    reader, header = reader_for(source.shape, None), Header(source.shape.header or ())
+    reader, header = reader_for(source.format, None), Header(source.format.header or ())
     with source.open() as file:
-        go_to(file, source.shape.data_offset, source.sequential)
+        go_to(file, source.format.data_offset, source.sequential)
         window = Window(0, sys.maxsize)
         for block in window_blocks(file, reader, 0, window, _BLOCK_BYTES, _BLOCK_BYTES):
             start, row = 0, block.row

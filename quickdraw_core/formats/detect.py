@@ -1,6 +1,6 @@
 """Which form a file has, by its name and its first bytes.
 
-In: a name and the head of the decompressed file. Out: a `Shape`, all that a reader must know
+In: a name and the head of the decompressed file. Out: a `FileFormat`, all that a reader must know
 before the first row. Whether the rows themselves can be read is the reader's business: a bad
 first row does not decide anything here.
 """
@@ -35,8 +35,8 @@ class Layout(StrEnum):
 
 
 @dataclass(frozen=True)
-class Shape:
-    """The form of a file.
+class FileFormat:
+    """The format of a file.
 
     raw: strokes have three lists (x, y, t) instead of two; header: a CSV's columns, in the
     file's order; data_offset: byte of the decompressed file where the first row begins.
@@ -121,8 +121,8 @@ def split_name(name: str) -> tuple[str, Layout | None]:
     return plain, None
 
 
-def detect_shape(head: bytes, name: str) -> Shape:
-    """The shape of the file `name`, whose decompressed bytes begin with `head`.
+def detect_format(head: bytes, name: str) -> FileFormat:
+    """The format of the file `name`, whose decompressed bytes begin with `head`.
 
     Raises `InputError` that names the file where its ending is not known, it holds nothing, or
     its content is not what the ending promises.
@@ -137,17 +137,17 @@ def detect_shape(head: bytes, name: str) -> Shape:
     return _detect_csv(head, name) if layout is Layout.CSV else _detect_ndjson(head, name)
 
 
-def _detect_csv(head: bytes, name: str) -> Shape:
+def _detect_csv(head: bytes, name: str) -> FileFormat:
     line, _, rows = _without_blank_lines(head).partition(b"\n")
     columns = Header.parse(line, (), name).columns
     unlabelled = not {"word", "recognized", "timestamp"}.intersection(columns)
     is_test = unlabelled and set(TEST_COLUMNS).issubset(columns)
     header = Header.parse(line, TEST_COLUMNS if is_test else TRAIN_COLUMNS, name)
     _require_rows(rows, name, "its header alone")
-    return Shape(Layout.CSV, _is_raw(rows), header.columns, len(head) - len(rows))
+    return FileFormat(Layout.CSV, _is_raw(rows), header.columns, len(head) - len(rows))
 
 
-def _detect_ndjson(head: bytes, name: str) -> Shape:
+def _detect_ndjson(head: bytes, name: str) -> FileFormat:
     rows = head.removeprefix(_BOM)
     _require_rows(rows, name, "blank lines alone")
     lines = [line.strip() for line in rows.splitlines() if line.strip()]
@@ -156,10 +156,10 @@ def _detect_ndjson(head: bytes, name: str) -> Shape:
             f"{name} holds no drawings: its first line is {_quoted(lines[0])}; Google's ndjson "
             'has a JSON object with a "drawing" on each line'
         )
-    return Shape(Layout.NDJSON, _is_raw(rows), None, len(head) - len(rows))
+    return FileFormat(Layout.NDJSON, _is_raw(rows), None, len(head) - len(rows))
 
 
-def _detect_binary(head: bytes, name: str) -> Shape:
+def _detect_binary(head: bytes, name: str) -> FileFormat:
     # A record's fifth to eighth bytes are the upper half of a key_id, and text has no bytes
     # below 9; a real record has zeros in its first ones.
     if all(byte in b"\t\n\r" or 32 <= byte < 127 for byte in head[:64]):
@@ -167,7 +167,7 @@ def _detect_binary(head: bytes, name: str) -> Shape:
             f"{name} holds text: it begins with {_quoted(head)}; Google's binary form is "
             "packed records of a key_id, a country and strokes"
         )
-    return Shape(Layout.BINARY, False, None, 0)
+    return FileFormat(Layout.BINARY, False, None, 0)
 
 
 def _without_blank_lines(head: bytes) -> bytes:

@@ -8,7 +8,7 @@ from typing import Protocol
 
 from quickdraw_core.drawing import UInt8Array
 from quickdraw_core.formats.binary import BinaryReader
-from quickdraw_core.formats.detect import Header, Layout, Shape
+from quickdraw_core.formats.detect import FileFormat, Header, Layout
 from quickdraw_core.formats.kaggle import KaggleReader
 from quickdraw_core.formats.ndjson import NdjsonReader
 from quickdraw_core.formats.rows import CUT_SHORT, Rejected, Rows
@@ -51,10 +51,10 @@ def is_cut(reader: RowReader, row: UInt8Array) -> bool:
     return bool(rejected) and rejected[-1].reason == CUT_SHORT
 
 
-def reader_for(shape: Shape, word: str | None) -> RowReader:
-    """The reader of a file of this shape whose rows all draw `word`; None where it has none."""
-    if shape.layout is Layout.CSV:
-        return KaggleReader(Header(shape.header or ()), word, shape.raw)
-    if shape.layout is Layout.NDJSON:
-        return NdjsonReader(word, shape.raw)
+def reader_for(file_format: FileFormat, word: str | None) -> RowReader:
+    """The reader of a file of this format whose rows all draw `word`; None where it has none."""
+    if file_format.layout is Layout.CSV:
+        return KaggleReader(Header(file_format.header or ()), word, file_format.raw)
+    if file_format.layout is Layout.NDJSON:
+        return NdjsonReader(word, file_format.raw)
     return BinaryReader(word)

@@ -52,7 +52,7 @@ def source_record(planned: "PlannedSource", files: list[FileRecord]) -> SourceRe
     return SourceRecord(
         location=source.address,
         word=source.word,
-        form=f"{source.shape.layout}{' raw' if source.shape.raw else ''}",
+        form=f"{source.format.layout}{' raw' if source.format.raw else ''}",
         size_bytes=source.stamp.size_bytes,
         mtime_ns=source.stamp.mtime_ns,
         head_tail_sha256=source.stamp.head_tail_sha256,

@@ -40,7 +40,7 @@ def receipt_key(
         "version": INGEST_VERSION,
         "source": source.name,
         "stamp": asdict(source.stamp),
-        "shape": asdict(source.shape),
+        "shape": asdict(source.format),
         "word": source.word,
         "window": list(window),
         "salt": salt,

@@ -249,7 +249,7 @@ class WindowRun:
     ) -> frozenset[int]:
         """The rows of the source that are at some positions in a file of the store."""
         receipt = self.receipts[part_path(task.source.word, window.skiprows)]
-        first_line = reader_for(task.source.shape, task.source.word).first_line
+        first_line = reader_for(task.source.format, task.source.word).first_line
         lines = rejected_rows(self.target.storage(receipt.staged), receipt.file)
         rejected = {line - first_line for line in lines}
         kept = [n for n in range(window.skiprows, sum(window)) if n not in rejected]

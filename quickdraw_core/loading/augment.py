@@ -11,7 +11,7 @@ from typing import NamedTuple
 import numpy as np
 
 from quickdraw_core.drawing import DrawingBatch, Float32Array, Int64Array, UInt8Array, UInt16Array
-from quickdraw_core.loading.augmentation import AugmentConfig
+from quickdraw_core.loading.config import AugmentConfig
 from quickdraw_core.loading.hashing import draw_bits, mix, uniform
 from quickdraw_core.loading.order import stream_key
 from quickdraw_core.render.placement import Points

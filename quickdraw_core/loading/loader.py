@@ -22,10 +22,9 @@ import torch
 from quickdraw_core.drawing import DrawingBatch, Int64Array
 from quickdraw_core.errors import ConfigError
 from quickdraw_core.loading.augment import Placed, augment
-from quickdraw_core.loading.augmentation import AugmentConfig
 from quickdraw_core.loading.balance import SampleOrder
+from quickdraw_core.loading.config import AugmentConfig, BatchShape
 from quickdraw_core.loading.gather import gather
-from quickdraw_core.loading.shape import Shape
 from quickdraw_core.render.encodings import ImageConfig, render
 from quickdraw_core.render.on_device import draw_on_device
 from quickdraw_core.render.placement import centred
@@ -74,7 +73,7 @@ class Loader:
         self,
         pack: Pack,
         rows: Int64Array,
-        shape: Shape,
+        shape: BatchShape,
         rank: int,
         image: ImageConfig,
         seed: int,

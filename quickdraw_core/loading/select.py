@@ -3,31 +3,13 @@
 from itertools import pairwise
 
 import numpy as np
-from pydantic import Field
 
-from quickdraw_core.config import Config
 from quickdraw_core.drawing import Int64Array
 from quickdraw_core.errors import ConfigError, nearest
 from quickdraw_core.labels import LabelMap, spaced
+from quickdraw_core.loading.config import SelectConfig
 from quickdraw_core.store.holdout import Split
 from quickdraw_core.store.pack import Pack
-
-
-class SelectConfig(Config):
-    """Which drawings, and how often those of each class. The default: all, as they are."""
-
-    recognized_only: bool = Field(
-        False, description="only drawings that Google's game recognised when they were made"
-    )
-    classes: tuple[str, ...] | None = Field(
-        None, description="only these words, with spaces or underscores; none: all"
-    )
-    per_class: int | None = Field(
-        None, ge=1, description="drawings a class at most, a larger number holding the smaller"
-    )
-    class_balance: float = Field(
-        0, ge=0, le=1, description="0: classes as often as they are stored … 1: equally often"
-    )
 
 
 def find_label(label_map: LabelMap, word: str) -> int:

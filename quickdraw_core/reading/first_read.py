@@ -31,7 +31,7 @@ class FoundWindow(NamedTuple):
 
 def unread(source: SourceFile) -> RowIndex:
     """The index of a file before it is read."""
-    return RowIndex(0, (), source.shape.data_offset, complete=False)
+    return RowIndex(0, (), source.format.data_offset, complete=False)
 
 
 def found_windows(source: SourceFile, known: RowIndex) -> Iterator[FoundWindow]:
@@ -48,7 +48,7 @@ def found_windows(source: SourceFile, known: RowIndex) -> Iterator[FoundWindow]:
             size_bytes = BLOCK_BYTES if source.sequential else _expected_bytes(source, known)
             more_bytes = None if source.sequential else _SPARE_BYTES
             span = Window(known.rows, _ALL_ROWS)
-            reader = reader_for(source.shape, source.word)
+            reader = reader_for(source.format, source.word)
             blocks = window_blocks(file, reader, known.rows, span, size_bytes, more_bytes)
             yield from _cut(blocks, source, known, file)
         require_unchanged(source)
@@ -59,14 +59,14 @@ def _expected_bytes(source: SourceFile, known: RowIndex) -> int:
     if not known.rows:
         return WINDOW_BYTES
     rows = rows_at_most(source, known.offsets)
-    return rows * (known.end - source.shape.data_offset) // known.rows + _SPARE_BYTES
+    return rows * (known.end - source.format.data_offset) // known.rows + _SPARE_BYTES
 
 
 def _cut(
     blocks: Iterator[Block], source: SourceFile, known: RowIndex, file: BinaryIO
 ) -> Iterator[FoundWindow]:
     """Assigns the rows of `blocks` to windows, which have the same size except for the last."""
-    reader = reader_for(source.shape, source.word)
+    reader = reader_for(source.format, source.word)
     row = window_row = known.rows
     position = known.end
     offsets = [*known.offsets, position]  # the last one: where the next row would begin

@@ -101,9 +101,9 @@ def keep_index(source: SourceFile, index: RowIndex) -> None:
 
 
 def _scan(source: SourceFile, enough: int | None) -> RowIndex:
-    reader = reader_for(source.shape, source.word)
+    reader = reader_for(source.format, source.word)
     offsets: list[int] = []
-    rows, position, cut = 0, source.shape.data_offset, ""
+    rows, position, cut = 0, source.format.data_offset, ""
     try:
         with source.open(cut_short=True) as file:
             go_to(file, position, source.sequential)
@@ -123,7 +123,7 @@ def _scan(source: SourceFile, enough: int | None) -> RowIndex:
                     return RowIndex(rows, tuple(offsets), position, complete=False)
             cut = broken_off(file) or cut
     except RowTooLongError as error:
-        raise InputError(f"{source.address}: {error}; it is not {source.shape.layout}") from error
+        raise InputError(f"{source.address}: {error}; it is not {source.format.layout}") from error
     except OSError as error:
         raise InputError(
             f"cannot read {source.address}: {error.strerror or error}; ingest again"
@@ -143,7 +143,7 @@ def _facts(source: SourceFile) -> dict[str, object]:
         "version": INDEX_VERSION,
         "address": source.address,
         "stamp": asdict(source.stamp),
-        "layout": source.shape.layout,
-        "data_offset": source.shape.data_offset,
+        "layout": source.format.layout,
+        "data_offset": source.format.data_offset,
         "stride": STRIDE,
     }

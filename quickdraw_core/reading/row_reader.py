@@ -67,7 +67,7 @@ def rows_at_most(source: SourceFile, offsets: Sequence[int]) -> int:
     """
     if len(offsets) < 2:
         return WINDOW_ROWS  # more than the file has
-    return piece_rows(STRIDE, offsets[1] - source.shape.data_offset)
+    return piece_rows(STRIDE, offsets[1] - source.format.data_offset)
 
 
 def _group(source: SourceFile, index: RowIndex, windows: tuple[Window, ...]) -> WindowGroup:
@@ -85,7 +85,7 @@ def read_windows(
     key_id. Raises `InputError` if the file cannot be read or is no longer what it was.
     """
     source, first, last = group.source, group.windows[0], group.windows[-1]
-    reader = reader_for(source.shape, source.word)
+    reader = reader_for(source.format, source.word)
     span = Window(first.skiprows, last.skiprows + last.nrows - first.skiprows)
     with input_errors(source):
         require_unchanged(source)
@@ -173,7 +173,7 @@ def parse_window(
 
     Raises `InputError` if rows are missing at its end, since the file ended before.
     """
-    reader = reader_for(source.shape, source.word)
+    reader = reader_for(source.format, source.word)
     missing = window.nrows - sum(piece.rows for piece in pieces)
     if missing:
         raise InputError(

@@ -6,9 +6,9 @@ from collections.abc import Sequence
 from typing import TYPE_CHECKING
 
 import numpy as np
-import numpy.typing as npt
 
 from quickdraw_core.diagnosis.curves import Curve, Curves
+from quickdraw_core.drawing import Float64Array
 from quickdraw_core.metrics.judgement import ClassJudgement, Judgement
 from quickdraw_core.metrics.metrics import CalibrationBin, Estimate
 from quickdraw_core.reporting.confusion_order import in_order, most_confused
@@ -29,8 +29,6 @@ from quickdraw_core.reporting.figure import (
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
-
-Floats = npt.NDArray[np.float64]
 
 FIGURES = (
     "loss",
@@ -73,7 +71,7 @@ def draw_figures(judgement: Judgement, curves: Curves) -> dict[str, RenderedFigu
     return {figure.name: figure for figure in drawn}
 
 
-def thinned(curve: Curve, at_most: int) -> tuple[Floats, Floats]:
+def thinned(curve: Curve, at_most: int) -> tuple[Float64Array, Float64Array]:
     """Steps and values of a curve of any length at no more than so many points: means of
     neighbours, float64 [M] each.
     """

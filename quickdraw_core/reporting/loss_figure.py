@@ -8,9 +8,9 @@ from pathlib import Path
 from typing import TYPE_CHECKING, NamedTuple
 
 import numpy as np
-import numpy.typing as npt
 import torch
 
+from quickdraw_core.drawing import Float64Array
 from quickdraw_core.errors import ConfigError
 from quickdraw_core.modeling.losses import LOSSES, LossConfig, build_loss
 from quickdraw_core.reporting.figure import COLOURS, apart
@@ -20,9 +20,7 @@ if TYPE_CHECKING:
     from matplotlib.axes import Axes
     from matplotlib.figure import Figure
 
-Floats = npt.NDArray[np.float64]
-
-MARGINS: Floats = np.linspace(-2, 3, 501)
+MARGINS: Float64Array = np.linspace(-2, 3, 501)
 SUFFIXES = (".png", ".svg")
 ZERO_ONE = "0-1 loss"
 
@@ -33,15 +31,15 @@ class Curve(NamedTuple):
     """Losses that are one with two classes, and their values at MARGINS."""
 
     names: tuple[str, ...]
-    values: Floats
+    values: Float64Array
 
 
-def zero_one_loss(margins: Floats) -> Floats:
+def zero_one_loss(margins: Float64Array) -> Float64Array:
     """1 where the answer is wrong, 0 where it is right; a draw is wrong."""
     return np.where(margins > 0, 0.0, 1.0)
 
 
-def loss_curves(margins: Floats = MARGINS) -> list[Curve]:
+def loss_curves(margins: Float64Array = MARGINS) -> list[Curve]:
     """Every loss of LOSSES at float64 [M] margins, for two classes scored (1 ± margin) / 2.
 
     Losses with the same values share a curve. Highest first, as they stand at the first margin.

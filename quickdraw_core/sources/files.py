@@ -8,7 +8,7 @@ from dataclasses import dataclass, field
 from typing import BinaryIO, cast
 
 from quickdraw_core.errors import InputError
-from quickdraw_core.formats.detect import Shape, detect_shape
+from quickdraw_core.formats.detect import FileFormat, detect_format
 from quickdraw_core.sources.backends import open_stored, probe_file
 from quickdraw_core.sources.stored import FileProbe
 from quickdraw_core.sources.unpacked import GZIP_MAGIC, Unpacked, broken_off_error, unpacked_head
@@ -49,7 +49,7 @@ class SourceFile:
 
     location: str = field(repr=False)  # Dask logs the arguments of what fails
     word: str | None
-    shape: Shape
+    format: FileFormat
     compressed: bool
     stamp: Stamp
     sequential: bool
@@ -103,15 +103,15 @@ def inspect(location: str, word: str | None, member: ZipMember | None = None) ->
     compressed = probe.head.startswith(GZIP_MAGIC)
     head, breaks_off = unpacked_head(probe, address) if compressed else (probe.head, False)
     try:
-        shape = detect_shape(head, address)
+        file_format = detect_format(head, address)
     except InputError as error:
         if breaks_off:
             raise broken_off_error(address) from error
         raise
     return SourceFile(
         location=location,
-        word=word if shape.has_word else None,
-        shape=shape,
+        word=word if file_format.has_word else None,
+        format=file_format,
         compressed=compressed,
         stamp=stamp,
         sequential=compressed or not probe.ranges or (member is not None and member.deflated),

@@ -16,8 +16,8 @@ from pathlib import Path
 from typing import TYPE_CHECKING, NamedTuple
 
 import numpy as np
-import numpy.typing as npt
 
+from quickdraw_core.drawing import Float64Array
 from quickdraw_core.reporting.figure import COLOURS, apart
 from quickdraw_core.sweep.results import RowResult
 from quickdraw_core.system.files import open_atomic
@@ -25,8 +25,6 @@ from quickdraw_core.system.files import open_atomic
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
     from matplotlib.figure import Figure
-
-Floats = npt.NDArray[np.float64]
 
 _INK, _GREY = "#222222", "#777777"
 _LOSS, _ACCURACY = "train/loss", "validation/top_3"
@@ -37,8 +35,8 @@ class Line(NamedTuple):
     """A curve of a figure: float64 [n] each."""
 
     label: str
-    steps: Floats
-    values: Floats
+    steps: Float64Array
+    values: Float64Array
 
 
 def draw_figures(rows: Sequence[RowResult], folder: Path) -> tuple[Path, ...]:
@@ -59,12 +57,12 @@ def draw_figures(rows: Sequence[RowResult], folder: Path) -> tuple[Path, ...]:
     return tuple(drawn)
 
 
-def smoothed(values: Floats, points: int) -> Floats:
+def smoothed(values: Float64Array, points: int) -> Float64Array:
     """The mean of each point and the `points` - 1 before it, fewer at the beginning: [n]."""
     sums = np.cumsum(np.concatenate([[0.0], values]))
     ends = np.arange(1, len(values) + 1)
     starts = np.maximum(0, ends - points)
-    means: Floats = (sums[ends] - sums[starts]) / (ends - starts)
+    means: Float64Array = (sums[ends] - sums[starts]) / (ends - starts)
     return means
 
 

@@ -10,9 +10,7 @@ from pydantic import Field, model_validator
 
 from quickdraw_core.config import Config
 from quickdraw_core.errors import ConfigError
-from quickdraw_core.loading.augmentation import AugmentConfig
-from quickdraw_core.loading.select import SelectConfig
-from quickdraw_core.loading.shape import Shape
+from quickdraw_core.loading.config import AugmentConfig, BatchShape, SelectConfig
 from quickdraw_core.modeling.losses import LossConfig
 from quickdraw_core.modeling.models import ModelConfig, check_model
 from quickdraw_core.modeling.optimizers import OptimizerConfig
@@ -122,7 +120,7 @@ class TrainConfig(Config):
 
     @model_validator(mode="after")
     def _fits_together(self) -> Self:
-        Shape(self.global_batch_size, self.micro_batch_size, self.world_size)
+        BatchShape(self.global_batch_size, self.micro_batch_size, self.world_size)
         check_model(self.model, self.image)
         return self
 
@@ -132,9 +130,9 @@ class TrainConfig(Config):
         return self.hardware.ranks * self.hosts.nodes
 
     @property
-    def shape(self) -> Shape:
+    def shape(self) -> BatchShape:
         """How the global batch is cut."""
-        return Shape(self.global_batch_size, self.micro_batch_size, self.world_size)
+        return BatchShape(self.global_batch_size, self.micro_batch_size, self.world_size)
 
     def identity(self, store_fingerprint: str, code: str | None = None) -> str:
         """A short digest of all that decides the trained weights: options, data and code, not

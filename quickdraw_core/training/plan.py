@@ -7,7 +7,8 @@ import numpy as np
 
 from quickdraw_core.drawing import Int64Array
 from quickdraw_core.errors import ConfigError
-from quickdraw_core.loading.select import SelectConfig, select_rows
+from quickdraw_core.loading.config import SelectConfig
+from quickdraw_core.loading.select import select_rows
 from quickdraw_core.modeling.schedules import Factor, build_schedule
 from quickdraw_core.store.holdout import Split
 from quickdraw_core.store.pack import Pack

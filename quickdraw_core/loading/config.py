@@ -1,0 +1,72 @@
+"""Options of loading: which drawings, how far they are changed, and how batches are cut."""
+
+from dataclasses import dataclass
+
+from pydantic import Field
+
+from quickdraw_core.config import Config
+from quickdraw_core.errors import ConfigError
+
+
+class SelectConfig(Config):
+    """Which drawings, and how often those of each class. The default: all, as they are."""
+
+    recognized_only: bool = Field(
+        False, description="only drawings that Google's game recognised when they were made"
+    )
+    classes: tuple[str, ...] | None = Field(
+        None, description="only these words, with spaces or underscores; none: all"
+    )
+    per_class: int | None = Field(
+        None, ge=1, description="drawings a class at most, a larger number holding the smaller"
+    )
+    class_balance: float = Field(
+        0, ge=0, le=1, description="0: classes as often as they are stored … 1: equally often"
+    )
+
+
+class AugmentConfig(Config):
+    """How far a drawing may be changed. All zero: it is only moved."""
+
+    rotation_degrees: float = Field(12, ge=0, le=180, description="largest turn either way")
+    stretch: float = Field(0.15, ge=0, lt=0.9, description="largest change of width and height")
+    shear: float = Field(0.15, ge=0, lt=1, description="largest slant, x shift a unit of y")
+    shrink: float = Field(0.2, ge=0, lt=0.9, description="largest loss of size after fitting")
+    mirror_share: float = Field(0.5, ge=0, le=1, description="share of drawings mirrored")
+    stroke_drop_share: float = Field(
+        0, ge=0, lt=1, description="share of strokes left out; at least one of a drawing stays"
+    )
+    point_noise: float = Field(
+        0, ge=0, le=64, description="largest shift of a point each way, in 255ths of the square"
+    )
+
+
+@dataclass(frozen=True)
+class BatchShape:
+    """How a global batch is cut. Checked once, for all ranks alike."""
+
+    global_batch_size: int
+    micro_batch_size: int
+    world_size: int
+
+    def __post_init__(self) -> None:
+        if self.global_batch_size % self.micro_batch_size:
+            raise ConfigError(
+                f"global_batch_size {self.global_batch_size} is no multiple of "
+                f"micro_batch_size {self.micro_batch_size}; choose one that is"
+            )
+        if self.micro_batches % self.world_size:
+            raise ConfigError(
+                f"{self.micro_batches} micro-batches a step cannot be shared out evenly to "
+                f"{self.world_size} ranks; choose a smaller micro_batch_size"
+            )
+
+    @property
+    def micro_batches(self) -> int:
+        """Micro-batches in a global batch."""
+        return self.global_batch_size // self.micro_batch_size
+
+    @property
+    def micro_batches_a_rank(self) -> int:
+        """Micro-batches that each rank computes in a step."""
+        return self.micro_batches // self.world_size
