@@ -13,7 +13,6 @@ from quickdraw_core.store.manifest import (
     Manifest,
     SourceRecord,
     count_reasons,
-    first_examples,
 )
 
 if TYPE_CHECKING:
@@ -60,7 +59,7 @@ def source_record(planned: "PlannedSource", files: list[FileRecord]) -> SourceRe
         rows_read=sum(file.rows_read for file in files),
         rows_kept=sum(file.rows for file in files),
         rejected=count_reasons(file.rejected for file in files),
-        examples=first_examples(file.examples for file in files),
+        examples={k: text for file in reversed(files) for k, text in file.examples.items()},
         cut=planned.index.cut,
     )
 

@@ -5,7 +5,7 @@ from dataclasses import dataclass, field
 from quickdraw_core.errors import UnreadableError, first_few
 from quickdraw_core.storage.location import Location
 from quickdraw_core.storage.urls import name_of
-from quickdraw_core.store.manifest import Manifest, first_examples
+from quickdraw_core.store.manifest import Manifest
 
 _SHOWN = 3
 """Faulty files that an error message names; the rest is counted."""
@@ -89,11 +89,9 @@ def result_of(
         skipped=skipped,
         left_out=left_out,
         unread=unread,
-        examples=first_examples(
-            {
-                reason: f"{name_of(source.location)} {text}"
-                for reason, text in source.examples.items()
-            }
-            for source in manifest.sources
-        ),
+        examples={
+            reason: f"{name_of(source.location)} {text}"
+            for source in reversed(manifest.sources)
+            for reason, text in source.examples.items()
+        },
     )

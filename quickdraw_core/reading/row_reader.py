@@ -130,11 +130,10 @@ def _cut(
     for block in blocks:
         while block.rows:
             end = window.skiprows + window.nrows
-            block = _from(block, reader, window.skiprows)
-            piece = _until(block, reader, end)
+            _, block = _split(block, reader, window.skiprows)
+            piece, block = _split(block, reader, end)
             if piece.rows:
                 pieces.append(piece)
-            block = _from(block, reader, end)
             if piece.row + piece.rows < end:
                 break
             yield window, pieces
@@ -147,20 +146,12 @@ def _cut(
     yield from ((window, []) for window in waiting)
 
 
-def _until(block: Block, reader: RowReader, row: int) -> Block:
-    """The rows of a block before `row`."""
+def _split(block: Block, reader: RowReader, row: int) -> tuple[Block, Block]:
+    """The rows of a block before `row`, and those from `row` on."""
     rows = min(block.rows, max(0, row - block.row))
-    if rows == block.rows:
-        return block
-    end, _ = reader.skip(block.data, 0, rows)
-    return Block(block.data[:end], block.row, rows)
-
-
-def _from(block: Block, reader: RowReader, row: int) -> Block:
-    """The rows of a block from `row` on."""
-    before = _until(block, reader, row)
-    data = block.data[len(before.data) :]
-    return Block(data, block.row + before.rows, block.rows - before.rows)
+    end = len(block.data) if rows == block.rows else reader.skip(block.data, 0, rows)[0]
+    after = Block(block.data[end:], block.row + rows, block.rows - rows)
+    return Block(block.data[:end], block.row, rows), after
 
 
 def parse_window(
@@ -207,7 +198,8 @@ def _without_duplicates(
     keep = np.array([n not in duplicates for n in numbers], bool)
     moved = []
     for number in sorted(duplicates.intersection(numbers)):
-        row = _until(_from(piece, reader, number), reader, number + 1)
+        _, rest = _split(piece, reader, number)
+        row, _ = _split(rest, reader, number + 1)
         text = reader.quote(row.data.tobytes())
         finding = f"found {key_ids[number]} again"
         moved.append(Rejected(number + reader.first_line, DUPLICATE, text, finding))

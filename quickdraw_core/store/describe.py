@@ -6,7 +6,7 @@ strokes and points. Only counts and histograms, which add up, are kept of a file
 
 from collections import Counter
 from dataclasses import asdict, dataclass, field
-from typing import Any, NamedTuple
+from typing import Any
 
 import numpy as np
 import pyarrow as pa
@@ -16,6 +16,7 @@ from quickdraw_core.drawing import Int64Array
 from quickdraw_core.errors import StoreError
 from quickdraw_core.progress import progress
 from quickdraw_core.storage.location import Location
+from quickdraw_core.store.holdout import Split
 from quickdraw_core.store.manifest import FileRecord, SourceRecord
 from quickdraw_core.store.reading import Lengths, numbers_of, on_threads
 from quickdraw_core.store.store import Store
@@ -130,62 +131,42 @@ def describe_store(path: Location) -> Description:
     """
     store = Store.open(path)
     files = store.manifest.files
-    total = _Summary()
-    by_word = dict.fromkeys(sorted({f.word for f in files}, key=lambda w: w or ""), _NOTHING)
+    total = _Sums()
+    by_word: dict[str | None, Counter[str]] = {
+        word: Counter() for word in sorted({file.word for file in files}, key=lambda w: w or "")
+    }
     with progress("describe", store.manifest.rows_kept, "drawings") as bar:
-        summaries = on_threads(lambda file: _summarise(store, file), files, store.storage.threads)
-        for file, summary in zip(files, summaries, strict=True):
-            total.add(summary)
-            by_word[file.word] = by_word[file.word].plus(summary.counts)
-            bar.advance(summary.counts.drawings)
+        sums = on_threads(lambda file: _sums_of(store, file), files, store.storage.threads)
+        for file, some in zip(files, sums, strict=True):
+            total.add(some)
+            by_word[file.word] += some.counts
+            bar.advance(some.counts["drawings"])
     return _description(store, total, by_word)
 
 
-class _Counts(NamedTuple):
-    """Of some drawings: how many, how many the source calls recognized or not, their strokes and
-    points, and how many are on each side of the holdout.
-    """
-
-    drawings: int
-    recognized: int
-    unrecognized: int
-    strokes: int
-    points: int
-    train: int
-    validation: int
-    test: int
-
-    def plus(self, other: "_Counts") -> "_Counts":
-        """The counts of both together."""
-        return _Counts(*(a + b for a, b in zip(self, other, strict=True)))
-
-
-_NOTHING = _Counts(0, 0, 0, 0, 0, 0, 0, 0)
-
-
 @dataclass
-class _Summary:
+class _Sums:
     """Sums over some drawings.
 
-    strokes, points: histograms, int64 [largest value + 1]; countries: drawings by code, which may
-    be None; times: the first and the last, microseconds since 1970.
+    counts: drawings, strokes, points, those of each split, and how many the source calls
+    recognized or unrecognized; strokes, points: histograms, int64 [largest value + 1]; countries:
+    drawings by code, which may be None; times: the first and the last, microseconds since 1970.
     """
 
-    counts: _Counts = _NOTHING
+    counts: Counter[str] = field(default_factory=Counter)
     strokes: Int64Array = field(default_factory=lambda: np.zeros(0, np.int64))
     points: Int64Array = field(default_factory=lambda: np.zeros(0, np.int64))
     countries: Counter[str | None] = field(default_factory=Counter)
     times: tuple[int, int] | None = None
 
-    def add(self, other: "_Summary") -> None:
+    def add(self, other: "_Sums") -> None:
         """Adds the drawings of `other`."""
-        self.counts = self.counts.plus(other.counts)
+        self.counts += other.counts
         self.strokes = _added(self.strokes, other.strokes)
         self.points = _added(self.points, other.points)
         self.countries.update(other.countries)
-        times = [times for times in (self.times, other.times) if times is not None]
-        if times:
-            self.times = min(first for first, _ in times), max(last for _, last in times)
+        times = [*(self.times or ()), *(other.times or ())]
+        self.times = (min(times), max(times)) if times else None
 
 
 def _added(left: Int64Array, right: Int64Array) -> Int64Array:
@@ -196,8 +177,8 @@ def _added(left: Int64Array, right: Int64Array) -> Int64Array:
     return total
 
 
-def _summarise(store: Store, file: FileRecord) -> _Summary:
-    """One file's drawings. Raises `StoreError` if it cannot be read."""
+def _sums_of(store: Store, file: FileRecord) -> _Sums:
+    """The sums over one file's drawings. Raises `StoreError` if it cannot be read."""
     try:
         table = store.storage.read_table(file.path, _COLUMNS, use_threads=False)
         lengths = Lengths.of(table["stroke_lengths"])
@@ -206,73 +187,73 @@ def _summarise(store: Store, file: FileRecord) -> _Summary:
             f"cannot read {store.storage.address(file.path)}: {error}; "
             f"quickdraw verify {store.path} says what is wrong"
         ) from error
-    strokes, points = lengths.strokes, lengths.points
     recognized = table["recognized"].combine_chunks()
-    sides = store.manifest.holdout.split(numbers_of(table["key_id"]))
-    times = pc.min_max(table["timestamp"].cast(pa.int64()))
-    first, last = times["min"].as_py(), times["max"].as_py()
-    return _Summary(
-        _Counts(
-            len(table),
-            recognized.true_count,
-            recognized.false_count,
-            int(strokes.sum()),
-            int(points.sum()),
-            *np.bincount(sides, minlength=3).tolist(),
-        ),
-        np.bincount(strokes),
-        np.bincount(points),
-        Counter(
-            {v["values"]: v["counts"] for v in pc.value_counts(table["countrycode"]).to_pylist()}
-        ),
-        None if first is None else (first, last),
+    splits = store.manifest.holdout.split(numbers_of(table["key_id"]))
+    counts = Counter(
+        drawings=len(table),
+        strokes=int(lengths.strokes.sum()),
+        points=int(lengths.points.sum()),
+        recognized=recognized.true_count,
+        unrecognized=recognized.false_count,
+        **{split.name.lower(): int((splits == split).sum()) for split in Split},
+    )
+    countries = pc.value_counts(table["countrycode"]).to_pylist()
+    times = pc.min_max(table["timestamp"].cast(pa.int64())).as_py()
+    return _Sums(
+        counts,
+        np.bincount(lengths.strokes),
+        np.bincount(lengths.points),
+        Counter({entry["values"]: entry["counts"] for entry in countries}),
+        None if times["min"] is None else (times["min"], times["max"]),
     )
 
 
-def _description(store: Store, total: _Summary, by_word: dict[str | None, _Counts]) -> Description:
+def _description(
+    store: Store, total: _Sums, by_word: dict[str | None, Counter[str]]
+) -> Description:
     manifest, counts = store.manifest, total.counts
-    size_bytes = sum(file.size_bytes for file in manifest.files)
-    coded = sorted(
-        ((code, count) for code, count in total.countries.items() if code is not None),
-        key=lambda item: (-item[1], item[0]),
-    )
-    first, last = (_moment(t) for t in total.times or (None, None))
+    drawings, size_bytes = counts["drawings"], sum(file.size_bytes for file in manifest.files)
+    coded = [(code, count) for code, count in total.countries.items() if code is not None]
+    first, last = (_iso_time(time) for time in total.times or (None, None))
     return Description(
         store=str(store.path),
         fingerprint=manifest.fingerprint,
-        drawings=counts.drawings,
+        drawings=drawings,
         classes=len(manifest.label_map) if manifest.label_map is not None else 0,
         files=len(manifest.files),
         size_bytes=size_bytes,
-        bytes_per_drawing=_ratio(size_bytes, counts.drawings),
+        bytes_per_drawing=_ratio(size_bytes, drawings),
         rows_read=manifest.rows_read,
         rejected=manifest.rejected,
         sources=_sources(manifest.sources),
-        recognized=_ratio(counts.recognized, counts.recognized + counts.unrecognized),
-        recognized_unsaid=counts.drawings - counts.recognized - counts.unrecognized,
-        train=counts.train,
-        validation=counts.validation,
-        test=counts.test,
+        recognized=_recognized(counts),
+        recognized_unsaid=drawings - counts["recognized"] - counts["unrecognized"],
+        train=counts["train"],
+        validation=counts["validation"],
+        test=counts["test"],
         strokes=Distribution.of(total.strokes),
         points=Distribution.of(total.points),
         first_timestamp=first,
         last_timestamp=last,
-        countries=tuple(Country(code, n, n / counts.drawings) for code, n in coded),
+        countries=tuple(
+            Country(code, count, count / drawings)
+            for code, count in sorted(coded, key=lambda item: (-item[1], item[0]))
+        ),
         without_country=total.countries[None],
         by_class=tuple(_class_summary(word, counts) for word, counts in by_word.items()),
     )
 
 
-def _class_summary(word: str | None, counts: _Counts) -> ClassSummary:
+def _class_summary(word: str | None, counts: Counter[str]) -> ClassSummary:
     return ClassSummary(
         word=word,
-        drawings=counts.drawings,
-        recognized=_ratio(counts.recognized, counts.recognized + counts.unrecognized),
-        strokes=_ratio(counts.strokes, counts.drawings),
-        points=_ratio(counts.points, counts.drawings),
-        train=counts.train,
-        validation=counts.validation,
-        test=counts.test,
+        drawings=counts["drawings"],
+        recognized=_recognized(counts),
+        strokes=_ratio(counts["strokes"], counts["drawings"]),
+        points=_ratio(counts["points"], counts["drawings"]),
+        train=counts["train"],
+        validation=counts["validation"],
+        test=counts["test"],
     )
 
 
@@ -292,10 +273,14 @@ def _sources(records: list[SourceRecord]) -> tuple[Sources, ...]:
     )
 
 
+def _recognized(counts: Counter[str]) -> float | None:
+    return _ratio(counts["recognized"], counts["recognized"] + counts["unrecognized"])
+
+
 def _ratio(part: int, whole: int) -> float | None:
     return part / whole if whole else None
 
 
-def _moment(microseconds: int | None) -> str | None:
-    """ISO 8601 in UTC; numpy, because a row may hold a time outside of datetime's years."""
+def _iso_time(microseconds: int | None) -> str | None:
+    """ISO 8601 in UTC; by numpy, because a row may have a time outside of datetime's years."""
     return None if microseconds is None else f"{np.datetime64(microseconds, 'us')}Z"

@@ -6,6 +6,7 @@ and not where or when it was made.
 
 import hashlib
 import json
+from collections import Counter
 from collections.abc import Iterable, Mapping
 from typing import Any
 
@@ -34,19 +35,10 @@ and of classes that were left out.
 
 def count_reasons(counts: Iterable[Mapping[str, int]]) -> dict[str, int]:
     """The sum of rejected rows by reason, most frequent first."""
-    total: dict[str, int] = {}
+    total: Counter[str] = Counter()
     for some in counts:
-        for reason, count in some.items():
-            total[reason] = total.get(reason, 0) + count
+        total.update(some)
     return dict(sorted(total.items(), key=lambda item: (-item[1], item[0])))
-
-
-def first_examples(examples: Iterable[Mapping[str, str]]) -> dict[str, str]:
-    """Of each reason the first example."""
-    first: dict[str, str] = {}
-    for some in examples:
-        first = {**some, **first}
-    return first
 
 
 class SourceRecord(Config):
