@@ -281,7 +281,7 @@ def test_real_drawings_are_all_there(shared_data: Path) -> None:
     [
         ({"rows": "some"}, "rows must be all"),
         ({"columns": ["wort"]}, "no column 'wort': did you mean 'word'"),
-        ({"columns": []}, "columns names none"),
+        ({"columns": []}, "columns is empty"),
         ({"seed": -1}, "seed"),
     ],
 )

@@ -24,10 +24,10 @@ from quickdraw_core.store import duplicates
 from quickdraw_core.store.holdout import DEFAULT_SALT, HoldoutRule, Split
 from quickdraw_core.store.manifest import MANIFEST_NAME, Manifest
 from quickdraw_core.store.pack import open_pack
-from quickdraw_core.store.reading import on_threads
 from quickdraw_core.store.schema import SCHEMA, write_part
 from quickdraw_core.store.store import Store
 from quickdraw_core.store.verify import VerifyResult, is_plausible, verify_store
+from quickdraw_core.system.prefetch import on_threads
 
 SUN = "word=sun/part-000000000"
 PARQUET, QUARANTINE, RECEIPT = (

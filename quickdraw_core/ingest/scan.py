@@ -1,12 +1,11 @@
 """`scan`: the drawings of a source as a lazy `dask.dataframe`, for people who explore.
 
 In: whatever the ingest reads. Out: a frame with one partition a window, whose rows are parsed
-when they are computed, each time anew. Nothing is stored; who computes the same frame again and
-again is better served by a store.
+when they are computed, each time anew. Nothing is stored; to compute the same frame again and
+again, use a store.
 """
 
 from collections.abc import Iterable, Sequence
-from concurrent.futures import ThreadPoolExecutor
 from itertools import accumulate, pairwise
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -22,6 +21,7 @@ from quickdraw_core.reading.row_index import require_whole
 from quickdraw_core.reading.row_reader import WindowGroup, read_windows, window_groups
 from quickdraw_core.sources.find import find_sources
 from quickdraw_core.store.schema import SCHEMA, table_of
+from quickdraw_core.system.prefetch import on_threads
 from quickdraw_core.system.threads import usable_cores
 
 if TYPE_CHECKING:
@@ -54,8 +54,8 @@ def scan(
 
     Building the frame reads the sources once to find where their rows begin, or the row index
     in the cache. A compressed file is one partition whatever its size, since it can be read
-    from its beginning only. Rows that hold no readable drawing are left out without a word, and
-    drawings that stand twice are there twice: an ingest counts and keeps aside both.
+    from its beginning only. Rows that cannot be read are left out silently, and duplicates are
+    kept: an ingest counts both and writes them to the quarantine.
 
     Raises `ConfigError` and `InputError` as an ingest does; `InputError` on computing too, where
     a file changed since the frame was built.
@@ -103,37 +103,37 @@ def _dask_dataframe() -> Any:
 
 
 def _known_columns(columns: Sequence[str]) -> list[str]:
-    """`columns` as a list. Raises `ConfigError` for a name that is none, and for no name."""
+    """`columns` as a list. Raises `ConfigError` for an unknown name, and for no name."""
     names = [columns] if isinstance(columns, str) else list(dict.fromkeys(columns))
     for name in names:
         if name not in COLUMNS:
             raise ConfigError(f"no column {name!r}: {nearest(name, COLUMNS)}")
     if not names:
-        raise ConfigError(f"columns names none; known: {', '.join(COLUMNS)}")
+        raise ConfigError(f"columns is empty; known: {', '.join(COLUMNS)}")
     return names
 
 
 def _plan(config: IngestConfig) -> list[PlannedSource]:
-    """All sources with their row index, those that are not cached found in threads."""
+    """All sources with their row index, from the cache or made on threads."""
     tasks = [
         IndexTask(source, config.selection)
         for source in find_sources(config.source, config.classes)
     ]
-    planned = []
-    with progress("scan", len(tasks), "files") as bar, ThreadPoolExecutor(usable_cores()) as pool:
-        for found in pool.map(plan_source, tasks):
+    plans = []
+    with progress("scan", len(tasks), "files") as bar:
+        for planned in on_threads(plan_source, tasks, usable_cores()):
             if not config.allow_cut:
-                require_whole(found.source, found.index, ", or give allow_cut=True")
-            planned.append(found)
+                require_whole(planned.source, planned.index, ", or give allow_cut=True")
+            plans.append(planned)
             bar.advance(1)
-    return planned
+    return plans
 
 
 def _read_partition(group: WindowGroup, *, words: Sequence[str], columns: Sequence[str]) -> Any:
     """The readable rows of a group as a pandas frame of `columns`; runs on a worker."""
     # One column at least: a table without any has no rows once it is joined to another.
     stored = [name for name in SCHEMA.names if name in columns] or ["key_id"]
-    tables = [table_of(found.rows).select(stored) for found in read_windows(group)]
+    tables = [table_of(window.rows).select(stored) for window in read_windows(group)]
     return _frame(pa.concat_tables(tables), group.source.word, words, columns)
 
 

@@ -25,10 +25,10 @@ from quickdraw_core.store.manifest import (
     UNFINISHED,
     Manifest,
 )
-from quickdraw_core.store.reading import on_threads
 from quickdraw_core.store.schema import part_name, receipt_path
 from quickdraw_core.system.files import require_writable
 from quickdraw_core.system.locks import held, require_free
+from quickdraw_core.system.prefetch import on_threads
 
 FRESH_NAME = f"{UNFINISHED}/fresh"
 """Written when an ingest with --fresh begins beside a store that can be read. Until an ingest has

@@ -16,10 +16,11 @@ from quickdraw_core.drawing import Int64Array
 from quickdraw_core.errors import StoreError
 from quickdraw_core.progress import progress
 from quickdraw_core.storage.location import Location
+from quickdraw_core.store.columns import Lengths, numbers_of
 from quickdraw_core.store.holdout import Split
 from quickdraw_core.store.manifest import FileRecord, SourceRecord
-from quickdraw_core.store.reading import Lengths, numbers_of, on_threads
 from quickdraw_core.store.store import Store
+from quickdraw_core.system.prefetch import on_threads
 
 _COLUMNS = ["key_id", "countrycode", "recognized", "timestamp", "stroke_lengths"]
 

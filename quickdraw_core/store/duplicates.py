@@ -17,8 +17,8 @@ from quickdraw_core.drawing import UInt64Array
 from quickdraw_core.storage.factory import storage_of
 from quickdraw_core.storage.location import Location
 from quickdraw_core.storage.storage import Storage
-from quickdraw_core.store.reading import on_threads
 from quickdraw_core.system.compiled import compiled
+from quickdraw_core.system.prefetch import on_threads
 
 BITS_A_ROW = 16
 """Bits of a filter at least: of many rows, one id in 30 is kept for nothing."""

@@ -9,9 +9,9 @@ import pyarrow.compute as pc
 
 from quickdraw_core.drawing import DrawingBatch
 from quickdraw_core.formats.rows import UNKNOWN_RECOGNIZED
+from quickdraw_core.store.columns import numbers_of
 from quickdraw_core.store.holdout import HoldoutRule
 from quickdraw_core.store.manifest import Manifest
-from quickdraw_core.store.reading import numbers_of
 
 ARRAYS = {
     "x": np.uint8,

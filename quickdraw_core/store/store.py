@@ -1,7 +1,6 @@
 """Opening a store: its manifest, its checks, its columns."""
 
 from collections.abc import Iterator, Sequence
-from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
@@ -16,7 +15,7 @@ from quickdraw_core.storage.location import Location
 from quickdraw_core.storage.storage import Storage
 from quickdraw_core.store.manifest import MANIFEST_NAME, FileRecord, Manifest
 from quickdraw_core.store.schema import SCHEMA
-from quickdraw_core.system.prefetch import prefetched
+from quickdraw_core.system.prefetch import on_threads, prefetched
 from quickdraw_core.system.threads import usable_cores
 
 
@@ -78,14 +77,13 @@ class Store:
 
     def verify(self) -> None:
         """Reads every file and compares its SHA-256 with the manifest's."""
-        # Hashing releases the interpreter lock.
-        with ThreadPoolExecutor(self.storage.threads or usable_cores()) as pool:
-            for damaged in pool.map(self._damage, self.manifest.files):
-                if damaged is not None:
-                    raise StoreError(
-                        f"{damaged} is damaged: its checksum is not the manifest's; "
-                        "ingest again to restore it"
-                    )
+        threads = self.storage.threads or usable_cores()
+        for damaged in on_threads(self._damage, self.manifest.files, threads):
+            if damaged is not None:
+                raise StoreError(
+                    f"{damaged} is damaged: its checksum is not the manifest's; "
+                    "ingest again to restore it"
+                )
 
     def _damage(self, file: FileRecord) -> str | None:
         storage, digests = self.storage, {file.path: file.sha256}

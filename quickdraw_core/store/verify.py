@@ -21,11 +21,11 @@ from quickdraw_core.storage.location import Location
 from quickdraw_core.store.duplicates import DuplicateSearch, find_duplicates
 from quickdraw_core.store.holdout import Split
 from quickdraw_core.store.manifest import MANIFEST_NAME, PREVIOUS_NAME, UNFINISHED, Manifest
-from quickdraw_core.store.reading import on_threads
 from quickdraw_core.store.store import Store
 from quickdraw_core.store.verify_manifest import manifest_faults
 from quickdraw_core.store.verify_pack import find_pack, packed_parts
 from quickdraw_core.store.verify_part import Part, PartCheck, check_part
+from quickdraw_core.system.prefetch import on_threads
 
 _SHOWN = 3
 _SIGMAS = 6

@@ -24,9 +24,9 @@ from pydantic import BaseModel, ValidationError
 from quickdraw_core.drawing import Int64Array, UInt64Array
 from quickdraw_core.errors import StoreError, StoreUnreachableError
 from quickdraw_core.storage.storage import Storage
+from quickdraw_core.store.columns import Lengths, numbers_of
 from quickdraw_core.store.holdout import Split
 from quickdraw_core.store.manifest import FileRecord, Manifest
-from quickdraw_core.store.reading import Lengths, numbers_of
 from quickdraw_core.store.schema import SCHEMA, part_path
 from quickdraw_core.store.verify_pack import PackedPart
 

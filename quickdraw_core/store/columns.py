@@ -1,37 +1,13 @@
-"""Reading a store's files on threads, and the sizes of drawings without their points."""
+"""Columns of a store as numpy arrays, and the sizes of drawings without their points."""
 
-from collections.abc import Callable, Iterable, Iterator
-from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
-from typing import Any, TypeVar
+from typing import Any
 
 import numpy as np
 import numpy.typing as npt
 import pyarrow as pa
 
 from quickdraw_core.drawing import Int64Array, UInt16Array
-from quickdraw_core.system.threads import usable_cores
-
-T = TypeVar("T")
-R = TypeVar("R")
-
-_MOST_THREADS = 8
-"""Each holds one file of the store in memory; more would wait for the disk."""
-
-
-def on_threads(
-    function: Callable[[T], R], items: Iterable[T], threads: int | None = None
-) -> Iterator[R]:
-    """Calls `function` for each item, on a thread a core or so many; yields results in order.
-
-    Worth it where `function` spends its time in Arrow, numpy or hashlib, which let the
-    interpreter's lock go. When the caller stops, by Ctrl-C too, what has not begun is dropped.
-    """
-    pool = ThreadPoolExecutor(threads or min(_MOST_THREADS, usable_cores()))
-    try:
-        yield from pool.map(function, items)
-    finally:
-        pool.shutdown(wait=True, cancel_futures=True)
 
 
 def numbers_of(column: pa.ChunkedArray | pa.Array) -> npt.NDArray[Any]:
