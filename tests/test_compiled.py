@@ -18,7 +18,7 @@ def inner(x):
     return x + {}
 """
 OUTER = """
-from kernels.inner import inner
+from top.kernels.inner import inner
 from quickdraw_core.system.compiled import compiled
 
 @compiled()
@@ -26,15 +26,15 @@ def outer(x):
     return 10 * inner(x)
 """
 CALL = """
-from kernels.outer import outer
+from top.kernels.{} import outer
 print(outer(1), sum(outer.stats.cache_hits.values()))
 """
 
 
-def call(folder: Path) -> str:
+def call(folder: Path, module: str) -> str:
     root = Path(__file__).parent.parent
     result = subprocess.run(
-        [real_python(), "-c", CALL],
+        [real_python(), "-c", CALL.format(module)],
         cwd=folder,
         env={"PYTHONPATH": f"{folder}:{root}", "PATH": ""},
         capture_output=True,
@@ -44,17 +44,22 @@ def call(folder: Path) -> str:
     return result.stdout.strip()
 
 
-def test_what_is_compiled_into_a_function_may_not_be_older_than_its_source(tmp_path: Path) -> None:
-    folder = tmp_path / "kernels"
-    folder.mkdir()
-    (folder / "__init__.py").touch()
-    (folder / "inner.py").write_text(INNER.format(1))
-    (folder / "outer.py").write_text(OUTER)
-    assert call(tmp_path) == "20 0"
-    assert call(tmp_path) == "20 1"
-    (folder / "inner.py").write_text(INNER.format(2))
-    assert call(tmp_path) == "30 0"
-    assert call(tmp_path) == "30 1"
+@pytest.mark.parametrize("module", ["outer", "deeper.outer"])
+def test_what_is_compiled_into_a_function_may_not_be_older_than_its_source(
+    tmp_path: Path, module: str
+) -> None:
+    kernels = tmp_path / "top" / "kernels"
+    outer = (kernels / module.replace(".", "/")).with_suffix(".py")
+    outer.parent.mkdir(parents=True)
+    for package in {kernels.parent, kernels, outer.parent}:
+        (package / "__init__.py").touch()
+    (kernels / "inner.py").write_text(INNER.format(1))
+    outer.write_text(OUTER)
+    assert call(tmp_path, module) == "20 0"
+    assert call(tmp_path, module) == "20 1"
+    (kernels / "inner.py").write_text(INNER.format(2))
+    assert call(tmp_path, module) == "30 0"
+    assert call(tmp_path, module) == "30 1"
 
 
 @compiled(allocates=True)
