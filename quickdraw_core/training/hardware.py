@@ -3,6 +3,7 @@
 import shutil
 import sys
 from dataclasses import dataclass
+from importlib.util import find_spec
 from pathlib import Path
 from typing import TYPE_CHECKING, Literal
 
@@ -16,8 +17,12 @@ if TYPE_CHECKING:
     import torch
     from torch import Tensor, nn
 
-_DRIVERS = ("/dev/nvidiactl", "/dev/dxg", "/dev/kfd")
-"""One of these is there where Linux has a driver of GPUs: NVIDIA's, Windows's, or AMD's."""
+_DRIVERS = ("/dev/nvidiactl", "/proc/driver/nvidia", "/dev/nvmap", "/dev/dxg", "/dev/kfd")
+"""One of these is there where Linux has a driver of GPUs: NVIDIA's (with its devices, which the
+first use of CUDA may have to make, or without), that of its Jetson boards, Windows's, or AMD's.
+"""
+_LOADER = "nvidia-modprobe"
+"""By which CUDA has NVIDIA's driver loaded when it is first used, where nothing did so before."""
 _COMPILERS = ("c++", "g++", "clang++", "cl")
 
 
@@ -84,7 +89,9 @@ def gpu_count() -> int:
 
 def has_gpu_driver() -> bool:
     """Whether there may be GPUs, found out without torch, which takes two seconds to load."""
-    return not sys.platform.startswith("linux") or any(Path(name).exists() for name in _DRIVERS)
+    if not sys.platform.startswith("linux"):
+        return True
+    return any(Path(name).exists() for name in _DRIVERS) or shutil.which(_LOADER) is not None
 
 
 def choose_device(wanted: str, ranks: int) -> str:
@@ -146,6 +153,11 @@ def choose_loader_threads(hardware: HardwareConfig, device: str) -> int:
 
 def check_hardware(hardware: HardwareConfig) -> None:
     """Refuses what this host cannot do. Raises `ConfigError`."""
+    if find_spec("torch") is None:
+        raise ConfigError(
+            "training needs torch, which is not installed here; install this package with its "
+            "extra named train"
+        )
     device = choose_device(hardware.device, hardware.ranks)
     if device == "cuda" and gpu_count() < hardware.ranks:
         raise ConfigError(
