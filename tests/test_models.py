@@ -11,7 +11,7 @@ from torch import Tensor, nn
 from torch.nn import functional
 
 from quickdraw_core.errors import ConfigError
-from quickdraw_core.modeling.layers import redrawn_convolution
+from quickdraw_core.modeling.layers import reinitialized_convolution
 from quickdraw_core.modeling.models import MODELS, ModelConfig, check_model
 from quickdraw_core.modeling.stroke_transformer import StrokeTransformer
 from quickdraw_core.render import encodings
@@ -191,13 +191,13 @@ def test_a_fresh_vgg11_tells_drawings_apart(small_stem: bool) -> None:
 
 
 @pytest.mark.parametrize(("channels", "kernel"), [(1, 7), (3, 3), (1, 3)])
-def test_a_redrawn_convolution_is_as_strong_as_the_one_it_replaces(
+def test_a_reinitialized_convolution_is_as_strong_as_the_one_it_replaces(
     channels: int, kernel: int
 ) -> None:
     torch.manual_seed(0)
     old = nn.Conv2d(3, 64, 7)
     nn.init.kaiming_normal_(old.weight, mode="fan_out")
-    new = redrawn_convolution(old, channels, kernel, 1, 0)
+    new = reinitialized_convolution(old, channels, kernel, 1, 0)
     with torch.inference_mode():
         before = old(torch.randn(16, 3, 32, 32)).std()
         after = new(torch.randn(16, channels, 32, 32)).std()

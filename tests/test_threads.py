@@ -102,9 +102,9 @@ def test_a_ranks_model_and_loader_have_no_more_threads_than_cores(
     cores(number)
     config = train_config({"store": "store", "hardware.ranks": ranks})
     model = int(launcher_environment(config)[NUM_THREADS])
-    assert ranks * (model + choose_loader_threads(config, "cpu")) <= max(number, ranks)
+    assert ranks * (model + choose_loader_threads(config.hardware, "cpu")) <= max(number, ranks)
     # On a GPU one thread starts the kernels, and what draws is beside it; at least one has to.
-    assert ranks * (1 + choose_loader_threads(config, "cuda")) <= max(number, 2 * ranks)
+    assert ranks * (1 + choose_loader_threads(config.hardware, "cuda")) <= max(number, 2 * ranks)
 
 
 @pytest.mark.parametrize(("parallel", "ranks"), [(1, 1), (2, 2), (3, 1), (4, 2)])

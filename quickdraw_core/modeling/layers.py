@@ -6,8 +6,6 @@ import torch
 from torch import Tensor, nn
 from torch.nn.modules.conv import _ConvNd
 
-Named = tuple[str, nn.Module]
-
 
 def first_convolution(network: nn.Module) -> tuple[str, nn.Conv2d] | None:
     """The layer that reads the picture, with its dotted name; None for a network of points."""
@@ -28,12 +26,7 @@ def weight_layers(network: nn.Module) -> list[nn.Module]:
     return [m for m in network.modules() if isinstance(m, _ConvNd | nn.Linear)]
 
 
-def replace_layer(network: nn.Module, name: str, layer: nn.Module) -> None:
-    """Puts `layer` where the dotted `name` stands."""
-    network.set_submodule(name, layer)
-
-
-def redrawn_convolution(
+def reinitialized_convolution(
     old: nn.Conv2d, channels: int, kernel: int, stride: int, padding: int
 ) -> nn.Conv2d:
     """A fresh convolution of another input and kernel, whose output is as strong as the old one's.
@@ -42,19 +35,19 @@ def redrawn_convolution(
     that each architecture keeps the initialisation its authors gave it.
     """
     new = nn.Conv2d(channels, old.out_channels, kernel, stride, padding, bias=old.bias is not None)
-    _redraw(new.weight, new.bias, old.weight)
+    _reinitialize(new.weight, new.bias, old.weight)
     return new
 
 
-def redrawn_linear(old: nn.Linear, inputs: int) -> nn.Linear:
-    """A fresh linear layer of another number of inputs, see `redrawn_convolution`."""
+def reinitialized_linear(old: nn.Linear, inputs: int) -> nn.Linear:
+    """A fresh linear layer of another number of inputs, see `reinitialized_convolution`."""
     new = nn.Linear(inputs, old.out_features, bias=old.bias is not None)
-    _redraw(new.weight, new.bias, old.weight)
+    _reinitialize(new.weight, new.bias, old.weight)
     return new
 
 
 @torch.no_grad()
-def _redraw(weight: Tensor, bias: Tensor | None, old: Tensor) -> None:
+def _reinitialize(weight: Tensor, bias: Tensor | None, old: Tensor) -> None:
     summed, summed_before = weight[0].numel(), old[0].numel()
     # A tensor, not a number: on the meta device, where shapes are tried out, there is none.
     weight.normal_().mul_(old.std() * math.sqrt(summed_before / summed))

@@ -28,19 +28,19 @@ def nll_without_log(logits: Tensor, labels: Tensor) -> Tensor:
 
 
 class NegativeLogLikelihood:
-    """Log-softmax, then the negative log likelihood; looks at its first logits.
+    """Log-softmax, then the negative log likelihood; checks its first logits.
 
     A softmax before it is a mistake that trains, badly: it is found once, at the first step.
     """
 
     def __init__(self) -> None:
-        self._looked = False
+        self._checked = False
 
     def __call__(self, logits: Tensor, labels: Tensor) -> Tensor:
         """−ln p of the right class."""
-        if not self._looked:
+        if not self._checked:
             _refuse_probabilities(logits.detach())
-            self._looked = True
+            self._checked = True
         return functional.nll_loss(functional.log_softmax(_wide(logits), dim=1), labels)
 
 

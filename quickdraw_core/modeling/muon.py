@@ -58,16 +58,16 @@ def orthogonalized(matrix: Tensor) -> Tensor:
         gram = factor @ gram @ factor
         factor = _factor(gram)
         product = factor @ product
-    found: Tensor = product @ wide
-    return found if matrix.shape[0] <= matrix.shape[1] else found.T
+    result: Tensor = product @ wide
+    return result if matrix.shape[0] <= matrix.shape[1] else result.T
 
 
 def _factor(gram: Tensor) -> Tensor:
     """What a step multiplies X with: aI + bG + cG² of its G = XXᵀ, float [R, R]."""
     a, b, c = _COEFFICIENTS
-    found = torch.addmm(gram, gram, gram, beta=b, alpha=c)
-    found.diagonal().add_(a)
-    return found
+    factor = torch.addmm(gram, gram, gram, beta=b, alpha=c)
+    factor.diagonal().add_(a)
+    return factor
 
 
 class Orthogonal(Optimizer):

@@ -42,12 +42,12 @@ def read_slots(slots: Tensor) -> tuple[Tensor, Tensor, Tensor, Tensor]:
 
 
 def point_features(xy: Tensor, starts: Tensor, present: Tensor, counts: Tensor) -> Tensor:
-    """What a token tells of its point: float [N, L, FEATURES] of the values of `read_slots`.
+    """Features of a point for its token: float [N, L, FEATURES] of the values of `read_slots`.
 
     Where the point is (also as waves of four lengths), whether a stroke begins, where its
     neighbours in time are relative to it (0 where there is none), whether they are there and
     begin a stroke, and when it was drawn, as a share of the drawing and as waves. The last
-    feature is 0: it tells the token that stands for the whole drawing from a point.
+    feature is 0: it marks a point; the token of the whole drawing has 1.
     """
     length = xy.shape[1]
     there = present.float()
@@ -91,25 +91,25 @@ class Block(nn.Module):
         self.narrow = nn.Linear(2 * width, width)
         self.dropout = nn.Dropout(dropout)
 
-    def forward(self, tokens: Tensor, places: Tensor, mask: Tensor) -> Tensor:
+    def forward(self, tokens: Tensor, positions: Tensor, mask: Tensor) -> Tensor:
         """float [T, width] of the tokens that exist → the same shape.
 
-        places: int64 [T], where each stands in the padded batch, row by row; mask: bool
+        positions: int64 [T], where each stands in the padded batch, row by row; mask: bool
         [N, L], true where a token stands.
         """
         n, length = mask.shape
-        qkv = spread(self.qkv(self.attention_norm(tokens)), places, n * length)
+        qkv = spread(self.qkv(self.attention_norm(tokens)), positions, n * length)
         q, k, v = qkv.view(n, length, 3, self.heads, -1).permute(2, 0, 3, 1, 4)
         mixed = functional.scaled_dot_product_attention(q, k, v, attn_mask=mask[:, None, None])
-        mixed = mixed.transpose(1, 2).reshape(n * length, -1).index_select(0, places)
+        mixed = mixed.transpose(1, 2).reshape(n * length, -1).index_select(0, positions)
         tokens = tokens + self.dropout(self.out(mixed))
         hidden = functional.gelu(self.wide(self.norm(tokens)))
         return tokens + self.dropout(self.narrow(hidden))  # type: ignore[no-any-return]
 
 
-def spread(tokens: Tensor, places: Tensor, size: int) -> Tensor:
-    """Tokens [T, D] at their places among `size` rows of zeros: [size, D]."""
-    return tokens.new_zeros(size, tokens.shape[1]).index_copy(0, places, tokens)
+def spread(tokens: Tensor, positions: Tensor, size: int) -> Tensor:
+    """Tokens [T, D] at their positions among `size` rows of zeros: [size, D]."""
+    return tokens.new_zeros(size, tokens.shape[1]).index_copy(0, positions, tokens)
 
 
 class StrokeTransformer(nn.Module):
@@ -140,14 +140,14 @@ class StrokeTransformer(nn.Module):
         features[:, 0, -1] = 1
         mask = functional.pad(present, (1, 0), value=True)
         n, length = mask.shape
-        if torch.compiler.is_exporting():  # all of them; what is padding is not looked at
-            places = torch.arange(n * length, device=slots.device)
+        if torch.compiler.is_exporting():  # all of them; padding is ignored
+            positions = torch.arange(n * length, device=slots.device)
         else:
-            places = mask.flatten().nonzero().squeeze(1)
-        tokens = features.flatten(0, 1).index_select(0, places)
+            positions = mask.flatten().nonzero().squeeze(1)
+        tokens = features.flatten(0, 1).index_select(0, positions)
         tokens = self.embed_more(functional.gelu(self.embed(tokens)))
         for block in self.blocks:
-            tokens = block(tokens, places, mask)
-        padded = spread(self.norm(tokens), places, n * length).view(n, length, -1)
+            tokens = block(tokens, positions, mask)
+        padded = spread(self.norm(tokens), positions, n * length).view(n, length, -1)
         mean = (padded * mask[:, :, None]).sum(1) / (counts + 1)[:, None]
         return self.head(self.dropout(mean))  # type: ignore[no-any-return]

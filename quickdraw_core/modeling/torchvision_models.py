@@ -27,9 +27,8 @@ from torch import Tensor, nn
 
 from quickdraw_core.modeling.layers import (
     first_convolution,
-    redrawn_convolution,
-    redrawn_linear,
-    replace_layer,
+    reinitialized_convolution,
+    reinitialized_linear,
     weight_layers,
 )
 
@@ -53,14 +52,14 @@ def torchvision_network(
     layer_name, layer = first
     if layer.in_channels != channels:
         kernel, stride, padding = layer.kernel_size[0], layer.stride[0], int(layer.padding[0])
-        new = redrawn_convolution(layer, channels, kernel, stride, padding)
-        replace_layer(network, layer_name, new)
+        new = reinitialized_convolution(layer, channels, kernel, stride, padding)
+        network.set_submodule(layer_name, new)
     if name == "vgg11":
-        _draw_by_fan_in(network)
+        _init_by_fan_in(network)
     return network
 
 
-def _draw_by_fan_in(network: nn.Module) -> None:
+def _init_by_fan_in(network: nn.Module) -> None:
     for layer in weight_layers(network):
         nn.init.kaiming_normal_(cast(Tensor, layer.weight), nonlinearity="relu")
         nn.init.zeros_(cast(Tensor, layer.bias))
@@ -83,13 +82,13 @@ def _shrink_stem(name: str, network: nn.Module, side_px: int) -> None:
         cells = min(side_px // 16, VGG_GRID)
         network.set_submodule("avgpool", nn.AdaptiveAvgPool2d(cells))
         dense = cast(nn.Linear, network.get_submodule(VGG_GRID_LAYER))
-        new = redrawn_linear(dense, dense.in_features * cells**2 // VGG_GRID**2)
-        replace_layer(network, VGG_GRID_LAYER, new)
+        new = reinitialized_linear(dense, dense.in_features * cells**2 // VGG_GRID**2)
+        network.set_submodule(VGG_GRID_LAYER, new)
     else:
         raise AssertionError(f"no small stem is known for {name}")
 
 
 def _finer(network: nn.Module, name: str, kernel: int, stride: int, padding: int) -> None:
     layer = cast(nn.Conv2d, network.get_submodule(name))
-    new = redrawn_convolution(layer, layer.in_channels, kernel, stride, padding)
-    replace_layer(network, name, new)
+    new = reinitialized_convolution(layer, layer.in_channels, kernel, stride, padding)
+    network.set_submodule(name, new)
