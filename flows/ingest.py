@@ -10,13 +10,12 @@ from quickdraw_core.ingest.result import IngestResult
 from quickdraw_core.ingest.run import INGEST_STAGE
 from quickdraw_core.ingest.summary import ingest_markdown
 
-
-def _show(result: IngestResult) -> None:
-    add_artifact(lambda: create_markdown_artifact(ingest_markdown(result), key="ingest"))
-
-
 ingest_stage = StageTask(
-    INGEST_STAGE, "Brings the store to what the configuration asks for.", show=_show
+    INGEST_STAGE,
+    "Brings the store to what the configuration asks for.",
+    show=lambda result: add_artifact(
+        lambda: create_markdown_artifact(ingest_markdown(result), key="ingest")
+    ),
 )
 
 

@@ -11,15 +11,12 @@ from quickdraw_core.promotion.decision import PromoteResult
 from quickdraw_core.promotion.promote import PROMOTE_STAGE
 from quickdraw_core.promotion.summary import promotion_markdown
 
-
-def _show(result: PromoteResult) -> None:
-    add_artifact(lambda: create_markdown_artifact(promotion_markdown(result), key="promotion"))
-
-
 promote_stage = StageTask(
     PROMOTE_STAGE,
     "Promotes a model where it is better by more than the noise, and shows why in Prefect's UI.",
-    show=_show,
+    show=lambda result: add_artifact(
+        lambda: create_markdown_artifact(promotion_markdown(result), key="promotion")
+    ),
     slots=lambda config: gpu_slots(config.ranks or 1),
 )
 

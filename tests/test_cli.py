@@ -64,7 +64,7 @@ def test_generate_says_what_it_wrote(tmp_path: Path) -> None:
         (["ingest", "{csv}", "--rows", "tail:3"], "rows must be all, head:N or spread:WxR"),
         (["ingest", "{csv}", "--classes-file", "words.txt"], "no class 'sunn' in"),
         (["ingest", "{csv}", "--classes", "sun,ice_cream,sunn"], "no class 'sunn' in"),
-        (["ingest", "{csv}", "--classes", "sun,"], "--classes holds an empty word"),
+        (["ingest", "{csv}", "--classes", "sun,"], "--classes holds an empty name"),
         (["ingest", "{bad}"], "bad/sun.csv lacks the column 'drawing'"),
         (["ingest", "."], "no file of drawings in"),
         (["train", "--store", "nowhere"], "no store there: nowhere does not exist"),

@@ -304,7 +304,7 @@ def test_a_server_that_hangs(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) ->
     assert int(brief_requests_seconds()) < 10
     monkeypatch.setattr("flows.server._PATIENCE_SECONDS", 0.1)
     monkeypatch.setattr(
-        "quickdraw_core.tracking.run_record._BriefRequests.SETTINGS",
+        "quickdraw_core.tracking.runs._BriefRequests.SETTINGS",
         {"MLFLOW_HTTP_REQUEST_MAX_RETRIES": "0", "MLFLOW_HTTP_REQUEST_TIMEOUT": "1"},
     )
     with silent_server() as url:

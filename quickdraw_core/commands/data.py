@@ -4,7 +4,7 @@ import json
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
-from typing import Annotated
+from typing import TYPE_CHECKING, Annotated
 
 import typer
 
@@ -41,9 +41,9 @@ from quickdraw_core.terminal.console import (
     show_table,
 )
 from quickdraw_core.terminal.progress_display import show_progress
-from quickdraw_core.terminal.summaries import (
-    fetch_facts,
-)
+
+if TYPE_CHECKING:
+    from quickdraw_core.sources.fetch import FetchResult
 
 
 def generate(
@@ -84,7 +84,7 @@ def fetch(
     except KeyboardInterrupt:
         errors.print(STOPPED, soft_wrap=True)
         raise
-    show_facts(fetch_facts(result))
+    show_facts(_fetch_facts(result))
 
 
 @configured_by("quickdraw_core.ingest.config:IngestConfig")
@@ -202,3 +202,19 @@ def generate_csvs_into(folder: Path, words: Sequence[str], rows: int, seed: int)
 
     with progress("generate", len(words) * rows, "drawings") as bar:
         return generate_csvs(folder, words, rows, seed, on_rows=bar.advance)
+
+
+def _fetch_facts(result: "FetchResult") -> dict[str, str]:
+    """What is in the folder now, and what had to be fetched for it."""
+    files = len(result.fetched) + len(result.present)
+    facts = {
+        "files": f"{files:,} of {result.format} drawings in {result.folder}, "
+        f"{result.size_bytes:,} bytes"
+    }
+    if not result.fetched:
+        return facts | {"fetched": "nothing, all files were there"}
+    how = [f"{len(result.present):,} were there"] if result.present else []
+    how += [f"{len(result.continued):,} continued"] if result.continued else []
+    more = f" ({', '.join(how)})" if how else ""
+    fetched = f"{len(result.fetched):,} files, {result.received_bytes:,} bytes{more}"
+    return facts | {"fetched": fetched}

@@ -157,7 +157,7 @@ def config_of(
 
 
 def with_progress_options(command: Callable[..., None]) -> Callable[..., None]:
-    """The command with `--quiet` and `--progress`, which decide how its progress is shown."""
+    """A command with the options `--quiet` and `--progress`, which say how progress is shown."""
     added = {"quiet": (Quiet, False), "progress": (Display, None)}
 
     @wraps(command)
@@ -176,15 +176,21 @@ def with_progress_options(command: Callable[..., None]) -> Callable[..., None]:
     return shown
 
 
+def comma_separated(texts: list[str] | None, option: str) -> list[str]:
+    """The names in the values of an option. Raises `ConfigError` if one is empty."""
+    names = [name.strip() for text in texts or () for name in text.split(",")]
+    if not all(names):
+        raise ConfigError(f"{option} holds an empty name; separate names by single commas")
+    return names
+
+
 def words_of(classes: list[str] | None, classes_file: Path | None) -> tuple[str, ...] | None:
-    """The words asked for in either way, or both; None where all are wanted."""
+    """The words that either option names, or both; None: all."""
     from quickdraw_core.labels import read_classes_file, spaced
 
     if classes is None and classes_file is None:
         return None
-    words = [spaced(word.strip()) for text in classes or () for word in text.split(",")]
-    if not all(words):
-        raise ConfigError("--classes holds an empty word; give words with commas between")
+    words = [spaced(word) for word in comma_separated(classes, "--classes")]
     return (*words, *(read_classes_file(classes_file) if classes_file is not None else ()))
 
 

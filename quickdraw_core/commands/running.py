@@ -25,8 +25,9 @@ STOPPED_FRESH = "stopped; the same command (without --fresh) goes on from here"
 
 
 def run_stage(stage: "Stage[C, R]", config: C, prefect: bool, opened: "Opened | None" = None) -> R:
-    """Runs a stage, or the flow of its name, once nothing about it is refused. opened: what is
-    open already.
+    """Prepares a stage, which refuses what is wrong, then runs it, or the flow of its name.
+
+    opened: what is open already.
     """
     from quickdraw_core.stage import Opened, perform
 
@@ -41,10 +42,10 @@ def run_stage(stage: "Stage[C, R]", config: C, prefect: bool, opened: "Opened | 
 
 
 def run(direct: Callable[[], R], flow: Callable[[], R], opened: "Opened", prefect: bool) -> R:
-    """Runs work under a progress display: as a flow where a Prefect server is configured, or a
+    """Runs work and shows its progress: as a flow if a Prefect server is configured, or a
     temporary one asked for (`prefect`), else directly.
 
-    opened: what is open already, which the flow works on as well.
+    opened: what is open already, which the flow uses as well.
     """
     from flows.configured import is_server_named
 
@@ -56,7 +57,7 @@ def run(direct: Callable[[], R], flow: Callable[[], R], opened: "Opened", prefec
 
 
 def run_flow(flow: Callable[[], R], opened: "Opened") -> R:
-    """Runs a flow under a progress display, on Prefect's temporary server where none is set."""
+    """Runs a flow and shows its progress, on a temporary server if none is configured."""
     _require_open_files()
     from flows.local import start_local_server
     from flows.rerun import started_here
@@ -70,14 +71,14 @@ def run_flow(flow: Callable[[], R], opened: "Opened") -> R:
 
 
 def flow_of(name: str) -> Callable[..., R]:
-    """The flow of a name; each is a function of its own module."""
-    found: Callable[..., R] = getattr(import_module(f"flows.{name}"), name)
-    return found
+    """The flow of a name: the function of that name in the module of that name."""
+    flow: Callable[..., R] = getattr(import_module(f"flows.{name}"), name)
+    return flow
 
 
 @contextmanager
 def going_on_said() -> Iterator[None]:
-    """A block after whose Ctrl-C it is said how to go on."""
+    """A block in which Ctrl-C prints how to go on."""
     try:
         yield
     except KeyboardInterrupt:
@@ -86,7 +87,7 @@ def going_on_said() -> Iterator[None]:
 
 
 def _require_open_files() -> None:
-    """Prefect waits without end where it cannot open its files. Raises `ConfigError`."""
+    """Raises `ConfigError` if Prefect could not open its files: it would wait without end."""
     limit, _ = resource.getrlimit(resource.RLIMIT_NOFILE)
     if 0 <= limit < _OPEN_FILES:
         raise ConfigError(
@@ -96,6 +97,6 @@ def _require_open_files() -> None:
 
 
 def how_to_go_on(arguments: Sequence[str]) -> str:
-    """The last word after Ctrl-C: with --fresh, what is done would be thrown away."""
+    """What Ctrl-C prints. With --fresh, the same command would throw away what is done."""
     fresh = any(word == "--fresh" or word.endswith("fresh=true") for word in arguments)
     return STOPPED_FRESH if fresh else STOPPED

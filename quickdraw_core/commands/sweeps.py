@@ -15,6 +15,7 @@ from quickdraw_core.commands.options import (
     Set,
     StoreOption,
     Tracking,
+    comma_separated,
     config_of,
     configured_by,
 )
@@ -57,15 +58,12 @@ def sweep(
     from quickdraw_core.sweep.results import SweepError
     from quickdraw_core.sweep.run import prepare
 
-    names = [name.strip() for text in rows or () for name in text.split(",")]
-    if not all(names):
-        raise ConfigError(
-            "--rows holds an empty name; give names with commas between, or no --rows for all"
-        )
     of_rows = merged(
         {"hardware": {"ranks": nproc}} if nproc else {}, parse_assignments(changes or ())
     )
-    config = config_of(SweepConfig, locals() | {"rows": names, "changes": of_rows})
+    config = config_of(
+        SweepConfig, locals() | {"rows": comma_separated(rows, "--rows"), "changes": of_rows}
+    )
     opened = Opened()
     prepared = prepare(config, opened)
     try:

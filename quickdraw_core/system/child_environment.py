@@ -14,7 +14,7 @@ be run in place of the standard library's.
 
 
 def set_safe_path(environment: MutableMapping[str, str]) -> None:
-    """Has processes of an environment import nothing from their working folder.
+    """Sets that processes of an environment import nothing from their working folder.
 
     environment: `os.environ`, for those that libraries start, or that of one process.
     """
@@ -23,9 +23,9 @@ def set_safe_path(environment: MutableMapping[str, str]) -> None:
 
 def child_environment() -> dict[str, str]:
     """The environment of a process to be started: this process's, with a safe path."""
-    # A name at a time: another thread may take one away meanwhile.
-    here = ((name, os.environ.get(name)) for name in list(os.environ))
-    environment = {name: value for name, value in here if value is not None}
+    # Name by name: another thread may remove one meanwhile.
+    variables = ((name, os.environ.get(name)) for name in list(os.environ))
+    environment = {name: value for name, value in variables if value is not None}
     set_safe_path(environment)
     return environment
 

@@ -24,7 +24,7 @@ def code_version(*names: str) -> str:
         path = _ROOT / name
         for file in sorted(path.rglob("*.py")) if path.is_dir() else [path]:
             digest.update(f"{file.relative_to(_ROOT).as_posix()}\n".encode())
-            digest.update(_essence(file.read_text(encoding="utf-8")).encode())
+            digest.update(_syntax_of(file.read_text(encoding="utf-8")).encode())
     return digest.hexdigest()[:12]
 
 
@@ -39,8 +39,8 @@ def package_version() -> str:
 
 
 @cache
-def _essence(source: str) -> str:
-    """A module's syntax tree as text, without docstrings and places."""
+def _syntax_of(source: str) -> str:
+    """A module's syntax tree as text, without docstrings and line numbers."""
     tree = ast.parse(source)
     for node in ast.walk(tree):
         if isinstance(node, _DOCUMENTED) and ast.get_docstring(node, clean=False) is not None:

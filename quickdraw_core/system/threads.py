@@ -1,8 +1,8 @@
 """How many threads compute in a process, and how they wait for each other.
 
 The one place that decides both, for commands, workers, training and evaluation processes and
-tests. torch's OpenMP runtime reads its variables once, when torch is loaded; so they are set
-before that, by whoever starts the process. This module loads nothing but the standard library.
+tests. torch's OpenMP runtime reads its variables once, when torch is loaded. So they are set
+before, by the process that starts it. This module loads nothing but the standard library.
 """
 
 import math
@@ -13,7 +13,7 @@ from pathlib import Path
 NUM_THREADS = "OMP_NUM_THREADS"
 
 WAITING = {"OMP_WAIT_POLICY": "PASSIVE", "GOMP_SPINCOUNT": "0"}
-"""A thread that has done its part of a parallel loop sleeps until the others have done theirs.
+"""A thread that has done its part of a parallel loop sleeps until the others are done.
 
 By default it spins: libgomp, which torch's wheels for Linux bundle, for 300,000 turns, some
 milliseconds. Beside other work the thread that it waits for may have been taken off its core, and
@@ -22,7 +22,7 @@ docs/decisions/0023). `OMP_WAIT_POLICY` says the same to the other runtimes, LLV
 """
 
 _USERS_WAITING = (*WAITING, "KMP_BLOCKTIME")
-"""Whoever sets one of these has decided how threads wait."""
+"""A user who sets one of these has decided how threads wait."""
 
 _CGROUPS, _OWN_CGROUPS = Path("/sys/fs/cgroup"), Path("/proc/self/cgroup")
 

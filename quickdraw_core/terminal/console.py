@@ -10,7 +10,7 @@ from rich.table import Table
 from quickdraw_core.system.output_files import standard_stream
 
 _is_terminal = sys.stdout is not None and sys.stdout.isatty()  # None: closed, by `>&-`
-# No emoji: in the name of a folder `:cat:` is no picture.
+# No emoji: `:cat:` in the name of a folder stays as it is.
 console = Console(highlight=False, emoji=False, width=None if _is_terminal else 120)
 errors = Console(stderr=True, highlight=False, emoji=False)
 
@@ -34,15 +34,15 @@ def show_lines(lines: list[str]) -> None:
 
 
 def show_table(heads: list[str], rows: list[list[str]], numbers: bool = True) -> None:
-    """Prints a table; the first column is text, the others are numbers, or text as well, of which
-    the last goes on in the next line where there is no room for it.
+    """Prints a table. The first column is text, the others are numbers, or else text as well: the
+    last one is then wrapped if it is too wide.
     """
     table = Table(box=None, header_style="bold")
-    for place, head in enumerate(heads):
-        is_last = bool(place) and place == len(heads) - 1
+    for column, head in enumerate(heads):
+        is_last = 0 < column == len(heads) - 1
         table.add_column(
             head,
-            justify="right" if place and numbers else "left",
+            justify="right" if column and numbers else "left",
             no_wrap=numbers or not is_last,
         )
     for row in rows:
