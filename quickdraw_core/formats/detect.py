@@ -84,7 +84,7 @@ class Header:
     def parse(cls, line: bytes, required: Sequence[str], path: object) -> "Header":
         """Reads a header line.
 
-        Raises `InputError`, naming `path`, where a required column is missing or stands twice.
+        Raises `InputError`, naming `path`, if a required column is missing or stands twice.
         """
         text = line.decode("utf-8-sig", errors="replace").rstrip("\r\n")
         try:
@@ -113,7 +113,7 @@ def _other_separator(columns: Sequence[str]) -> str:
 
 
 def split_name(name: str) -> tuple[str, Layout | None]:
-    """A file's name without its endings, and its layout: None where the ending is not known."""
+    """A file's name without its endings, and its layout: None if the ending is not known."""
     plain = name[:-3] if name.lower().endswith(".gz") else name
     for ending, layout in ENDINGS.items():
         if plain.lower().endswith(ending) and len(plain) > len(ending):
@@ -183,7 +183,7 @@ def _require_rows(rows: bytes, name: str, found: str) -> None:
 
 
 def _is_raw(rows: bytes) -> bool:
-    """What most of the first lines say that look like a drawing; False where none does."""
+    """What most of the first lines say that look like a drawing; False if none does."""
     strokes = (_FIRST_STROKE.search(line) for line in rows.split(b"\n", _LINES_LOOKED_AT))
     votes = [found["times"] is not None for found in islice(filter(None, strokes), _VOTES)]
     return sum(votes) * 2 > len(votes)

@@ -52,7 +52,7 @@ def is_cut(reader: RowReader, row: UInt8Array) -> bool:
 
 
 def reader_for(file_format: FileFormat, word: str | None) -> RowReader:
-    """The reader of a file of this format whose rows all draw `word`; None where it has none."""
+    """The reader of a file of this format whose rows all draw `word`; None if it has none."""
     if file_format.layout is Layout.CSV:
         return KaggleReader(Header(file_format.header or ()), word, file_format.raw)
     if file_format.layout is Layout.NDJSON:

@@ -23,10 +23,10 @@ from quickdraw_core.drawing import (
 )
 
 NO_TIME = np.iinfo(np.int64).min
-"""Stands in `Rows.timestamps_us` where the source gives no time."""
+"""In `Rows.timestamps_us`: the source gives no time."""
 
 UNKNOWN_RECOGNIZED = 2
-"""Stands in `Rows.recognized` where the source says neither true nor false."""
+"""In `Rows.recognized`: the source says neither true nor false."""
 
 CUT_SHORT = "row is cut short"
 """Refuses the last row of a file that ends in the middle of it."""
@@ -96,7 +96,7 @@ class Rows:
 
     key_ids: uint64 [N]; recognized: uint8 [N], 0 false, 1 true, or `UNKNOWN_RECOGNIZED`;
     timestamps_us: int64 [N], microseconds since 1970 UTC, or `NO_TIME`; country_bytes: uint8 [C],
-    UTF-8, cut by country_offsets: int64 [N + 1], empty where there is none; drawings: N drawings.
+    UTF-8, cut by country_offsets: int64 [N + 1], empty if there is none; drawings: N drawings.
     """
 
     key_ids: UInt64Array

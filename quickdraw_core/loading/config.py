@@ -18,10 +18,15 @@ class SelectConfig(Config):
         None, description="only these words, with spaces or underscores; none: all"
     )
     per_class: int | None = Field(
-        None, ge=1, description="drawings a class at most, a larger number holding the smaller"
+        None,
+        ge=1,
+        description="drawings of a class at most; a larger number adds to a smaller one",
     )
     class_balance: float = Field(
-        0, ge=0, le=1, description="0: classes as often as they are stored … 1: equally often"
+        0,
+        ge=0,
+        le=1,
+        description="0: classes come as often as they are stored; 1: all equally often",
     )
 
 

@@ -20,7 +20,7 @@ def gather(
     """Copies the drawings at `rows` (int64 [M]) out of the pack, in their order.
 
     labels, key_ids: int64 and uint64 [M], filled with the drawings' own. Raises `IndexError`
-    where a row is outside the pack.
+    if a row is outside the pack.
     """
     source = pack.drawings
     rows = np.ascontiguousarray(rows, np.int64)

@@ -38,7 +38,7 @@ def permute(positions: npt.ArrayLike, n: int, seed: int, epoch: int) -> Int64Arr
 
 
 def checked_positions(positions: npt.ArrayLike, n: int) -> UInt64Array:
-    """`positions` as uint64 [M]. Raises `ValueError` where one is outside 0..n-1."""
+    """`positions` as uint64 [M]. Raises `ValueError` if one is outside 0..n-1."""
     values = np.asarray(positions, np.uint64)
     if len(values) and int(values.max()) >= n:
         raise ValueError(f"position {int(values.max())} of {n} samples")

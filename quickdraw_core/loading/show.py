@@ -36,9 +36,9 @@ def write_grid(
 
     split: of that side of the holdout alone; none: of all. seed: another one shows others;
     which drawings it shows depends on nothing else. side_px: of one drawing's square.
-    Returns how many are shown, fewer than 24 where there are no more. Raises `ConfigError` for
+    Returns how many are shown, fewer than 24 if there are no more. Raises `ConfigError` for
     an unknown word or one without drawings and for a file that cannot be written, `WriteError`
-    where that fails all the same.
+    if writing fails all the same.
     """
     from PIL import Image
 

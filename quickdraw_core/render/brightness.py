@@ -7,7 +7,7 @@ from quickdraw_core.system.compiled import compiled
 
 _LATEST = 0.25
 """Brightness of the last stroke or point where order is shown; the first has 1. Not 0: the
-last stroke must still be told from paper."""
+last stroke must still differ from paper."""
 
 
 def order_values(batch: DrawingBatch) -> Float32Array:

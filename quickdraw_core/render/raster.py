@@ -90,7 +90,7 @@ def check_size(side_px: int, line_width_px: float) -> None:
 
 
 def images_for(count: int, channels: int, side_px: int, out: UInt8Array | None) -> UInt8Array:
-    """Room for `count` images (what it holds is undefined): `out`, or new where it is None.
+    """Room for `count` images (what it holds is undefined): `out`, or a new array if it is None.
 
     Raises `ValueError` if `out` is not uint8 [count, channels, side_px, side_px], C-contiguous.
     """

@@ -117,7 +117,7 @@ def _claimed(config: FetchConfig) -> Iterator[None]:
 
 
 def _held_format(text: str) -> str | None:
-    """The format that a claim names; none where it is new, or was cut short by a kill."""
+    """The format that a claim names; none if it is new, or was cut short by a kill."""
     try:
         held = str(json.loads(text)["format"])
     except (ValueError, KeyError, TypeError):

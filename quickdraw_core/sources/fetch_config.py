@@ -38,13 +38,15 @@ class FetchConfig(Config):
     base_url: str = Field(BUCKET, description="address above simplified/, raw/ and binary/")
     parallel: int = Field(4, ge=1, le=32, description="connections at a time")
     retries: int = Field(
-        6, ge=0, description="further attempts in a row that may bring nothing new of a file"
+        6,
+        ge=0,
+        description="attempts in a row that may bring nothing new, after a first one",
     )
     timeout_seconds: float = Field(
-        30, gt=0, description="the longest silence of the server, in seconds"
+        30, gt=0, description="seconds of silence after which an attempt has failed"
     )
     backoff_seconds: float = Field(
-        0.5, ge=0, description="pause before the first further attempt; doubles with each"
+        0.5, ge=0, description="pause before the first further attempt; it doubles with each one"
     )
 
     @field_validator("format")

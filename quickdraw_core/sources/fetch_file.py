@@ -39,7 +39,7 @@ def download(run: Call, session: Session, word: str, part: Part, remote: Remote)
 
 
 def ask(run: Call, session: Session, word: str) -> Remote:
-    """What the server says of a file: by HEAD, or where that says nothing by a GET not read."""
+    """What the server says of a file: by HEAD, or by a GET if HEAD states no size."""
     url = run.config.url_of(word)
     for method, also in (("HEAD", (405, 501)), ("GET", ())):
         with run.answer(session, method, url, {}, also) as response:

@@ -110,5 +110,5 @@ class Part:
 
 
 def whole_number(text: str | None) -> int | None:
-    """The number of a header's value; None where it is none."""
+    """The number that a header states; None if it states none."""
     return int(text) if text is not None and re.fullmatch(r"[0-9]{1,18}", text) else None

@@ -278,7 +278,7 @@ def _web(source: str) -> _Listing:
 
 
 def _of_listing(source: str, listed: Sequence[Listed], pattern: Sequence[str]) -> _Listing:
-    """The files of a listing that a pattern matches, or all, where there is none."""
+    """The files of a listing that a pattern matches; all of them without a pattern."""
     parts = [(file, file.path.split("/")) for file in listed]
     matching = [file for file, path in parts if not pattern or _matches(path, pattern)]
     names = {file.location: name_of(file.location) for file in matching}

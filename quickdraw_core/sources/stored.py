@@ -15,14 +15,14 @@ EDGE_BYTES = 64 << 10
 """So many bytes of a file's beginning and of its end tell whether it changed."""
 
 REQUEST_BYTES = 8 << 20
-"""One request asks for no less where it can, so that small reads do not cost a trip each."""
+"""One request asks for at least so much, so that small reads do not cost a round trip each."""
 
 
 @dataclass(frozen=True)
 class FileProbe:
     """What is known of a stored file without reading all of it.
 
-    size_bytes: 0 where a web server does not say; mtime_ns: of the last change, since 1970 UTC,
+    size_bytes: 0 if a web server does not state it; mtime_ns: of the last change, since 1970 UTC,
     0 where unknown; tag: a server's mark of the version, or nothing; ranges: it can be read from
     any byte on; head, tail: the first and the last bytes, `EDGE_BYTES` at most, that overlap
     nowhere. Without ranges there is no tail.

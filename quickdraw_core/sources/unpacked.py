@@ -44,7 +44,7 @@ class _Packed(io.RawIOBase):
         return True
 
     def readinto(self, buffer: "WriteableBuffer") -> int:
-        """Fills `buffer` unless the file ends; raises `InputError` where it is damaged."""
+        """Fills `buffer` unless the file ends; raises `InputError` if it is damaged."""
         filled = 0
         with memoryview(buffer) as view, view.cast("B") as target:
             while filled < len(target):
@@ -85,7 +85,7 @@ class _Packed(io.RawIOBase):
         return b""
 
     def _read(self) -> bool:
-        """Appends to the packed bytes; False where there are no more."""
+        """Appends to the packed bytes; False if there are no more."""
         more = self._stored.read(_IN_BYTES)
         self._packed += more
         return bool(more)
@@ -137,7 +137,7 @@ class Inflated(_Packed):
 
 
 def broken_off(file: BinaryIO) -> str:
-    """In the middle of what a file broke off, for a message; nothing where it did not."""
+    """In the middle of what a file broke off, for a message; nothing if it did not."""
     return _BROKEN_OFF if isinstance(file, Unpacked) and file.broken_off else ""
 
 
@@ -145,7 +145,7 @@ def unpacked_head(probe: FileProbe, address: str) -> tuple[bytes, bool]:
     """The first bytes of what a gzip file's head unpacks to, over all members that it shows, and
     whether the file is so short that it breaks off there.
 
-    Raises `InputError` where it is damaged, or breaks off before anything.
+    Raises `InputError` if it is damaged, or breaks off before anything.
     """
     data, unpacked = probe.head, b""
     breaks_off = False

@@ -1,4 +1,4 @@
-"""Files behind http:// and https://, read in ranges where the server can, else from the start.
+"""Files behind http:// and https://, read in ranges if the server can, else from the start.
 
 A connection that is cut is made again and continues where it broke off. Bytes of two versions
 of a file never mix: a server that names another size or version is an error.
@@ -190,7 +190,7 @@ def _changed(url: str) -> InputError:
 
 
 def _read(response: Response, size_bytes: int) -> bytes:
-    """The first bytes of a body, or all, where it has less. A cut connection is an error."""
+    """The first bytes of a body, or all if it has less. A cut connection is an error."""
     data = b""
     # One read may give less before it notices that the connection was cut.
     while piece := response.raw.read(size_bytes - len(data)):
@@ -212,7 +212,7 @@ def _range(response: Response) -> tuple[int, int]:
 
 
 def _total_bytes(response: Response) -> int:
-    """The size of the whole file, 0 where the server does not say."""
+    """The size of the whole file, 0 if the server does not state it."""
     if response.status_code == 206:
         _range(response)
         return int(response.headers["Content-Range"].rpartition("/")[2])

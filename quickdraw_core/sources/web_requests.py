@@ -1,4 +1,4 @@
-"""Asking web servers, and asking again where that may help."""
+"""Requests to web servers, repeated if that may help."""
 
 import re
 from collections.abc import Callable

@@ -56,7 +56,7 @@ class ZipMember:
 def list_zip(location: str) -> list[ZipMember]:
     """The files inside a zip file, in its order.
 
-    Raises `InputError` where it cannot be read, is none, or was cut short.
+    Raises `InputError` if it cannot be read, is no zip file, or was cut short.
     """
     address = address_of(location)
     if not probe_file(location).ranges:
@@ -97,9 +97,9 @@ def _zip_errors(address: str) -> Iterator[None]:
 def open_member(
     location: str, member: ZipMember, address: str, buffered: bool = False
 ) -> BinaryIO:
-    """The content of a member, to be closed by the caller. It seeks where it is not deflated.
+    """The content of a member, to be closed by the caller. It seeks if it is not deflated.
 
-    buffered: for many small reads. Raises `InputError` where it is packed in a way that is not
+    buffered: for many small reads. Raises `InputError` if it is packed in a way that is not
     read, or is not there.
     """
     if member.flags & _ENCRYPTED:
