@@ -91,9 +91,9 @@ class Pack:
 
 
 def open_pack(store: Store) -> Pack:
-    """Opens the store's pack, building it first where it is not there.
+    """Opens the store's pack, and builds it first if it is missing.
 
-    Raises `WriteError` if it cannot be built, `StoreError` where it cannot be opened.
+    Raises `WriteError` if it cannot be built, `StoreError` if it cannot be opened.
     """
     return _open(store, _packed(store))
 
@@ -106,7 +106,7 @@ def opened_pack(store: Store, opened: Opened) -> Pack:
 
 
 def _packed(store: Store) -> Path:
-    """The folder of the store's pack, which is built first where it is not there."""
+    """The folder of the store's pack, which is built first if it is missing."""
     folder = pack_folder(store)
     if not is_packed(folder):
         try:
@@ -120,9 +120,9 @@ def _open(store: Store, folder: Path) -> Pack:
     fingerprint = store.manifest.fingerprint
     if not isinstance(store.path, Path):
         with suppress(OSError):
-            os.utime(folder)  # tells how long ago a pack of the cache was of use
+            os.utime(folder)  # shows when a pack of the cache was last used
     try:
-        # As plain arrays: of numpy's own class for mapped ones each slice and each call of
+        # As plain arrays: with numpy's class for mapped ones each slice and each call of
         # compiled code costs microseconds more.
         arrays = {
             name: np.asarray(np.load(folder / f"{name}.npy", mmap_mode="r")) for name in ARRAYS
@@ -208,7 +208,7 @@ def _build(store: Store, folder: Path, bar: Bar) -> None:
             (temporary / _STORE_NAME).write_text(f"{store.path}\n", "utf-8")
         facts = {"version": PACK_VERSION, "fingerprint": store.manifest.fingerprint}
         (temporary / _FACTS_NAME).write_text(json.dumps(facts), "utf-8")
-        if not is_packed(folder):  # what is there is the rest of one that was deleted, at most
+        if not is_packed(folder):  # at most the rest of one that was deleted
             shutil.rmtree(folder, ignore_errors=True)
         try:
             temporary.rename(folder)
@@ -220,7 +220,7 @@ def _build(store: Store, folder: Path, bar: Bar) -> None:
 
 
 def _remove_outdated(store: Store, folder: Path) -> None:
-    """Deletes the packs of what the store was before; whoever has one open keeps it."""
+    """Deletes packs of earlier contents of the store; processes that have one open keep it."""
     for old in folder.parent.iterdir():
         if old == folder or old.name.startswith("."):
             continue
@@ -229,7 +229,7 @@ def _remove_outdated(store: Store, folder: Path) -> None:
 
 
 def _address_in(folder: Path) -> str | None:
-    """The address of the store that a pack of the cache folder is of."""
+    """The address of the store of a pack in the cache folder."""
     try:
         return (folder / _STORE_NAME).read_text("utf-8").strip()
     except OSError:

@@ -22,7 +22,7 @@ class PackConfig(Config):
 
 @dataclass(frozen=True)
 class PackResult:
-    """Where the pack is. `skipped`: it was there already."""
+    """Where the pack is. skipped: it was there already."""
 
     path: Path
     drawings: int
@@ -32,7 +32,7 @@ class PackResult:
 def prepare(config: PackConfig, opened: Opened) -> "PreparedPack":
     """Opens the store. Raises `StoreError`, for a store of drawings without words too."""
     store = open_store(config.store, opened)
-    _ = store.label_map  # raises where there is none
+    _ = store.label_map  # raises if there is none
     return PreparedPack(store, opened)
 
 
