@@ -4,9 +4,12 @@ from dataclasses import dataclass
 from typing import NamedTuple, Protocol, TypeVar
 
 from quickdraw_core.config import Config
-from quickdraw_core.evaluation.checks import check_asked, check_before_training
 from quickdraw_core.evaluation.config import EvaluateConfig
-from quickdraw_core.evaluation.evaluate import EVALUATE_STAGE
+from quickdraw_core.evaluation.evaluate import (
+    EVALUATE_STAGE,
+    check_before_training,
+    check_evaluable,
+)
 from quickdraw_core.evaluation.result import EvaluateResult
 from quickdraw_core.ingest.config import IngestConfig
 from quickdraw_core.ingest.result import IngestResult
@@ -47,7 +50,7 @@ class Pipeline:
 
     def check(self) -> None:
         """Finds what can be found wrong before there is a store."""
-        check_asked(self.evaluate, self.train)
+        check_evaluable(self.evaluate, self.train)
         check_options(self.train)
         if self.promote is not None:
             check_promotable(self.promote, self.train.tracking.uri)

@@ -101,7 +101,7 @@ class Client(NamedTuple):
 
 PROJECT = (
     *("quickdraw_core.cli", "quickdraw_core.training.rank", "quickdraw_core.launching.train"),
-    *("quickdraw_core.inference.predict_rank", "quickdraw_core.evaluation.work"),
+    *("quickdraw_core.inference.predict_rank", "quickdraw_core.evaluation.run_evaluation"),
     *("quickdraw_core.promotion.promote", "quickdraw_core.challenge.submission"),
     *("quickdraw_core.evaluation.publish", "quickdraw_core.tracking.logged_model"),
     *("quickdraw_core.tracking.delivery", "quickdraw_core.tracking.system_metrics"),

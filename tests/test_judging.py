@@ -20,11 +20,10 @@ from processes import children_of
 from unreported import evaluate_unreported
 
 from quickdraw_core.errors import CheckpointError, ConfigError, EvaluationError, StoreError
-from quickdraw_core.evaluation.checks import check_before_training
 from quickdraw_core.evaluation.compare import COMPARE_STAGE
 from quickdraw_core.evaluation.config import CompareConfig, EvaluateConfig
 from quickdraw_core.evaluation.delivering import delivering_ahead
-from quickdraw_core.evaluation.evaluate import EVALUATE_STAGE, evaluate
+from quickdraw_core.evaluation.evaluate import EVALUATE_STAGE, check_before_training, evaluate
 from quickdraw_core.evaluation.result import EvaluateResult
 from quickdraw_core.inference.ensemble import Ensemble, load_models
 from quickdraw_core.inference.predict import predict_rows
@@ -281,7 +280,7 @@ def test_an_evaluation_that_breaks_off_leaves_no_sign_of_being_whole(
         raise OSError("no space left on device")
 
     with monkeypatch.context() as patch:
-        patch.setattr("quickdraw_core.evaluation.work.write_report", full)
+        patch.setattr("quickdraw_core.evaluation.run_evaluation.write_report", full)
         with pytest.raises(OSError, match="no space"):
             evaluate(config_of(trained, store, tmp_path))
     assert (tmp_path / "predictions.parquet").is_file()
@@ -502,7 +501,7 @@ def test_a_report_without_its_curves_is_made_again(
     config = config_of(trained, store, tmp_path)
     with monkeypatch.context() as patch:
         away = ({}, "MLflow is away")
-        patch.setattr("quickdraw_core.evaluation.work.curves_of", lambda *_: away)
+        patch.setattr("quickdraw_core.evaluation.run_evaluation.training_curves", lambda *_: away)
         assert evaluate_unreported(config).tracking_problem == "MLflow is away"
     again = evaluate_unreported(config)
     assert not again.skipped

@@ -15,10 +15,10 @@ from pathlib import Path
 import pytest
 from typer.testing import CliRunner
 
-from quickdraw_core.challenge.output_file import written_aside
+from quickdraw_core.challenge.output_file import temporary_output
 from quickdraw_core.cli import app
 from quickdraw_core.errors import BusyError, UnreachableError
-from quickdraw_core.evaluation.compare import compare_models
+from quickdraw_core.evaluation.compare import prepare as prepare_comparison
 from quickdraw_core.evaluation.config import CompareConfig, EvaluateConfig
 from quickdraw_core.evaluation.evaluate import evaluate
 from quickdraw_core.ingest.config import IngestConfig
@@ -27,6 +27,7 @@ from quickdraw_core.ingest.target import alone
 from quickdraw_core.launching.train import train
 from quickdraw_core.sources.fetch import fetch
 from quickdraw_core.sources.fetch_config import FetchConfig
+from quickdraw_core.stage import Opened
 from quickdraw_core.storage.factory import storage_of
 from quickdraw_core.storage.location import location_of
 from quickdraw_core.store.store import Store
@@ -168,9 +169,9 @@ def test_what_a_command_writes_to_is_its_own(
 
 def test_a_file_is_written_by_one_alone(tmp_path: Path) -> None:
     with (
-        written_aside(tmp_path / "out.csv"),
+        temporary_output(tmp_path / "out.csv"),
         pytest.raises(BusyError, match=r"at work on \S*out\.csv: writing, process"),
-        written_aside(tmp_path / "out.csv"),
+        temporary_output(tmp_path / "out.csv"),
     ):
         pass
     assert not list(tmp_path.iterdir())
@@ -197,7 +198,7 @@ def test_a_comparison_is_refused_before_it_judges(
         held_folder(tmp_path, "comparison"),
         pytest.raises(BusyError, match="comparison, process"),
     ):
-        compare_models(CompareConfig.parse(values | {"allow_short": True}))
+        prepare_comparison(CompareConfig.parse(values | {"allow_short": True}), Opened()).run()
 
 
 def test_one_process_sets_up_a_tracking_database(

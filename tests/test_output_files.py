@@ -13,9 +13,10 @@ from typer.testing import CliRunner
 
 from quickdraw_core.cli import app
 from quickdraw_core.errors import ConfigError, WriteError
-from quickdraw_core.evaluation.compare import compare_models
+from quickdraw_core.evaluation.compare import prepare as prepare_comparison
 from quickdraw_core.evaluation.config import CompareConfig, EvaluateConfig
 from quickdraw_core.evaluation.evaluate import evaluate as evaluate_model
+from quickdraw_core.stage import Opened
 from quickdraw_core.store.store import Store
 from quickdraw_core.system import output_files
 from quickdraw_core.system.files import open_atomic
@@ -92,7 +93,7 @@ def writers(trained: Path, store: Store, test_csv: Path, tmp_path: Path) -> dict
     def compare(output: Path) -> str:
         first = min((trained / "checkpoints").glob("*.pt"))
         asked = {"models": (str(trained), str(first)), "json_file": output}
-        compare_models(CompareConfig.parse(values | asked))
+        prepare_comparison(CompareConfig.parse(values | asked), Opened()).run()
         return ""
 
     predict = ("predict", trained, test_csv, "--tracking-uri", "none")

@@ -15,7 +15,7 @@ from unreported import evaluate_unreported
 
 from quickdraw_core.cli import app
 from quickdraw_core.errors import ConfigError
-from quickdraw_core.evaluation.compare import compare_models
+from quickdraw_core.evaluation.compare import prepare as prepare_comparison
 from quickdraw_core.evaluation.config import CompareConfig, EvaluateConfig, HeldOutConfig
 from quickdraw_core.evaluation.summary import compare_facts, evaluate_facts
 from quickdraw_core.inference.cached_predictions import evaluated_predictions, read_if_same
@@ -163,7 +163,7 @@ def test_predictions_of_an_unknown_arithmetic_are_read_and_not_used_again(
     assert len(left.predictions) == 4 * JUDGED
     models = (str(file), str(evaluations["fp32"]), str(evaluations["bf16"]))
     values = {"models": models, "store": store.path, "per_class": JUDGED}
-    result = compare_models(CompareConfig.parse(values))
+    result = prepare_comparison(CompareConfig.parse(values), Opened()).run()
     assert result.precisions == ("unknown", "fp32", "bf16")
     shown = compare_facts(result)["computed in"]
     assert shown.startswith("unknown (")

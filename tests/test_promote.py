@@ -26,7 +26,7 @@ from quickdraw_core.errors import (
     TrackingError,
     UnreachableError,
 )
-from quickdraw_core.evaluation.compare import compare_models
+from quickdraw_core.evaluation.compare import prepare as prepare_comparison
 from quickdraw_core.evaluation.config import CompareConfig, EvaluateConfig, HeldOutConfig
 from quickdraw_core.inference.cached_predictions import find_cached
 from quickdraw_core.inference.held_out import find_held_out
@@ -39,7 +39,7 @@ from quickdraw_core.metrics.metrics import Estimate
 from quickdraw_core.promotion import promote as gate
 from quickdraw_core.promotion.config import PromoteConfig
 from quickdraw_core.promotion.decision import Decision, PromoteResult, decide_alone
-from quickdraw_core.promotion.promote import PROMOTE_STAGE, promote
+from quickdraw_core.promotion.promote import PROMOTE_STAGE
 from quickdraw_core.sources.doodles.generator import generate_csvs
 from quickdraw_core.stage import Opened, perform
 from quickdraw_core.store.store import Store
@@ -87,7 +87,8 @@ class Trained:
     def promote(self, model: str, name: str, **changes: object) -> PromoteResult:
         """Promotes by run folder, or what else `model` is, among the models of `name`."""
         reference = self.run_dir(model) if model in TEACHING else model
-        result = promote(self.config(model=reference, name=name, **changes))
+        config = self.config(model=reference, name=name, **changes)
+        result = PROMOTE_STAGE.prepare(config, Opened()).run()
         assert result.tracking_problem is None
         return result
 
@@ -234,7 +235,7 @@ def test_the_margin_must_be_left_behind(trained: Trained) -> None:
 def test_a_champion_that_comes_meanwhile_is_judged_against_in_turn(
     trained: Trained, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    name, described = "meanwhile", gate.describe
+    name, described = "meanwhile", registry.describe
     others = iter(["good"])
 
     def describe(uri: str, version: registry.Version, *rest: object) -> None:
@@ -242,7 +243,7 @@ def test_a_champion_that_comes_meanwhile_is_judged_against_in_turn(
         if (other := next(others, None)) is not None:
             assert trained.promote(other, name).promoted
 
-    monkeypatch.setattr(gate, "describe", describe)
+    monkeypatch.setattr("quickdraw_core.promotion.challenger.describe", describe)
     result = trained.promote("poor", name)  # had nobody to beat when it began
     assert result.decision == Decision.KEPT
     assert result.champion is not None
@@ -271,7 +272,7 @@ def test_an_alias_that_moved_is_left_where_it_is(trained: Trained) -> None:
 def test_an_alias_that_does_not_hold_still_is_an_error(
     trained: Trained, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(gate, "_moved", lambda *_: False)
+    monkeypatch.setattr(gate, "move_alias", lambda *_: False)
     with pytest.raises(TrackingError, match="was moved by others 3 times"):
         trained.promote("good", "restless")
     assert client(trained.uri).get_run(trained.runs["good"]).data.tags["promotion"] == "kept"
@@ -374,7 +375,7 @@ def test_models_are_compared_by_folder_run_and_version(trained: Trained, tmp_pat
             "out_dir": tmp_path / "out",
         }
     )
-    result = compare_models(config)
+    result = prepare_comparison(config, Opened()).run()
     names = ("poor", f"run {trained.runs['good']}", "models:/compared@champion")
     assert result.names == names
     assert [found.first for found in result.comparisons] == ["poor", "poor"]
@@ -398,13 +399,15 @@ def test_models_of_another_store_or_other_words_are_not_compared(
     other = tmp_path / "other"
     ingest(IngestConfig(source=csv_folder, store=other, test_per_class=30, workers=1))
     with pytest.raises(CheckpointError, match="--other-store"):
-        compare_models(CompareConfig(models=models, store=other, per_class=5))
+        prepare_comparison(CompareConfig(models=models, store=other, per_class=5), Opened()).run()
     (tmp_path / "csv").mkdir()
     generate_csvs(tmp_path / "csv", ("star", "sun"), 60, seed=1)
     fewer = tmp_path / "fewer"
     ingest(IngestConfig(source=tmp_path / "csv", store=fewer, test_per_class=5, workers=1))
     with pytest.raises(CheckpointError, match="4 classes"):
-        compare_models(CompareConfig(models=models, store=fewer, per_class=5, other_store=True))
+        prepare_comparison(
+            CompareConfig(models=models, store=fewer, per_class=5, other_store=True), Opened()
+        ).run()
     with pytest.raises(ConfigError, match="at least 2 items"):
         CompareConfig.parse({"models": models[:1]})
 
@@ -430,14 +433,14 @@ def test_what_an_evaluation_left_is_used_again_if_it_is_the_same_and_whole(
     assert find_cached(here, load_model(run_dir, tta="flip"), drawings) is None
     assert find_cached(here, load_model(trained.run_dir("poor")), drawings) is None
     models = (run_dir, trained.run_dir("poor"))
-    result = compare_models(CompareConfig.parse(config | {"models": models}))
+    result = prepare_comparison(CompareConfig.parse(config | {"models": models}), Opened()).run()
     assert result.reused == 1
     file = Path(run_dir) / "evaluation" / "predictions.parquet"
     content = bytearray(file.read_bytes())
     content[len(content) // 3] ^= 1
     file.write_bytes(content)
     assert find_cached(here, by_folder, drawings) is None
-    again = compare_models(CompareConfig.parse(config | {"models": models}))
+    again = prepare_comparison(CompareConfig.parse(config | {"models": models}), Opened()).run()
     assert again.reused == 0
     assert again.comparisons == result.comparisons
 
@@ -538,12 +541,12 @@ def test_what_evaluations_left_is_compared_whatever_they_judged(
         asked = {"model": good, "report_dir": tmp_path / name, **more}
         evaluate_unreported(EvaluateConfig.parse(values | asked))
     models = [poor, str(tmp_path / "both"), str(tmp_path / "flipped" / "predictions.parquet")]
-    result = compare_models(CompareConfig.parse(values | {"models": models}))
+    result = prepare_comparison(CompareConfig.parse(values | {"models": models}), Opened()).run()
     assert result.names == ("poor", "good + poor", "good (flip)")
     assert all(found.differences["map_at_3"].significant for found in result.comparisons)
     fewer = CompareConfig.parse(values | {"models": models, "per_class": PER_CLASS - 1})
     with pytest.raises(InputError, match="which are not those asked for"):
-        compare_models(fewer)
+        prepare_comparison(fewer, Opened()).run()
 
 
 def test_what_was_judged_though_trained_elsewhere_is_not_compared_by_its_folder_either(
@@ -566,9 +569,9 @@ def test_what_was_judged_though_trained_elsewhere_is_not_compared_by_its_folder_
         pq.write_table(table.replace_schema_metadata(facts), other, write_page_checksum=True)
         config = CompareConfig.parse(values | {"models": [poor, str(other.parent)]})
         with pytest.raises((CheckpointError, InputError), match=says):
-            compare_models(config)
+            prepare_comparison(config, Opened()).run()
     allowed = {"models": [poor, str(tmp_path / "trained_on")], "other_store": True}
-    assert compare_models(CompareConfig.parse(values | allowed)).reused >= 1
+    assert prepare_comparison(CompareConfig.parse(values | allowed), Opened()).run().reused >= 1
 
 
 def test_a_place_that_cannot_be_written_to_is_refused_before_work(
@@ -577,23 +580,23 @@ def test_a_place_that_cannot_be_written_to_is_refused_before_work(
     (tmp_path / "file").write_text("")
     values = {"store": trained.store, "models": ["no", "model"], "out_dir": tmp_path / "file"}
     with pytest.raises(ConfigError, match="cannot make the folder"):
-        compare_models(CompareConfig.parse(values))
+        prepare_comparison(CompareConfig.parse(values), Opened()).run()
 
 
 def test_a_champion_that_comes_meanwhile_and_cannot_be_judged_leaves_no_false_word(
     trained: Trained, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    name, moved = "foreigner", gate._moved
+    name, moved = "foreigner", registry.move_alias
 
-    def other_first(config: PromoteConfig, uri: str, *rest: Any) -> bool:
+    def other_first(uri: str, *rest: Any) -> bool:
         if trained.holder(name) is None:
-            monkeypatch.setattr(gate, "_moved", moved)
+            monkeypatch.setattr(gate, "move_alias", moved)
             assert trained.promote("good", name).version is not None
             number = str(trained.holder(name))
             client(uri).set_model_version_tag(name, number, registry.STORE_TAG, "1" * 64)
-        return moved(config, uri, *rest)
+        return moved(uri, *rest)
 
-    monkeypatch.setattr(gate, "_moved", other_first)
+    monkeypatch.setattr(gate, "move_alias", other_first)
     with pytest.raises(CheckpointError, match="was trained on store 111111111111"):
         trained.promote("poor", name)
     tags = client(trained.uri).get_run(trained.runs["poor"]).data.tags

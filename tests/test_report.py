@@ -23,10 +23,17 @@ from quickdraw_core.labels import LabelMap
 from quickdraw_core.metrics.judgement import judge
 from quickdraw_core.metrics.metrics import confused_pairs
 from quickdraw_core.reporting.confusion_order import in_order, most_confused
-from quickdraw_core.reporting.evaluation_figures import draw_figures, proportion_interval, thinned
-from quickdraw_core.reporting.gallery import best, spread, svg_path, taken_for, worst
+from quickdraw_core.reporting.evaluation_figures import draw_figures, proportion_interval
+from quickdraw_core.reporting.gallery import (
+    confused_examples,
+    most_confident_right,
+    most_confident_wrong,
+    round_robin,
+    svg_path,
+)
 from quickdraw_core.reporting.guess_table import Guess
 from quickdraw_core.reporting.report import Report, percent, write_report
+from quickdraw_core.reporting.training_figures import thinned
 from quickdraw_core.tracking.journal import append, points_record
 
 from browser import browser, opened, sideways, take_pictures  # isort: skip
@@ -335,7 +342,7 @@ def test_shares_are_rounded_but_not_to_nothing_or_all(share: float, shown: str) 
 
 @given(st.lists(st.integers(0, 5), max_size=30), st.integers(0, 12))
 def test_a_gallery_shows_many_classes(labels: list[int], at_most: int) -> None:
-    places = spread(np.array(labels, np.int64), at_most)
+    places = round_robin(np.array(labels, np.int64), at_most)
     assert len(places) == min(at_most, len(labels))
     assert sorted(set(places.tolist())) == places.tolist()
     shown = [labels[place] for place in places]
@@ -352,14 +359,17 @@ def test_a_gallery_shows_many_classes(labels: list[int], at_most: int) -> None:
 def test_a_gallery_is_of_the_most_confident(classes: int, each: int, wrong_share: float) -> None:
     found = predictions_of(classes, each, wrong_share)
     right = found.ranks == 0
-    for indices, among in ((best(found), right), (worst(found), ~right)):
+    for indices, among in (
+        (most_confident_right(found), right),
+        (most_confident_wrong(found), ~right),
+    ):
         assert among[indices].all()
         assert len(indices) == min(12, among.sum())
         confidences = found.confidences[indices]
         assert (np.diff(confidences) <= 0).all()
         if len(indices):
             assert confidences[0] == found.confidences[among].max()
-    mistaken = taken_for(found, 0, 1 % classes, 3)
+    mistaken = confused_examples(found, 0, 1 % classes, 3)
     assert (found.labels[mistaken] == 0).all()
     assert (found.guesses[mistaken, 0] == 1 % classes).all()
 

@@ -19,7 +19,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from quickdraw_core.challenge.balance import balance
-from quickdraw_core.challenge.output_file import written_aside
+from quickdraw_core.challenge.output_file import temporary_output
 from quickdraw_core.challenge.submission import write_submission
 from quickdraw_core.challenge.summary import submission_facts
 from quickdraw_core.challenge.test_file import PIECE_ROWS
@@ -240,7 +240,7 @@ def test_what_a_killed_run_left_is_gone_after_the_next_one(
 
 def test_two_runs_do_not_write_one_file(models: Ensemble, test_csv: Path, tmp_path: Path) -> None:
     out = tmp_path / "out.csv"
-    with written_aside(out) as file:
+    with temporary_output(out) as file:
         file.write(b"half of the other's")
         with pytest.raises(BusyError, match=r"another command is at work on .*out\.csv: writing"):
             write_submission(models, test_csv, out)

@@ -32,7 +32,7 @@ from quickdraw_core.diagnosis.diagnosis import Kind
 from quickdraw_core.errors import ConfigError, TrainingError
 from quickdraw_core.launching import processes
 from quickdraw_core.metrics.metrics import Estimate
-from quickdraw_core.reporting.figure import apart
+from quickdraw_core.reporting.figure import label_heights
 from quickdraw_core.stage import Opened
 from quickdraw_core.store.store import Store
 from quickdraw_core.sweep import finish, rows, run
@@ -304,7 +304,7 @@ def test_the_time_is_that_of_all_attempts_and_of_nothing_between() -> None:
 def test_labels_stand_apart_in_the_order_of_their_lines(
     heights: list[float], least: float
 ) -> None:
-    places = apart(heights, least, 0, 1)
+    places = label_heights(heights, least, 0, 1)
     order = np.argsort(heights, kind="stable")
     gaps = np.diff(np.array(places)[order])
     assert (gaps > -1e-9).all()

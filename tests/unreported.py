@@ -18,5 +18,5 @@ def empty_report(_: object, folder: Path) -> list[Path]:
 def evaluate_unreported(config: EvaluateConfig) -> EvaluateResult:
     """As `evaluate`, with an empty page for a report."""
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr("quickdraw_core.evaluation.work.write_report", empty_report)
+        patch.setattr("quickdraw_core.evaluation.run_evaluation.write_report", empty_report)
         return evaluate(config)

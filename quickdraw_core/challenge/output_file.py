@@ -1,4 +1,4 @@
-"""A file that is being written: beside its place, by one process alone, gone whatever happens."""
+"""An output file while it is written: a temporary file beside it, locked, removed on failure."""
 
 import io
 import os
@@ -20,16 +20,17 @@ from quickdraw_core.system.output_files import (
 
 
 @contextmanager
-def written_aside(path: Path) -> Iterator[BinaryIO]:
-    """An empty file under a fixed name beside `path`, to be written in the block, and removed
-    after it unless `put_in_place` was called. For a stream (`output_files.is_stream`) it has none.
+def temporary_output(path: Path) -> Iterator[BinaryIO]:
+    """An empty file under a fixed name beside `path`, to be written in the block. It is removed
+    after the block unless `put_in_place` was called. For a stream (`output_files.is_stream`) it
+    has no name.
 
-    What a killed run left under that name is written over. Raises `ConfigError` where the file
-    cannot be made, `BusyError` where another command writes it, `WriteError` where writing fails.
+    Overwrites what a killed run left under that name. Raises `ConfigError` if the file cannot be
+    created, `BusyError` if another command writes it, `WriteError` if writing fails.
     """
     if is_stream(path):
         with ExitStack() as stack:
-            try:  # held open, so that a pipe has its reader before the work, and keeps it
+            try:  # kept open, so that a pipe keeps its reader during the work
                 stack.enter_context(opened_stream(path))
             except WriteError as error:
                 raise ConfigError(str(error)) from error
@@ -54,7 +55,7 @@ def written_aside(path: Path) -> Iterator[BinaryIO]:
 
 
 def put_in_place(file: BinaryIO, path: Path) -> None:
-    """Gives what was written aside its name, once it is on the disk; a stream, all of it."""
+    """Gives a temporary output its name, once it is on the disk; copies it to a stream."""
     with write_errors(path):
         file.flush()
         if is_stream(path):

@@ -21,7 +21,7 @@ import torch
 
 from quickdraw_core.challenge.balance import Balance, balance
 from quickdraw_core.challenge.check_submission import key_id_problems
-from quickdraw_core.challenge.output_file import put_in_place, written_aside
+from quickdraw_core.challenge.output_file import put_in_place, temporary_output
 from quickdraw_core.challenge.probabilities_file import ProbabilitiesFile
 from quickdraw_core.challenge.score_spool import ScoredPiece, ScoreSpool
 from quickdraw_core.challenge.test_file import Piece, open_test_file, rendered_pieces
@@ -103,11 +103,11 @@ def write_submission(
     _require_outputs(source, out, listed, probabilities)
     result = SubmissionResult(out, models.precision, probabilities=probabilities)
     with ExitStack() as stack:
-        answers = stack.enter_context(written_aside(out))
+        answers = stack.enter_context(temporary_output(out))
         # In any case, so that a killed run's file is removed.
-        scores = stack.enter_context(written_aside(_scores_path(out)))
-        unread = stack.enter_context(written_aside(listed or out))
-        kept = stack.enter_context(written_aside(probabilities)) if probabilities else None
+        scores = stack.enter_context(temporary_output(_scores_path(out)))
+        unread = stack.enter_context(temporary_output(listed or out))
+        kept = stack.enter_context(temporary_output(probabilities)) if probabilities else None
         bar = stack.enter_context(progress("predict", index.rows, "drawings"))
         pieces: Iterable[ScoredPiece] = _scored(models, source, result, bar, unread)
         offsets = np.zeros(len(models.label_map))

@@ -1,7 +1,7 @@
 """The comparison stage: models against a first one, on the same held-out drawings.
 
-Out, where asked for: a JSON file of all numbers, and a folder with `comparison.md` and its
-figures. Nothing is written to MLflow: a comparison belongs to no single run.
+Out, if asked for: a JSON file of all numbers, and a folder with `comparison.md` and its figures.
+Nothing is written to MLflow, since a comparison belongs to no single run.
 """
 
 import json
@@ -12,6 +12,7 @@ from pathlib import Path
 
 from quickdraw_core.evaluation.config import CompareConfig
 from quickdraw_core.inference.cached_predictions import (
+    EvaluatedPredictions,
     cached_or_predicted,
     evaluated_predictions,
     is_evaluation,
@@ -35,8 +36,8 @@ from quickdraw_core.tracking.registry import is_registered
 @dataclass(frozen=True)
 class CompareResult:
     """Each further model against the first. precisions: what each model computed in, a name of
-    PRECISIONS; UNKNOWN where an evaluation did not record it. reused: how many of the models had
-    been evaluated, so that their predictions were there. files: what was written.
+    PRECISIONS, or UNKNOWN if an evaluation did not record it. reused: how many of the models had
+    cached predictions. files: what was written.
     """
 
     comparisons: tuple[Comparison, ...]
@@ -50,7 +51,7 @@ class CompareResult:
 class PreparedComparison:
     """A comparison that can begin: store and models are open and belong together.
 
-    models: those that are no evaluations, by what they were asked for as.
+    models: by reference; without the folders of evaluations.
     """
 
     config: CompareConfig
@@ -59,20 +60,20 @@ class PreparedComparison:
     models: Mapping[str, TrainedModel] = field(repr=False)
 
     def key(self) -> str:
-        """Of all that decides the comparison, but for what evaluations left."""
+        """A digest of all that decides the comparison, except cached predictions."""
         digests = {name: Ensemble((model,)).digest for name, model in self.models.items()}
         fingerprint = self.store.manifest.fingerprint
         return key_of("compare", digests, fingerprint, options_of(self.config, "store"))
 
     def finished(self) -> None:
-        """Nothing of a comparison is kept that could be trusted later."""
+        """Never: nothing of a comparison is kept that could be checked later."""
 
     def run(self) -> CompareResult:
         """Compares the models with the first of them.
 
         Raises `BusyError` (another comparison is at work in `out_dir`), `InputError` (predictions
-        of other drawings) or `StoreError` before work, `EvaluationError` where the store changed
-        or a process that predicts is lost.
+        of other drawings) or `StoreError` before work, `EvaluationError` if the store changed or
+        a process that predicts fails.
         """
         out_dir = self.config.out_dir
         with held_folder(out_dir, "comparison") if out_dir else nullcontext():
@@ -81,32 +82,32 @@ class PreparedComparison:
     def _compared(self) -> CompareResult:
         config, models = self.config, self.models
         held_out = find_held_out(config, self.store, self.opened)
-        left = {
+        evaluated = {
             reference: evaluated_predictions(reference, config, held_out, self.opened)
             for reference in config.models
             if is_evaluation(reference)
         }
-        names = names_of(
-            config.models, [left[r].name if r in left else models[r].name for r in config.models]
-        )
-        precisions = tuple(
-            left[r].precision if r in left else models[r].precision for r in config.models
-        )
-        predictions = {reference: found.predictions for reference, found in left.items()}
-        reused = set(left)
+        # An evaluation and a model both have a name and a precision.
+        compared: list[EvaluatedPredictions | TrainedModel] = [
+            evaluated[r] if r in evaluated else models[r] for r in config.models
+        ]
+        names = names_of(config.models, [model.name for model in compared])
+        precisions = tuple(model.precision for model in compared)
+        predictions = {reference: each.predictions for reference, each in evaluated.items()}
+        cached = set(evaluated)
         with gpus_locked(config.ranks or 1) if models else nullcontext():
             for reference, model in models.items():
-                predictions[reference], was_there = cached_or_predicted(config, model, held_out)
-                reused |= {reference} if was_there else set()
+                predictions[reference], was_cached = cached_or_predicted(config, model, held_out)
+                cached |= {reference} if was_cached else set()
         judged = [Candidate(n, predictions[r]) for n, r in zip(names, config.models, strict=True)]
         comparisons = tuple(compare(judged[0], other, config.seed) for other in judged[1:])
         files = _write(config, comparisons, precisions, held_out.pack.fingerprint)
-        count = sum(reference in reused for reference in config.models)
+        count = sum(reference in cached for reference in config.models)
         return CompareResult(comparisons, names, precisions, count, files)
 
 
 def prepare(config: CompareConfig, opened: Opened) -> PreparedComparison:
-    """Opens store and models and makes sure that they belong together.
+    """Opens store and models and checks that they belong together.
 
     Raises `ConfigError`, `CheckpointError` (no such model, or of other words or another store) or
     `StoreError`.
@@ -116,27 +117,20 @@ def prepare(config: CompareConfig, opened: Opened) -> PreparedComparison:
     if config.out_dir is not None:
         require_writable(config.out_dir)
     store = open_store(config.store, opened)
-    asked = [name for name in dict.fromkeys(config.models) if not is_evaluation(name)]
+    references = [name for name in dict.fromkeys(config.models) if not is_evaluation(name)]
     models = load_models(
-        asked, config.tracking_uri, 1, config.tta, precision=config.precision, opened=opened
+        references, config.tracking_uri, 1, config.tta, precision=config.precision, opened=opened
     )
     require_same_store(config, models, store)
     members = on_store(models, store.manifest.fingerprint).members
-    return PreparedComparison(config, opened, store, dict(zip(asked, members, strict=True)))
+    return PreparedComparison(config, opened, store, dict(zip(references, members, strict=True)))
 
 
 COMPARE_STAGE = Stage("compare", prepare)
 
 
-def compare_models(config: CompareConfig, opened: Opened | None = None) -> CompareResult:
-    """Compares models with the first of them. Raises what `prepare` and `PreparedComparison.run`
-    do.
-    """
-    return prepare(config, opened or Opened()).run()
-
-
 def names_of(references: Sequence[str], short: Sequence[str]) -> tuple[str, ...]:
-    """A name for each model that tells it from the others: short where that will do."""
+    """A unique name for each model: the short one if that is unique, else its reference."""
     names = [
         reference if is_registered(reference) else name
         for reference, name in zip(references, short, strict=True)
@@ -154,7 +148,7 @@ def _write(
     fingerprint: str,
 ) -> tuple[Path, ...]:
     value = {
-        "comparisons": [found.to_json() for found in comparisons],
+        "comparisons": [comparison.to_json() for comparison in comparisons],
         "interval": {"level": LEVEL, "resamples": RESAMPLES, "seed": config.seed},
         "compared": {
             "models": list(config.models),
@@ -171,8 +165,8 @@ def _write(
         files.append(config.json_file)
     if config.out_dir is not None:
         figures = [
-            [f"differences-{place}.png", f"classes-{place}.png"]
-            for place in range(1, len(comparisons) + 1)
+            [f"differences-{number}.png", f"classes-{number}.png"]
+            for number in range(1, len(comparisons) + 1)
         ]
         for comparison, (metrics, classes) in zip(comparisons, figures, strict=True):
             draw_differences(comparison, config.out_dir / metrics)

@@ -1,6 +1,6 @@
-"""Who delivers an evaluation to the run that was judged, where that run's folder is here.
+"""The process that delivers an evaluation to the MLflow run of the model, if its folder is here.
 
-Loads nothing heavy: a command may have MLflow loaded by another process before it loads torch.
+Imports nothing heavy, so that a command can start that process before it imports torch.
 """
 
 from collections.abc import Iterator
@@ -24,8 +24,8 @@ def has_journal(run_dir: Path | None, uri: str) -> bool:
 
 @contextmanager
 def delivering_ahead(config: EvaluateConfig, opened: Opened) -> Iterator[None]:
-    """A block that has what `delivering_to` gives begin at once, where it will be needed: for the
-    model of a run's folder, unless a report is there already.
+    """A block in which the process of `delivering_to` is started at once if it will be needed: for
+    the model of a run's folder that has no report yet.
     """
     run_dir = Path(config.models[0]) if len(config.models) == 1 else None
     if run_dir is None or not run_dir.is_dir() or _is_judged(config, run_dir):
@@ -40,8 +40,8 @@ def delivering_ahead(config: EvaluateConfig, opened: Opened) -> Iterator[None]:
 def delivering_to(
     run_dir: Path | None, uri: str, opened: Opened
 ) -> AbstractContextManager[Deliver]:
-    """A block with what delivers the journal of a run: where that is here, a process that loads
-    MLflow while this one predicts and draws, or has begun to (`delivering_ahead`).
+    """A block with a function that delivers a run's journal. If the journal is here, a process
+    does it, which loads MLflow while this one predicts; `delivering_ahead` may have started it.
     """
     if uri == NO_TRACKING or not has_journal(run_dir, uri):
         return nullcontext(deliver_rest)
@@ -50,7 +50,7 @@ def delivering_to(
 
 
 def _is_judged(config: EvaluateConfig, run_dir: Path) -> bool:
-    """Whether a report is there, so that there may be nothing to do."""
+    """Whether there is a report, so that nothing may be left to do."""
     return ((config.report_dir or run_dir / "evaluation") / OUTPUTS_NAME).exists()
 
 

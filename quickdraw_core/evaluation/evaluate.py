@@ -1,41 +1,44 @@
-"""The evaluation stage: a model's guesses on the held-out drawings, judged and written down.
+"""The evaluation stage: prepares it, and checks it for a pipeline before the training.
 
-What it writes: `work.py`.
+What it does and writes: `run_evaluation.py`.
 """
 
 import hashlib
 import json
 import threading
+from collections.abc import Sequence
 from dataclasses import dataclass, field, replace
 from functools import cached_property
 from pathlib import Path
 
 from quickdraw_core.errors import ConfigError
 from quickdraw_core.evaluation.config import EvaluateConfig
-from quickdraw_core.evaluation.report_folder import report_folder
+from quickdraw_core.evaluation.publish import require_own_folder
 from quickdraw_core.evaluation.result import EvaluateResult
 from quickdraw_core.inference.ensemble import PREDICTING_CODE, Ensemble, load_models
-from quickdraw_core.inference.held_out import on_store, require_same_store
+from quickdraw_core.inference.held_out import find_held_out, on_store, require_same_store
 from quickdraw_core.outputs import result_of_outputs
 from quickdraw_core.stage import Opened, Stage, key_of, options_of
 from quickdraw_core.store.store import Store, open_store
 from quickdraw_core.system.code_version import code_version
+from quickdraw_core.system.files import require_writable
 from quickdraw_core.system.locks import held_folder
 from quickdraw_core.system.output_files import is_stream, require_output
+from quickdraw_core.training.config import TrainConfig
 
 _JUDGING_CODE = (
     *PREDICTING_CODE,
     *("evaluation", "inference", "metrics", "reporting", "diagnosis"),
 )
 _UNDECISIVE = ("model", "ensemble", "store", "ranks", "batch_size", "report_dir", "tracking_uri")
-"""Options that decide nothing of what is written, or only by what they lead to."""
+"""Options that do not decide what is written, or only by the models and the store they name."""
 
 
 @dataclass(frozen=True)
 class PreparedEvaluation:
     """An evaluation that can begin: store and models are open and belong together.
 
-    folder: of the report; an absolute path, which may not be there yet.
+    folder: of the report; an absolute path, which may not exist yet.
     """
 
     config: EvaluateConfig
@@ -45,34 +48,34 @@ class PreparedEvaluation:
     folder: Path
 
     def key(self) -> str:
-        """Of all that decides what is written, and where."""
-        return key_of("evaluate", self.asked, str(self.folder))
+        """A digest of all that decides what is written, and where."""
+        return key_of("evaluate", self.digest, str(self.folder))
 
     def finished(self) -> EvaluateResult | None:
-        """The result, where the same model was judged on the same drawings before, by the same
-        code, and all that came of it is still there and in MLflow.
+        """The result of an earlier evaluation of the same models on the same drawings by the same
+        code, if all its files are there and in MLflow.
         """
         if self.config.json_file is not None and is_stream(self.config.json_file):
-            return None  # whoever reads there waits for the numbers
-        found = result_of_outputs(self.folder, self.asked, EvaluateResult)
-        return None if found is None else replace(found, skipped=True)
+            return None  # its reader waits for the numbers
+        result = result_of_outputs(self.folder, self.digest, EvaluateResult)
+        return None if result is None else replace(result, skipped=True)
 
     def run(self, stopping: threading.Event | None = None) -> EvaluateResult:
-        """Judges the models, and writes all of it down.
+        """Judges the models, and writes numbers and report.
 
         stopping: once it is set, predicting ends as by Ctrl-C. Raises `BusyError` (another
-        evaluation is at work in the folder) or `StoreError` before work, `EvaluationError` where
-        the store changed, a process that predicts is lost, or a model gives no numbers.
+        evaluation is at work in the folder) or `StoreError` before work, `EvaluationError` if the
+        store changed, a process that predicts fails, or a model gives NaN.
         """
-        # Here, since what is finished needs none of it.
-        from quickdraw_core.evaluation.work import judge_and_write
+        # Here, since a finished evaluation needs none of it.
+        from quickdraw_core.evaluation.run_evaluation import run_evaluation
 
         with held_folder(self.folder, "evaluation"):
-            return self.finished() or judge_and_write(self, stopping)
+            return self.finished() or run_evaluation(self, stopping)
 
     @cached_property
-    def asked(self) -> str:
-        """A digest of all that decides what an evaluation writes."""
+    def digest(self) -> str:
+        """SHA-256 of all that decides what is written."""
         decisive = options_of(self.config, *_UNDECISIVE)
         if self.config.json_file is not None:
             decisive["json_file"] = str(self.config.json_file.absolute())
@@ -82,12 +85,12 @@ class PreparedEvaluation:
 
     @cached_property
     def tracking_uri(self) -> str:
-        """Where the model's run is."""
+        """MLflow's address of the model's run."""
         return self.models.tracking_uri(self.config.tracking_uri)
 
 
 def prepare(config: EvaluateConfig, opened: Opened) -> PreparedEvaluation:
-    """Opens store and models and makes sure that they belong together.
+    """Opens store and models and checks that they belong together.
 
     Raises `ConfigError`, `CheckpointError` (no such model, or of other classes or another store)
     or `StoreError`.
@@ -97,14 +100,7 @@ def prepare(config: EvaluateConfig, opened: Opened) -> PreparedEvaluation:
     if config.json_file is not None:
         require_output(config.json_file)
     store = open_store(config.store, opened)
-    models = load_models(
-        config.models,
-        config.tracking_uri,
-        config.average,
-        config.tta,
-        precision=config.precision,
-        opened=opened,
-    )
+    models = _load(config, config.models, opened)
     require_same_store(config, models, store)
     models = on_store(models, store.manifest.fingerprint)
     return PreparedEvaluation(config, opened, store, models, report_folder(config, models))
@@ -118,8 +114,69 @@ def evaluate(
     stopping: threading.Event | None = None,
     opened: Opened | None = None,
 ) -> EvaluateResult:
-    """Judges a model, or several that guess together, on the held-out drawings; what is judged
-    so already is not judged again. Raises what `prepare` and `PreparedEvaluation.run` do.
+    """Judges a model, or an ensemble, on the held-out drawings, unless that was done before.
+    Raises what `prepare` and `PreparedEvaluation.run` raise.
     """
     prepared = prepare(config, opened or Opened())
     return prepared.finished() or prepared.run(stopping)
+
+
+def check_evaluable(config: EvaluateConfig, training: TrainConfig) -> None:
+    """Checks before any work whether a pipeline can evaluate the model that it trains.
+
+    Raises `ConfigError`.
+    """
+    if config.model is not None:
+        raise ConfigError(
+            "a pipeline judges the model that it trains, but was given evaluate.model "
+            f"{config.model}; leave it out, or put it into evaluate.ensemble"
+        )
+    if config.average > training.checkpoints.keep:
+        raise ConfigError(
+            f"evaluate.average={config.average} takes as many checkpoints, and the training "
+            f"keeps {training.checkpoints.keep}; give train.checkpoints.keep={config.average}"
+        )
+    if config.json_file is not None:
+        require_output(config.json_file)
+
+
+def check_before_training(config: EvaluateConfig, opened: Opened) -> None:
+    """Checks before a model is trained whether store and ensemble allow to evaluate it.
+
+    Raises `StoreError` or `CheckpointError`.
+    """
+    store = open_store(config.store, opened)
+    find_held_out(config, store, opened)
+    if config.ensemble:
+        require_same_store(config, _load(config, config.ensemble, opened), store)
+
+
+def report_folder(config: EvaluateConfig, models: Ensemble) -> Path:
+    """Folder of the report: as configured, else in the run's folder; an ensemble has its own. An
+    absolute path, which may not exist yet.
+
+    Raises `ConfigError` if nothing can be written there, or it is another run's.
+    """
+    member = models.members[0]
+    name = member.report_name
+    if len(models.members) > 1:
+        digest = hashlib.sha256(f"{models.digest} {name}".encode()).hexdigest()[:10]
+        folder = Path("runs") / f"ensemble-{len(models.members)}models-{digest}" / name
+    else:
+        folder = member.report_dir or Path("runs") / member.checkpoint.mlflow_run_id / name
+    folder = config.report_dir or folder
+    if len(models.members) > 1:
+        require_own_folder(folder, models)
+    require_writable(folder)
+    return folder.absolute()
+
+
+def _load(config: EvaluateConfig, references: Sequence[str], opened: Opened) -> Ensemble:
+    return load_models(
+        references,
+        config.tracking_uri,
+        config.average,
+        config.tta,
+        precision=config.precision,
+        opened=opened,
+    )

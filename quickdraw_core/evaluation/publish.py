@@ -1,9 +1,8 @@
 """An evaluation in MLflow: its numbers, tables and files, in the run of what was judged.
 
-A run's own best checkpoint is judged under `test/…` and `evaluation/`; anything else (another
-checkpoint of it, an average, two looks, another store) beside that, as `test-flip/…` and
-`evaluation-flip/`. Several
-models that guess together are a run of their own.
+The scores of a run's best checkpoint go to `test/…` and `evaluation/`; those of anything else
+(another checkpoint, an average, TTA, another store) beside them, as `test-flip/…` and
+`evaluation-flip/`. An ensemble is a run of its own.
 """
 
 from pathlib import Path
@@ -14,6 +13,7 @@ from quickdraw_core.evaluation.delivering import has_journal
 from quickdraw_core.inference.ensemble import Ensemble
 from quickdraw_core.inference.predictions import PREDICTIONS_NAME
 from quickdraw_core.metrics.judgement import Judgement
+from quickdraw_core.metrics.metrics import MEANS
 from quickdraw_core.tracking.address import NO_TRACKING
 from quickdraw_core.tracking.delivery import deliver_rest, send_records
 from quickdraw_core.tracking.delivery_process import Deliver
@@ -42,10 +42,10 @@ def publish(
     figures: list[Path],
     deliver: Deliver = deliver_rest,
 ) -> tuple[str, str | None]:
-    """Puts scores and files into the MLflow run; returns the run's id and what hindered it.
+    """Sends scores and files to the MLflow run; returns its id, and why that failed, or None.
 
-    By way of the run's journal where it is here: what a server that is away does not get is sent
-    later. The work is done and on disk in any case.
+    If the run's journal is here, they go through it: a server that is away gets them later. All
+    is on disk in any case.
     """
     first = models.members[0]
     run_id, run_dir = first.checkpoint.mlflow_run_id, first.run_dir
@@ -66,9 +66,9 @@ def send_to_run(
     records: list[Record],
     deliver: Deliver = deliver_rest,
 ) -> tuple[str, str | None]:
-    """Adds records to a finished run: by its journal where that is here and belongs to the
-    address, else to MLflow itself. Returns the run's id, which a server that was away during the
-    training gives only now, and what hindered it.
+    """Adds records to a finished run: through its journal if that is here and belongs to the
+    address, else directly. Returns the run's id, which a server that was away during the training
+    gives only now, and why it failed, or None.
     """
     if run_dir is not None and has_journal(run_dir, uri):
         append(run_dir, *records)
@@ -87,8 +87,8 @@ def send_to_run(
 
 
 def require_own_folder(folder: Path, models: Ensemble) -> None:
-    """Refuses a report folder of an ensemble that is another's, or a training's: it is a run's
-    folder to tracking, and what is judged would go into that run. Raises `ConfigError`.
+    """Refuses a report folder that belongs to another ensemble or to a training: the scores would
+    go into that run. Raises `ConfigError`.
     """
     record = RunRecord.read(folder)
     if RunFolder.is_there(folder) or (
@@ -128,15 +128,15 @@ def _publish_ensemble(
 
 
 def _records(
-    judgement: Judgement, folder: Path, figures: list[Path], variant: str, place: str
+    judgement: Judgement, folder: Path, figures: list[Path], variant: str, artifacts: str
 ) -> list[Record]:
     prefix = "-".join(filter(None, ["test", variant]))
-    metrics = {f"{prefix}/{name}": found.value for name, found in judgement.scores.items()}
-    for name, found in judgement.scores.items():
-        metrics |= {f"{prefix}/{name}_low": found.low, f"{prefix}/{name}_high": found.high}
+    metrics = {f"{prefix}/{name}": score.value for name, score in judgement.scores.items()}
+    for name, score in judgement.scores.items():
+        metrics |= {f"{prefix}/{name}_low": score.low, f"{prefix}/{name}_high": score.high}
     write_table(folder / "classes.json", class_columns(judgement))
-    files = [file_record(folder / name, f"{place}/{name}") for name in _FILES]
-    files += [file_record(path, f"{place}/figures/{path.name}") for path in figures]
+    files = [file_record(folder / name, f"{artifacts}/{name}") for name in _FILES]
+    files += [file_record(path, f"{artifacts}/figures/{path.name}") for path in figures]
     note: dict[str, str] = {}
     if not variant:
         note = {"mlflow.note.content": _note(judgement), "test_drawings": str(judgement.n)}
@@ -144,7 +144,7 @@ def _records(
         points_record(0, metrics, again=True),
         *([tags_record(note)] if note else []),
         *files,
-        file_record(folder / "classes.json", f"{place}/classes.json", table=True),
+        file_record(folder / "classes.json", f"{artifacts}/classes.json", table=True),
     ]
 
 
@@ -158,10 +158,10 @@ def _note(judgement: Judgement) -> str:
 
 
 def class_columns(judgement: Judgement) -> dict[str, list[Any]]:
-    """The table of classes as columns, for MLflow and Prefect to show."""
+    """The table of classes as columns, for MLflow."""
     rows = judgement.classes
     columns: dict[str, list[Any]] = {"word": [row.word for row in rows]}
-    for name in ("map_at_3", "top_1", "top_3", "mean_rank", "log_loss"):
+    for name in MEANS:
         columns[name] = [round(row.scores[name].value, 4) for row in rows]
     columns["map_at_3_low"] = [round(row.scores["map_at_3"].low, 4) for row in rows]
     columns["map_at_3_high"] = [round(row.scores["map_at_3"].high, 4) for row in rows]

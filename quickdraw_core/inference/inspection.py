@@ -10,7 +10,7 @@ from quickdraw_core.inference.model import TrainedModel
 
 
 def inspect_model(model: TrainedModel) -> dict[str, Any]:
-    """Step, metrics, configuration, classes, origin, versions and digests, as plain values."""
+    """Step, metrics, configuration, classes, origin, versions and digests, as plain summary."""
     checkpoint, label_map = model.checkpoint, model.label_map
     return {
         "model": str(model.path) if model.path else "from MLflow",
@@ -31,21 +31,22 @@ def inspect_model(model: TrainedModel) -> dict[str, Any]:
     }
 
 
-def inspect_facts(found: Mapping[str, Any]) -> dict[str, str]:
+def inspect_facts(summary: Mapping[str, Any]) -> dict[str, str]:
     """The same in some lines; the configuration as `--set` takes it."""
-    loader, words = found["loader"], found["label_map"]["words"]
-    done = "finished" if found["finished"] else "not finished"
-    average = ", their running average" if found["running_average"] else ""
+    loader, words = summary["loader"], summary["label_map"]["words"]
+    done = "finished" if summary["finished"] else "not finished"
+    average = ", their running average" if summary["running_average"] else ""
     facts = {
-        "model": found["model"],
-        "step": f"{found['step']:,}, epoch {loader['epoch']} step {loader['step']:,} ({done})",
-        "validation": ", ".join(f"{key} {value:.4f}" for key, value in found["metrics"].items()),
-        "weights": f"{found['weights']:,}{average}",
-        "sha256": found["weights_sha256"],
-        "classes": f"{len(words)}: {first_few(words)}; sha256 {found['label_map']['sha256']}",
-        "trained on": f"{found['train_drawings']:,} drawings, store {found['store_fingerprint']}",
-        "MLflow run": found["mlflow_run_id"] or "none",
-        "versions": ", ".join(f"{key} {value}" for key, value in found["versions"].items()),
+        "model": summary["model"],
+        "step": f"{summary['step']:,}, epoch {loader['epoch']} step {loader['step']:,} ({done})",
+        "validation": ", ".join(f"{key} {value:.4f}" for key, value in summary["metrics"].items()),
+        "weights": f"{summary['weights']:,}{average}",
+        "sha256": summary["weights_sha256"],
+        "classes": f"{len(words)}: {first_few(words)}; sha256 {summary['label_map']['sha256']}",
+        "trained on": f"{summary['train_drawings']:,} drawings, "
+        f"store {summary['store_fingerprint']}",
+        "MLflow run": summary["mlflow_run_id"] or "none",
+        "versions": ", ".join(f"{key} {value}" for key, value in summary["versions"].items()),
     }
-    flat = flattened(found["config"])
+    flat = flattened(summary["config"])
     return facts | {"config": " ".join(f"{k}={json.dumps(v)}" for k, v in flat.items())}

@@ -5,14 +5,13 @@ computed beside the same others, however many processes there are. They exchange
 each writes its predictions to a file.
 """
 
-import contextlib
 import json
 import subprocess
 import sys
 import tempfile
 import threading
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from contextlib import ExitStack, closing
 from pathlib import Path
 
@@ -26,14 +25,15 @@ from quickdraw_core.inference.ensemble import Ensemble
 from quickdraw_core.inference.held_out import HeldOut
 from quickdraw_core.inference.predictions import Predictions, TimedPredictions, joined, ranked
 from quickdraw_core.loading.loader import drawn_rows
-from quickdraw_core.progress import Bar, progress
+from quickdraw_core.progress import progress
 from quickdraw_core.store.pack import Pack
 from quickdraw_core.system.child_environment import child_environment
 from quickdraw_core.system.parent_death import die_with_parent
 from quickdraw_core.system.threads import share_cores
 
 _POLL_SECONDS = 0.1
-_DONE = "done.npy"
+DONE_NAME = "done.npy"
+"""Drawings that each process has predicted, int64 [ranks], in the job's folder."""
 
 
 def predict_rows(
@@ -106,10 +106,13 @@ def predict_held_out(
             }
             (Path(folder) / "job.json").write_text(json.dumps(job), "utf-8")
             np.save(Path(folder) / "rows.npy", rows)
-            np.save(Path(folder) / _DONE, np.zeros(ranks, np.int64))
+            np.save(Path(folder) / DONE_NAME, np.zeros(ranks, np.int64))
             begun = time.perf_counter()
             _run(Path(folder), ranks, advance)
-            parts = [read_part(Path(folder), rank, models) for rank in range(ranks)]
+            paths = [part_path(Path(folder), rank) for rank in range(ranks)]
+            parts = [
+                TimedPredictions.of(*Predictions.read(path, models.label_map)) for path in paths
+            ]
             seconds = time.perf_counter() - begun
     order = np.argsort(np.concatenate([share_of(rows, r, ranks, size) for r in range(ranks)]))
     predictions = joined([part.predictions for part in parts]).where(order)
@@ -125,34 +128,9 @@ def share_of(rows: Int64Array, rank: int, ranks: int, batch_size: int) -> Int64A
     return np.concatenate(mine) if mine else rows[:0]
 
 
-def write_part(folder: Path, rank: int, predicted: TimedPredictions) -> None:
-    """Writes a process's predictions to the job's folder."""
-    predicted.write(folder / f"part-{rank}.parquet", {})
-
-
-def read_part(folder: Path, rank: int, models: Ensemble) -> TimedPredictions:
-    """Reads the predictions that a process wrote."""
-    path = folder / f"part-{rank}.parquet"
-    return TimedPredictions.of(*Predictions.read(path, models.label_map))
-
-
-@contextlib.contextmanager
-def counting(folder: Path, rank: int) -> Iterator[Bar]:
-    """A progress bar that the starting process reads."""
-    counts = np.load(folder / _DONE, mmap_mode="r+")
-
-    class _Counts:
-        def advance(self, amount: float) -> None:
-            counts[rank] += int(amount)
-
-        def expect(self, total: float) -> None: ...
-
-        def note(self, text: str) -> None: ...
-
-        def log(self, text: str) -> None: ...
-
-    yield _Counts()
-    counts.flush()
+def part_path(folder: Path, rank: int) -> Path:
+    """The predictions of a process in the job's folder."""
+    return folder / f"part-{rank}.parquet"
 
 
 def _run(folder: Path, ranks: int, advance: Callable[[int], None]) -> None:
@@ -161,7 +139,7 @@ def _run(folder: Path, ranks: int, advance: Callable[[int], None]) -> None:
     share_cores(environment, ranks)
     program = [sys.executable, "-m", "quickdraw_core.inference.predict_rank", str(folder)]
     processes: list[subprocess.Popen[bytes]] = []
-    with contextlib.ExitStack() as stack:
+    with ExitStack() as stack:
         for rank in range(ranks):
             log = stack.enter_context((folder / f"log-{rank}.txt").open("wb"))
             process = subprocess.Popen(
@@ -174,7 +152,7 @@ def _run(folder: Path, ranks: int, advance: Callable[[int], None]) -> None:
             )
             stack.callback(_end, process)
             processes.append(process)
-        counts, shown = np.load(folder / _DONE, mmap_mode="r"), 0
+        counts, shown = np.load(folder / DONE_NAME, mmap_mode="r"), 0
         while True:
             codes = [process.poll() for process in processes]
             done = int(counts.sum())

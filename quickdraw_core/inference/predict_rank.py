@@ -11,7 +11,7 @@ import torch
 
 from quickdraw_core.errors import EvaluationError
 from quickdraw_core.inference.ensemble import load_models
-from quickdraw_core.inference.predict import counting, predict_rows, share_of, write_part
+from quickdraw_core.inference.predict import DONE_NAME, part_path, predict_rows, share_of
 from quickdraw_core.storage.location import location_of
 from quickdraw_core.store.pack import open_pack
 from quickdraw_core.store.store import Store
@@ -39,8 +39,12 @@ def main() -> None:
         )
     pack = open_pack(Store.open(location_of(job["store"])))
     rows = share_of(np.load(folder / "rows.npy"), rank, job["ranks"], job["batch_size"])
-    with counting(folder, rank) as bar:
-        write_part(folder, rank, predict_rows(models, pack, rows, job["batch_size"], bar.advance))
+    done = np.load(folder / DONE_NAME, mmap_mode="r+")  # the starting process reads it
+
+    def advance(drawings: int) -> None:
+        done[rank] += drawings
+
+    predict_rows(models, pack, rows, job["batch_size"], advance).write(part_path(folder, rank), {})
 
 
 if __name__ == "__main__":

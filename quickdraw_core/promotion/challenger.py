@@ -1,14 +1,29 @@
-"""A model that is to be registered, with the MLflow run whose best checkpoint it is."""
+"""A model that is to be registered, the MLflow run it comes from, and what is written there."""
 
-from dataclasses import dataclass
+import json
+import tempfile
+from dataclasses import dataclass, replace
+from pathlib import Path
 
 from quickdraw_core.errors import CheckpointError, TrackingError
+from quickdraw_core.evaluation.publish import send_to_run
 from quickdraw_core.inference.ensemble import Ensemble
 from quickdraw_core.inference.model import TrainedModel
 from quickdraw_core.inference.references import best_of_run
+from quickdraw_core.promotion.config import PromoteConfig
+from quickdraw_core.promotion.decision import PromoteResult
+from quickdraw_core.system.files import write_atomic
 from quickdraw_core.tracking.address import NO_TRACKING
 from quickdraw_core.tracking.delivery import deliver_rest
+from quickdraw_core.tracking.journal import file_record, tags_record
+from quickdraw_core.tracking.registry import describe, register
 from quickdraw_core.tracking.run_record import RunRecord
+from quickdraw_core.training.checkpoint import BEST_ARTIFACT
+
+FILE_NAME = "promotion.json"
+ARTIFACT = f"promotion/{FILE_NAME}"
+TAG = "promotion"
+REASON_TAG = "promotion.reason"
 
 
 @dataclass(frozen=True)
@@ -21,14 +36,15 @@ class Challenger:
 
     @property
     def weights_sha256(self) -> str:
-        """The digest that tells versions apart."""
+        """The digest by which versions are compared."""
         return self.model.checkpoint.weights_sha256
 
 
 def find_challenger(model: TrainedModel, tracking_uri: str | None, alias: str) -> Challenger:
-    """The run whose best checkpoint a model is; what the run's folder has to send is sent.
+    """The model with the run whose best checkpoint it is. Delivers what the run's folder has not
+    sent yet.
 
-    Raises `TrackingError` without tracking, `CheckpointError` where it is no run's best.
+    Raises `TrackingError` without tracking, `CheckpointError` if it is no run's best.
     """
     uri = Ensemble((model,)).tracking_uri(tracking_uri)
     if uri == NO_TRACKING:
@@ -39,7 +55,7 @@ def find_challenger(model: TrainedModel, tracking_uri: str | None, alias: str) -
 
 
 def _run_of(model: TrainedModel, uri: str) -> str:
-    """The run whose best checkpoint the model is. Raises `CheckpointError` where it has none."""
+    """The run whose best checkpoint the model is. Raises `CheckpointError` if there is none."""
     run_id, run_dir = model.checkpoint.mlflow_run_id, model.run_dir
     record = RunRecord.read(run_dir) if run_dir is not None else None
     if run_dir is not None and record is not None and record.uri == uri:
@@ -61,3 +77,42 @@ def _run_of(model: TrainedModel, uri: str) -> str:
             "is; promote the run"
         )
     return run_id
+
+
+def register_with_reason(
+    config: PromoteConfig, challenger: Challenger, result: PromoteResult
+) -> PromoteResult:
+    """Registers the challenger, and writes the reason to its version and run.
+
+    Called before the alias moves: if the process is killed in between, the next call makes the
+    reason true. The other way round there would be a champion without a reason.
+    """
+    checkpoint = challenger.model.checkpoint
+    version = register(
+        challenger.uri,
+        config.name,
+        challenger.run_id,
+        weights_sha256=challenger.weights_sha256,
+        store_fingerprint=checkpoint.store_fingerprint,
+        label_map_sha256=checkpoint.label_map.sha256,
+        artifact=BEST_ARTIFACT,
+    )
+    result = replace(result, version=version)
+    describe(challenger.uri, version, result.reason, {TAG: str(result.decision)})
+    return replace(result, tracking_problem=_publish(config, challenger, result))
+
+
+def _publish(config: PromoteConfig, challenger: Challenger, result: PromoteResult) -> str | None:
+    """Sends decision and reason to the challenger's run; returns why that failed, or None."""
+    of = {"per_class", "tta", "precision", "seed", "margin", "other_store"}
+    judged = config.model_dump(include=of)
+    value = result.to_json() | {"judged": judged}
+    text = json.dumps(value, indent=1, ensure_ascii=False) + "\n"
+    tags = tags_record({TAG: str(result.decision), REASON_TAG: result.reason})
+    run_dir = challenger.model.run_dir
+    with tempfile.TemporaryDirectory() as temporary:
+        # In the run's folder if it is here: a server that is away gets the file later.
+        path = (Path(temporary) if run_dir is None else run_dir) / FILE_NAME
+        write_atomic(path, text)
+        records = [tags, file_record(path, ARTIFACT)]
+        return send_to_run(run_dir, challenger.uri, challenger.run_id, records)[1]

@@ -6,6 +6,7 @@ from typing import TYPE_CHECKING
 from quickdraw_core.metrics.comparison_text import plus_minus
 from quickdraw_core.metrics.differences import ClassChange, Comparison, Difference
 from quickdraw_core.metrics.metrics import METRICS
+from quickdraw_core.reporting.figure import INK, LINE, write_figure
 from quickdraw_core.system.files import open_atomic
 
 if TYPE_CHECKING:
@@ -13,14 +14,13 @@ if TYPE_CHECKING:
     from matplotlib.figure import Figure
 
 WORDS = 40
-"""Words in the figure of changes: those with the greatest."""
+"""Words in the figure of changes: those that changed most."""
 
-# Okabe and Ito's colours, which people of any colour vision tell apart.
-_BETTER, _WORSE, _UNTOLD, _INK = "#0072B2", "#D55E00", "#9A9A9A", "#222222"
+_BETTER, _WORSE, _UNCLEAR = "#0072B2", "#D55E00", "#9A9A9A"
 
 
 def draw_differences(comparison: Comparison, path: Path) -> None:
-    """A PNG with a row a metric, each on its own scale; what is better lies to the right."""
+    """Writes a PNG with a row per metric, each on its own scale; better is to the right."""
     from matplotlib.figure import Figure
 
     figure = Figure(figsize=(8, 0.5 * len(METRICS) + 1.2), layout="constrained", facecolor="white")
@@ -31,41 +31,40 @@ def draw_differences(comparison: Comparison, path: Path) -> None:
         f"{_short(comparison.second)}\nagainst {_short(comparison.first)}\n"
         "difference and 95 % interval:  ← worse    better →",
         fontsize=11,
-        color=_INK,
+        color=INK,
     )
     _save(figure, path)
 
 
-def _draw_metric(axes: "Axes", found: Difference, shown: str) -> None:
-    sign = -1 if found.lower_is_better else 1
-    ends = sorted((sign * found.estimate.low, sign * found.estimate.high))
-    colour = _colour(found.significant, found.gain)
+def _draw_metric(axes: "Axes", difference: Difference, name: str) -> None:
+    sign = -1 if difference.lower_is_better else 1
+    ends = sorted((sign * difference.estimate.low, sign * difference.estimate.high))
+    colour = _colour(difference.significant, difference.gain)
     reach = max(abs(ends[0]), abs(ends[1]), 1e-9) * 1.15
-    axes.axvline(0, color=_INK, linewidth=1)
+    axes.axvline(0, color=INK, linewidth=1)
     axes.plot(ends, [0, 0], color=colour, linewidth=3, solid_capstyle="butt")
-    axes.plot([found.gain], [0], "o", color=colour, markersize=7)
+    axes.plot([difference.gain], [0], "o", color=colour, markersize=7)
     axes.set_xlim(-reach, reach)
     axes.set_ylim(-1, 1)
     axes.set_yticks([])
     axes.set_xticks([])
     axes.annotate(
-        shown, xy=(-0.01, 0.5), xycoords="axes fraction", ha="right", va="center", color=_INK
+        name, xy=(-0.01, 0.5), xycoords="axes fraction", ha="right", va="center", color=INK
     )
     axes.annotate(
-        plus_minus(found, signed=True),
+        plus_minus(difference, signed=True),
         xy=(1.01, 0.5),
         xycoords="axes fraction",
         va="center",
-        color=colour if found.significant else _INK,
+        color=colour if difference.significant else INK,
     )
-    for side in ("left", "top", "right", "bottom"):
-        axes.spines[side].set_visible(False)
+    axes.spines[:].set_visible(False)
     axes.set_facecolor("#F6F5F2")
 
 
 def draw_class_changes(comparison: Comparison, path: Path) -> None:
-    """A PNG of the words whose MAP@3 changed most, with their intervals; those beyond chance are
-    in colour.
+    """Writes a PNG of the words whose MAP@3 changed most, with their intervals; changes beyond
+    chance are in colour.
     """
     from matplotlib.figure import Figure
 
@@ -73,38 +72,37 @@ def draw_class_changes(comparison: Comparison, path: Path) -> None:
     words.sort(key=lambda row: row.estimate.value)
     figure = Figure(figsize=(8, 0.23 * len(words) + 1.6), layout="constrained", facecolor="white")
     axes = figure.subplots()
-    axes.axvline(0, color=_INK, linewidth=1)
-    for place, row in enumerate(words):
+    axes.axvline(0, color=INK, linewidth=1)
+    for y, row in enumerate(words):
         colour = _colour(row.significant, row.estimate.value)
         ends = (row.estimate.low, row.estimate.high)
-        axes.plot(ends, [place, place], color=colour, linewidth=2, solid_capstyle="butt")
-        axes.plot([row.estimate.value], [place], "o", color=colour, markersize=5)
+        axes.plot(ends, [y, y], color=colour, linewidth=2, solid_capstyle="butt")
+        axes.plot([row.estimate.value], [y], "o", color=colour, markersize=5)
     axes.set_yticks(range(len(words)), [row.word for row in words], fontsize=9)
     axes.set_ylim(-0.8, len(words) - 0.2)
     axes.set_xlabel(
         f"change in MAP@3: {_short(comparison.second)} less {_short(comparison.first)}"
     )
-    axes.grid(axis="x", color="#DDDDDD", linewidth=0.6)
+    axes.grid(axis="x", color=LINE, linewidth=0.6)
     axes.set_axisbelow(True)
-    axes.set_title(_class_title(comparison, words), loc="left", fontsize=11, color=_INK)
-    for side in ("left", "top", "right"):
-        axes.spines[side].set_visible(False)
+    axes.set_title(_class_title(comparison, words), loc="left", fontsize=11, color=INK)
+    axes.spines[["left", "top", "right"]].set_visible(False)
     _save(figure, path)
 
 
 def _class_title(comparison: Comparison, words: list[ClassChange]) -> str:
-    shown = (
+    most = (
         f"the {len(words)} that changed most of " if len(words) < len(comparison.classes) else ""
     )
     return (
-        f"MAP@3 by word: {shown}{len(comparison.classes)}, 95 % intervals\n"
+        f"MAP@3 by word: {most}{len(comparison.classes)}, 95 % intervals\n"
         f"in colour: the {len(comparison.changed)} that changed beyond chance"
     )
 
 
 def _colour(significant: bool, gain: float) -> str:
     if not significant:
-        return _UNTOLD
+        return _UNCLEAR
     return _BETTER if gain > 0 else _WORSE
 
 
@@ -114,4 +112,4 @@ def _short(name: str) -> str:
 
 def _save(figure: "Figure", path: Path) -> None:
     with open_atomic(path, sync=False) as file:
-        figure.savefig(file, format="png", dpi=120, metadata={"Software": None})
+        write_figure(figure, file, dpi=120)

@@ -1,18 +1,16 @@
 """Which classes a confusion matrix shows, and in which order: pure."""
 
 import numpy as np
-import numpy.typing as npt
 
+from quickdraw_core.drawing import Int64Array
 from quickdraw_core.metrics.metrics import confused_pairs
 
-Counts = npt.NDArray[np.int64]
 
+def most_confused(counts: Int64Array, at_most: int) -> list[int]:
+    """Labels of the classes of the most confused pairs, at most so many. counts: int64 [K, K].
 
-def most_confused(counts: Counts, at_most: int) -> list[int]:
-    """Labels of the classes of the most confused pairs, int64 [K, K] → at most so many.
-
-    By pairs and not by each class's own mistakes: a class whose drawings are taken for something
-    else each time would show an empty row.
+    By pairs, not by each class's own mistakes: a class that is confused with a different one each
+    time would have an empty row.
     """
     chosen: list[int] = []
     for pair in confused_pairs(counts, counts.size):
@@ -24,18 +22,18 @@ def most_confused(counts: Counts, at_most: int) -> list[int]:
     return chosen
 
 
-def in_order(counts: Counts, labels: list[int]) -> list[int]:
-    """The same labels, such that those that are taken for each other stand together.
+def in_order(counts: Int64Array, labels: list[int]) -> list[int]:
+    """The same labels, ordered such that confused ones are neighbours.
 
-    Strongest pair first, each label is tied to its neighbour as long as both still have a free
-    side; then the chains follow one another, the strongest first.
+    Strongest pair first, two labels are joined if both are still an end of their chain. The
+    chains follow one another, the strongest first.
     """
-    index = {label: place for place, label in enumerate(labels)}
+    index = {label: position for position, label in enumerate(labels)}
     chains: list[list[int]] = [[label] for label in labels]
-    of = list(range(len(labels)))
+    chain_of = list(range(len(labels)))
     some = counts[np.ix_(labels, labels)]
     for pair in confused_pairs(some, some.size):
-        a, b = of[pair.first], of[pair.second]
+        a, b = chain_of[pair.first], chain_of[pair.second]
         first, second = labels[pair.first], labels[pair.second]
         if a == b or not {first} & _ends(chains[a]) or not {second} & _ends(chains[b]):
             continue
@@ -43,7 +41,7 @@ def in_order(counts: Counts, labels: list[int]) -> list[int]:
         right = chains[b] if chains[b][0] == second else chains[b][::-1]
         chains[a], chains[b] = left + right, []
         for label in right:
-            of[index[label]] = a
+            chain_of[index[label]] = a
     return [label for chain in chains for label in chain]
 
 

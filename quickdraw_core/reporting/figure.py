@@ -1,14 +1,14 @@
-"""A figure, once as PNG, for files and MLflow, and once as SVG, for the page.
+"""What all figures share: colours, axes, files; and a figure as PNG and as SVG for the report.
 
-The SVG is the same drawing made to live in a page: its colours are the page's own (so that it
-follows a dark scheme and prints on white), its text is text, and its ids are its alone.
+The SVG is made for a page: its colours are the page's own (so that it follows a dark scheme and
+prints on white), its text is text, and its ids are unique.
 """
 
 import io
 import math
 import re
 from collections.abc import Sequence
-from typing import TYPE_CHECKING, Any, NamedTuple
+from typing import TYPE_CHECKING, Any, BinaryIO, NamedTuple
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
@@ -33,22 +33,22 @@ SETTINGS: Any = {
     "ytick.color": MUTED,
     "grid.color": LINE,
     "grid.linewidth": 0.6,
-    # A word may hold a dollar sign, which is no formula.
+    # A word may hold a dollar sign, which does not begin a formula.
     "text.parse_math": False,
 }
 DPI = 160
 _COMPRESSION = 2
-"""Of PNG: at Pillow's 6, a tenth of the bytes less takes a tenth of the time to draw more."""
+"""Of PNG: Pillow's default, 6, saves a tenth of the bytes and costs a tenth more time."""
 
 COLOURS = ("#0072B2", "#D55E00", "#009E73", "#CC79A7", "#E69F00", "#56B4E9", "#7A5C2E", "#6A3D9A")
-"""Okabe and Ito's, which people of any colour vision tell apart; two of our own at the end, since
-their yellow is lost on white.
+"""Okabe and Ito's, which people of any colour vision can distinguish. The last two are our own,
+since their yellow is lost on white.
 """
 
 
 class RenderedFigure(NamedTuple):
-    """A figure. name: of its file; alt: what is to be seen, for those who see no pictures; svg: to
-    stand in a page, empty for one that is too large for it.
+    """A figure. name: of its file. alt: its description for those who do not see it. svg: for the
+    page; empty if it is too large for one.
     """
 
     name: str
@@ -58,24 +58,24 @@ class RenderedFigure(NamedTuple):
 
 
 def new_panel(size: tuple[float, float]) -> tuple["Figure", "Axes"]:
-    """A figure of one panel, without a ground of its own; size in inches."""
+    """A figure of one panel with a transparent background; size in inches."""
     from matplotlib.figure import Figure
 
-    # With the files' DPI, sizes of text that the layout took are used again.
+    # The DPI of the files, so that text sizes that the layout measured are used again.
     figure = Figure(figsize=size, dpi=DPI, layout="constrained", facecolor="none")
     return figure, figure.add_subplot()
 
 
-def finished(name: str, alt: str, figure: "Figure") -> RenderedFigure:
-    """The figure laid out and drawn in both forms."""
+def render_figure(name: str, alt: str, figure: "Figure") -> RenderedFigure:
+    """Lays the figure out and renders it in both forms."""
     lay_out(figure)
     return RenderedFigure(name, alt, as_png(figure, DPI), page_svg(_svg(figure), name))
 
 
 def lay_out(figure: "Figure") -> None:
-    """Once, and not again for each file, which would take as long as drawing it.
+    """Lays a figure out once, not again for each file, which takes as long as drawing it.
 
-    A figure that has any engine after that, be it the one called "none", is drawn twice a file.
+    A figure that keeps any layout engine, even "none", is drawn twice per file.
     """
     engine = figure.get_layout_engine()
     if engine is not None:
@@ -84,7 +84,7 @@ def lay_out(figure: "Figure") -> None:
 
 
 def as_png(figure: "Figure", dpi: int) -> bytes:
-    """The figure as a file, on white."""
+    """The figure as a PNG file, on white."""
     file = io.BytesIO()
     pil = {"compress_level": _COMPRESSION}
     figure.savefig(file, format="png", dpi=dpi, facecolor="white", pil_kwargs=pil)
@@ -95,14 +95,14 @@ def _svg(figure: "Figure") -> str:
     import matplotlib
 
     file = io.StringIO()
-    # Names of its parts are random without a salt.
+    # Without a salt the ids of its parts are random.
     with matplotlib.rc_context({"svg.hashsalt": "report"}):
         figure.savefig(file, format="svg", metadata={"Date": None, "Creator": None})
     return file.getvalue()
 
 
 def page_svg(svg: str, name: str) -> str:
-    """An SVG file of matplotlib's as an element of a page: see the top of this module."""
+    """An SVG file of matplotlib's as an element of a page."""
     svg = svg[svg.index("<svg") :]
     svg = re.sub(r"\s*<metadata>.*?</metadata>", "", svg, flags=re.S)
     svg = re.sub(r"<!--.*?-->\n?", "", svg, flags=re.S)
@@ -114,12 +114,36 @@ def page_svg(svg: str, name: str) -> str:
     return svg.replace("<svg", '<svg aria-hidden="true" focusable="false"', 1)
 
 
-def apart(
+def write_figure(figure: "Figure", file: BinaryIO, form: str = "png", dpi: int = 150) -> None:
+    """Writes a figure as "png" or "svg"; the same figure always gives the same bytes."""
+    import matplotlib
+
+    options: dict[str, Any] = {"dpi": dpi, "metadata": {"Software": None}}
+    if form == "svg":
+        options = {"metadata": {"Date": None}}
+    # Without a salt the ids of an SVG's parts are random; text stays text, to be searched.
+    with matplotlib.rc_context({"svg.hashsalt": "quickdraw", "svg.fonttype": "none"}):
+        figure.savefig(file, format=form, **options)
+
+
+def dress(
+    axes: "Axes", title: str, x: str, y: str, hidden: Sequence[str] = ("right", "top")
+) -> None:
+    """Title, labels and grid of a panel. hidden: spines to leave out."""
+    axes.set_title(title, loc="left", color=INK)
+    axes.set_xlabel(x)
+    axes.set_ylabel(y)
+    axes.grid(axis="y", color=LINE, linewidth=0.6)
+    axes.set_axisbelow(True)
+    axes.spines[list(hidden)].set_visible(False)
+
+
+def label_heights(
     heights: Sequence[float], least: float, low: float = -math.inf, high: float = math.inf
 ) -> list[float]:
-    """Heights for labels: near their lines' ends, at least `least` apart, from low to high.
+    """Heights for labels: near their lines' ends, at least `least` apart, between low and high.
 
-    Where more are asked for than there is room, they come closer to each other.
+    If there is no room for that, they are closer to each other.
     """
     count = len(heights)
     least = min(least, (high - low) / max(1, count - 1))
@@ -127,11 +151,11 @@ def apart(
     placed: list[float] = []
     for index in order:
         placed.append(max(heights[index], low, placed[-1] + least if placed else low))
-    # What was pushed out at the top comes back, and pushes those beneath it.
+    # Labels above the top are moved down, and push those beneath them.
     ceiling = high
-    for place in reversed(range(count)):
-        placed[place] = min(placed[place], ceiling)
-        ceiling = placed[place] - least
+    for i in reversed(range(count)):
+        placed[i] = min(placed[i], ceiling)
+        ceiling = placed[i] - least
     moved = [0.0] * count
     for height, index in zip(placed, order, strict=True):
         moved[index] = height

@@ -1,4 +1,4 @@
-"""Which drawings the report shows, and how they become pictures: pure."""
+"""Which drawings the report shows, and their SVG paths: pure."""
 
 from collections.abc import Sequence
 from typing import NamedTuple
@@ -14,66 +14,64 @@ EXAMPLES = 12
 PER_PAIR = 6
 
 
-class Card(NamedTuple):
-    """A drawing with what was guessed. guesses: (word, probability), best first."""
+class Example(NamedTuple):
+    """A drawing with its guesses: (word, probability), best first."""
 
     expected: str
     guesses: Sequence[tuple[str, float]]
     path: str
 
     @property
-    def place(self) -> int | None:
-        """Of the right word among the guesses, from 1; None: all missed."""
-        words = [word for word, _ in self.guesses]
-        return words.index(self.expected) + 1 if self.expected in words else None
+    def is_right(self) -> bool:
+        """Whether the word is among the guesses."""
+        return any(word == self.expected for word, _ in self.guesses)
 
 
-def card(predictions: Predictions, index: int, drawings: DrawingBatch, row: int) -> Card:
-    """Of the prediction at `index`, whose drawing stands at `row`."""
+def example_of(predictions: Predictions, index: int, drawings: DrawingBatch, row: int) -> Example:
+    """The example of the prediction at `index`, whose drawing is at `row`."""
     words = predictions.label_map.words
     pairs = zip(predictions.guesses[index], predictions.probabilities[index], strict=True)
-    return Card(
+    return Example(
         words[predictions.labels[index]],
         [(words[guess], float(probability)) for guess, probability in pairs],
         svg_path(drawings.strokes(row)),
     )
 
 
-def best(predictions: Predictions, at_most: int = EXAMPLES) -> Int64Array:
-    """Indices of those guessed right at once with the highest confidence, of many classes."""
+def most_confident_right(predictions: Predictions, at_most: int = EXAMPLES) -> Int64Array:
+    """Indices of right first guesses of the highest confidence, of many classes."""
     return _most_confident(predictions, predictions.ranks == 0, at_most)
 
 
-def worst(predictions: Predictions, at_most: int = EXAMPLES) -> Int64Array:
-    """Indices of those whose first guess is wrong, of the highest confidence, of many classes."""
+def most_confident_wrong(predictions: Predictions, at_most: int = EXAMPLES) -> Int64Array:
+    """Indices of wrong first guesses of the highest confidence, of many classes."""
     return _most_confident(predictions, predictions.ranks > 0, at_most)
 
 
-def taken_for(
+def confused_examples(
     predictions: Predictions, label: int, guess: int, at_most: int = PER_PAIR
 ) -> Int64Array:
     """Indices of drawings of one word whose first guess is another, most confident first."""
-    found = (predictions.labels == label) & (predictions.guesses[:, 0] == guess)
-    chosen = np.flatnonzero(found)
+    chosen = np.flatnonzero((predictions.labels == label) & (predictions.guesses[:, 0] == guess))
     return chosen[np.argsort(-predictions.confidences[chosen], kind="stable")][:at_most]
 
 
-class Side(NamedTuple):
-    """Of `drawings` drawings of one word, by labels, `often` had another as their first guess."""
+class Mistake(NamedTuple):
+    """`times` of the `drawings` drawings of one word, by labels, had another as first guess."""
 
     label: int
     guess: int
-    often: int
+    times: int
     drawings: int
 
 
-def sides(pair: ConfusedPair) -> list[Side]:
-    """Both sides of a pair, the more frequent mistake first, or the one that there is."""
+def mistakes_of(pair: ConfusedPair) -> list[Mistake]:
+    """The mistakes in both directions of a pair, the more frequent first."""
     both = (
-        Side(pair.first, pair.second, pair.first_as_second, pair.n_first),
-        Side(pair.second, pair.first, pair.second_as_first, pair.n_second),
+        Mistake(pair.first, pair.second, pair.first_as_second, pair.n_first),
+        Mistake(pair.second, pair.first, pair.second_as_first, pair.n_second),
     )
-    return sorted((side for side in both if side.often), key=lambda side: -side.often)
+    return sorted((m for m in both if m.times), key=lambda m: -m.times)
 
 
 def _most_confident(
@@ -81,12 +79,12 @@ def _most_confident(
 ) -> Int64Array:
     chosen = np.flatnonzero(mask)
     chosen = chosen[np.argsort(-predictions.confidences[chosen], kind="stable")]
-    return chosen[spread(predictions.labels[chosen], at_most)]
+    return chosen[round_robin(predictions.labels[chosen], at_most)]
 
 
-def spread(labels: Int64Array, at_most: int) -> Int64Array:
-    """Places of the first of each label, then of the second of each, and so on, ascending:
-    int64 [at most `at_most`]. One easy class would fill a gallery otherwise.
+def round_robin(labels: Int64Array, at_most: int) -> Int64Array:
+    """Indices of the first of each label, then the second of each, and so on, up to `at_most`;
+    sorted. Otherwise one easy class would fill a gallery.
     """
     order = np.argsort(labels, kind="stable")
     ordered = labels[order]
@@ -98,7 +96,7 @@ def spread(labels: Int64Array, at_most: int) -> Int64Array:
 
 
 def svg_path(strokes: Sequence[Stroke]) -> str:
-    """An SVG path of a drawing, centred in the square 0..255; a dot is a line of no length."""
+    """An SVG path of a drawing, centred in the square 0..255; a dot is a line of length 0."""
     xs = [x for stroke in strokes for x in stroke[0]]
     ys = [y for stroke in strokes for y in stroke[1]]
     if not xs:

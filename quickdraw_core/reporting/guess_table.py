@@ -1,4 +1,4 @@
-"""The table of guesses: for each drawing the three guesses and the word that was meant."""
+"""The table of guesses: each drawing's three guesses and its word."""
 
 from collections.abc import Sequence
 from typing import NamedTuple
@@ -13,7 +13,7 @@ FAILED = "Guess failed!"
 
 
 class Guess(NamedTuple):
-    """One drawing's guesses, best first, and the expected word; `row` is its place in the pack."""
+    """One drawing's guesses, best first, its word, and its row in the pack."""
 
     row: int
     guesses: tuple[str, ...]
@@ -28,9 +28,7 @@ class Guess(NamedTuple):
 def sampled_guesses(
     predictions: Predictions, rows: Int64Array, count: int, seed: int
 ) -> list[Guess]:
-    """At most `count` of the predicted drawings, chosen by chance; rows: theirs in the pack,
-    int64 [N].
-    """
+    """At most `count` of the predicted drawings, at random. rows: of the pack, int64 [N]."""
     words = predictions.label_map.words
     chosen = np.random.default_rng(seed).permutation(len(rows))[:count]
     return [
@@ -44,7 +42,7 @@ def sampled_guesses(
 
 
 def guess_lines(table: Sequence[Guess]) -> list[str]:
-    """The table as text: a line a drawing, one more where all three missed, then the total."""
+    """The table as text: a line per drawing, a second one if all three missed; then the total."""
     width = max((len(w) for g in table for w in (*g.guesses, g.expected)), default=0)
 
     def cell(word: str) -> str:

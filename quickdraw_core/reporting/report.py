@@ -20,17 +20,25 @@ from quickdraw_core.metrics.judgement import Judgement
 from quickdraw_core.metrics.metrics import METRICS, Estimate
 from quickdraw_core.reporting.evaluation_figures import FEW, FIGURES, draw_figures
 from quickdraw_core.reporting.figure import RenderedFigure
-from quickdraw_core.reporting.gallery import Card, best, card, sides, taken_for, worst
+from quickdraw_core.reporting.gallery import (
+    Example,
+    confused_examples,
+    example_of,
+    mistakes_of,
+    most_confident_right,
+    most_confident_wrong,
+)
 from quickdraw_core.reporting.guess_table import FAILED, Guess
+from quickdraw_core.reporting.training_figures import CURVE_FIGURES
 from quickdraw_core.system.files import open_atomic, write_atomic
 
 
 class Report(NamedTuple):
-    """All that the page says.
+    """All that the page shows.
 
-    model: its name. facts: of what and on what, name → value. rows: int64 [N], where each
-    predicted drawing stands in `drawings`. curves: of the training; none where several models
-    guess together. classes_trained: among how many it learned to choose. has_diverged: whether
+    model: its name. facts: what was judged and how, name → value. rows: int64 [N], the row in
+    `drawings` of each predicted drawing. curves: of the training; none for an ensemble.
+    classes_trained: the number of classes that it was trained on. has_diverged: whether
     it ended on values that were not finite. command: that makes the page again.
     """
 
@@ -49,8 +57,8 @@ class Report(NamedTuple):
 
 
 def write_report(report: Report, folder: Path) -> list[Path]:
-    """Writes `report.html`, of which nothing is loaded from outside, and `figures/*.png`, in
-    place of those of an evaluation before. Returns the paths of the figures.
+    """Writes `report.html`, which loads nothing from outside, and `figures/*.png`, and removes
+    figures of an earlier evaluation. Returns the paths of the figures.
     """
     figures = draw_figures(report.judgement, report.curves)
     findings = diagnose(report.curves, report.classes_trained, report.has_diverged)
@@ -84,7 +92,7 @@ def render(
 
 
 def percent(share: float) -> str:
-    """Rounded, but never to nothing or all where it is not."""
+    """A share in per cent, rounded, but not to 0 or 100 unless it is."""
     rounded = f"{100 * share:.0f}"
     if rounded == "100" and share < 1:
         rounded = "> 99"
@@ -100,11 +108,11 @@ def _context(
     words = judgement.label_map.words
     judged = {row.word for row in judgement.classes}
 
-    def cards(indices: Iterable[int]) -> list[Card]:
-        return [card(predictions, i, report.drawings, int(report.rows[i])) for i in indices]
+    def examples(indices: Iterable[int]) -> list[Example]:
+        return [example_of(predictions, i, report.drawings, int(report.rows[i])) for i in indices]
 
     index_of = {int(row): index for index, row in enumerate(report.rows)}
-    table = cards(index_of[guess.row] for guess in report.guesses)
+    table = examples(index_of[guess.row] for guess in report.guesses)
     return {
         "model": report.model,
         "facts": {**report.facts, **_versions()},
@@ -123,27 +131,28 @@ def _context(
         "short": [row for row in judgement.classes if row.n < report.per_class],
         "missing": [word for word in words if word not in judged],
         "figures": figures,
-        "curve_figures": [
-            figures[n] for n in ("loss", "map_at_3", "learning_rate") if n in figures
-        ],
+        "curve_figures": [figures[name] for name in CURVE_FIGURES if name in figures],
         "findings": findings,
-        "best": cards(best(predictions)),
-        "worst": cards(worst(predictions)),
+        "right_examples": examples(most_confident_right(predictions)),
+        "wrong_examples": examples(most_confident_wrong(predictions)),
         "pairs": [
-            [(side, cards(taken_for(predictions, side.label, side.guess))) for side in sides(pair)]
+            [
+                (mistake, examples(confused_examples(predictions, mistake.label, mistake.guess)))
+                for mistake in mistakes_of(pair)
+            ]
             for pair in judgement.confused
         ],
         "table": table,
-        "right": sum(found.place is not None for found in table),
+        "right": sum(example.is_right for example in table),
         "failed": FAILED,
         "resamples": RESAMPLES,
     }
 
 
 def _groups(judgement: Judgement) -> dict[str, Mapping[str, Estimate]]:
-    """Columns of the table of numbers: all drawings, and both sides of the game's own verdict."""
-    sides_of = {"recognised": judgement.recognized, "not recognised": judgement.unrecognized}
-    return {"all drawings": judgement.scores, **{k: v for k, v in sides_of.items() if v}}
+    """Columns of the table of numbers: all drawings, and those the game recognised or not."""
+    subsets = {"recognised": judgement.recognized, "not recognised": judgement.unrecognized}
+    return {"all drawings": judgement.scores, **{k: v for k, v in subsets.items() if v}}
 
 
 def _versions() -> dict[str, str]:

@@ -18,17 +18,17 @@ class SweepConfig(Config):
     )
     per_class: int = Field(100, ge=1, description="held-out drawings a class to judge on")
     allow_short: bool = Field(
-        False, description="judge classes with fewer drawings than per_class on what they have"
+        False, description="judge classes that have fewer drawings than per_class on those"
     )
-    rows: tuple[str, ...] = Field((), description="names of the rows to train; none: all")
-    changes: dict[str, Any] = Field({}, description="values of TrainConfig laid over all rows")
+    rows: tuple[str, ...] = Field((), description="names of the rows to train; default: all")
+    changes: dict[str, Any] = Field({}, description="options of TrainConfig to set in all rows")
     parallel: int | None = Field(
         None, ge=1, description="rows at once; none: as many as have GPUs, or one"
     )
     run_dir: Path | None = Field(
         None, description="folder of the sweep; none: runs/sweep-<table>-<digest>"
     )
-    fresh: bool = Field(False, description="start the rows over that were begun before")
+    fresh: bool = Field(False, description="start the rows again from the beginning")
     tracking_uri: str | None = Field(
         None, description="MLflow; none: MLFLOW_TRACKING_URI, else mlflow.db in this folder"
     )

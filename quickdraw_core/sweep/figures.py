@@ -1,24 +1,24 @@
-"""The three figures of a sweep, as the original report has them: each as PNG and as SVG.
+"""The three figures of a sweep, as in the original report: each as PNG and as SVG.
 
 | figure | what it draws |
 | --- | --- |
-| loss-by-network | training loss against step, a line a row trained with cross entropy |
-| accuracy-by-loss | validation top-3 against step, a line a loss on the same network |
-| failed-training | loss and validation top-3 of the mistake shown on purpose, beside a right row |
+| loss-by-network | training loss against step, a line per row with cross entropy |
+| accuracy-by-loss | validation top-3 against step, a line per loss on the same network |
+| failed-training | loss and validation top-3 of the row shown as failed, beside a right row |
 
-Losses of different kinds cannot share an axis: hence accuracy in the second. Training loss is
-that of some batches at a time and jitters; its lines are running means, and the figure says of
-how many points. Points that are not finite are left out, and so is a figure without lines.
+Losses of different kinds cannot share an axis, so the second shows accuracy. Training loss is
+noisy, so its lines are running means; the figure says of how many points. Points that are not
+finite are left out, and so is a figure without lines.
 """
 
 from collections.abc import Callable, Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING, NamedTuple
+from typing import TYPE_CHECKING, Any, NamedTuple
 
 import numpy as np
 
 from quickdraw_core.drawing import Float64Array
-from quickdraw_core.reporting.figure import COLOURS, apart
+from quickdraw_core.reporting.figure import COLOURS, dress, label_heights, write_figure
 from quickdraw_core.sweep.results import RowResult
 from quickdraw_core.system.files import open_atomic
 
@@ -26,7 +26,7 @@ if TYPE_CHECKING:
     from matplotlib.axes import Axes
     from matplotlib.figure import Figure
 
-_INK, _GREY = "#222222", "#777777"
+_GREY = "#777777"
 _LOSS, _ACCURACY = "train/loss", "validation/top_3"
 _RIGHT, _LOG_FORGOTTEN = "cross_entropy", "nll_without_log"
 
@@ -40,10 +40,10 @@ class Line(NamedTuple):
 
 
 def draw_figures(rows: Sequence[RowResult], folder: Path) -> tuple[Path, ...]:
-    """Draws what the rows' curves allow; returns the files, `NAME.png` and `NAME.svg` each."""
+    """Draws the figures that the rows have curves for; returns the files."""
     import matplotlib
 
-    drawn: list[Path] = []
+    paths: list[Path] = []
     makers: dict[str, Callable[[Sequence[RowResult]], Figure | None]] = {
         "loss-by-network": _loss_by_network,
         "accuracy-by-loss": _accuracy_by_loss,
@@ -53,8 +53,11 @@ def draw_figures(rows: Sequence[RowResult], folder: Path) -> tuple[Path, ...]:
         with matplotlib.rc_context({"text.parse_math": False}):  # a row may be named with dollars
             figure = make(rows)
         if figure is not None:
-            drawn += [_save(figure, folder / f"{name}{suffix}") for suffix in (".png", ".svg")]
-    return tuple(drawn)
+            for form in ("png", "svg"):
+                paths.append(folder / f"{name}.{form}")
+                with open_atomic(paths[-1], sync=False) as file:
+                    write_figure(figure, file, form)
+    return tuple(paths)
 
 
 def smoothed(values: Float64Array, points: int) -> Float64Array:
@@ -69,20 +72,20 @@ def smoothed(values: Float64Array, points: int) -> Float64Array:
 def _line(row: RowResult, curve: str, label: str, points: int = 1) -> Line | None:
     if not _has(row, curve):
         return None
-    found = row.curves[curve]
-    there = np.isfinite(found.values)
-    values = np.asarray(found.values[there], np.float64)
-    return Line(label, np.asarray(found.steps[there], np.float64), smoothed(values, points))
+    steps, values = row.curves[curve].steps, row.curves[curve].values
+    finite = np.isfinite(values)
+    smooth = smoothed(values[finite].astype(np.float64), points)
+    return Line(label, steps[finite].astype(np.float64), smooth)
 
 
 def _has(row: RowResult, curve: str) -> bool:
     """Whether there is a point of the curve to draw."""
-    found = row.curves.get(curve)
-    return found is not None and bool(np.isfinite(found.values).any())
+    points = row.curves.get(curve)
+    return points is not None and bool(np.isfinite(points.values).any())
 
 
 def _points_of(rows: Sequence[RowResult]) -> int:
-    """How many points a running mean takes: a twentieth of the longest curve."""
+    """Points of a running mean: a twentieth of the longest curve."""
     longest = max((len(row.curves[_LOSS].steps) for row in rows if _LOSS in row.curves), default=0)
     return max(1, longest // 20)
 
@@ -106,10 +109,11 @@ def _loss_by_network(rows: Sequence[RowResult]) -> "Figure | None":
 
 
 def _accuracy_by_loss(rows: Sequence[RowResult]) -> "Figure | None":
-    """On the network that was trained with most losses, a row a loss: its first."""
+    """For the network that was trained with most losses, the first row of each loss."""
     tried = [row for row in rows if not row.shown_as_failed and _has(row, _ACCURACY)]
-    losses = {row.model: {other.loss for other in tried if other.model == row.model}
-              for row in tried}  # fmt: skip
+    losses: dict[str, set[str]] = {}
+    for row in tried:
+        losses.setdefault(row.model, set()).add(row.loss)
     model = max(losses, key=lambda name: len(losses[name]), default=None)
     first: dict[str, RowResult] = {}
     for row in tried:
@@ -127,7 +131,7 @@ def _accuracy_by_loss(rows: Sequence[RowResult]) -> "Figure | None":
 
 
 def _failed_training(rows: Sequence[RowResult]) -> "Figure | None":
-    """The first row shown as failed; its accuracy where there is any to show."""
+    """The first row shown as failed, with its accuracy if there is any."""
     failed = next((row for row in rows if row.shown_as_failed and _has(row, _LOSS)), None)
     if failed is None:
         return None
@@ -136,9 +140,9 @@ def _failed_training(rows: Sequence[RowResult]) -> "Figure | None":
     points = _points_of([failed])
     loss = _line(failed, _LOSS, failed.name if same_loss else failed.loss, points)
     assert loss is not None
-    pair = [_line(row, _ACCURACY, row.name if same_loss else row.loss)
-            for row in (right, failed) if row is not None]  # fmt: skip
-    judged = [line for line in pair if line is not None]
+    pair = [row for row in (right, failed) if row is not None]
+    lines = [_line(row, _ACCURACY, row.name if same_loss else row.loss) for row in pair]
+    judged = [line for line in lines if line is not None]
     figure = _canvas(width=11.5 if judged else 9.0)
     left = figure.add_subplot(1, 2 if judged else 1, 1)
     mean = f", mean of {points} points" if points > 1 else ""
@@ -162,10 +166,10 @@ def _mark_where_a_loss_can_be(axes: "Axes") -> None:
     """The least that a right loss can be, and what one without its log comes to."""
     axes.axhline(0, color=_GREY, linewidth=1)
     axes.axhline(-1, color=_GREY, linewidth=1, linestyle=(0, (4, 3)))
-    axes.annotate("0: the least that a right loss can be", (0.01, 0.02), color=_GREY, fontsize=9,
-                  xycoords=axes.get_yaxis_transform(), va="bottom")  # fmt: skip
-    axes.annotate("−1: every drawing right, and sure of it", (0.01, -0.98), color=_GREY,
-                  fontsize=9, xycoords=axes.get_yaxis_transform(), va="bottom")  # fmt: skip
+    text: Any = {"color": _GREY, "fontsize": 9, "va": "bottom"}
+    text["xycoords"] = axes.get_yaxis_transform()
+    axes.annotate("0: the least that a right loss can be", (0.01, 0.02), **text)
+    axes.annotate("−1: every drawing right, and sure of it", (0.01, -0.98), **text)
 
 
 def _right_beside(failed: RowResult, rows: Sequence[RowResult]) -> RowResult | None:
@@ -179,18 +183,18 @@ def _right_beside(failed: RowResult, rows: Sequence[RowResult]) -> RowResult | N
 
 
 def row_labels(rows: Sequence[RowResult]) -> list[str]:
-    """Of each row what tells it from the others: network and optimizer, with the schedule where
-    that does not suffice; else its name.
+    """A label for each row: network and optimizer, with the schedule if those are not unique; else
+    its name.
     """
     short = [f"{row.model}, {row.optimizer}" for row in rows]
     longer = [f"{label}, {row.schedule}" for label, row in zip(short, rows, strict=True)]
-    found = [
+    labels = [
         label if short.count(label) == 1 else more
         for label, more in zip(short, longer, strict=True)
     ]
     return [
-        label if found.count(label) == 1 else row.name
-        for label, row in zip(found, rows, strict=True)
+        label if labels.count(label) == 1 else row.name
+        for label, row in zip(labels, rows, strict=True)
     ]
 
 
@@ -203,25 +207,26 @@ def _canvas(width: float = 9.0) -> "Figure":
 def _draw(
     axes: "Axes", lines: Sequence[Line], marker: str = "", colours: Sequence[str] = COLOURS
 ) -> None:
-    """Lines with their names at their ends, where no legend covers them."""
-    for place, line in enumerate(lines):
-        axes.plot(line.steps, line.values, color=colours[place % len(colours)], linewidth=2,
-                  marker=marker, markersize=4)  # fmt: skip
+    """Lines with their names at their ends, so that no legend covers them."""
+    line_colours = [colours[index % len(colours)] for index in range(len(lines))]
+    for line, colour in zip(lines, line_colours, strict=True):
+        style: Any = {"color": colour, "linewidth": 2, "marker": marker, "markersize": 4}
+        axes.plot(line.steps, line.values, **style)
     low, high = axes.get_ylim()
     room = max(1, max(line.label.count("\n") + 1 for line in lines))
     ends = [float(line.values[-1]) for line in lines]
-    for place, height in enumerate(apart(ends, 0.05 * room * (high - low), low, high)):
-        line = lines[place]
+    heights = label_heights(ends, 0.05 * room * (high - low), low, high)
+    for line, colour, height in zip(lines, line_colours, heights, strict=True):
         axes.annotate(
             line.label,
-            xy=(line.steps[-1], ends[place]),
+            xy=(line.steps[-1], line.values[-1]),
             xytext=(1.04, (height - low) / (high - low)),
             textcoords="axes fraction",
-            color=colours[place % len(colours)],
+            color=colour,
             va="center",
             arrowprops={
                 "arrowstyle": "-",
-                "color": colours[place % len(colours)],
+                "color": colour,
                 "linewidth": 0.7,
                 "relpos": (0, 0.5),
                 "shrinkB": 3,
@@ -231,32 +236,12 @@ def _draw(
 
 
 def _dress(axes: "Axes", title: str, values: str) -> None:
-    axes.set_title(title, loc="left", color=_INK)
-    axes.set_xlabel("step")
-    axes.set_ylabel(values)
+    dress(axes, title, "step", values)
     axes.margins(x=0)
     axes.set_xlim(left=0)
-    axes.grid(axis="y", color="#DDDDDD", linewidth=0.6)
-    axes.set_axisbelow(True)
-    for side in ("right", "top"):
-        axes.spines[side].set_visible(False)
 
 
 def _as_share(axes: "Axes") -> None:
     from matplotlib.ticker import PercentFormatter
 
     axes.yaxis.set_major_formatter(PercentFormatter(1, decimals=0))
-
-
-def _save(figure: "Figure", path: Path) -> Path:
-    import matplotlib
-
-    is_vector = path.suffix == ".svg"
-    options = {"metadata": {"Date": None}} if is_vector else {"dpi": 150}
-    # Names of an SVG's parts are random without a salt; text stays text, to be searched.
-    with (
-        matplotlib.rc_context({"svg.hashsalt": path.stem, "svg.fonttype": "none"}),
-        open_atomic(path, sync=False) as file,
-    ):
-        figure.savefig(file, format=path.suffix[1:], **options)
-    return path

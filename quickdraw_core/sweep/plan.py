@@ -1,4 +1,4 @@
-"""What a sweep is to do: its rows, the folder of each, the slots that they run in.
+"""Plans a sweep: its rows, the folder of each, the slots that they run in.
 
 `SWEEP/<row>-<identity>/` is a run folder like any other. `SWEEP/` itself is one to tracking
 alone: it has the run record and the journal of the parent run, and what `finish.py` writes.
@@ -33,7 +33,7 @@ from quickdraw_core.training.run_folder import RunFolder
 class PlannedRow:
     """A row and its training, whose run_dir is the row's folder.
 
-    classes: how many have drawings that the row trains on; 0 before the sweep is opened.
+    classes: how many classes it is trained on; 0 before the sweep begins.
     """
 
     row: SweepRow
@@ -42,7 +42,7 @@ class PlannedRow:
 
     @property
     def name(self) -> str:
-        """The row's."""
+        """The row's name."""
         return self.row.name
 
     @property
@@ -54,10 +54,10 @@ class PlannedRow:
 
 @dataclass(frozen=True)
 class Sweep:
-    """A sweep that can begin: everything in it was checked.
+    """A sweep whose options and rows were checked.
 
-    rows: all of the table's. chosen: names of those to train now. slots: of the rows that run at
-    once. uri: MLflow, or none.
+    rows: all of the table's. chosen: names of those to train now. slots: as many as rows run at
+    once. uri: MLflow's address.
     """
 
     path: Path
@@ -72,7 +72,7 @@ class Sweep:
     uri: str = NO_TRACKING
 
     def row(self, name: str) -> PlannedRow:
-        """The row of a name."""
+        """The row with that name."""
         return next(row for row in self.rows if row.name == name)
 
     @property
@@ -81,7 +81,7 @@ class Sweep:
         return tuple(device for slot in self.slots for device in slot.devices)
 
     def judging(self, row: PlannedRow) -> EvaluateConfig:
-        """How the row's model is judged: by one process, since others may train meanwhile."""
+        """How the row's model is judged: by one process, since other rows may train meanwhile."""
         return EvaluateConfig(
             model=str(row.run_dir),
             store=self.store,
@@ -93,7 +93,7 @@ class Sweep:
 
 
 def plan_sweep(config: SweepConfig, opened: Opened) -> Sweep:
-    """Finds out without work whether the sweep can begin.
+    """Plans a sweep, and checks it before any work.
 
     Raises `ConfigError` (table, row, too few GPUs), `StoreError`, `TrackingError`.
     """
@@ -135,7 +135,7 @@ def plan_sweep(config: SweepConfig, opened: Opened) -> Sweep:
 def _path(
     config: SweepConfig, table: SweepTable, configs: Mapping[str, TrainConfig], fingerprint: str
 ) -> Path:
-    """As configured, else named by what is trained on what."""
+    """As configured, else named by a digest of all trainings and the store."""
     decisive = [[name, one.identity(fingerprint)] for name, one in configs.items()]
     digest = hashlib.sha256(json.dumps(decisive).encode()).hexdigest()[:10]
     path = (config.run_dir or Path("runs") / f"sweep-{table.name}-{digest}").absolute()
@@ -153,7 +153,7 @@ def _slots(config: SweepConfig, rows: tuple[PlannedRow, ...]) -> tuple[Slot, ...
 
 @contextmanager
 def row_named(table: SweepTable, row: PlannedRow) -> Iterator[None]:
-    """A block in which a refused option names its row."""
+    """A block in which the error of a refused option names the row."""
     try:
         yield
     except ConfigError as error:

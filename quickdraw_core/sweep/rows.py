@@ -1,4 +1,4 @@
-"""A sweep's row: trained and judged in a folder of its own, or finished before."""
+"""A row of a sweep: trained and judged in a folder of its own, unless that was done before."""
 
 import json
 import os
@@ -29,20 +29,20 @@ from quickdraw_core.tracking.run_record import RunRecord, tracked_run_id
 from quickdraw_core.training.checkpoint import find_checkpoint
 
 PARENT_TAG = "mlflow.parentRunId"
-"""By which MLflow shows a run beneath another."""
+"""The tag by which MLflow shows a run beneath another."""
 SWEEP_TAG, ROW_TAG = "quickdraw.sweep", "quickdraw.sweep_row"
 
 
 @dataclass(frozen=True)
 class PreparedRow:
-    """A row that can begin. opened: what the rows have in common is open, the store above all."""
+    """A row that can begin. opened: what all rows share, such as the store."""
 
     sweep: Sweep
     planned: PlannedRow
     opened: Opened
 
     def finished(self) -> str | None:
-        """That nothing is left to do, in words; None where something is."""
+        """A note if nothing is left to do; None if something is."""
         done = is_finished(self.sweep, self.planned) or has_diverged(self.planned)
         return "finished before" if done else None
 
@@ -52,15 +52,15 @@ class PreparedRow:
         stopping: threading.Event | None = None,
         turn: AbstractContextManager[object] | None = None,
     ) -> str:
-        """Trains and judges the row, from where it was; what came of it in words.
+        """Trains and judges the row, continuing what was begun; returns the outcome in words.
 
-        stopping: once it is set, the row ends as by Ctrl-C. turn: held while this process
-        judges, which rows that run at once do one after the other. Raises what `train` and
-        `evaluate` do, but for the `DivergedError` of a row shown as failed.
+        stopping: once it is set, the row ends as by Ctrl-C. turn: a lock held while judging, so
+        that rows that run at once judge one after the other. Raises what `train` and `evaluate`
+        raise, except the `DivergedError` of a row shown as failed.
         """
         row, sweep = self.planned, self.sweep
         context = RunContext(slot.environment(os.environ), _row_tags(sweep, row), stopping)
-        opened = self.opened.branch()  # the row's own is let go with it
+        opened = self.opened.branch()  # what the row opens is released with it
         try:
             _require_going_on(stopping)
             train(row.config, context, opened)
@@ -84,7 +84,7 @@ def run_row(
 ) -> None:
     """Does what is left of a row, and puts its run beneath the sweep's in MLflow.
 
-    Raises as `PreparedRow.run`.
+    Raises what `PreparedRow.run` raises.
     """
     row = PreparedRow(sweep, sweep.row(name), opened)
     with progress(name, 1, "row") as bar:
@@ -100,8 +100,8 @@ def _require_going_on(stopping: threading.Event | None) -> None:
 
 
 def is_finished(sweep: Sweep, row: PlannedRow) -> bool:
-    """Whether a row is trained to its end and judged, on these drawings of this store, and its
-    run was told.
+    """Whether a row is trained and judged on these drawings of this store, and its run has the
+    scores.
     """
     best = find_checkpoint(row.run_dir, "best")
     records, _ = follow(row.run_dir / JOURNAL_NAME, 0)
@@ -109,8 +109,13 @@ def is_finished(sweep: Sweep, row: PlannedRow) -> bool:
         return False
     record = run_record_of(row)
     score = f"test/{sweep.table.metric}"
-    is_told = any(score in record.get("metrics", ()) for record in records)
-    if record is not None and sweep.uri != NO_TRACKING and record.uri == sweep.uri and not is_told:
+    has_score = any(score in record.get("metrics", ()) for record in records)
+    if (
+        record is not None
+        and sweep.uri != NO_TRACKING
+        and record.uri == sweep.uri
+        and not has_score
+    ):
         return False
     try:
         judged = json.loads((row.run_dir / "evaluation" / "evaluation.json").read_text("utf-8"))
@@ -140,8 +145,8 @@ def run_record_of(row: PlannedRow) -> RunRecord | None:
 
 
 def nest(sweep: Sweep, row: PlannedRow) -> str | None:
-    """Puts a row's run beneath the parent in MLflow, where it began before that was known, and
-    sends what its journal still holds; returns what hindered it.
+    """Puts a row's run beneath the parent in MLflow if it began before the parent was known, and
+    sends the rest of its journal; returns why that failed, or None.
     """
     parent, record = tracked_run_id(sweep.path), run_record_of(row)
     if sweep.uri == NO_TRACKING or not parent or record is None:
@@ -153,7 +158,7 @@ def nest(sweep: Sweep, row: PlannedRow) -> str | None:
 
 
 def deliver(sweep: Sweep) -> str | None:
-    """Sends what the parent's journal holds; returns what hindered it."""
+    """Sends the rest of the parent's journal; returns why that failed, or None."""
     return None if sweep.uri == NO_TRACKING else deliver_rest(sweep.path).problem
 
 

@@ -35,22 +35,22 @@ from quickdraw_core.training.plan import Plan
 from quickdraw_core.training.run_folder import RunFolder
 
 RunRows = Callable[[Sweep, Opened], dict[str, str]]
-"""What trains and judges the chosen rows; returns why rows failed, in a line, by their names."""
+"""Trains and judges the chosen rows; returns row name → why it failed, in a line."""
 
 
 @dataclass(frozen=True)
 class PreparedSweep:
-    """A sweep that can begin: everything in it was checked."""
+    """A sweep that can begin."""
 
     config: SweepConfig
     planned: Sweep
     opened: Opened
 
     def begin(self) -> Sweep:
-        """Makes or continues the sweep's folder, and its parent run in MLflow.
+        """Creates or continues the sweep's folder, and its parent run in MLflow.
 
-        Raises `ConfigError` or `StoreError` for a row whose plan does not fit the store's
-        drawings, or classes with too few of them.
+        Raises `ConfigError` or `StoreError` if a row's plan does not fit the store's drawings, or
+        classes have too few of them.
         """
         sweep, config, opened = self.planned, self.config, self.opened
         store = open_store(sweep.store, opened)
@@ -76,8 +76,8 @@ class PreparedSweep:
     def run(self, run_rows: "RunRows | None" = None) -> SweepResult:
         """Trains and judges every chosen row, and compares all of them.
 
-        A row that fails stops no other; `SweepError` then says so at the end, with the table
-        made. Raises `BusyError`, and what `begin` does.
+        If a row fails, the others go on, and `SweepError` is raised at the end, when the table is
+        written. Raises `BusyError`, and what `begin` raises.
         """
         with held_folder(self.planned.path, "sweep"):
             sweep = self.begin()
@@ -94,18 +94,14 @@ class PreparedSweep:
 
 
 def prepare(config: SweepConfig, opened: Opened) -> PreparedSweep:
-    """Finds out without work whether a sweep can begin. Raises what `plan_sweep` does, and
-    `BusyError`.
-    """
+    """Plans a sweep. Raises what `plan_sweep` raises, and `BusyError`."""
     sweep = plan_sweep(config, opened)
     require_free_folder(sweep.path)
     return PreparedSweep(config, sweep, opened)
 
 
 def run_rows_here(sweep: Sweep, opened: Opened) -> dict[str, str]:
-    """Trains the chosen rows, as many at once as there are slots, each once more where that may
-    go better.
-    """
+    """Trains the chosen rows, as many at once as there are slots; retries one if that may help."""
     slots, turn, stopping = Slots(sweep.slots), threading.Lock(), threading.Event()
 
     def work(name: str) -> None:
@@ -118,7 +114,7 @@ def run_rows_here(sweep: Sweep, opened: Opened) -> dict[str, str]:
 
     pool = ThreadPoolExecutor(len(sweep.slots))
     try:
-        # A thread's progress goes to whom this one's goes.
+        # The threads report progress where this one does.
         futures = [pool.submit(copy_context().run, work, name) for name in sweep.chosen]
         return failures_of(sweep.chosen, map(_end_of, futures))
     except BaseException:
@@ -129,7 +125,7 @@ def run_rows_here(sweep: Sweep, opened: Opened) -> dict[str, str]:
 
 
 def failures_of(names: Iterable[str], ends: Iterable[object]) -> dict[str, str]:
-    """Why rows failed, in a line. ends: what each row's work raised, or anything else."""
+    """Row name → why it failed, in a line. ends: the error of each row, or anything else."""
     failures: dict[str, str] = {}
     for name, end in zip(names, ends, strict=True):
         if isinstance(end, BaseException):
@@ -138,7 +134,7 @@ def failures_of(names: Iterable[str], ends: Iterable[object]) -> dict[str, str]:
 
 
 def _end_of(future: "Future[None]") -> BaseException | None:
-    """Looked for again and again: a wait without an end can be deaf to Ctrl-C."""
+    """Polls, since a wait without a timeout may ignore Ctrl-C."""
     while True:
         try:
             return future.exception(timeout=1)
@@ -148,7 +144,7 @@ def _end_of(future: "Future[None]") -> BaseException | None:
 
 @contextmanager
 def _gpus_of(sweep: Sweep) -> Iterator[None]:
-    """A block that holds the GPUs of all slots, until the last row is done."""
+    """A block that holds the GPUs of all slots."""
     devices = sweep.devices
     if not devices:
         yield
@@ -158,7 +154,7 @@ def _gpus_of(sweep: Sweep) -> Iterator[None]:
 
 
 def _clear(sweep: Sweep) -> None:
-    """Removes the chosen rows' runs, and with all of them the parent's."""
+    """Removes the runs of the chosen rows; if all are chosen, the parent's too."""
     for name in sweep.chosen:
         run_dir = sweep.row(name).run_dir
         if RunFolder.is_there(run_dir):

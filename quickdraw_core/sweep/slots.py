@@ -1,7 +1,7 @@
-"""Where the rows of a sweep run: each at a time in a slot with GPUs of its own.
+"""Slots in which the rows of a sweep run: one row at a time each, with GPUs of its own.
 
-Pure but for `Slots`, which hands them out to threads. A slot's GPUs are told to its training
-processes alone, by their environment; this process sees all of them throughout.
+Pure except `Slots`, which hands them out to threads. Only the training processes of a slot are
+limited to its GPUs, by their environment; this process sees all of them.
 """
 
 import queue
@@ -16,17 +16,16 @@ from quickdraw_core.system.threads import NUM_THREADS
 
 @dataclass(frozen=True)
 class Slot:
-    """Room for one row. devices: as CUDA_VISIBLE_DEVICES names them; none: as this process.
-
-    threads: of each rank, where rows share the processor's cores; None: as many as ever.
+    """Room for one row. devices: as CUDA_VISIBLE_DEVICES names them; empty: all that this process
+    has. threads: of each rank if rows share the processor's cores; None: the default.
     """
 
     devices: tuple[str, ...] = ()
     threads: int | None = None
 
     def environment(self, own: Mapping[str, str]) -> dict[str, str]:
-        """Variables of the slot's training processes, over `own`, those of this process. A user's
-        own number of threads stays.
+        """Variables to add for the slot's training processes. own: this process's environment; a
+        number of threads that the user has set there stays.
         """
         variables = {}
         if self.devices:
@@ -39,29 +38,29 @@ class Slot:
 def make_slots(
     parallel: int | None, ranks: int, devices: Sequence[str], cores: int
 ) -> tuple[Slot, ...]:
-    """Slots for rows of `ranks` processes: as many as wished, or as the GPUs allow.
+    """Slots for rows of `ranks` processes: `parallel`, or as many as the GPUs allow.
 
-    devices: GPUs that may be used; fewer than `ranks` of them, and rows run on the CPU, one at a
-    time unless more are wished. Raises `ConfigError` where the GPUs do not suffice.
+    devices: GPUs that may be used. If they are fewer than `ranks`, rows run on the CPU, by default
+    one at a time. Raises `ConfigError` if there are too few GPUs.
     """
     most = len(devices) // ranks
     if not most:
-        wished = parallel or 1
-        threads = max(1, cores // (ranks * wished)) if wished > 1 else None
-        return (Slot((), threads),) * wished
+        count = parallel or 1
+        threads = max(1, cores // (ranks * count)) if count > 1 else None
+        return (Slot((), threads),) * count
     if parallel is not None and parallel > most:
         raise ConfigError(
             f"{parallel} rows at once of {ranks} ranks each need {parallel * ranks} GPUs, found "
             f"{len(devices)}; give --parallel {most} or less"
         )
     return tuple(
-        Slot(tuple(devices[place * ranks : (place + 1) * ranks]))
-        for place in range(parallel or most)
+        Slot(tuple(devices[first : first + ranks]))
+        for first in range(0, (parallel or most) * ranks, ranks)
     )
 
 
 class Slots:
-    """Slots for the threads that ask for one; who finds none free waits."""
+    """Hands out slots to threads; a thread waits until one is free."""
 
     def __init__(self, slots: Sequence[Slot]) -> None:
         self._free: queue.SimpleQueue[Slot] = queue.SimpleQueue()
@@ -70,7 +69,7 @@ class Slots:
 
     @contextmanager
     def taken(self) -> Iterator[Slot]:
-        """A slot that is nobody else's within the block."""
+        """A block with a slot of its own."""
         slot = self._free.get()
         try:
             yield slot

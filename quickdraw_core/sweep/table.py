@@ -1,6 +1,6 @@
-"""What a sweep trains: a table with a row a training, built in or out of a TOML file.
+"""The table of a sweep: a row per training, built in or from a TOML file.
 
-A row is the values in which it differs from what all rows share, which in turn differ from a
+A row holds the values that differ from those that all rows share, which in turn differ from a
 recipe or from `TrainConfig`'s defaults. All of it is validated before anything is trained.
 """
 
@@ -21,7 +21,7 @@ from quickdraw_core.sweep.tables import TABLES
 from quickdraw_core.training.config import TrainConfig
 
 _OF_THE_SWEEP = ("store", "run_dir", "fresh", "tracking.uri", "hosts")
-"""Values that no row may have: the sweep gives all rows the same, or a folder of its own."""
+"""Options that no row may set: the sweep sets them for all rows."""
 
 
 def _metric(value: str) -> str:
@@ -33,51 +33,55 @@ def _metric(value: str) -> str:
 class SweepRow(Config):
     """One training of a sweep."""
 
-    name: str = Field(min_length=1, description="what tables and figures call it; one of a kind")
-    values: dict[str, Any] = Field({}, description="of TrainConfig, where they are not the base's")
+    name: str = Field(min_length=1, description="name in tables and figures; unique")
+    values: dict[str, Any] = Field(
+        {}, description="options of TrainConfig that differ from the table's"
+    )
     reported: float | None = Field(
-        None, description="what somebody else measured, in the metric's own unit; none: nobody"
+        None, description="value that somebody else reported, in the metric's own unit"
     )
     shown_as_failed: bool = Field(
-        False, description="a mistake made on purpose: shown, and not part of the comparison"
+        False, description="a deliberate mistake: shown, but not part of the comparison"
     )
 
     @field_validator("name")
     @classmethod
     def _can_be_named(cls, name: str) -> str:
         if "," in name or name != name.strip():
-            raise ValueError("--rows could not name it; leave out commas, and spaces around it")
+            raise ValueError("--rows could not name it; remove commas, and spaces around it")
         return name
 
     @property
     def slug(self) -> str:
-        """The name as the beginning of a folder's."""
+        """The name as the beginning of a folder's name."""
         return re.sub(r"[^a-z0-9]+", "-", self.name.lower()).strip("-") or "row"
 
 
 class SweepTable(Config):
     """All trainings of a sweep, and what they are compared by."""
 
-    name: str = Field(pattern=r"^[A-Za-z0-9][A-Za-z0-9_.-]*$", description="of the sweep's folder")
-    description: str = Field("", description="what the table shows, for its readers")
+    name: str = Field(
+        pattern=r"^[A-Za-z0-9][A-Za-z0-9_.-]*$", description="name of the sweep, and of its folder"
+    )
+    description: str = Field("", description="what the table shows")
     metric: Annotated[str, AfterValidator(_metric)] = Field(
-        "top_3", description="what rows are compared by, of held-out drawings"
+        "top_3", description="metric of the held-out drawings by which rows are compared"
     )
     recipe: str | None = Field(None, description="row of RECIPES to start from; none: defaults")
-    values: dict[str, Any] = Field({}, description="of TrainConfig, for all rows")
-    rows: tuple[SweepRow, ...] = Field(min_length=1, description="the trainings, in their order")
+    values: dict[str, Any] = Field({}, description="options of TrainConfig, for all rows")
+    rows: tuple[SweepRow, ...] = Field(min_length=1, description="the trainings, in order")
 
     @field_validator("rows")
     @classmethod
     def _names_differ(cls, rows: tuple[SweepRow, ...]) -> tuple[SweepRow, ...]:
-        seen: dict[str, str] = {}
+        by_slug: dict[str, str] = {}
         for row in rows:
-            if row.slug in seen:
+            if row.slug in by_slug:
                 raise ValueError(
-                    f"rows {seen[row.slug]!r} and {row.name!r} would share a folder; give each "
+                    f"rows {by_slug[row.slug]!r} and {row.name!r} would share a folder; give each "
                     "a name of its own letters and digits"
                 )
-            seen[row.slug] = row.name
+            by_slug[row.slug] = row.name
         return rows
 
     @model_validator(mode="after")
@@ -87,7 +91,7 @@ class SweepTable(Config):
         return self
 
     def chosen(self, names: tuple[str, ...]) -> tuple[SweepRow, ...]:
-        """The rows of these names, in the table's order; all where none is named."""
+        """The rows of these names, in the table's order; all rows if no name is given."""
         known = [row.name for row in self.rows]
         for name in names:
             if name not in known:
@@ -120,7 +124,7 @@ def read_table(reference: str) -> SweepTable:
 
 
 def configs_of(table: SweepTable, changes: Mapping[str, Any]) -> dict[str, TrainConfig]:
-    """Each row's training by its name; `changes` come last, for all of them.
+    """Row name → its training; `changes` are applied last, to all of them.
 
     Raises `ConfigError` that names table and row.
     """
@@ -141,8 +145,8 @@ def configs_of(table: SweepTable, changes: Mapping[str, Any]) -> dict[str, Train
 
 
 def _parse(values: Mapping[str, Any], where: str, default_name: str) -> SweepTable:
-    """Rows first and one by one, so that a fault names its row."""
-    for key in values:  # before what is missing since it is misspelled
+    """Parses the rows first and one by one, so that an error names its row."""
+    for key in values:  # first: a misspelled key is also a missing one
         if key not in SweepTable.model_fields:
             raise ConfigError(
                 f"{where}: unknown option {key!r}: {nearest(key, SweepTable.model_fields)}"
@@ -151,12 +155,12 @@ def _parse(values: Mapping[str, Any], where: str, default_name: str) -> SweepTab
     if not isinstance(rows, list | tuple):
         raise ConfigError(f"{where}: rows must be a list of tables ([[rows]]), found {rows!r}")
     parsed = []
-    for place, row in enumerate(rows, 1):
+    for number, row in enumerate(rows, 1):
         name = row.get("name") if isinstance(row, Mapping) else None
         try:
             parsed.append(SweepRow.parse(row))
         except ConfigError as error:
-            raise ConfigError(f"{where}, row {name or place!r}: {error}") from error
+            raise ConfigError(f"{where}, row {name or number!r}: {error}") from error
     try:
         return SweepTable.parse({"name": default_name} | dict(values) | {"rows": tuple(parsed)})
     except ConfigError as error:

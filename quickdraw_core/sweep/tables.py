@@ -1,4 +1,4 @@
-"""Built-in sweeps: one function a table, one row of `TABLES` each, as the recipes are."""
+"""Built-in sweeps: a function per table, and a row of `TABLES` for each."""
 
 from collections.abc import Callable
 from typing import Any
@@ -58,7 +58,7 @@ def report() -> Values:
 
 def report_small() -> Values:
     """The same rows small enough for two CPU cores: real drawings of some tens of classes, up to
-    400 of each, gray at 32 px, 0.92 epochs in batches of 64, weights by chance.
+    400 of each, gray at 32 px, 0.92 epochs in batches of 64, randomly initialized.
 
     With 400 of each of 35 classes that is 200 steps, and milestones stand where the report's
     stand in its training; where classes have fewer, there are fewer steps. What was chosen
@@ -76,7 +76,7 @@ def report_small() -> Values:
     """
     return {
         "name": "report-small",
-        "description": "The original report's comparison, scaled down: weights by chance, "
+        "description": "The original report's comparison, scaled down: random weights, "
         "32 px, up to 400 drawings a class, 200 steps or fewer. Its values are not the "
         "report's, which trained for longer and from weights of ImageNet: compare the order.",
         "recipe": "report",

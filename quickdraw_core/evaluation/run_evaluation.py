@@ -1,9 +1,8 @@
-"""The work of an evaluation: drawings predicted, judged, and all of it written down.
+"""Runs an evaluation: predicts the drawings, judges the predictions, writes numbers and report.
 
-Out, in the report folder and in the model's MLflow run: `evaluation.json` (all numbers with
-their intervals; written last, and so a sign that the rest is there), `predictions.parquet`,
-`guesses.txt` (the table of guesses), `report.html` and `figures/`; in MLflow also the metrics
-`test/…` and the table of classes.
+Out, in the report's folder and in the model's MLflow run: `evaluation.json` (all numbers with
+their intervals), `predictions.parquet`, `guesses.txt` (the table of guesses), `report.html` and
+`figures/`; in MLflow also the metrics `test/…` and the table of classes.
 """
 
 import json
@@ -12,12 +11,14 @@ from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from quickdraw_core.evaluation.config import evaluate_command
+from quickdraw_core.diagnosis.curves import Curves, curve_of, ended_diverged, read_curves
+from quickdraw_core.errors import TrackingError
+from quickdraw_core.evaluation.config import EvaluateConfig, evaluate_command
 from quickdraw_core.evaluation.delivering import delivering_to
-from quickdraw_core.evaluation.facts import curves_of, facts_of, has_diverged
 from quickdraw_core.evaluation.publish import publish
 from quickdraw_core.evaluation.result import EvaluateResult
 from quickdraw_core.inference.cached_predictions import read_if_same, write_predictions
+from quickdraw_core.inference.ensemble import Ensemble
 from quickdraw_core.inference.held_out import HeldOut, find_held_out
 from quickdraw_core.inference.predictions import PREDICTIONS_NAME, TimedPredictions
 from quickdraw_core.launching.gpus import gpus_locked
@@ -28,17 +29,18 @@ from quickdraw_core.reporting.guess_table import guess_lines, sampled_guesses
 from quickdraw_core.reporting.report import Report, write_report
 from quickdraw_core.system.files import write_atomic
 from quickdraw_core.system.output_files import is_stream, write_output
+from quickdraw_core.tracking.address import NO_TRACKING
 from quickdraw_core.tracking.delivery_process import Deliver
-from quickdraw_core.tracking.runs import run_page
+from quickdraw_core.tracking.runs import fetch_curves, run_page
 
 if TYPE_CHECKING:
     from quickdraw_core.evaluation.evaluate import PreparedEvaluation
 
 
-def judge_and_write(
+def run_evaluation(
     prepared: "PreparedEvaluation", stopping: threading.Event | None
 ) -> EvaluateResult:
-    """Does the work of an evaluation, whose folder is this command's alone."""
+    """Does the work of an evaluation; the caller holds the folder's lock."""
     held_out = find_held_out(prepared.config, prepared.store, prepared.opened)
     members, uri = prepared.models.members, prepared.tracking_uri
     run_dir = members[0].run_dir if len(members) == 1 else None
@@ -71,8 +73,8 @@ def _judged(
         tracking_uri=prepared.tracking_uri,
         precision=models.precision,
     )
-    facts = facts_of(config, models, prepared.store.manifest.fingerprint)
-    curves, curves_problem = curves_of(models, prepared.tracking_uri)
+    facts = _facts(config, models, prepared.store.manifest.fingerprint)
+    curves, curves_problem = training_curves(models, prepared.tracking_uri)
     write_predictions(folder / PREDICTIONS_NAME, predicted, facts)
     write_atomic(folder / "guesses.txt", "\n".join(result.guess_lines) + "\n", sync=False)
     report = Report(
@@ -86,7 +88,7 @@ def _judged(
         per_class=config.per_class,
         curves=curves,
         classes_trained=sum(n > 0 for n in models.members[0].checkpoint.train_counts),
-        has_diverged=has_diverged(models),
+        has_diverged=_has_diverged(models),
         command=evaluate_command(config, [member.reference for member in models.members]),
     )
     figures = write_report(report, folder)
@@ -99,19 +101,19 @@ def _judged(
         tracking_problem=problem or curves_problem,
     )
     if result.tracking_problem is None:
-        note_outputs(folder, prepared.asked, _written(prepared, figures), result)
+        note_outputs(folder, prepared.digest, _written(prepared, figures), result)
     return result
 
 
 def _predicted(
     prepared: "PreparedEvaluation", held_out: HeldOut, stopping: threading.Event | None
 ) -> TimedPredictions:
-    """What an evaluation before left in the folder, if it is the same, else predicted now."""
+    """The predictions of an earlier evaluation in the folder, if they hold; else new ones."""
     config, models = prepared.config, prepared.models
-    found = read_if_same(prepared.folder / PREDICTIONS_NAME, config, models, held_out)
-    if found is not None:
-        return found
-    # Here, since predictions of before take none of what draws.
+    cached = read_if_same(prepared.folder / PREDICTIONS_NAME, config, models, held_out)
+    if cached is not None:
+        return cached
+    # Here, since cached predictions need none of what renders drawings.
     from quickdraw_core.inference.predict import predict_held_out
 
     with gpus_locked(config.ranks or 1):
@@ -139,3 +141,52 @@ def _write_numbers(
     write_atomic(result.report.with_name("evaluation.json"), text, sync=False)
     if json_file is not None:
         write_output(json_file, text)
+
+
+def _facts(config: EvaluateConfig, models: Ensemble, store_fingerprint: str) -> dict[str, str]:
+    """What was judged, and how: enough to say whether two evaluations can be compared."""
+    members = models.members
+    kinds = {
+        f"{m.config.model.name}, {m.image.side_px} px, {m.image.encoding} encoding"
+        for m in members
+    }
+    return {
+        "model": models.name,
+        "model_digest": models.digest,
+        "architecture": ", ".join(sorted(kinds)),
+        "step": ", ".join(f"{m.checkpoint.step:,}" for m in members),
+        "store_fingerprint": store_fingerprint,
+        "trained_on": ", ".join(sorted({m.checkpoint.store_fingerprint for m in members})),
+        "label_map_sha256": models.label_map.sha256,
+        "per_class": str(config.per_class),
+        "average": str(config.average),
+        "tta": config.tta,
+        "precision": models.precision,
+        "seed": str(config.seed),
+        "mlflow_run_id": members[0].checkpoint.mlflow_run_id or "none",
+    }
+
+
+def training_curves(models: Ensemble, uri: str) -> tuple[Curves, str | None]:
+    """The training's curves, from the run's folder, else from MLflow; none for an ensemble. And
+    why they are missing if MLflow does not give them.
+    """
+    member = models.members[0]
+    if len(models.members) > 1:
+        return {}, None
+    if member.run_dir is not None:
+        return read_curves(member.run_dir), None
+    run_id = member.checkpoint.mlflow_run_id
+    if uri == NO_TRACKING or not run_id:
+        return {}, None
+    try:
+        points = fetch_curves(uri, run_id)
+    except TrackingError as error:
+        return {}, str(error)
+    return {name: curve_of(zip(*xy, strict=True)) for name, xy in points.items()}, None
+
+
+def _has_diverged(models: Ensemble) -> bool:
+    """Whether the training of a model diverged; False for an ensemble."""
+    run_dir = models.members[0].run_dir
+    return len(models.members) == 1 and run_dir is not None and ended_diverged(run_dir)
