@@ -101,7 +101,6 @@ def measure(work: Path, rounds: int) -> None:
         per_class=PER_CLASS,
         curves=read_curves(run_dir),
         classes_trained=len(words),
-        failure=None,
         command="",
     )
     reporting = seconds_of(lambda: write_report(report, work / "report"))

@@ -75,7 +75,7 @@ def losses(
     ] = None,
 ) -> None:
     """List the losses, and draw them against the margin."""
-    from quickdraw_core.modeling.losses import list_losses
+    from quickdraw_core.modeling.losses import LOSSES
 
     leave_stdout_to(plot)
     if plot is not None:
@@ -84,7 +84,7 @@ def losses(
         draw_loss_figure(plot)
     show_table(
         ["loss", "label smoothing", "what it is"],
-        [[row.name, "yes" if row.smooths else "no", row.reason] for row in list_losses()],
+        [[name, "yes" if row.smooths else "no", row.reason] for name, row in LOSSES.items()],
         numbers=False,
     )
     if plot is not None:

@@ -95,21 +95,8 @@ LOSSES: dict[str, Loss] = {
 }
 
 
-class LossLine(NamedTuple):
-    """What a table of the losses shows of one."""
-
-    name: str
-    reason: str
-    smooths: bool
-
-
-def list_losses() -> list[LossLine]:
-    """All rows of `LOSSES` in their order, for people to read."""
-    return [LossLine(name, row.reason, row.smooths) for name, row in LOSSES.items()]
-
-
 class LossConfig(NamedConfig):
-    """What a training makes small."""
+    """The loss function of a training."""
 
     name: Annotated[str, row_of(LOSSES)] = Field("cross_entropy", description="row of LOSSES")
     label_smoothing: float = Field(

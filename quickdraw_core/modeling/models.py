@@ -171,5 +171,5 @@ def build_model(model: ModelConfig, image: ImageConfig, classes: int) -> "nn.Mod
     if model.pretrained is not None:
         from quickdraw_core.modeling.pretrained import load_pretrained
 
-        load_pretrained(network, model.name, model.pretrained, has_imagenet=row.imagenet)
+        load_pretrained(network, model.name, model.pretrained)
     return network

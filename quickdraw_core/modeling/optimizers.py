@@ -107,18 +107,18 @@ OPTIMIZERS: dict[str, OptimizerRow] = {
 
 
 class OptimizerConfig(NamedConfig):
-    """How the weights follow the gradient."""
+    """The optimizer of a training, and what is done to gradient and weights beside it."""
 
     name: Annotated[str, row_of(OPTIMIZERS)] = Field("adamw", description="row of OPTIMIZERS")
-    learning_rate: float = Field(0.01, gt=0, description="at the schedule's factor 1")
+    learning_rate: float = Field(0.01, gt=0, description="the highest, at the schedule's factor 1")
     weight_decay: float | None = Field(
         None, ge=0, description="of weights, not of biases and norms; none: the optimizer's own"
     )
     clip_norm: float | None = Field(
-        None, gt=0, description="largest norm of the gradient, longer ones are scaled; none: any"
+        None, gt=0, description="norm to which a larger gradient is scaled; none: no limit"
     )
     ema_decay: float | None = Field(
-        None, gt=0, lt=1, description="of a running average of the weights, a step; none: none"
+        None, gt=0, lt=1, description="a step, of an average of the weights; none: no average"
     )
 
 

@@ -40,15 +40,13 @@ _OTHER_WAY = "give a file of weights instead (model.pretrained=/path/weights.pth
 _OLD_NAME = re.compile(r"(denselayer\d+\.(?:norm|conv))\.([12])\.")
 
 
-def load_pretrained(network: nn.Module, name: str, source: str, *, has_imagenet: bool) -> None:
+def load_pretrained(network: nn.Module, name: str, source: str) -> None:
     """Loads the weights of `source`, "imagenet" or a file, into a fresh network of MODELS.
 
     Raises `ConfigError`: no such weights or file, no network, a torn or foreign file, weights of
     another architecture.
     """
     if source == IMAGENET:
-        if not has_imagenet:
-            raise ConfigError(f"{name} has no weights trained on ImageNet; {_OTHER_WAY}")
         state, origin = _download(name), f"torchvision's weights for {name}"
     else:
         check_weights(source)

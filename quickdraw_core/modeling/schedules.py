@@ -71,7 +71,7 @@ SCHEDULES: dict[str, Schedule] = {
 
 
 class ScheduleConfig(NamedConfig):
-    """How the learning rate goes over the steps of a training."""
+    """The schedule of the learning rate over the steps of a training."""
 
     name: Annotated[str, row_of(SCHEDULES)] = Field(
         "onecycle", description="row of SCHEDULES, stepped per iteration"

@@ -101,14 +101,14 @@ class TrainConfig(Config):
     augment: AugmentConfig | None = Field(
         AugmentConfig(), description="random changes of the strokes; none: as they are stored"
     )
-    loss: LossConfig = Field(LossConfig(), description="what is made small")
-    optimizer: OptimizerConfig = Field(OptimizerConfig(), description="how the weights follow")
+    loss: LossConfig = Field(LossConfig(), description="the loss function")
+    optimizer: OptimizerConfig = Field(OptimizerConfig(), description="the optimizer")
     schedule: ScheduleConfig = Field(ScheduleConfig(), description="of the learning rate")
-    validation: ValidationConfig = Field(ValidationConfig(), description="judging meanwhile")
-    checkpoints: CheckpointsConfig = Field(CheckpointsConfig(), description="saving meanwhile")
+    validation: ValidationConfig = Field(ValidationConfig(), description="while it trains")
+    checkpoints: CheckpointsConfig = Field(CheckpointsConfig(), description="of the run")
     hardware: HardwareConfig = Field(HardwareConfig(), description="ranks and their devices")
     hosts: HostsConfig = Field(HostsConfig(), description="the hosts that train together")
-    tracking: TrackingConfig = Field(TrackingConfig(), description="curves, and MLflow")
+    tracking: TrackingConfig = Field(TrackingConfig(), description="the curves, and MLflow")
 
     @model_validator(mode="before")
     @classmethod
