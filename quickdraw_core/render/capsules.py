@@ -33,54 +33,24 @@ _SLACK = np.float32(0.01)
 
 
 @compiled(error_model="numpy")
-def draw_gray(
+def draw_capsules(
     x: Float32Array,
     y: Float32Array,
     lengths: UInt16Array,
     point_offsets: Int64Array,
     stroke_offsets: Int64Array,
-    values: Float32Array,
+    values: Float32Array | None,
     side: int,
     reach: np.float32,
     pixels: UInt8Array,
 ) -> None:
-    """One channel of full brightness into `pixels`, uint8 [N · side²]; `values` is not read.
+    """Draws into `pixels`: three channels of brightness `values`, [P, 3], uint8 [N · 3 · side²];
+    without them one channel of full brightness, [N · side²]. Either is compiled by itself.
 
     x, y, lengths: those of the whole batch; the offsets, [N + 1], say which drawings are drawn.
     reach: how far from a segment ink ends, in `LEVELS` a pixel.
     """
-    _draw(x, y, lengths, point_offsets, stroke_offsets, values, False, side, reach, pixels)
-
-
-@compiled(error_model="numpy")
-def draw_valued(
-    x: Float32Array,
-    y: Float32Array,
-    lengths: UInt16Array,
-    point_offsets: Int64Array,
-    stroke_offsets: Int64Array,
-    values: Float32Array,
-    side: int,
-    reach: np.float32,
-    pixels: UInt8Array,
-) -> None:
-    """Three channels into `pixels`, uint8 [N · 3 · side²], of brightness `values`, [P, 3]."""
-    _draw(x, y, lengths, point_offsets, stroke_offsets, values, True, side, reach, pixels)
-
-
-@compiled(error_model="numpy", forceinline=True)
-def _draw(
-    x: Float32Array,
-    y: Float32Array,
-    lengths: UInt16Array,
-    point_offsets: Int64Array,
-    stroke_offsets: Int64Array,
-    values: Float32Array,
-    valued: bool,
-    side: int,
-    reach: np.float32,
-    pixels: UInt8Array,
-) -> None:
+    valued = values is not None
     scale = (np.float32(side - 1) * LEVELS - reach - reach) / LEVELS
     size = side * side * (3 if valued else 1)
     red = green = blue = _ONE
@@ -98,12 +68,10 @@ def _draw(
             for k in range(min(point + 1, end - 1), end):
                 x1 = reach + scale * x[k]
                 y1 = reach + scale * y[k]
-                if valued:
-                    red, green, blue = (
-                        values[k, 0] * _PIXEL,
-                        values[k, 1] * _PIXEL,
-                        values[k, 2] * _PIXEL,
-                    )
+                if values is not None:
+                    red = values[k, 0] * _PIXEL
+                    green = values[k, 1] * _PIXEL
+                    blue = values[k, 2] * _PIXEL
                 shares = (red, green, blue)
                 _draw_segment(pixels, image, side, x0, y0, x1, y1, reach, shares, valued)
                 x0, y0 = x1, y1

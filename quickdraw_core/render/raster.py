@@ -14,7 +14,7 @@ import numpy as np
 
 from quickdraw_core.drawing import DrawingBatch, Float32Array, UInt8Array
 from quickdraw_core.errors import ConfigError
-from quickdraw_core.render.capsules import LANES, LEVELS, draw_gray, draw_valued
+from quickdraw_core.render.capsules import LANES, LEVELS, draw_capsules
 from quickdraw_core.render.placement import Points
 from quickdraw_core.render.sharing import in_slices
 
@@ -56,17 +56,15 @@ def draw(
     reach = LEVELS * np.float32(line_width_px / 2 + 0.5)
     size = channels * side_px * side_px
     pixels = images.reshape(-1)
-    kernel = draw_gray if values is None else draw_valued
-    brightness = np.empty((0, 3), np.float32) if values is None else values
 
     def draw_slice(first: int, last: int) -> None:
-        kernel(
+        draw_capsules(
             points.x,
             points.y,
             batch.stroke_lengths,
             batch.point_offsets[first : last + 1],
             batch.stroke_offsets[first : last + 1],
-            brightness,
+            values,
             side_px,
             reach,
             pixels[first * size : last * size],

@@ -12,16 +12,13 @@ import zipfile
 from collections.abc import Iterator
 from contextlib import closing, contextmanager
 from dataclasses import dataclass, replace
-from typing import TYPE_CHECKING, BinaryIO, cast
+from typing import BinaryIO, cast
 
 from quickdraw_core.errors import InputError
 from quickdraw_core.sources.backends import open_stored, probe_file
-from quickdraw_core.sources.stored import EDGE_BYTES, REQUEST_BYTES, FileProbe
+from quickdraw_core.sources.stored import EDGE_BYTES, REQUEST_BYTES, FileProbe, StoredFile
 from quickdraw_core.sources.unpacked import Inflated, explain_cut
 from quickdraw_core.storage.urls import OBJECT_SCHEMES, address_of, scheme_of
-
-if TYPE_CHECKING:
-    from _typeshed import WriteableBuffer
 
 _LOCAL_HEADER = struct.Struct("<4s22xHH")
 _LOCAL_MAGIC = b"PK\x03\x04"
@@ -149,39 +146,21 @@ def mark_of_member(probe: FileProbe, member: ZipMember) -> FileProbe:
     return replace(probe, size_bytes=member.packed_bytes, tag=f"{probe.tag} {member}")
 
 
-class _Section(io.RawIOBase):
+class _Section(StoredFile):
     """`size_bytes` bytes of a file from `start` on, as a file of their own."""
 
     def __init__(self, file: BinaryIO, start: int, size_bytes: int) -> None:
+        super().__init__()
         self._file, self._start, self._size_bytes = file, start, size_bytes
-        self.seek(0)
 
-    def readable(self) -> bool:
-        """True."""
-        return True
+    def _size(self) -> int:
+        return self._size_bytes
 
-    def seekable(self) -> bool:
-        """True."""
-        return True
-
-    def tell(self) -> int:
-        """The position in bytes."""
-        return self._position
-
-    def seek(self, offset: int, whence: int = io.SEEK_SET) -> int:
-        """Moves the position."""
-        base = {io.SEEK_SET: 0, io.SEEK_CUR: getattr(self, "_position", 0)}
-        self._position = base.get(whence, self._size_bytes) + offset
+    def _fill(self, view: memoryview) -> int:
+        wanted = view[: max(0, self._size_bytes - self._position)]
         self._file.seek(self._start + self._position)
-        return self._position
-
-    def readinto(self, buffer: "WriteableBuffer") -> int:
-        """Reads into `buffer` as far as the section goes; 0 is its end."""
-        with memoryview(buffer) as view, view.cast("B") as target:
-            wanted = target[: max(0, self._size_bytes - self._position)]
-            count: int = self._file.readinto(wanted) if wanted else 0  # type: ignore[attr-defined]
-        self._position += count
-        return count
+        filled: int = self._file.readinto(wanted) if wanted else 0  # type: ignore[attr-defined]
+        return filled
 
     def close(self) -> None:
         """Closes the file too."""
