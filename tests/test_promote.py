@@ -210,7 +210,7 @@ def test_a_model_at_chance_is_no_champion_though_nobody_is() -> None:
     decision, reason = decide_alone("a", at_chance, 0.4583, "champion")
     assert decision == Decision.KEPT
     assert reason == (
-        "nobody is champion still: a is not better than chance, MAP@3 0.4600 (0.4583 to 0.4700) "
+        "still nobody is champion: a is not better than chance, MAP@3 0.4600 (0.4583 to 0.4700) "
         "on 80 held-out drawings, where always guessing the same words gets 0.4583"
     )
     assert decide_alone("a", just_above, 0.4583, "champion")[0] == Decision.FIRST
