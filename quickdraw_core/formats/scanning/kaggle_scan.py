@@ -100,14 +100,12 @@ def _scan_line(
                 return FAILED
             i += 1
         elif code == 2:
-            i, key_id = scan_unsigned(block, i)
-            columns.key_ids[row] = key_id
+            i, columns.key_ids[row] = scan_unsigned(block, i)
         elif code == 4:
             if not _ends_field(block[i]):
                 i, columns.timestamps_us[row] = scan_timestamp(block, i)
         elif code == 0:
-            start = i
-            i = _scan_plain(block, i)
+            start, i = i, _scan_plain(block, i)
             if i - start > MAX_COUNTRY_BYTES:
                 return FAILED
             for k in range(start, i):
