@@ -26,15 +26,15 @@ def outer(x):
     return 10 * inner(x)
 """
 CALL = """
-from top.kernels.{} import outer
-print(outer(1), sum(outer.stats.cache_hits.values()))
+from top.kernels.{} import *
+print(outer({}), sum(outer.stats.cache_hits.values()))
 """
 
 
-def call(folder: Path, module: str) -> str:
+def call(folder: Path, module: str, arguments: str = "1") -> str:
     root = Path(__file__).parent.parent
     result = subprocess.run(
-        [real_python(), "-c", CALL.format(module)],
+        [real_python(), "-c", CALL.format(module, arguments)],
         cwd=folder,
         env={"PYTHONPATH": f"{folder}:{root}", "PATH": ""},
         capture_output=True,
@@ -60,6 +60,20 @@ def test_what_is_compiled_into_a_function_may_not_be_older_than_its_source(
     (kernels / "inner.py").write_text(INNER.format(2))
     assert call(tmp_path, module) == "30 0"
     assert call(tmp_path, module) == "30 1"
+
+
+def test_compiled_code_that_names_a_module_of_before_is_made_anew(tmp_path: Path) -> None:
+    kernels = tmp_path / "top" / "kernels"
+    kernels.mkdir(parents=True)
+    for package in (kernels.parent, kernels):
+        (package / "__init__.py").touch()
+    given = OUTER.replace("outer(x)", "outer(given, x)").replace("* inner(x)", "* given(x)")
+    (kernels / "inner.py").write_text(INNER.format(1))
+    (kernels / "outer.py").write_text(given)
+    assert call(tmp_path, "outer", "inner, 1") == "20 0"
+    (kernels / "inner.py").rename(kernels / "moved.py")
+    (kernels / "outer.py").write_text(given.replace("kernels.inner", "kernels.moved"))
+    assert call(tmp_path, "outer", "inner, 1") == "20 0"
 
 
 @compiled(allocates=True)

@@ -34,7 +34,8 @@ def compiled(*, allocates: bool = False, **options: Any) -> Callable[[F], F]:
         file = getattr(dispatcher._cache, "_cache_file", None)
         if file is not None:  # there is none where numba found no folder to write to
             package = _package_hash(Path(getfile(function)).parent)
-            file._source_stamp = (file._source_stamp, package)
+            # An index of another version is not read: it may name modules that are gone.
+            file._version = (file._version, package)
         found: F = dispatcher
         return found
 
