@@ -67,8 +67,10 @@ def test_compiled_code_that_names_a_module_of_before_is_made_anew(tmp_path: Path
     kernels.mkdir(parents=True)
     for package in (kernels.parent, kernels):
         (package / "__init__.py").touch()
+    inner = "from typing import NamedTuple\nclass Pair(NamedTuple):\n    a: int\n    b: int\n"
+    inner += INNER.format(1).replace("return x", "return Pair(x, x).a")
     given = OUTER.replace("outer(x)", "outer(given, x)").replace("* inner(x)", "* given(x)")
-    (kernels / "inner.py").write_text(INNER.format(1))
+    (kernels / "inner.py").write_text(inner)
     (kernels / "outer.py").write_text(given)
     assert call(tmp_path, "outer", "inner, 1") == "20 0"
     (kernels / "inner.py").rename(kernels / "moved.py")
