@@ -10,13 +10,8 @@ import torch
 from torch import Tensor, nn
 
 from quickdraw_core.errors import ConfigError
-from quickdraw_core.modeling.losses import (
-    LOSSES,
-    STEEPEST,
-    LossConfig,
-    LossFunction,
-    build_loss,
-)
+from quickdraw_core.modeling.loss_functions import STEEPEST, LossFunction
+from quickdraw_core.modeling.losses import LOSSES, LossConfig, build_loss
 
 Floats = npt.NDArray[np.float64]
 DTYPES = (torch.float32, torch.bfloat16)

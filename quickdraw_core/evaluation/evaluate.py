@@ -4,48 +4,30 @@ What it does and writes: `run_evaluation.py`.
 """
 
 import hashlib
-import json
 import threading
 from collections.abc import Sequence
-from dataclasses import dataclass, field, replace
-from functools import cached_property
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 from quickdraw_core.errors import ConfigError
 from quickdraw_core.evaluation.config import EvaluateConfig
+from quickdraw_core.evaluation.inputs import EvaluationInputs
 from quickdraw_core.evaluation.publish import require_own_folder
 from quickdraw_core.evaluation.result import EvaluateResult
-from quickdraw_core.inference.ensemble import PREDICTING_CODE, Ensemble, load_models
+from quickdraw_core.inference.ensemble import Ensemble, load_models
 from quickdraw_core.inference.held_out import find_held_out, on_store, require_same_store
 from quickdraw_core.outputs import result_of_outputs
-from quickdraw_core.stage import Opened, Stage, key_of, options_of
-from quickdraw_core.store.store import Store, open_store
-from quickdraw_core.system.code_version import code_version
+from quickdraw_core.stage import Opened, Stage, key_of
+from quickdraw_core.store.store import open_store
 from quickdraw_core.system.files import require_writable
 from quickdraw_core.system.locks import held_folder
 from quickdraw_core.system.output_files import is_stream, require_output
 from quickdraw_core.training.config import TrainConfig
 
-_JUDGING_CODE = (
-    *PREDICTING_CODE,
-    *("evaluation", "inference", "metrics", "reporting", "diagnosis"),
-)
-_UNDECISIVE = ("model", "ensemble", "store", "ranks", "batch_size", "report_dir", "tracking_uri")
-"""Options that do not decide what is written, or only by the models and the store they name."""
-
 
 @dataclass(frozen=True)
-class PreparedEvaluation:
-    """An evaluation that can begin: store and models are open and belong together.
-
-    folder: of the report; an absolute path, which may not exist yet.
-    """
-
-    config: EvaluateConfig
-    opened: Opened = field(repr=False)
-    store: Store = field(repr=False)
-    models: Ensemble = field(repr=False)
-    folder: Path
+class PreparedEvaluation(EvaluationInputs):
+    """An evaluation that can begin."""
 
     def key(self) -> str:
         """A digest of all that decides what is written, and where."""
@@ -72,21 +54,6 @@ class PreparedEvaluation:
 
         with held_folder(self.folder, "evaluation"):
             return self.finished() or run_evaluation(self, stopping)
-
-    @cached_property
-    def digest(self) -> str:
-        """SHA-256 of all that decides what is written."""
-        decisive = options_of(self.config, *_UNDECISIVE)
-        if self.config.json_file is not None:
-            decisive["json_file"] = str(self.config.json_file.absolute())
-        decisive |= {"models": self.models.digest, "store": self.store.manifest.fingerprint}
-        decisive |= {"tracking_uri": self.tracking_uri, "code": code_version(*_JUDGING_CODE)}
-        return hashlib.sha256(json.dumps(decisive, sort_keys=True).encode()).hexdigest()
-
-    @cached_property
-    def tracking_uri(self) -> str:
-        """MLflow's address of the model's run."""
-        return self.models.tracking_uri(self.config.tracking_uri)
 
 
 def prepare(config: EvaluateConfig, opened: Opened) -> PreparedEvaluation:

@@ -9,12 +9,13 @@ import json
 import threading
 from dataclasses import replace
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 from quickdraw_core.diagnosis.curves import Curves, curve_of, ended_diverged, read_curves
 from quickdraw_core.errors import TrackingError
 from quickdraw_core.evaluation.config import EvaluateConfig, evaluate_command
 from quickdraw_core.evaluation.delivering import delivering_to
+from quickdraw_core.evaluation.inputs import EvaluationInputs
 from quickdraw_core.evaluation.publish import publish
 from quickdraw_core.evaluation.result import EvaluateResult
 from quickdraw_core.inference.cached_predictions import read_if_same, write_predictions
@@ -33,13 +34,8 @@ from quickdraw_core.tracking.address import NO_TRACKING
 from quickdraw_core.tracking.delivery_process import Deliver
 from quickdraw_core.tracking.runs import fetch_curves, run_page
 
-if TYPE_CHECKING:
-    from quickdraw_core.evaluation.evaluate import PreparedEvaluation
 
-
-def run_evaluation(
-    prepared: "PreparedEvaluation", stopping: threading.Event | None
-) -> EvaluateResult:
+def run_evaluation(prepared: EvaluationInputs, stopping: threading.Event | None) -> EvaluateResult:
     """Does the work of an evaluation; the caller holds the folder's lock."""
     held_out = find_held_out(prepared.config, prepared.store, prepared.opened)
     members, uri = prepared.models.members, prepared.tracking_uri
@@ -49,7 +45,7 @@ def run_evaluation(
 
 
 def _judged(
-    prepared: "PreparedEvaluation",
+    prepared: EvaluationInputs,
     held_out: HeldOut,
     stopping: threading.Event | None,
     deliver: Deliver,
@@ -106,7 +102,7 @@ def _judged(
 
 
 def _predicted(
-    prepared: "PreparedEvaluation", held_out: HeldOut, stopping: threading.Event | None
+    prepared: EvaluationInputs, held_out: HeldOut, stopping: threading.Event | None
 ) -> TimedPredictions:
     """The predictions of an earlier evaluation in the folder, if they hold; else new ones."""
     config, models = prepared.config, prepared.models
@@ -120,7 +116,7 @@ def _predicted(
         return predict_held_out(config, models, held_out, stopping)
 
 
-def _written(prepared: "PreparedEvaluation", figures: list[Path]) -> list[Path]:
+def _written(prepared: EvaluationInputs, figures: list[Path]) -> list[Path]:
     names = ("evaluation.json", "guesses.txt", "report.html", PREDICTIONS_NAME)
     written = [*(prepared.folder / name for name in names), *figures]
     if prepared.config.json_file is not None and not is_stream(prepared.config.json_file):

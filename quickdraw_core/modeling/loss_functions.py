@@ -4,13 +4,18 @@ In: logits float [N, K], labels int64 [N]. Out: the mean over N, a scalar.
 """
 
 import math
+from collections.abc import Callable
 
 import torch
 from torch import Tensor
 from torch.nn import functional
 
 from quickdraw_core.errors import ConfigError
-from quickdraw_core.modeling.losses import STEEPEST, LossFunction
+
+LossFunction = Callable[[Tensor, Tensor], Tensor]
+
+STEEPEST = 10_000.0
+"""Slope at which E, the bounded exponential, goes on straight."""
 
 
 def cross_entropy(label_smoothing: float) -> LossFunction:

@@ -34,7 +34,7 @@ these MAP@3: cross_entropy and nll 0.76, mse 0.78 (of the softmax: 0.73), softma
 
 from collections.abc import Callable
 from types import ModuleType
-from typing import TYPE_CHECKING, Annotated, NamedTuple, Self, TypeAlias
+from typing import TYPE_CHECKING, Annotated, NamedTuple, Self
 
 from pydantic import Field, model_validator
 
@@ -42,18 +42,13 @@ from quickdraw_core.config import NamedConfig, row_of
 from quickdraw_core.errors import ConfigError
 
 if TYPE_CHECKING:
-    from torch import Tensor
-
-LossFunction: TypeAlias = "Callable[[Tensor, Tensor], Tensor]"
-
-STEEPEST = 10_000.0
-"""Slope at which E goes on straight."""
+    from quickdraw_core.modeling.loss_functions import LossFunction
 
 
 class Loss(NamedTuple):
     """A row of the table: makes the function for a label smoothing, why, and if it smooths."""
 
-    make: Callable[[float], LossFunction]
+    make: "Callable[[float], LossFunction]"
     reason: str
     smooths: bool = False
 
@@ -65,7 +60,7 @@ def _functions() -> ModuleType:
     return loss_functions
 
 
-def _plain(name: str) -> Callable[[float], LossFunction]:
+def _plain(name: str) -> "Callable[[float], LossFunction]":
     """Makes a function that takes no label smoothing."""
     return lambda label_smoothing: getattr(_functions(), name)
 
@@ -114,6 +109,6 @@ class LossConfig(NamedConfig):
         return self
 
 
-def build_loss(loss: LossConfig) -> LossFunction:
+def build_loss(loss: LossConfig) -> "LossFunction":
     """The function (logits float [N, K], labels int64 [N]) → mean over N, a scalar."""
     return LOSSES[loss.name].make(loss.label_smoothing)

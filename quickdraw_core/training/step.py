@@ -12,7 +12,7 @@ from torch.optim.swa_utils import AveragedModel
 
 from quickdraw_core.loading.loader import Batch
 from quickdraw_core.loading.order import stream_key
-from quickdraw_core.modeling.losses import LossFunction
+from quickdraw_core.modeling.loss_functions import LossFunction
 from quickdraw_core.modeling.ranking import average_precisions, hit_ranks, top_guesses
 from quickdraw_core.training.distributed import Ranks
 from quickdraw_core.training.hardware import Arithmetic
