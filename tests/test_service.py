@@ -172,7 +172,7 @@ def test_runs_are_shown_with_artifacts_and_the_lines_of_sub_processes(
     made = running.call("/artifacts/filter", {})
     shown = {a["key"]: a for a in made if a["flow_run_id"] == scheduled}
     assert {"ingest", "training", "evaluation", "evaluation-classes", "promotion"} <= set(shown)
-    assert "| kept | 300 |" in shown["ingest"]["data"]
+    assert "300 kept" in shown["ingest"]["data"]
     assert running.says(scheduled, "validation MAP@3")
 
 
