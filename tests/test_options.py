@@ -21,6 +21,8 @@ def test_every_option_says_what_it_is(name: str) -> None:
             text = str(param.help)
             assert " ".join(text.split()) in shown
             assert text.endswith(".")
+    assert "[default: {}]" not in shown
+    assert "[default: ()]" not in shown
 
 
 def test_the_help_shows_the_defaults_of_the_configuration() -> None:

@@ -78,7 +78,7 @@ def promote(
     margin: Annotated[float | None, typer.Option()] = None,
     dry_run: DryRun = None,
     require: Annotated[
-        bool, typer.Option("--require", help="Exit with 1 where the model is not promoted.")
+        bool, typer.Option("--require", help="Exit with 1 if the model is not promoted.")
     ] = False,
     per_class: PerClass = None,
     tta: Tta = None,

@@ -78,7 +78,7 @@ Prefect = Annotated[
     bool,
     typer.Option(
         "--prefect",
-        help="Run as a flow of Prefect's, on a temporary server where none is configured.",
+        help="Run as a flow of Prefect's, on a temporary server if none is configured.",
     ),
 ]
 Average = Annotated[int | None, typer.Option()]
@@ -117,7 +117,8 @@ class ConfiguredCommand(TyperCommand):
         for param in self.params:
             field = fields.get(param.name)
             if isinstance(param, TyperOption) and field is not None and param.default is None:
-                param.default = None if field.is_required() else field.default
+                if isinstance(field.default, str | int | float | Path):  # what a line can show
+                    param.default = field.default
                 text = field.description or ""
                 param.help = param.help or f"{text[:1].upper()}{text[1:]}."
         super().format_options(ctx, formatter)
