@@ -15,13 +15,13 @@ surroundings.settle()  # before torch is imported
 import session
 from budget import Budget
 from forkserver import real_python
+from trainings import train_config
 
 from quickdraw_core.ingest.config import IngestConfig
 from quickdraw_core.ingest.run import ingest
 from quickdraw_core.sources.doodles.generator import generate_csvs
 from quickdraw_core.store.pack import Pack, open_pack
 from quickdraw_core.store.store import Store
-from tests.trainings import train_config
 
 # A machine that is shared is slow at any moment: how long an example takes says nothing.
 settings.register_profile("quickdraw", deadline=None)

@@ -14,6 +14,7 @@ import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from torch import Tensor, distributed
+from trainings import train_config
 
 from quickdraw_core.diagnosis.curves import Curve, Curves, curve_of, ended_diverged, read_curves
 from quickdraw_core.diagnosis.diagnosis import Finding, Kind, diagnose
@@ -30,7 +31,6 @@ from quickdraw_core.training.distributed import Ranks
 from quickdraw_core.training.loop import train_loop
 from quickdraw_core.training.plan import Plan
 from quickdraw_core.training.run_folder import RunFolder
-from tests.trainings import train_config
 
 WORDS = (
     *("star", "ice cream", "sun", "envelope", "hat"),

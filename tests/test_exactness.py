@@ -13,12 +13,12 @@ import torch
 from forkserver import real_python
 from processes import TRAIN, launcher_process, rank_processes
 from run_folder import curve_of, last_of, samples_of
+from trainings import train_config
 
 from quickdraw_core.launching.train import train
 from quickdraw_core.store.store import Store
 from quickdraw_core.training.checkpoint import find_checkpoint, load_checkpoint
 from quickdraw_core.training.config import TrainConfig
-from tests.trainings import train_config
 
 pytestmark = [
     pytest.mark.services,  # long trainings

@@ -12,11 +12,11 @@ import pytest
 from hosts import Host, Hosts, two_hosts
 from processes import TRAIN, rank_processes
 from run_folder import curve_of, last_of, samples_of
+from trainings import train_config
 
 from quickdraw_core.launching.train import train
 from quickdraw_core.store.store import Store
 from quickdraw_core.training.config import TrainConfig
-from tests.trainings import train_config
 
 TIMEOUT_S = 20
 MARGIN_S = 20

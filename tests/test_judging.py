@@ -17,6 +17,7 @@ import session
 import torch
 from counting import count_openings
 from processes import children_of
+from trainings import train_config
 from unreported import evaluate_unreported
 
 from quickdraw_core.errors import CheckpointError, ConfigError, EvaluationError, StoreError
@@ -40,7 +41,6 @@ from quickdraw_core.store.store import Store
 from quickdraw_core.tracking.run_record import tracked_run_id
 from quickdraw_core.tracking.runs import client
 from quickdraw_core.training.checkpoint import find_checkpoint, load_checkpoint, save_checkpoint
-from tests.trainings import train_config
 
 
 @pytest.fixture(scope="module")

@@ -8,6 +8,7 @@ import pytest
 import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from trainings import image_of
 
 from quickdraw_core.errors import ConfigError
 from quickdraw_core.loading.config import AugmentConfig, BatchShape
@@ -17,7 +18,6 @@ from quickdraw_core.loading.order import permute, stream_key
 from quickdraw_core.render.encodings import ImageConfig
 from quickdraw_core.store.holdout import Split
 from quickdraw_core.store.pack import Pack
-from tests.trainings import image_of
 
 
 @settings(deadline=None)  # the first call compiles

@@ -13,6 +13,7 @@ from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 import pytest
+from trainings import train_config
 from typer.testing import CliRunner
 
 from quickdraw_core.challenge.output_file import temporary_output
@@ -39,7 +40,6 @@ from quickdraw_core.system.locks import (
     require_free_folder,
 )
 from quickdraw_core.tracking import runs
-from tests.trainings import train_config
 
 HOLD = (
     "import sys, time; from pathlib import Path\n"

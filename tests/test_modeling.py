@@ -5,6 +5,7 @@ import pytest
 import torch
 from hypothesis import given
 from hypothesis import strategies as st
+from trainings import image_of, network_of
 
 from quickdraw_core.drawing import DrawingBatch
 from quickdraw_core.errors import ConfigError
@@ -14,7 +15,6 @@ from quickdraw_core.modeling.ranking import average_precisions, hit_ranks, top_g
 from quickdraw_core.recipes import RECIPES, find_recipe
 from quickdraw_core.render.encodings import render
 from quickdraw_core.render.placement import Points
-from tests.trainings import image_of, network_of
 
 
 @pytest.mark.parametrize("name", RECIPES)

@@ -9,6 +9,7 @@ import torch
 from forkserver import real_python
 from torch import Tensor, nn
 from torch.nn import functional
+from trainings import network_of
 
 from quickdraw_core.errors import ConfigError
 from quickdraw_core.modeling.layers import reinitialized_convolution
@@ -16,7 +17,6 @@ from quickdraw_core.modeling.models import MODELS, ModelConfig, check_model
 from quickdraw_core.modeling.stroke_transformer import StrokeTransformer
 from quickdraw_core.render import encodings
 from quickdraw_core.render.encodings import Encoding, ImageConfig
-from tests.trainings import network_of
 
 CHANNELS = [(name, channels) for name, row in MODELS.items() for channels in row.channels]
 # To draw vgg11's 130 M weights takes seconds; its three channels are tried with the sides.

@@ -12,11 +12,11 @@ from hypothesis import strategies as st
 from torch import Tensor, nn
 from torch.nn import functional
 from torch.optim import Optimizer
+from trainings import network_of
 
 from quickdraw_core.errors import ConfigError
 from quickdraw_core.modeling.muon import Muon, hidden_matrices, orthogonalized
 from quickdraw_core.modeling.optimizers import OPTIMIZERS, OptimizerConfig, build_optimizer
-from tests.trainings import network_of
 
 
 def optimizer_of(name: str, network: Any, learning_rate: float, decay: float) -> Optimizer:

@@ -14,13 +14,13 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional
 from torchvision.models import get_model, get_model_weights
+from trainings import network_of
 
 from quickdraw_core.errors import ConfigError
 from quickdraw_core.modeling import pretrained
 from quickdraw_core.modeling.layers import first_convolution, last_linear
 from quickdraw_core.modeling.models import MODELS
 from quickdraw_core.modeling.pretrained import fit_grid, fit_stem
-from tests.trainings import network_of
 
 SMALL = "mobilenet_v3_small"
 # vgg11's file would have half a gigabyte; what is special about it is tried without one.

@@ -15,6 +15,7 @@ from budget import uncounted
 from command_line import quickdraw
 from counting import count_openings
 from mlflow_server import MlflowServer
+from trainings import train_config
 from typer.testing import CliRunner
 from unreported import evaluate_unreported
 
@@ -49,7 +50,6 @@ from quickdraw_core.training.checkpoint import find_checkpoint
 from quickdraw_core.training.distributed import process_group
 from quickdraw_core.training.loop import train_loop
 from quickdraw_core.training.run_folder import RunFolder
-from tests.trainings import train_config
 
 PER_CLASS = 20
 TEACHING = {

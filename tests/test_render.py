@@ -11,6 +11,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from render_reference import full_ink, real_drawings, reference_ink
 from strategies import drawings
+from trainings import image_of
 
 from quickdraw_core.drawing import DrawingBatch
 from quickdraw_core.errors import ConfigError
@@ -18,7 +19,6 @@ from quickdraw_core.render.encodings import ENCODINGS, ImageConfig, render
 from quickdraw_core.render.placement import Points, centred
 from quickdraw_core.render.raster import LINE_WIDTH_SHARE, draw
 from quickdraw_core.render.sharing import in_slices
-from tests.trainings import image_of
 
 PICTURES = [name for name, row in ENCODINGS.items() if row.is_picture]
 INK_CHANNEL = {"gray": 0, "order": 0, "thirds": 2}

@@ -7,6 +7,7 @@ import torch
 from hypothesis import given, settings
 from render_reference import real_drawings
 from strategies import drawings
+from trainings import image_of
 
 from quickdraw_core.drawing import DrawingBatch
 from quickdraw_core.errors import ConfigError
@@ -14,7 +15,6 @@ from quickdraw_core.render import on_device
 from quickdraw_core.render.encodings import ENCODINGS, render
 from quickdraw_core.render.on_device import draw_on_device
 from quickdraw_core.render.placement import Points, centred
-from tests.trainings import image_of
 
 CPU = torch.device("cpu")
 PICTURES = [name for name, row in ENCODINGS.items() if row.is_picture]

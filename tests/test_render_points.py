@@ -3,13 +3,13 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from strategies import drawings
+from trainings import image_of
 
 from quickdraw_core.drawing import DrawingBatch
 from quickdraw_core.errors import ConfigError
 from quickdraw_core.render.encodings import render
 from quickdraw_core.render.placement import Points
 from quickdraw_core.render.slots import PEN_DOWN, PEN_ON
-from tests.trainings import image_of
 
 
 def unmoved(batch: DrawingBatch) -> Points:

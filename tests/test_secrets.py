@@ -18,6 +18,7 @@ import numpy as np
 import pytest
 from command_line import quickdraw
 from session import prefect_api
+from trainings import train_config
 from writers import csv_line, random_rows
 
 from flows.deploy_config import DeployConfig
@@ -36,7 +37,6 @@ from quickdraw_core.tracking.journal import status_record
 from quickdraw_core.tracking.run_record import RunRecord
 from quickdraw_core.training.checkpoint import find_checkpoint, load_checkpoint
 from quickdraw_core.training.config import TrainConfig
-from tests.trainings import train_config
 
 SECRET = "hunter2-Tr0ub4dor"
 LOGIN = f"http://me:{SECRET}@127.0.0.1:1"

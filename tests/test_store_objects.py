@@ -27,6 +27,7 @@ from hypothesis import strategies as st
 from mlflow_server import MlflowServer
 from object_store import ENVIRONMENT, Bucket, pack_digest, s3_bucket, take_environment
 from pydantic import TypeAdapter
+from trainings import train_config
 from typer.testing import CliRunner
 from web_server import RefusingHandler, serving
 from writers import csv_line, random_rows
@@ -52,7 +53,6 @@ from quickdraw_core.store.verify import verify_store
 from quickdraw_core.tracking.runs import client
 from quickdraw_core.training.config import TrainConfig
 from quickdraw_core.training.run_folder import RunFolder
-from tests.trainings import train_config
 
 HEADER = (",".join(TRAIN_COLUMNS) + "\n").encode()
 BAD = b"nonsense\n"

@@ -10,6 +10,7 @@ from pathlib import Path
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
+from trainings import train_config
 
 from quickdraw_core.inference import predict as predicting
 from quickdraw_core.launching.torch_launcher import launcher_environment
@@ -25,7 +26,6 @@ from quickdraw_core.system.threads import (
     usable_cores,
 )
 from quickdraw_core.training.hardware import choose_loader_threads
-from tests.trainings import train_config
 
 ROOT = Path(__file__).resolve().parents[1]
 USERS = [*WAITING, "KMP_BLOCKTIME"]

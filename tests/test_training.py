@@ -18,6 +18,7 @@ import torch
 from forkserver import real_python
 from processes import TRAIN, rank_processes
 from surroundings import pretend_gpus
+from trainings import train_config
 
 from quickdraw_core.errors import CheckpointError, ConfigError, StoreError, TrainingError
 from quickdraw_core.launching.train import prepare, train
@@ -28,7 +29,6 @@ from quickdraw_core.training.config import TrainConfig
 from quickdraw_core.training.hardware import HardwareConfig, unused_gpus
 from quickdraw_core.training.run_folder import RunFolder
 from quickdraw_core.training.state import Validations
-from tests.trainings import train_config
 
 
 def config_of(store: Store, run_dir: Path, **changes: object) -> TrainConfig:

@@ -31,6 +31,7 @@ from prefect.settings import (
 )
 from session import prefect_api
 from surroundings import as_nobody
+from trainings import train_config
 
 from flows.local import last_error
 from flows.server import answering as prefect_answering
@@ -52,7 +53,6 @@ from quickdraw_core.tracking.registry import find_version
 from quickdraw_core.tracking.run_record import new_run_record
 from quickdraw_core.tracking.runs import brief_requests, client, fetch_curves, fetch_file
 from quickdraw_core.tracking.start_run import start_run
-from tests.trainings import train_config
 
 RUN_ID = "0123456789abcdef" * 2
 
