@@ -108,14 +108,14 @@ define set_up
 	@touch .venv/user $@
 endef
 
-.venv/user: EXTRAS = train
+.venv/user: EXTRAS = train,serve
 .venv/user: pyproject.toml infra/constraints.txt
 	$(set_up)
 
-.venv/developer: EXTRAS = train,dev
+.venv/developer: EXTRAS = train,serve,dev
 .venv/developer: pyproject.toml infra/constraints.txt
 	$(set_up)
 
 .venv/bench: .venv/developer
-	$(INSTALL) --editable '.[train,dev,bench]'
+	$(INSTALL) --editable '.[train,serve,dev,bench]'
 	@touch $@
