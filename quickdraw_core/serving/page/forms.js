@@ -1,0 +1,131 @@
+// A drawing in the forms that leave this page: a link, a line of Google's ndjson, a zip file of
+// such. Pure: from values to values.
+//
+// A drawing is a list of strokes; a stroke is [[x…], [y…]] if simplified (integers 0..255), and
+// [[x…], [y…], [t…]] if raw (any unit, t in milliseconds since the first point).
+
+const MAX_POINTS = 20000;
+
+/** The fragment of a link that holds a simplified drawing and, if given, its word.
+ * A stroke is its number of points (7 bits a byte, lowest first), then a byte for each x and y. */
+export function encodeLink(drawing, word = "") {
+  const bytes = [];
+  for (const [x, y] of drawing) {
+    let count = x.length;
+    for (; count > 127; count >>>= 7) bytes.push((count & 127) | 128);
+    bytes.push(count, ...x, ...y);
+  }
+  const text = btoa(bytes.map((byte) => String.fromCharCode(byte)).join(""));
+  const fields = { drawing: text.replaceAll("+", "-").replaceAll("/", "_").replace(/=+$/, "") };
+  return `#${new URLSearchParams(word ? { ...fields, word } : fields)}`;
+}
+
+/** {drawing, word} of a link's fragment; null: it holds none. Throws if it is damaged. */
+export function decodeLink(fragment) {
+  const fields = new URLSearchParams(fragment.replace(/^#/, ""));
+  if (!fields.has("drawing")) return null;
+  const damaged = () => new Error("This link holds no whole drawing; copy it once more.");
+  let text;
+  try {
+    text = atob(fields.get("drawing").replaceAll("-", "+").replaceAll("_", "/"));
+  } catch {
+    throw damaged();
+  }
+  const drawing = [];
+  for (let at = 0; at < text.length; ) {
+    let count = 0;
+    for (let shift = 0; ; shift += 7) {
+      if (at >= text.length || shift > 14) throw damaged();
+      const byte = text.charCodeAt(at++);
+      count |= (byte & 127) << shift;
+      if (byte < 128) break;
+    }
+    if (!count || count > MAX_POINTS || at + 2 * count > text.length) throw damaged();
+    const axis = (from) => Array.from({ length: count }, (_, i) => text.charCodeAt(from + i));
+    drawing.push([axis(at), axis(at + count)]);
+    at += 2 * count;
+  }
+  if (!drawing.length) throw damaged();
+  return { drawing, word: fields.get("word") ?? "" };
+}
+
+/** A key_id as Google's look: 16 digits. */
+export const newKeyId = () => String(4e15 + Math.floor(Math.random() * 3e15));
+
+/** A line of Google's raw ndjson. timestamp: milliseconds since 1970. */
+export function ndjsonLine({ word, timestamp, recognized, key_id, drawing }) {
+  const time = new Date(timestamp).toISOString().replace("T", " ").replace("Z", " UTC");
+  const row = { word, countrycode: "", timestamp: time, recognized, key_id, drawing };
+  return `${JSON.stringify(row)}\n`;
+}
+
+/** The first drawing of an ndjson file, {word, drawing}. Throws if there is none. */
+export function firstOfNdjson(text) {
+  try {
+    const { word, drawing } = JSON.parse(text.split("\n").find((line) => line.trim()));
+    const isAxis = (axis) => Array.isArray(axis) && axis.every(Number.isFinite);
+    const isStroke = (stroke) =>
+      stroke.every(isAxis) && stroke[0].length > 0 && stroke[0].length === stroke[1].length;
+    if (drawing.length && drawing.every(isStroke)) return { word: String(word ?? ""), drawing };
+  } catch {
+    // Said below.
+  }
+  throw new Error("The first line of this file is no drawing in Google's ndjson form.");
+}
+
+/** {name, bytes} of the drawings as `quickdraw ingest` takes them, which wants a file for each
+ * word: one file if they have one word, else a zip file. */
+export function asFile(items) {
+  const byWord = new Map();
+  for (const item of items) byWord.set(item.word, (byWord.get(item.word) ?? "") + ndjsonLine(item));
+  const files = [...byWord].map(([word, text]) => [
+    `${word}.ndjson`,
+    new TextEncoder().encode(text),
+  ]);
+  if (files.length === 1) return { name: files[0][0], bytes: files[0][1] };
+  return { name: "my-drawings.zip", bytes: zipped(files) };
+}
+
+const CRC_TABLE = Uint32Array.from({ length: 256 }, (_, byte) => {
+  for (let bit = 0; bit < 8; bit++) byte = byte & 1 ? (byte >>> 1) ^ 0xedb88320 : byte >>> 1;
+  return byte;
+});
+
+function crc32(bytes) {
+  let crc = ~0;
+  for (const byte of bytes) crc = (crc >>> 8) ^ CRC_TABLE[(crc ^ byte) & 255];
+  return ~crc >>> 0;
+}
+
+/** A zip file of [name, bytes] pairs, stored as they are. Form: PKWARE's APPNOTE.TXT, 4.3. */
+function zipped(files) {
+  const parts = [];
+  const directory = [];
+  let offset = 0;
+  const record = (format, ...values) => {
+    const view = new DataView(new ArrayBuffer([...format].reduce((sum, n) => sum + Number(n), 0)));
+    let at = 0;
+    [...format].forEach((size, i) => {
+      if (size === "2") view.setUint16(at, values[i], true);
+      else view.setUint32(at, values[i], true);
+      at += Number(size);
+    });
+    return new Uint8Array(view.buffer);
+  };
+  const DATE = 0x5a21; // 2025-01-01: the drawings' own times are in the lines
+  for (const [name, bytes] of files) {
+    const path = new TextEncoder().encode(name);
+    // Version 2.0, names in UTF-8, stored.
+    const common = [20, 0x800, 0, 0, DATE, crc32(bytes), bytes.length, bytes.length, path.length, 0];
+    const local = record("42222244422", 0x04034b50, ...common);
+    directory.push(record("42222224442222244", 0x02014b50, 20, ...common, 0, 0, 0, 0, offset), path);
+    parts.push(local, path, bytes);
+    offset += local.length + path.length + bytes.length;
+  }
+  const length = directory.reduce((sum, part) => sum + part.length, 0);
+  const end = record("42222442", 0x06054b50, 0, 0, files.length, files.length, length, offset, 0);
+  const all = [...parts, ...directory, end];
+  const out = new Uint8Array(all.reduce((sum, part) => sum + part.length, 0));
+  all.reduce((at, part) => (out.set(part, at), at + part.length), 0);
+  return out;
+}
