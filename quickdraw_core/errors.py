@@ -8,6 +8,7 @@
     ├── StoreError         a store or its pack: missing, damaged, of another label map
     │   └── StoreUnreachableError   … its object store does not answer now (exit code 1)
     ├── CheckpointError    a checkpoint or run: missing, damaged, of other classes
+    ├── BundleError        a bundle: missing, changed, cut short, written by a newer version
     ├── TrackingError      MLflow lacks the run, or its address is wrong
     │   └── UnreachableError   … does not answer now: another try may do (exit code 1)
     ├── ClusterError       the Dask cluster was lost at work (exit code 1)
@@ -72,6 +73,10 @@ class StoreUnreachableError(StoreError):
 
 class CheckpointError(QuickdrawError):
     """A checkpoint or run is missing, damaged, or was trained on other classes."""
+
+
+class BundleError(QuickdrawError):
+    """A bundle is missing, was changed or cut short, or was written by a newer version."""
 
 
 class TrackingError(QuickdrawError):

@@ -1,0 +1,131 @@
+"""Networks → one ONNX graph that takes images as they are drawn.
+
+Brightness as 0..1, flip TTA and the mean of an ensemble are in the graph, so that whoever runs
+it needs nothing but the pixels.
+"""
+
+import contextlib
+import io
+import logging
+import math
+import warnings
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+
+import torch
+from torch import Tensor, nn
+
+from quickdraw_core.errors import BundleError, first_line
+from quickdraw_core.modeling.flip_tta import FlipTTA
+from quickdraw_core.modeling.models import ModelConfig
+from quickdraw_core.render.encodings import ImageConfig
+
+OPSET = 20
+"""Of the operators that a graph is made of: onnxruntime has them since 1.17, of January 2024."""
+MAX_GRAPH_BYTES = 1_900_000_000
+"""protobuf, the form of ONNX files, ends at 2 GB."""
+_BATCH = 3  # any but 1, which torch would take for a fixed size
+
+
+@dataclass(frozen=True)
+class BundleMember:
+    """A network as it leaves its training: float [N, C, S, S], 0..1 → logits [N, K], on the CPU.
+
+    flip_tta: the graph has it judge each drawing and its mirror image. weights_sha256: as its
+    checkpoint has it.
+    """
+
+    network: nn.Module
+    model: ModelConfig
+    image: ImageConfig
+    flip_tta: bool
+    weights_sha256: str
+
+    @property
+    def size_bytes(self) -> int:
+        """Of its weights."""
+        return sum(t.numel() * t.element_size() for t in self.network.state_dict().values())
+
+
+class MeanOfMembers(nn.Module):
+    """uint8 [N, C, S, S] → natural log of the members' mean probabilities, float32 [N, K]."""
+
+    def __init__(self, members: Sequence[BundleMember]) -> None:
+        super().__init__()
+        self.networks = nn.ModuleList(
+            FlipTTA(member.network, member.model.reads) if member.flip_tta else member.network
+            for member in members
+        )
+
+    def forward(self, images_nchw: Tensor) -> Tensor:
+        """As inference/ensemble.py."""
+        scaled = images_nchw.float() / 255
+        each = [network(scaled).float().log_softmax(1) for network in self.networks]
+        if len(each) == 1:
+            return each[0]  # type: ignore[no-any-return]
+        return torch.stack(each).logsumexp(0) - math.log(len(each))
+
+
+def graph_of(members: Sequence[BundleMember]) -> bytes:
+    """An ONNX file of members that read the same images, for batches of any size.
+
+    Raises `BundleError` where a network cannot be exported.
+    """
+    network, image = MeanOfMembers(members).eval(), members[0].image
+    example = torch.zeros(_BATCH, image.channels, image.side_px, image.side_px, dtype=torch.uint8)
+    shapes = ({0: torch.export.Dim("batch")},)
+    try:
+        with torch.no_grad(), _quiet():
+            program = torch.onnx.export(
+                network,
+                (example,),
+                input_names=["images"],
+                output_names=["log_probabilities"],
+                opset_version=OPSET,
+                dynamo=True,
+                dynamic_shapes=shapes,
+                external_data=False,
+                verbose=False,
+            )
+            assert program is not None
+            return bytes(program.model_proto.SerializeToString())
+    except Exception as error:
+        names = ", ".join(member.model.name for member in members)
+        raise BundleError(
+            f"the network cannot be written as a graph ({names}): {first_line(error)}; the "
+            "checkpoint is kept"
+        ) from error
+
+
+@contextlib.contextmanager
+def _quiet() -> Iterator[None]:
+    """torch reports each step of an export, and warns of what its own libraries do."""
+    logger = logging.getLogger("torch.onnx")
+    level = logger.level
+    logger.setLevel(logging.ERROR)
+    try:
+        with (
+            warnings.catch_warnings(),
+            contextlib.redirect_stdout(io.StringIO()),
+            contextlib.redirect_stderr(io.StringIO()),
+        ):
+            warnings.simplefilter("ignore")
+            yield
+    finally:
+        logger.setLevel(level)
+
+
+def groups_of(members: Sequence[BundleMember]) -> list[list[int]]:
+    """Which members share a graph, by number: those of the same images, up to the size that a
+    file can have.
+    """
+    groups: list[list[int]] = []
+    for number, member in enumerate(members):
+        for group in groups:
+            size = sum(members[other].size_bytes for other in group) + member.size_bytes
+            if members[group[0]].image == member.image and size <= MAX_GRAPH_BYTES:
+                group.append(number)
+                break
+        else:
+            groups.append([number])
+    return groups
