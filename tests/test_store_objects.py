@@ -268,7 +268,7 @@ def test_a_line_that_is_cut_for_a_while_costs_nothing(
 def test_a_line_that_stays_cut_ends_the_run_and_the_next_one_goes_on(
     bucket: Bucket, folder: str, source: Path, local: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(objects, "_PAUSES_S", (0.1,))
+    monkeypatch.setattr(objects, "_RETRIES", 1)
 
     def cut() -> None:
         while not bucket.keys(f"{folder}/receipts/"):
@@ -292,7 +292,7 @@ def test_a_line_that_stays_cut_ends_the_run_and_the_next_one_goes_on(
 def test_a_store_that_cannot_be_reached_is_neither_damaged_nor_made_anew(
     bucket: Bucket, folder: str, source: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(objects, "_PAUSES_S", (0.1,))
+    monkeypatch.setattr(objects, "_RETRIES", 1)
     address = bucket.address(folder)
     run(source, address)
     whole = bucket.objects(folder)

@@ -19,14 +19,15 @@ from quickdraw_core.storage.location import Address
 from quickdraw_core.storage.object_client import REFUSED, open_object_store, reason_of
 from quickdraw_core.storage.storage import FileStatus, Storage, check_inside
 from quickdraw_core.system.files import cache_folder
+from quickdraw_core.system.retries import Attempts
 
 if TYPE_CHECKING:
     from pyarrow.fs import FileInfo, FileSystem
 
 T = TypeVar("T")
 
-_PAUSES_S = (0.5, 1.0, 2.0, 4.0, 8.0, 15.0)
-"""Before each further try, while an object store does not answer."""
+_RETRIES, _BACKOFF_SECONDS = 6, 0.5
+"""While an object store does not answer: with pauses that double, half a minute."""
 
 _ANSWERED: set[Address] = set()
 """The buckets that answered this process before. An address that never did may be wrong:
@@ -163,7 +164,7 @@ class ObjectStorage(Storage):
 
         Raises `FileNotFoundError`, `StoreUnreachableError` or, for all else, `StoreError`.
         """
-        pauses = iter(_PAUSES_S)
+        attempts = Attempts(_RETRIES, _BACKOFF_SECONDS)
         check_inside(name)
         while True:
             try:
@@ -181,7 +182,7 @@ class ObjectStorage(Storage):
                 kind = StoreUnreachableError if passing else StoreError
                 fault = kind(f"cannot {verb} {self.address(name)}: {words}")
                 waits = passing and self._bucket in _ANSWERED
-                pause = next(pauses, None) if waits else None
+                pause = attempts.failed(fault) if waits else None
                 if pause is None:
                     raise fault from error
             time.sleep(pause)

@@ -4,9 +4,6 @@ import random
 from math import inf
 from time import monotonic
 
-_MAX_PAUSE_SECONDS = 60.0
-"""No pause between attempts is longer, even when a server asks for it."""
-
 
 class PassingError(Exception):
     """An attempt failed in a way that the next one may not.
@@ -23,11 +20,19 @@ class Attempts:
     """Counts the failures in a row at one thing.
 
     retries: how many further attempts may follow a first one; backoff_seconds: the pause before
-    the first of them, which doubles with each; seconds: no further attempt begins later.
+    the first of them, which doubles with each; max_pause_seconds: no pause is longer, even when a
+    server asks for it; seconds: no further attempt begins later.
     """
 
-    def __init__(self, retries: int, backoff_seconds: float, seconds: float = inf) -> None:
+    def __init__(
+        self,
+        retries: float,
+        backoff_seconds: float,
+        seconds: float = inf,
+        max_pause_seconds: float = 60.0,
+    ) -> None:
         self._retries, self._backoff_seconds, self._seconds = retries, backoff_seconds, seconds
+        self._max_pause_seconds = max_pause_seconds
         self.succeeded()
 
     def succeeded(self) -> None:
@@ -44,4 +49,4 @@ class Attempts:
             return None
         pause = self._backoff_seconds * 2.0 ** min(self.failures - 1, 20) * random.uniform(0.5, 1)
         asked = error.wait_seconds if isinstance(error, PassingError) else 0
-        return min(max(pause, asked * random.uniform(1, 1.1)), _MAX_PAUSE_SECONDS)
+        return min(max(pause, asked * random.uniform(1, 1.1)), self._max_pause_seconds)

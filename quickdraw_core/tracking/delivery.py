@@ -12,19 +12,21 @@ import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass
+from math import inf
 from pathlib import Path
 from typing import Self
 
 from quickdraw_core.errors import TrackingError
 from quickdraw_core.system.files import write_atomic
 from quickdraw_core.system.locks import try_lock
+from quickdraw_core.system.retries import Attempts
 from quickdraw_core.tracking.address import NO_TRACKING, requested_tracking_uri
 from quickdraw_core.tracking.journal import JOURNAL_NAME, Record, Send, read_batches
 from quickdraw_core.tracking.problems import explain
 from quickdraw_core.tracking.run_record import RunRecord, ensure_run
 
 _KINDS = ("numbers", "files")
-_RETRY_SECONDS = (1, 2, 4, 8)
+_BACKOFF_SECONDS, _MAX_PAUSE_SECONDS = 1.0, 8.0
 
 
 @dataclass(frozen=True)
@@ -83,7 +85,7 @@ def send_records(uri: str, run_id: str, records: list[Record]) -> None:
 def sender_of(run_dir: Path) -> Send | None:
     """Delivers records to the run of a folder, which it makes when it is first needed.
 
-    None without tracking. Raises `TrackingError` where the folder has no run.
+    None without tracking. Raises `TrackingError` if the folder has no run.
     """
     record = RunRecord.read(run_dir)
     if record is None:
@@ -148,29 +150,33 @@ class DeliveryThread:
 
     def _deliver(self, send: Send) -> tuple[int, str | None]:
         """Sends until the block is left and all is sent, or patience is over."""
-        failures = sent = 0
-        deadline, wait = None, 0.0  # first at once: the run shows from its beginning
+        attempts = Attempts(inf, _BACKOFF_SECONDS, max_pause_seconds=_MAX_PAUSE_SECONDS)
+        sent, away = 0, False
+        deadline, pause = None, 0.0  # first at once: the run shows from its beginning
         while True:
-            pause = _RETRY_SECONDS[min(failures, len(_RETRY_SECONDS)) - 1]
             if deadline is not None:
                 time.sleep(max(0.0, min(pause, deadline - time.monotonic())))
-            elif self._closing.wait(pause if failures else wait):
+            elif self._closing.wait(pause):
                 deadline = time.monotonic() + self._patience_seconds
-                failures = min(failures, 1)
+                attempts.succeeded()  # short pauses again: patience is short
             more, error = self._spool.deliver(send)
-            sent, wait = sent + more, self._every_seconds
-            if error is not None and not failures:
+            sent += more
+            if error is None:
+                if away:
+                    self._tell("MLflow takes the numbers again; those that waited were sent")
+                if deadline is not None:
+                    return sent, None
+                attempts.succeeded()
+                away, pause = False, self._every_seconds
+                continue
+            if not away:
                 self._tell(
                     f"MLflow does not take the numbers; they wait in {self._spool.journal}: "
                     f"{explain(error)}"
                 )
-            if error is None and failures:
-                self._tell("MLflow takes the numbers again; those that waited were sent")
-            failures = 0 if error is None else failures + 1
-            if deadline is not None and (error is None or time.monotonic() >= deadline):
-                if error is None:
-                    return sent, None
+            if deadline is not None and time.monotonic() >= deadline:
                 return sent, f"MLflow does not take the numbers: {explain(error)}"
+            away, pause = True, attempts.failed(error) or 0.0
 
 
 class Spool:
