@@ -20,7 +20,7 @@ from pydantic import (
 
 from quickdraw_core.assignments import merged
 from quickdraw_core.credentials import set_apart_within
-from quickdraw_core.errors import ConfigError, nearest
+from quickdraw_core.errors import ConfigError, and_more, nearest
 
 
 def row_of(table: Mapping[str, object]) -> AfterValidator:
@@ -120,7 +120,7 @@ def _explain(model: type[BaseModel], error: ValidationError) -> str:
     fault = error.errors(include_url=False)[0]
     path = [str(part) for part in fault["loc"]]
     name = ".".join(path) or model.__name__
-    more = f" (and {error.error_count() - 1} more)" if error.error_count() > 1 else ""
+    more = and_more(error.error_count() - 1)
     if fault["type"] == "extra_forbidden":
         owner, prefix = model, ""
         for key in path[:-1]:

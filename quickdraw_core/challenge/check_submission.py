@@ -12,8 +12,8 @@ from pathlib import Path
 import numpy as np
 
 from quickdraw_core.challenge.test_file import open_test_file, parsed_pieces
-from quickdraw_core.drawing import Int64Array, UInt64Array
-from quickdraw_core.errors import InputError, nearest
+from quickdraw_core.drawing import UInt64Array
+from quickdraw_core.errors import InputError, and_more, first_few, nearest
 from quickdraw_core.formats.fields import parse_key_id
 from quickdraw_core.formats.rows import RowError
 from quickdraw_core.labels import GUESSES, challenge_words, underscored
@@ -52,7 +52,7 @@ def check_submission(path: Path, test: str | None = None) -> SubmissionCheck:
             if faulty <= _PROBLEMS:
                 result.problems.append(f"line {line}: {error}{_advice(error, known)}")
     if faulty > _PROBLEMS:
-        result.problems.append(f"… and {faulty - _PROBLEMS:,} more lines")
+        result.problems.append(and_more(faulty - _PROBLEMS, "lines").strip())
     answered = np.array(key_ids, np.uint64)
     if test is None:
         result.problems += key_id_problems(answered, result.rows)
@@ -90,9 +90,8 @@ def _differences(answered: UInt64Array, asked: UInt64Array, test: str) -> list[s
     return problems
 
 
-def _some(key_ids: UInt64Array | Int64Array) -> str:
-    shown = ", ".join(str(key_id) for key_id in key_ids[:_EXAMPLES].tolist())
-    return shown + (", …" if len(key_ids) > _EXAMPLES else "")
+def _some(key_ids: UInt64Array) -> str:
+    return first_few([str(key_id) for key_id in key_ids.tolist()], _EXAMPLES)
 
 
 def _rows(path: Path) -> Iterator[tuple[int, list[str]]]:

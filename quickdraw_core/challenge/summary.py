@@ -24,10 +24,9 @@ def submission_facts(result: SubmissionResult) -> dict[str, str]:
         lines = ", ".join(
             f"line {row.line} ({row.reason}, {row.found})" for row in result.first_unreadable
         )
-        more = result.unreadable - len(result.first_unreadable)
         facts["unreadable"] = (
             f"{result.unreadable:,} rows answered with the most common words: {lines}"
-            + and_more(more)
+            + and_more(result.unreadable - len(result.first_unreadable))
             + (f"; all in {result.unreadable_file}" if result.unreadable_file else "")
         )
     return facts
