@@ -63,7 +63,7 @@ def generate_drawing(
     each), and whether it is recognised. `unrecognized_share` (0..1) is the chance of a scribble,
     a half-finished or a very sloppy drawing. Raises `InputError` for a word without a program.
     """
-    strokes, sloppiness = program_of(word).draw(rng), usual_sloppiness(rng)
+    strokes, sloppiness = program_of(word)(rng), usual_sloppiness(rng)
     recognized = not chance(rng, unrecognized_share)
     if not recognized:
         strokes, sloppiness = spoiled(strokes, rng)
