@@ -15,7 +15,7 @@ def is_server_named(environment: Mapping[str, str] = os.environ) -> bool:
     """Whether `PREFECT_API_URL` or the active profile names a server, or what Prefect reads of
     the working folder: `.env`, `prefect.toml`, `[tool.prefect]` of `pyproject.toml`.
 
-    A file that cannot be read names none here; Prefect itself, where it is used, says so.
+    A file that cannot be read names none here; Prefect itself, if it is used, says so.
     """
     if _NAME in environment:
         return bool(environment[_NAME])

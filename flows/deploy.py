@@ -61,7 +61,7 @@ def deploy(config: DeployConfig) -> list[Deployed]:
     """Makes pools, GPU slots, automation and deployments, or brings them up to date.
 
     Raises `ConfigError` for a file or parameters that cannot be right, before anything is made,
-    and `UnreachableError` where the server does not answer.
+    and `UnreachableError` if the server does not answer.
     """
     document = laid_over(read(config.file), config)
     deployed = [_checked(entry) for entry in document["deployments"]]
@@ -167,7 +167,7 @@ def upcoming_times(name: str, cron: str, timezone: str, now: datetime) -> list[d
 
 
 def _schedule_of(name: str, schedule: dict[str, Any]) -> tuple[str, str]:
-    """Cron and time zone of a schedule. Raises `ConfigError` where either is none."""
+    """Cron and time zone of a schedule. Raises `ConfigError` if either is none."""
     cron, timezone = str(schedule.get("cron")), schedule.get("timezone", "UTC")
     if not cron.startswith("@") and (count := len(cron.split())) != _CRON_FIELDS:
         raise ConfigError(

@@ -23,7 +23,7 @@ from quickdraw_core.store.packing import PACK_STAGE
 C = TypeVar("C", bound=Config)
 R = TypeVar("R")
 
-pack_stage = StageTask(PACK_STAGE, "Builds the pack of a store, where it is not there.")
+pack_stage = StageTask(PACK_STAGE, "Builds the pack of a store, if it is not there.")
 
 _TASKS = {
     task.stage.name: task
@@ -49,7 +49,7 @@ def pipeline(
 
     The store of `ingest` serves all stages, whatever the others name; `evaluate` judges the
     model that `train` made, in the same MLflow. Without `promote` nobody becomes champion. A
-    stage whose outputs are there and whole is skipped. Where `ingest` leaves a class out, nothing
+    stage whose outputs are there and whole is skipped. If `ingest` leaves a class out, nothing
     is trained: a model of fewer classes is not what was asked for.
     """
     job = Pipeline(ingest, train.whole(), evaluate, promote)

@@ -13,7 +13,7 @@ from quickdraw_core.promotion.summary import promotion_markdown
 
 promote_stage = StageTask(
     PROMOTE_STAGE,
-    "Promotes a model where it is better by more than the noise, and shows why in Prefect's UI.",
+    "Promotes a model if it is better by more than the noise, and shows why in Prefect's UI.",
     show=lambda result: add_artifact(
         lambda: create_markdown_artifact(promotion_markdown(result), key="promotion")
     ),

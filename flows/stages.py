@@ -1,6 +1,6 @@
-"""A stage of the work as a Prefect task that is skipped where its outputs hold, whoever made them.
+"""A stage of the work as a Prefect task that is skipped if its outputs hold, whoever made them.
 
-The task's state is *Cached* where Prefect kept a result of the same inputs, too (the key:
+The task's state is *Cached* if Prefect kept a result of the same inputs, too (the key:
 fingerprints of what goes in, options, where it goes to, version of the code). A key alone would
 skip a stage whose output somebody deleted.
 """
@@ -37,7 +37,7 @@ def sharing(opened: Opened) -> Iterator[Opened]:
 
 
 def opened_here() -> Opened:
-    """What the command or flow around this has open; of its own where nobody shares."""
+    """What the command or flow around this has open; of its own if nobody shares."""
     return _opened.get() or Opened()
 
 

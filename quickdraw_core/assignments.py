@@ -13,7 +13,7 @@ from quickdraw_core.errors import ConfigError
 def parse_assignments(assignments: Iterable[str]) -> dict[str, Any]:
     """Turns `["train.epochs=3", "seed=1"]` into `{"train": {"epochs": 3}, "seed": 1}`.
 
-    A value is read as JSON where it is JSON (3, 0.1, true, null, "text"), else as plain text.
+    A value is read as JSON if it is JSON (3, 0.1, true, null, "text"), else as plain text.
     """
     changes: dict[str, Any] = {}
     for assignment in assignments:

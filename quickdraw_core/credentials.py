@@ -51,14 +51,14 @@ def set_apart_within(values: Any) -> Any:
 
 
 def whole_address(shown: str) -> str:
-    """The address with its secrets. Raises `ConfigError` where they are not known here."""
+    """The address with its secrets. Raises `ConfigError` if they are not known here."""
     if HIDDEN not in shown or not _may_hold_a_secret(shown):
         return shown
     address = os.environ.get(_variable(shown)) or os.environ.get(_TRACKING, "")
     if shown_address(address) != shown:
         raise ConfigError(
             f"the secret of {shown} is not recorded anywhere; give the whole address again, or "
-            f"set {_TRACKING} where it is MLflow's"
+            f"set {_TRACKING} if it is MLflow's"
         )
     return address
 

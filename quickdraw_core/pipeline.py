@@ -57,7 +57,7 @@ class Pipeline:
 
 
 class PipelineResult(NamedTuple):
-    """What the stages say of themselves. promote: None where nothing was to be promoted."""
+    """What the stages say of themselves. promote: None if nothing was to be promoted."""
 
     ingest: IngestResult
     pack: PackResult
@@ -72,7 +72,7 @@ class PipelineResult(NamedTuple):
 
 
 def run_pipeline(job: Pipeline, perform: Perform, opened: Opened) -> PipelineResult:
-    """Runs one stage after the other; one whose outputs are there and whole is skipped. Where the
+    """Runs one stage after the other; one whose outputs are there and whole is skipped. If the
     ingest leaves a class out, nothing is trained: a model of fewer classes is not what was asked
     for.
     """

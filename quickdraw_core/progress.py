@@ -18,7 +18,7 @@ class Bar(Protocol):
         """Reports `amount` more units done."""
 
     def expect(self, total: float) -> None:
-        """Corrects the total, where it becomes clear while the work goes on."""
+        """Corrects the total, if it becomes clear while the work goes on."""
 
     def note(self, text: str) -> None:
         """Shows a short text beside the bar, instead of the one before."""
@@ -103,7 +103,7 @@ class _Of:
 
 
 def reporter_of(owner: str) -> Reporter:
-    """The current reporter, with `owner` before the name of each bar: where several do the same
+    """The current reporter, with `owner` before the name of each bar, for several that do the same
     at once.
     """
     return _Of(owner, _reporter.get())

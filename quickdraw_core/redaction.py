@@ -19,7 +19,7 @@ _IN = r"(?:[^\s\"'<>]|[\"'<>](?![\s,;:)}\]]|$))"
 """A character of an address: a quote, too, but for the one that a text ends it with."""
 _PASSWORD = re.compile(rf"(://(?:(?![/:@]){_IN})*):(?!{_PORT}){_IN}*@")
 _LOGIN = re.compile(rf"(https?://)(?:(?![/:@]){_IN})+@", re.IGNORECASE)
-"""A user alone, which is a token where a server takes one."""
+"""A user alone, which is a token if a server takes one."""
 _BARE = re.compile(r"(?<![\w.:/@-])([\w.-]+):[^\s:/@\"']+@(?=[\w.-])")
 """An address whose scheme was forgotten: `me:password@host`."""
 _NAMES = (

@@ -95,7 +95,7 @@ class Stage(Generic[C, R]):
     """How a stage is prepared.
 
     begun_at: of a stage whose configuration has `fresh`, when its work was last begun anew, in
-    seconds since the epoch; None where nothing is there.
+    seconds since the epoch; None if nothing is there.
     """
 
     name: str
@@ -124,7 +124,7 @@ class Stage(Generic[C, R]):
 
 
 def perform(stage: Stage[C, R], config: C, opened: Opened | None = None) -> R:
-    """The result of before where it holds, else that of the work, which is tried again once.
+    """The result of before if it holds, else that of the work, which is tried again once.
 
     Raises what the stage's `prepare` and `run` raise.
     """
@@ -146,7 +146,7 @@ def tried_again(
 ) -> R:
     """What `attempt` returns, given its number from 0: the first that raises nothing.
 
-    wait: for so many seconds, or less where the next attempt will refuse to begin. Raises what
+    wait: for so many seconds, or less if the next attempt will refuse to begin. Raises what
     the last one raises, or one after which another would find the same.
     """
     for number in range(RETRIES):

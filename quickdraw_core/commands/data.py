@@ -148,7 +148,7 @@ def describe(
 
 
 def verify(store: StoreArgument) -> None:
-    """Read a whole store again; exit code 1 and a list where something is off."""
+    """Read a whole store again; exit code 1 and a list if something is off."""
     from quickdraw_core.storage.location import location_of
     from quickdraw_core.store.verify import verify_store
 

@@ -197,7 +197,7 @@ def check_submission(
         typer.Argument(help="Test file that it answers; default: the challenge's, by its length."),
     ] = None,
 ) -> None:
-    """Say whether Kaggle would take a submission; exit code 1 and a list where not."""
+    """Say whether Kaggle would take a submission; exit code 1 and a list if not."""
     from quickdraw_core.challenge.check_submission import check_submission as check
 
     found = check(file, test_csv)

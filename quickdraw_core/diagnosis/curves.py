@@ -33,7 +33,7 @@ Curves = Mapping[str, Curve]
 
 
 def read_curves(run_dir: Path) -> dict[str, Curve]:
-    """The curves in a run folder's journal; none where it has no journal.
+    """The curves in a run folder's journal; none if it has no journal.
 
     Lines that a kill tore are passed over, and a step that a resumed run came by twice counts
     once, with its first value, as in MLflow.

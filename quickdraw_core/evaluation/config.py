@@ -55,7 +55,7 @@ class CompareConfig(HeldOutConfig):
 def evaluate_command(config: EvaluateConfig, references: Sequence[str]) -> str:
     """The command line that makes an evaluation again, as typed where it was made.
 
-    references: the models, by number where they had an alias, which may be another's tomorrow.
+    references: the models, by number if they had an alias, which may be another's tomorrow.
     """
     options: list[str] = ["--store", str(config.store), "--per-class", str(config.per_class)]
     options += ["--tta", config.tta] if config.tta != "none" else []

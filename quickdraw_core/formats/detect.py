@@ -124,7 +124,7 @@ def split_name(name: str) -> tuple[str, Layout | None]:
 def detect_format(head: bytes, name: str) -> FileFormat:
     """The format of the file `name`, whose decompressed bytes begin with `head`.
 
-    Raises `InputError` that names the file where its ending is not known, it holds nothing, or
+    Raises `InputError` that names the file if its ending is not known, it holds nothing, or
     its content is not what the ending promises.
     """
     _, layout = split_name(name)

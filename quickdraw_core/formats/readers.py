@@ -45,7 +45,7 @@ class RowReader(Protocol):
 def is_cut(reader: RowReader, row: UInt8Array) -> bool:
     """Whether the last row of a file (uint8 [B]), which lacks its end, is cut off.
 
-    False where all of it is there but a line's line feed.
+    False if all of it is there but a line's line feed.
     """
     _, rejected = reader.read(row, reader.first_line)
     return bool(rejected) and rejected[-1].reason == CUT_SHORT

@@ -157,7 +157,7 @@ _SECONDS = ("seconds", "waited_seconds")
 
 
 def _column(values: npt.NDArray[Any]) -> pa.Array:
-    """Numbers, [N], as an Arrow array; copied where they are not contiguous."""
+    """Numbers, [N], as an Arrow array; copied if they are not contiguous."""
     kind = pa.from_numpy_dtype(values.dtype)
     return pa.Array.from_buffers(
         kind, len(values), [None, pa.py_buffer(np.ascontiguousarray(values))]
@@ -172,7 +172,7 @@ def _texts(words: Sequence[str]) -> pa.Array:
 
 
 def _flags(values: npt.NDArray[np.bool_], is_known: npt.NDArray[np.bool_]) -> pa.Array:
-    """Booleans, [N], null where not known."""
+    """Booleans, [N], null if not known."""
     packed = [pa.py_buffer(np.packbits(bits, bitorder="little")) for bits in (is_known, values)]
     return pa.Array.from_buffers(pa.bool_(), len(values), packed)
 

@@ -101,7 +101,7 @@ class IngestConfig(Config):
     @field_validator("tls")
     @classmethod
     def _tls_has_a_use(cls, value: DaskTls | None, before: ValidationInfo) -> DaskTls | None:
-        dask = before.data.get("dask", "tls://")  # absent where it was refused itself
+        dask = before.data.get("dask", "tls://")  # absent if it was refused itself
         if value is not None and not dask.startswith("tls://"):
             raise ValueError(
                 f"certificates are for a tls:// scheduler, and dask is {dask}; give its address "

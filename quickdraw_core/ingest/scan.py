@@ -48,7 +48,7 @@ def scan(
     `COLUMNS`; what is not wanted is dropped window by window. Columns that are chosen later,
     `frame[["word"]]`, are dropped as early.
 
-    The columns: word, category of all words read, missing where the source names none; key_id,
+    The columns: word, category of all words read, missing if the source names none; key_id,
     uint64; countrycode, string; recognized, boolean; timestamp, datetime64[us, UTC]; x, y and
     stroke_lengths, Arrow's binary, see `strokes`. Missing is what the source does not say.
 
@@ -57,7 +57,7 @@ def scan(
     from its beginning only. Rows that cannot be read are left out silently, and duplicates are
     kept: an ingest counts both and writes them to the quarantine.
 
-    Raises `ConfigError` and `InputError` as an ingest does; `InputError` on computing too, where
+    Raises `ConfigError` and `InputError` as an ingest does; `InputError` on computing too, if
     a file changed since the frame was built.
     """
     dataframe = _dask_dataframe()

@@ -45,7 +45,7 @@ def rank_environment(
     """The same for work of other processes: yields the variables that show them those GPUs and
     no others.
 
-    given: variables that they have anyway, and keep. Nothing is locked where these name GPUs,
+    given: variables that they have anyway, and keep. Nothing is locked if these name GPUs,
     which whoever gave them has locked.
     """
     if VISIBLE in given or _held.get() or choose_device(device, ranks) != "cuda":

@@ -43,7 +43,7 @@ def open_latest(run: RunFolder, opened: Opened) -> Resumable:
 def begin_run(config: TrainConfig, store: Store, plan: Plan, opened: Opened) -> RunFolder:
     """The run to continue, or a new one.
 
-    Raises `CheckpointError` where the folder holds another one, and what first weights that
+    Raises `CheckpointError` if the folder holds another one, and what first weights that
     cannot be had raise.
     """
     fingerprint = store.manifest.fingerprint
@@ -73,7 +73,7 @@ def join_run(
     config: TrainConfig, store: Store, opened: Opened, stopping: threading.Event | None
 ) -> tuple[RunFolder, Resumable, Rendezvous | None]:
     """The run that host 0 has begun in the folder that all hosts share, and where the others
-    meet; none where all is done.
+    meet; none if all is done.
     """
     path = run_path(config, store)
     while True:
@@ -92,7 +92,7 @@ def join_run(
 def finished_run(
     config: TrainConfig, store: Store, opened: Opened
 ) -> tuple[RunFolder, Resumable] | None:
-    """The run where nothing is left to train. What else is there is host 0's to judge."""
+    """The run if nothing is left to train. What else is there is host 0's to judge."""
     try:
         run = open_run_folder(run_path(config, store), opened)
         if run.identity != config.identity(store.manifest.fingerprint):

@@ -44,8 +44,8 @@ def result_of(
     notes: Iterable[str],
     problem: str | None = None,
 ) -> TrainResult:
-    """The result of the training of a run folder. Raises `TrainingError` where it left no best
-    checkpoint, `CheckpointError` where that cannot be read.
+    """The result of the training of a run folder. Raises `TrainingError` if it left no best
+    checkpoint, `CheckpointError` if that cannot be read.
     """
     best, last = find_checkpoint(run_dir, "best"), find_checkpoint(run_dir, "last")
     if best is None or last is None:

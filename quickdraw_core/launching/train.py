@@ -79,12 +79,12 @@ class PreparedTraining:
             return None  # the work itself then says why
 
     def run(self, context: RunContext = STANDALONE) -> TrainResult:
-        """Trains to the end of the plan, from the run folder's latest checkpoint where it has
+        """Trains to the end of the plan, from the run folder's latest checkpoint if it has
         one.
 
-        context: where the training is one of several, such as the rows of a sweep. Raises
-        `BusyError` where another training is at work in the run folder, `StoreError`,
-        `ConfigError` or `CheckpointError` before anything is started, and `TrainingError` where
+        context: set if the training is one of several, such as the rows of a sweep. Raises
+        `BusyError` if another training is at work in the run folder, `StoreError`,
+        `ConfigError` or `CheckpointError` before anything is started, and `TrainingError` if
         a rank fails.
         """
         store = open_store(self.config.store, self.opened)  # it may be another one meanwhile
@@ -95,7 +95,7 @@ class PreparedTraining:
 def prepare(config: TrainConfig, opened: Opened) -> PreparedTraining:
     """Opens the store to train on, and finds out what can be found wrong without work.
 
-    Raises `StoreError`, `ConfigError`, `TrackingError`, or `BusyError` where another training is
+    Raises `StoreError`, `ConfigError`, `TrackingError`, or `BusyError` if another training is
     at work in the run folder.
     """
     check_options(config)

@@ -59,9 +59,9 @@ def augment(
 def drop_strokes(
     batch: DrawingBatch, share: float, seed: int, epoch: int, positions: Int64Array
 ) -> DrawingBatch:
-    """The batch without a random `share` of its strokes; the batch itself where `share` is 0.
+    """The batch without a random `share` of its strokes; the batch itself if `share` is 0.
 
-    Each stroke falls out by itself, keyed by (seed, epoch, position) and its number; where all
+    Each stroke falls out by itself, keyed by (seed, epoch, position) and its number; if all
     of a drawing would, the one nearest to staying stays.
     """
     if share == 0:

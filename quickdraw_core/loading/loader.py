@@ -5,7 +5,7 @@ The stream is cut into global batches of G samples: step `s` of an epoch takes p
 ranks share out, so the samples of a step, and which of them stand in one micro-batch, do not
 depend on the number of ranks. `(epoch, step)` is the whole state.
 
-A batch's memory is its own: it stays valid as long as the consumer keeps it. Where training is
+A batch's memory is its own: it stays valid as long as the consumer keeps it. If training is
 on CUDA the tensors are pinned. They come from torch's own cache of pinned memory, which gives
 a block out again only when the last copy that was started from it has ended on the device; a
 ring of our own would have to ask the device for that, or risk overwriting a batch on its way.
@@ -49,7 +49,7 @@ class Feed:
 
     threads: that draw; 0: the one that asks for a batch. prefetch: batches made ahead of the one
     in use; fewer than `threads` leave some idle. device: where training runs; on CUDA the batches
-    are pinned, or drawn on it where `ImageConfig.draw_on` says so (`render/on_device.py`).
+    are pinned, or drawn on it if `ImageConfig.draw_on` says so (`render/on_device.py`).
     """
 
     threads: int = 1

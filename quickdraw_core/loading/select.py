@@ -23,7 +23,7 @@ def find_label(label_map: LabelMap, word: str) -> int:
 def select_rows(pack: Pack, split: Split, select: SelectConfig) -> Int64Array:
     """Rows of one side of the holdout that `select` lets through, ascending: int64 [n].
 
-    Raises `ConfigError` for an unknown word, and where nothing is left.
+    Raises `ConfigError` for an unknown word, and if nothing is left.
     """
     chosen = pack.splits == split
     if select.recognized_only:

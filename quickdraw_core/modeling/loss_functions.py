@@ -61,7 +61,7 @@ def _refuse_probabilities(logits: Tensor) -> None:
 
 
 def softmax_reciprocal(logits: Tensor, labels: Tensor) -> Tensor:
-    """1 / p of the right class, on its tangent where that is steep."""
+    """1 / p of the right class, on its tangent if that is steep."""
     return _bounded_exp(-_log_p(logits, labels)).mean()
 
 
@@ -89,7 +89,7 @@ def logistic(logits: Tensor, labels: Tensor) -> Tensor:
 
 
 def exponential(logits: Tensor, labels: Tensor) -> Tensor:
-    """Boosting's, of the margin, on its tangent where that is steep."""
+    """Boosting's, of the margin, on its tangent if that is steep."""
     return _bounded_exp(-_margins(logits, labels)).mean()
 
 
@@ -108,7 +108,7 @@ def _margins(logits: Tensor, labels: Tensor) -> Tensor:
     scores = _wide(logits)
     right = labels[:, None]
     others = scores.scatter(1, right, float("-inf"))
-    # Not amax: where two are equal, it would halve the gradient between them.
+    # Not amax: if two are equal, it would halve the gradient between them.
     return scores.gather(1, right).squeeze(1) - others.max(1).values
 
 

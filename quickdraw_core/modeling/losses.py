@@ -20,7 +20,7 @@ would overflow, and one drawing that is wrong enough would outweigh all others b
 gradient with respect to a logit is steeper than STEEPEST / N.
 
 The squares are of the logits themselves, as least squares for classification has them; behind
-a softmax their gradient vanishes where the answer is wrong (Hui and Belkin, "Evaluation of
+a softmax their gradient vanishes if the answer is wrong (Hui and Belkin, "Evaluation of
 neural architectures trained with square loss vs cross-entropy", 2020). The absolute errors
 are of the softmax: without, the best answer to more than two classes is 0 for all of them.
 The margin is that of Crammer and Singer, "On the algorithmic implementation of multiclass
@@ -29,7 +29,7 @@ kernel-based vector machines", 2001.
 Trained alike (`net`, 35 classes of 320 real drawings, 5 epochs, AdamW at 0.003), they reached
 these MAP@3: cross_entropy and nll 0.76, mse 0.78 (of the softmax: 0.73), softmax_reciprocal
 0.68, hinge 0.59, exponential 0.57, logistic 0.53 (one class against the rest: 0.32, 0.55,
-0.47), l1 0.18: where many classes are to be told apart it hardly begins.
+0.47), l1 0.18: if many classes are to be told apart it hardly begins.
 """
 
 from collections.abc import Callable

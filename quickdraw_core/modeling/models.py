@@ -159,7 +159,7 @@ def build_model(model: ModelConfig, image: ImageConfig, classes: int) -> "nn.Mod
     """A network: float [N, C, side_px, side_px] → logits float [N, classes].
 
     Networks with one stem have no use for `small_stem`. Pretrained weights are fitted to channels
-    and stem, the last layer is fresh where its classes are others. Fresh weights come from
+    and stem, the last layer is fresh if its classes are others. Fresh weights come from
     torch's global generator.
 
     Raises `ConfigError` for what `check_model` refuses, and weights that cannot be had or do not

@@ -40,7 +40,7 @@ def hidden_matrices(network: nn.Module) -> list[nn.Parameter]:
 
 
 def orthogonalized(matrix: Tensor) -> Tensor:
-    """About the nearest matrix with orthonormal rows (or columns, where those are fewer): float
+    """About the nearest matrix with orthonormal rows (or columns, if those are fewer): float
     [R, C] → [R, C], all singular values near 1 but those that were nearly 0.
 
     Five Newton-Schulz steps X ← aX + b(XXᵀ)X + c(XXᵀ)²X. All of them are polynomials of the first

@@ -49,7 +49,7 @@ class Trained(NamedTuple):
 class OptimizerRow(NamedTuple):
     """A row of the table: makes the optimiser of (parameters, learning rate, decay), and why.
 
-    weight_decay: where none is asked for. Decay that is part of the gradient wants far less of it
+    weight_decay: if none is asked for. Decay that is part of the gradient wants far less of it
     than decay that is not: 0.02 keeps sgd and adam from learning at all.
     """
 

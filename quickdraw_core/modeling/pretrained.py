@@ -1,7 +1,7 @@
 """Pretrained weights: from torchvision or a file, fitted to the channels, stem and classes asked.
 
 In: a fresh network and where the weights are. Out: the same network with them loaded, except
-for the last layer where its classes are others. What is fitted, each an exact rewriting of the
+for the last layer if its classes are others. What is fitted, each an exact rewriting of the
 pretrained layer:
 
 - Three input channels to one: summed, so that a grey picture gives what it gave three times.
@@ -31,7 +31,7 @@ from quickdraw_core.modeling.layers import first_convolution, last_linear
 State = dict[str, Tensor]
 
 IMAGENET = "imagenet"
-"""Stands for torchvision's own weights where a file could be named."""
+"""Stands for torchvision's own weights, where else the name of a file stands."""
 TIMEOUT_SECONDS = 30
 """How long a silent server is waited for; the library itself would wait for ever."""
 
@@ -159,7 +159,7 @@ def _fit(network: nn.Module, name: str, state: State, origin: str) -> None:
 
 
 def _drop_other_classes(network: nn.Module, state: State) -> set[str]:
-    """Takes the last layer out of the state where it has other classes; returns its names."""
+    """Takes the last layer out of the state if it has other classes; returns its names."""
     name, layer = last_linear(network)
     keys = {f"{name}.weight", f"{name}.bias"}
     weight = state.get(f"{name}.weight")

@@ -1,7 +1,7 @@
 """From logits to ranked guesses, and what a guess is worth.
 
 MAP@3 as the challenge defines it: with one right word a drawing, the average precision at 3 is
-1, 1/2 or 1/3 where the word stands first, second or third, else 0.
+1, 1/2 or 1/3 if the word stands first, second or third, else 0.
 """
 
 import torch
@@ -21,7 +21,7 @@ def top_guesses(logits: Tensor) -> Tensor:
 
 
 def hit_ranks(guesses: Tensor, labels: Tensor) -> Tensor:
-    """Place of the right label among the guesses: int64 [N], 0 first, -1 where it is not."""
+    """Place of the right label among the guesses: int64 [N], 0 first, -1 if it is not."""
     hits = guesses == labels[:, None]
     return torch.where(hits.any(1), hits.to(torch.int64).argmax(1), -1)
 

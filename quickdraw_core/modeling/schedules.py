@@ -98,7 +98,7 @@ class ScheduleConfig(NamedConfig):
 def build_schedule(schedule: ScheduleConfig, steps: int) -> Factor:
     """The factor of the learning rate, 0 to 1, as a function of the step (0 first).
 
-    steps: of the training in all. Raises `ConfigError` where there are none, or fewer than those
+    steps: of the training in all. Raises `ConfigError` if there are none, or fewer than those
     of the warm-up.
     """
     if steps < 1:

@@ -45,7 +45,7 @@ def point_features(xy: Tensor, starts: Tensor, present: Tensor, counts: Tensor) 
     """Features of a point for its token: float [N, L, FEATURES] of the values of `read_slots`.
 
     Where the point is (also as waves of four lengths), whether a stroke begins, where its
-    neighbours in time are relative to it (0 where there is none), whether they are there and
+    neighbours in time are relative to it (0 if there is none), whether they are there and
     begin a stroke, and when it was drawn, as a share of the drawing and as waves. The last
     feature is 0: it marks a point; the token of the whole drawing has 1.
     """

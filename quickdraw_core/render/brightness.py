@@ -1,4 +1,4 @@
-"""How bright the points of a drawing are, where an encoding shows their order: float32 [P, 3]."""
+"""How bright the points of a drawing are in an encoding that shows their order: float32 [P, 3]."""
 
 import numpy as np
 
@@ -6,7 +6,7 @@ from quickdraw_core.drawing import DrawingBatch, Float32Array, Int64Array, UInt1
 from quickdraw_core.system.compiled import compiled
 
 _LATEST = 0.25
-"""Brightness of the last stroke or point where order is shown; the first has 1. Not 0: the
+"""Brightness of the last stroke or point if order is shown; the first has 1. Not 0: the
 last stroke must still differ from paper."""
 
 

@@ -52,7 +52,7 @@ def draw_on_device(
     """Draws a batch on `device`: `images_nchw`, uint8 [N, C, side_px, side_px].
 
     points: where the batch's points stand in the square 0..255. line_width_px: side_px / 22
-    where None. Points, lengths and brightness travel to the device, images do not. Its memory
+    if None. Points, lengths and brightness travel to the device, images do not. Its memory
     holds the images as int32 (whose atomic maximum is native) while they are drawn, and the work
     on `WORK_LIMIT` pixels, whatever the size of the batch.
 

@@ -30,8 +30,8 @@ def write_points(
     """Point i of a drawing in slot i of side_px² slots, row by row: uint8 [N, 3, S, S].
 
     Channel 0 is x and channel 1 is y, rounded and clamped to 0..255; channel 2 is the pen:
-    `PEN_DOWN`, `PEN_ON`, or 0 where there is no point (x and y are 0 there too). A drawing of
-    more points than slots is thinned evenly: the first and the last point stay, and where the
+    `PEN_DOWN`, `PEN_ON`, or 0 if there is no point (x and y are 0 there too). A drawing of
+    more points than slots is thinned evenly: the first and the last point stay, and if the
     beginning of a stroke is left out, the next point that stays is marked in its place.
     out, threads: as in `render`. Raises `ConfigError` for side_px under 2.
     """

@@ -21,7 +21,7 @@ class Stamp:
     """What a file was when it was inspected; another stamp means that it changed.
 
     size_bytes: as stored, so compressed; 0 if a web server does not state it. mtime_ns: since 1970
-    UTC, 0 where unknown. head_tail_sha256: of the first and the last 64 KiB, and of the mark of
+    UTC, 0 if unknown. head_tail_sha256: of the first and the last 64 KiB, and of the mark of
     the version if the server gives one. A web server that gives no ranges has no tail.
     """
 

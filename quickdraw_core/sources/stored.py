@@ -23,7 +23,7 @@ class FileProbe:
     """What is known of a stored file without reading all of it.
 
     size_bytes: 0 if a web server does not state it; mtime_ns: of the last change, since 1970 UTC,
-    0 where unknown; tag: a server's mark of the version, or nothing; ranges: it can be read from
+    0 if unknown; tag: a server's mark of the version, or nothing; ranges: it can be read from
     any byte on; head, tail: the first and the last bytes, `EDGE_BYTES` at most, that overlap
     nowhere. Without ranges there is no tail.
     """

@@ -65,7 +65,7 @@ _REASONS = (
 
 
 def reason_of(error: Exception) -> Reason:
-    """What an error of the client means; its own words where that is not known."""
+    """What an error of the client means; its own words if that is not known."""
     text = " ".join(str(error).split())
     return next((why for sign, why in _REASONS if re.search(sign, text)), Reason(text))
 

@@ -19,7 +19,7 @@ from quickdraw_core.names import check_relative
 from quickdraw_core.storage.location import Address
 
 PACKS = "pack"
-"""The folder of a local store that is no part of it: flat arrays, made again where needed."""
+"""The folder of a local store that is no part of it: flat arrays, made again when needed."""
 
 
 class WrittenFile(NamedTuple):

@@ -6,7 +6,7 @@ store elsewhere. Any drawing is found in O(1); a process touches only the pages 
 Parquet stays the form that people query; the pack is the form that feeds training.
 
 Processes that ask for the same pack at once build it once: the first locks the folder, the
-others wait. Where the file system knows no locks, each builds one aside, and the first one stays.
+others wait. If the file system knows no locks, each builds one aside, and the first one stays.
 """
 
 import json

@@ -53,7 +53,7 @@ class PreparedPack:
         return None if pack is None else PackResult(pack.path, len(pack), skipped=True)
 
     def run(self) -> PackResult:
-        """Builds the pack, unless another process has done so by now. Raises `WriteError` where
+        """Builds the pack, unless another process has done so by now. Raises `WriteError` if
         it cannot be written, `StoreError` if the one that is there is damaged.
         """
         store = open_store(self.store.path, self.opened)

@@ -161,7 +161,7 @@ class _Verification:
             self.problems.append(
                 f"the pack {pack.path} has other values than the store in {unlike[0].unlike_pack} "
                 f"of {unlike[0].file.path}{and_more(len(unlike) - 1, 'files')}; delete that "
-                "folder, it is made again where it is needed"
+                "folder, it is made again when it is needed"
             )
         without = sum(check.lacks_receipt for check in self.checks)
         if without:

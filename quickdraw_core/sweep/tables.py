@@ -61,7 +61,7 @@ def report_small() -> Values:
     400 of each, gray at 32 px, 0.92 epochs in batches of 64, randomly initialized.
 
     With 400 of each of 35 classes that is 200 steps, and milestones stand where the report's
-    stand in its training; where classes have fewer, there are fewer steps. What was chosen
+    stand in its training; if classes have fewer, there are fewer steps. What was chosen
     otherwise, all of it after short trainings of each kind:
 
     - learning rates. The report's 0.0002 is for weights of ImageNet and twenty thousand steps. Of

@@ -32,7 +32,7 @@ def compiled(*, allocates: bool = False, **options: Any) -> Callable[[F], F]:
         settings: Any = {"nogil": True, "cache": True, "_nrt": allocates} | options
         dispatcher: Any = njit(**settings)(function)
         file = getattr(dispatcher._cache, "_cache_file", None)
-        if file is not None:  # there is none where numba found no folder to write to
+        if file is not None:  # there is none if numba found no folder to write to
             package = _package_hash(Path(getfile(function)).parent)
             # An index of another version is not read: it may name modules that are gone.
             file._version = (file._version, package)

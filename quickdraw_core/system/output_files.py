@@ -34,7 +34,7 @@ def opened_output(path: Path) -> Iterator[BinaryIO]:
     """The file that an option names, to be written in the block, whole or not at all.
 
     `-` is standard output. A pipe or a device gets the content once the block has ended; of a
-    symlink the file that it names is written. Raises `WriteError`, or `BrokenPipeError` where the
+    symlink the file that it names is written. Raises `WriteError`, or `BrokenPipeError` if the
     reader of a pipe is gone.
     """
     if not is_stream(path):
@@ -65,7 +65,7 @@ def is_stream(path: Path) -> bool:
 
 
 def standard_stream(path: Path) -> Any:
-    """`sys.stdout` or `sys.stderr` where a path names what it goes to, else None."""
+    """`sys.stdout` or `sys.stderr` if a path names what it goes to, else None."""
     if path == STDOUT:
         return sys.stdout
     for number, stream in ((1, sys.stdout), (2, sys.stderr)):
@@ -117,7 +117,7 @@ def _special_file(path: Path) -> BinaryIO:
 
 def copy_to_stream(file: BinaryIO, path: Path) -> None:
     """Writes all that a file holds to a path of which `is_stream` is true. Raises `WriteError`,
-    or `BrokenPipeError` where the reader is gone.
+    or `BrokenPipeError` if the reader is gone.
     """
     file.seek(0)
     with opened_stream(path) as stream, write_errors(path):

@@ -50,7 +50,7 @@ def threads_each(processes: int) -> int:
 
 
 def usable_cores() -> int:
-    """Cores that this process may use: those of its affinity mask, or fewer where a cgroup, such
+    """Cores that this process may use: those of its affinity mask, or fewer if a cgroup, such
     as a container's, limits its time. Never a matter of how busy they are: the number of threads
     decides how sums are rounded, so a run that goes on must find the same one.
     """

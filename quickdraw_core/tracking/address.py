@@ -32,14 +32,14 @@ def resolve_tracking_uri(uri: str | None) -> str:
         return set_apart(uri)
     path = Path(uri.removeprefix("sqlite:///")).absolute()
     decoded = Path(unquote(str(path)))
-    # Not `is_dir`, which raises where this user may not look.
+    # Not `is_dir`, which raises if this user may not look.
     if os.path.isdir(decoded.parent) and not os.path.isdir(path.parent):  # noqa: PTH112
         path = decoded
     return f"sqlite:///{path}"
 
 
 def requested_tracking_uri(uri: str | None) -> str | None:
-    """`uri`, else `MLFLOW_TRACKING_URI`, absolute; None where neither asks for an address."""
+    """`uri`, else `MLFLOW_TRACKING_URI`, absolute; None if neither asks for an address."""
     uri = uri or os.environ.get("MLFLOW_TRACKING_URI")
     return resolve_tracking_uri(uri) if uri else None
 
@@ -111,13 +111,13 @@ def artifact_location(uri: str) -> str | None:
 
 
 def relocated_uri(uri: str, run_dir: Path) -> str:
-    """The address of a run's MLflow. Where its SQLite file is gone, since run and file were moved
+    """The address of a run's MLflow. If its SQLite file is gone, since run and file were moved
     or copied together, it is the file of that name in a folder above the run, if one is there.
     """
     if not uri.startswith("sqlite:///"):
         return uri
     database = Path(uri.removeprefix("sqlite:///"))
-    if os.path.exists(database):  # noqa: PTH110 — no error where this user may not look
+    if os.path.exists(database):  # noqa: PTH110 — no error if this user may not look
         return uri
     above = (folder / database.name for folder in run_dir.absolute().parents)
     return next((f"sqlite:///{path}" for path in above if path.is_file()), uri)
@@ -126,7 +126,7 @@ def relocated_uri(uri: str, run_dir: Path) -> str:
 def artifact_folder(uri: str, artifact_uri: str) -> Path | None:
     """The folder of a run's files beside an SQLite file, wherever that is now; None of others.
 
-    Raises `UnreachableError` where the run's files are neither where MLflow has them nor there:
+    Raises `UnreachableError` if the run's files are neither where MLflow has them nor there:
     MLflow itself would make the folder anew, somewhere else than the files are.
     """
     recorded = Path(unquote(urlsplit(artifact_uri).path))

@@ -25,7 +25,7 @@ Deliver = Callable[[Path], Delivery]
 
 @contextmanager
 def delivery_process(uri: str) -> Iterator[Deliver]:
-    """A block with a process that delivers to an address. Where it is lost, this one does that."""
+    """A block with a process that delivers to an address. If it is lost, this one does that."""
     process = subprocess.Popen(
         [sys.executable, "-m", __name__, uri],
         env=child_environment(),

@@ -32,7 +32,7 @@ _BATCH = 1_000
 
 Record = dict[str, Any]
 Send = Callable[[list[Record]], None]
-"""Delivers records; raises where they did not arrive."""
+"""Delivers records; raises if they did not arrive."""
 
 
 class NoJournal:
@@ -137,7 +137,7 @@ def append(run_dir: Path, *records: Record) -> None:
 
 
 def points_record(step: int, metrics: Mapping[str, float], again: bool = False) -> Record:
-    """Points of one step. again: a new point even where the step has one (an evaluation)."""
+    """Points of one step. again: a new point even if the step has one (an evaluation)."""
     record = {
         "step": step,
         "time_ms": now_ms(),

@@ -63,14 +63,14 @@ def is_registered(reference: str) -> bool:
 
 
 def check_name(name: str) -> str:
-    """The name of a registered model; `ValueError` where MLflow would not have it."""
+    """The name of a registered model; `ValueError` if MLflow would not have it."""
     if not name.strip() or any(mark in name for mark in "/:@'\""):
         raise ValueError("the name of a registered model holds none of / : @ and quotes")
     return name
 
 
 def check_alias(alias: str) -> str:
-    """An alias; `ValueError` where MLflow would not have it."""
+    """An alias; `ValueError` if MLflow would not have it."""
     if not _ALIAS.fullmatch(alias) or _RESERVED.fullmatch(alias):
         raise ValueError(
             "an alias is letters, digits, _ and -, but not `latest`, nor a v and a number"
@@ -81,8 +81,8 @@ def check_alias(alias: str) -> str:
 def find_version(uri: str, reference: str) -> Version:
     """The version that `models:/NAME@ALIAS` or `models:/NAME/3` names.
 
-    Raises `ConfigError` for another form, `CheckpointError` where there is none, or it was not
-    registered by this program, `TrackingError` where MLflow is away.
+    Raises `ConfigError` for another form, `CheckpointError` if there is none, or it was not
+    registered by this program, `TrackingError` if MLflow is away.
     """
     name_and_which = reference.removeprefix(SCHEME)
     by_alias, by_number = _BY_ALIAS.fullmatch(name_and_which), _BY_NUMBER.fullmatch(name_and_which)
@@ -109,7 +109,7 @@ def pinned(uri: str, reference: str) -> str:
 
 
 def alias_holder(uri: str, name: str, alias: str) -> Version | None:
-    """The version that holds an alias; None where nobody does. Raises as `find_version`."""
+    """The version that holds an alias; None if nobody does. Raises as `find_version`."""
     if is_missing(uri):
         return None
     mlflow = _client(uri, f"the {alias} is looked up")
@@ -128,9 +128,9 @@ def register(
     label_map_sha256: str,
     artifact: str,
 ) -> Version:
-    """The version of these weights, made where there is none yet.
+    """The version of these weights, made if there is none yet.
 
-    artifact: the checkpoint among the run's files, which the version points to where the run has
+    artifact: the checkpoint among the run's files, which the version points to if the run has
     no logged model of the same weights. Raises `TrackingError`.
     """
     mlflow = _client(uri, f"{name} is registered")

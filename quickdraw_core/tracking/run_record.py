@@ -86,9 +86,9 @@ def tracked_run_id(run_dir: Path) -> str:
 
 
 def ensure_run(mlflow: "MlflowClient", run_dir: Path) -> str:
-    """The id of a folder's run, made where the server has none yet; params and tags completed.
+    """The id of a folder's run, made if the server has none yet; params and tags completed.
 
-    Raises what MLflow raises where it does not answer, and `TrackingError` where the run or its
+    Raises what MLflow raises if it does not answer, and `TrackingError` if the run or its
     experiment was deleted there.
     """
     record = RunRecord.read(run_dir)

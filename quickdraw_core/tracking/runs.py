@@ -34,14 +34,14 @@ _SET_UP_SECONDS = 120.0
 """MLflow makes a new database in some 5 on an idle machine."""
 
 MISSING = ("RESOURCE_DOES_NOT_EXIST", "INVALID_PARAMETER_VALUE")
-"""Codes of MLflow's answer where it has not what it was asked for."""
+"""Codes of MLflow's answer if it lacks what it was asked for."""
 
 
 def client(uri: str) -> "MlflowClient":
     """A client of the tracking address; the environment is made quiet first.
 
     Raises `TrackingError` for an address at which MLflow can never be, and `UnreachableError`
-    for one where it cannot be used now, as far as that is known without asking a server.
+    for one if it cannot be used now, as far as that is known without asking a server.
     """
     require_usable(uri)
     load_mlflow(uri)
@@ -82,7 +82,7 @@ def is_server(uri: str) -> bool:
 
 
 def reader(uri: str) -> "MlflowClient":
-    """A `client` for who only asks: it makes no database. Raises `TrackingError` where none is."""
+    """A `client` for who only asks: it makes no database. Raises `TrackingError` if none is."""
     if is_missing(uri):
         raise TrackingError(
             f"there is no MLflow database {uri.removeprefix('sqlite:///')}; give its address with "
@@ -107,7 +107,7 @@ def _set_up_alone(uri: str) -> Iterator[None]:
         except BusyError as error:
             raise UnreachableError(str(error)) from error
         except WriteError:
-            pass  # nothing is set up where nothing can be written
+            pass  # nothing is set up if nothing can be written
         yield
 
 
@@ -152,9 +152,9 @@ def brief_requests() -> Iterator[None]:
 
 
 def run_page(uri: str, run_id: str) -> str | None:
-    """Address of a run's page; None where MLflow has no server, or does not answer.
+    """Address of a run's page; None if MLflow has no server, or does not answer.
 
-    Where people reach MLflow by another address than programs do, `QUICKDRAW_MLFLOW_UI` is it.
+    If people reach MLflow by another address than programs do, `QUICKDRAW_MLFLOW_UI` is it.
     """
     if not is_server(uri) or not run_id:
         return None
@@ -170,7 +170,7 @@ def run_page(uri: str, run_id: str) -> str | None:
 def fetch_file(uri: str, run_id: str, artifact: str, folder: Path) -> Path:
     """Brings an artifact of a run into `folder`.
 
-    Raises `CheckpointError`: no run, no file; `UnreachableError` where MLflow does not answer, or
+    Raises `CheckpointError`: no run, no file; `UnreachableError` if MLflow does not answer, or
     does not give what it has.
     """
     mlflow = reader(uri)
@@ -189,7 +189,7 @@ def fetch_file(uri: str, run_id: str, artifact: str, folder: Path) -> Path:
 
 
 def _run(mlflow: "MlflowClient", uri: str, run_id: str) -> "Run":
-    """A run, soon or never. Raises `CheckpointError` where there is none."""
+    """A run, soon or never. Raises `CheckpointError` if there is none."""
     from mlflow.exceptions import MlflowException
 
     try:

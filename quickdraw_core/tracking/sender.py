@@ -113,7 +113,7 @@ class Sender:
             deliver_model(self._mlflow, self._run_id, record)
 
     def _require_files_in_place(self) -> None:
-        """Raises `UnreachableError` where an SQLite file was moved away from its run's files:
+        """Raises `UnreachableError` if an SQLite file was moved away from its run's files:
         MLflow would make their folder anew.
         """
         if not self._uri.startswith("sqlite:///"):

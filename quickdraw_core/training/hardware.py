@@ -18,11 +18,11 @@ if TYPE_CHECKING:
     from torch import Tensor, nn
 
 _DRIVERS = ("/dev/nvidiactl", "/proc/driver/nvidia", "/dev/nvmap", "/dev/dxg", "/dev/kfd")
-"""One of these is there where Linux has a driver of GPUs: NVIDIA's (with its devices, which the
+"""One of these exists if Linux has a driver of GPUs: NVIDIA's (with its devices, which the
 first use of CUDA may have to make, or without), that of its Jetson boards, Windows's, or AMD's.
 """
 _LOADER = "nvidia-modprobe"
-"""By which CUDA has NVIDIA's driver loaded when it is first used, where nothing did so before."""
+"""By which CUDA has NVIDIA's driver loaded when it is first used, if nothing did so before."""
 _COMPILERS = ("c++", "g++", "clang++", "cl")
 
 
@@ -116,7 +116,7 @@ def unused_gpus(hardware: HardwareConfig, micro_batches: int, hosts: int) -> str
 def choose_arithmetic(hardware: HardwareConfig, precision: str, device: str) -> Arithmetic:
     """What `auto` means on `cpu` or `cuda`.
 
-    bf16 where the hardware multiplies in it: on GPUs since Ampere, on CPUs with AMX. A CPU that
+    bf16 if the hardware multiplies in it: on GPUs since Ampere, on CPUs with AMX. A CPU that
     has bf16 instructions but no AMX takes twice the time of float32 (measured, AVX-512 BF16).
     `torch.compile` on GPUs: on a CPU `small_cnn` takes 17 s to compile and is no faster then
     (measured: 1,136 and 1,326 images/s against 1,240 and 1,320).

@@ -40,7 +40,7 @@ class Meter:
         """Loss, learning rate, images a second (all ranks) and share of time spent waiting for
         data, since the last call. Every rank must call it.
 
-        Raises `DivergedError` on all ranks where a loss was not finite, naming the first.
+        Raises `DivergedError` on all ranks if a loss was not finite, naming the first.
         """
         waited = torch.tensor([self._waited_seconds], device=self._ranks.device)
         sums = self._ranks.sum(torch.cat([torch.stack(self._losses), waited]).double())

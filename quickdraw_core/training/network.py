@@ -18,7 +18,7 @@ def new_network(config: TrainConfig, classes: int, pretrained: str | None = None
 def network_of(checkpoint: Checkpoint) -> tuple[nn.Module, TrainConfig]:
     """The network that a checkpoint holds, for use, on the CPU, and its configuration.
 
-    Raises `CheckpointError` where its weights do not fit the model that it names.
+    Raises `CheckpointError` if its weights do not fit the model that it names.
     """
     config = TrainConfig.parse(checkpoint.config)
     network = new_network(config, len(checkpoint.label_map))

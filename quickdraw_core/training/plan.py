@@ -40,10 +40,10 @@ class Plan:
     def of(cls, config: TrainConfig, pack: Pack) -> "Plan":
         """The plan for a pack.
 
-        Raises `ConfigError` where there is too little to train on, or the schedule does not fit
+        Raises `ConfigError` if there is too little to train on, or the schedule does not fit
         the number of steps.
         """
-        # Judged on all drawings of the classes, also where not all of them are trained on.
+        # Judged on all drawings of the classes, also if not all of them are trained on.
         judged = SelectConfig(classes=config.select.classes)
         return cls._of(
             config,

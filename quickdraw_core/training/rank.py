@@ -60,7 +60,7 @@ def typed_errors(config: TrainConfig) -> Iterator[None]:
 
 
 def _end_at_signals() -> None:
-    """Has signals end this process at once, also where it was forked from the launcher: whose
+    """Has signals end this process at once, also if it was forked from the launcher: whose
     handlers wait for C++ to return, and then raise what passes for an error of this rank.
     """
     for number in (signal.SIGTERM, signal.SIGINT, signal.SIGHUP, signal.SIGQUIT):

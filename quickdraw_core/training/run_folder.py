@@ -53,7 +53,7 @@ class RunFolder:
 
     @classmethod
     def read(cls, path: Path) -> "RunFolder":
-        """Opens a run folder. Raises `CheckpointError` where it is none."""
+        """Opens a run folder. Raises `CheckpointError` if it is none."""
         try:
             value = json.loads((path / RUN_NAME).read_text("utf-8"))
             config = TrainConfig.parse(regrouped(value.pop("config")))

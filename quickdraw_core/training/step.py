@@ -42,7 +42,7 @@ class Trainer:
         ema_decay: float | None = None,
         micro_split: int = 1,
     ) -> None:
-        """micro_split: into how many pieces a micro-batch is cut where it does not fit into
+        """micro_split: into how many pieces a micro-batch is cut if it does not fit into
         memory; the gradient is the same but for batch norm, which sees smaller groups.
         """
         self.network, self.optimizer, self.loss = network, optimizer, loss
@@ -94,7 +94,7 @@ class Trainer:
             torch.manual_seed(seed)
 
     def weights_norm(self) -> float:
-        """Norm of all weights together: not finite where any of them is not."""
+        """Norm of all weights together: not finite if any of them is not."""
         return float(get_total_norm(list(self.network.parameters())))
 
     def synchronize(self) -> None:

@@ -46,7 +46,7 @@ def scan_axis(
         leading_zero = zero & ~after_digit & (digit >> _1)  # JSON knows none
         fits = digit | ((comma | close) & after_digit) | (space & (comma << _1))
         wrong = ~fits | leading_zero | (ends & (above | four))
-        here = close ^ (close - _1)  # up to the first bracket; everything where there is none
+        here = close ^ (close - _1)  # up to the first bracket; everything if there is none
         ends &= here
         count = count_bits(ends)
         if wrong & here or count == _0 or n + count > end:
@@ -111,7 +111,7 @@ def scan_axis_bytewise(
 
 @compiled(forceinline=True)
 def scan_separator(block: UInt8Array, i: int) -> int:
-    """A comma, and a space where there is one: where they end."""
+    """A comma, and a space if there is one: where they end."""
     if block[i] != COMMA:
         return FAILED
     return i + 2 if block[i + 1] == SPACE else i + 1

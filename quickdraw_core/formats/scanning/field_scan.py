@@ -1,7 +1,7 @@
 """The compiled elements of the strict readers: numbers, words and times, from bytes.
 
 Each function reads at `i` of a block of complete lines, and returns where it stopped, or `FAILED`
-where the text is not strictly shaped; then the tolerant reader reads the line.
+if the text is not strictly shaped; then the tolerant reader reads the line.
 
 None of them can read past the block, although none checks an index: a block ends in a line
 feed, a line feed fits nowhere in a line, and no function goes beyond a byte that did not fit.

@@ -144,7 +144,7 @@ def scan_lines(
 
     block: uint8 [B], complete lines, the last byte a line feed; codes: int8 [fields of a line],
     of `COLUMN_CODES`; spaced, underscored: both spellings of the file's word, UTF-8, without line
-    breaks; raw: room for raw drawings, None where they are simplified; left: int64 [lines, 3],
+    breaks; raw: room for raw drawings, None if they are simplified; left: int64 [lines, 3],
     filled with (line, start, end) of each line that is not strictly shaped. Blank lines are
     passed over and not counted. Returns the numbers of rows read and of lines left.
     """

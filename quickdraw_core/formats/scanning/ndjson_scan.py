@@ -133,7 +133,7 @@ def scan_lines(
 
     block: uint8 [B], complete lines, the last byte a line feed; spaced, underscored: both
     spellings of the file's word as JSON strings, in quotes, or both empty if any word will do;
-    raw: room for raw drawings, None where they are simplified; left: int64 [lines, 3], filled
+    raw: room for raw drawings, None if they are simplified; left: int64 [lines, 3], filled
     with (line, start, end) of each line that is not strictly shaped. Blank lines are passed over
     and not counted. Returns the numbers of rows read and of lines left.
     """

@@ -1,6 +1,6 @@
 """The compiled reader of raw drawings: from `[[[x, …], [y, …], [t, …]], …]` to simplified columns.
 
-Numbers are read exactly, as the float64 nearest to the text. Where that takes more than a few
+Numbers are read exactly, as the float64 nearest to the text. If that takes more than a few
 machine operations (over 18 digits, over 19 of them behind the point), the line is left to the
 tolerant reader. So is a drawing that cannot be simplified, which the tolerant reader refuses.
 

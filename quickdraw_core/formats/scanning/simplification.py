@@ -56,7 +56,7 @@ MAX_DISTANCES = 1 << 27
 """Distances from a sample to a line that one drawing may take."""
 
 NOT_FINITE, TOO_WIDE, TOO_LONG, NO_ROOM = -1, -2, -3, -4
-"""What the compiled functions give instead of a number of points where they gave up."""
+"""What the compiled functions give instead of a number of points if they gave up."""
 
 REASONS = {
     NOT_FINITE: "coordinate is not a finite number",
@@ -265,7 +265,7 @@ def _keep(
     Works off a list of pieces instead of calling itself: a long scribble would go deeper than
     the stack. The time is about n log n, and n squared for a scribble made to be slow, so it
     counts the distances of a drawing. Returns (where it stopped, distances so far), with
-    `TOO_LONG` or `NO_ROOM` as the first where it gave up.
+    `TOO_LONG` or `NO_ROOM` as the first if it gave up.
     """
     x, y, ends = scratch.x, scratch.y, scratch.ends
     if point + 2 > len(kept_x):
@@ -335,7 +335,7 @@ def _largest_area(
 
 @compiled()
 def _farthest_from_point(x: Float64Array, y: Float64Array, first: int, last: int) -> int:
-    """`_farthest` where both ends are one point."""
+    """`_farthest` if both ends are one point."""
     farthest, farthest_px = first, 0.0
     for i in range(first + 1, last):
         distance_px = math.sqrt((x[i] - x[first]) ** 2 + (y[i] - y[first]) ** 2)
