@@ -14,7 +14,6 @@ from quickdraw_core.labels import spaced
 from quickdraw_core.sources.doodles import household, nature, shapes, things
 from quickdraw_core.sources.doodles.geometry import Strokes
 
-
 Program = Callable[[np.random.Generator], Strokes]
 
 PROGRAMS: dict[str, Program] = {
