@@ -31,7 +31,7 @@ from quickdraw_core.evaluation.evaluate import evaluate
 from quickdraw_core.inference.ensemble import load_models
 from quickdraw_core.inference.predict import predict_rows
 from quickdraw_core.ingest.config import IngestConfig
-from quickdraw_core.ingest.run import ingest
+from quickdraw_core.ingest.ingest import ingest
 from quickdraw_core.launching.train import train
 from quickdraw_core.metrics.judgement import judge
 from quickdraw_core.recipes import find_recipe

@@ -35,7 +35,7 @@ import torch
 from loader_rivals import BATCH_SIZE, RIVALS, SIDE_PX, WORKERS, Epoch, Rows
 
 from quickdraw_core.ingest.config import IngestConfig
-from quickdraw_core.ingest.run import ingest
+from quickdraw_core.ingest.ingest import ingest
 from quickdraw_core.labels import LabelMap
 from quickdraw_core.loading.config import AugmentConfig, BatchShape
 from quickdraw_core.loading.loader import Feed, Loader

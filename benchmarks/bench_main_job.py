@@ -18,7 +18,7 @@ from importlib.metadata import version
 from pathlib import Path
 
 from quickdraw_core.ingest.config import IngestConfig
-from quickdraw_core.ingest.run import ingest
+from quickdraw_core.ingest.ingest import ingest
 from quickdraw_core.sources.doodles.generator import generate_csvs
 from quickdraw_core.sources.doodles.programs import default_words
 

@@ -43,7 +43,7 @@ from quickdraw_core.assignments import merged
 from quickdraw_core.inference.ensemble import Ensemble, load_models
 from quickdraw_core.inference.predict import predict_rows
 from quickdraw_core.ingest.config import IngestConfig
-from quickdraw_core.ingest.run import ingest
+from quickdraw_core.ingest.ingest import ingest
 from quickdraw_core.launching.train import train
 from quickdraw_core.recipes import find_recipe
 from quickdraw_core.sources.doodles.generator import generate_csvs

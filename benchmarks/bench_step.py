@@ -30,7 +30,7 @@ import torch
 
 from quickdraw_core.assignments import parse_assignments
 from quickdraw_core.ingest.config import IngestConfig
-from quickdraw_core.ingest.run import ingest
+from quickdraw_core.ingest.ingest import ingest
 from quickdraw_core.launching.torch_launcher import launcher_environment
 from quickdraw_core.launching.train import train
 from quickdraw_core.modeling.losses import build_loss

@@ -16,7 +16,7 @@ from pathlib import Path
 
 def ours(source: Path, out: Path, threads: int) -> None:
     from quickdraw_core.ingest.config import IngestConfig
-    from quickdraw_core.ingest.run import ingest
+    from quickdraw_core.ingest.ingest import ingest
 
     del threads  # as it comes: it finds the cores itself
     ingest(IngestConfig.parse({"source": source, "store": out, "test_per_class": 100}))

@@ -6,8 +6,8 @@ from prefect.artifacts import create_markdown_artifact
 from flows.artifacts import add_artifact
 from flows.stages import StageTask
 from quickdraw_core.ingest.config import IngestConfig
+from quickdraw_core.ingest.ingest import INGEST_STAGE
 from quickdraw_core.ingest.result import IngestResult
-from quickdraw_core.ingest.run import INGEST_STAGE
 from quickdraw_core.ingest.summary import ingest_markdown
 
 ingest_stage = StageTask(

@@ -18,7 +18,7 @@ from quickdraw_core.pipeline import Pipeline, PipelineResult, run_pipeline
 from quickdraw_core.promotion.config import PromoteConfig
 from quickdraw_core.recipes import RecipedConfig
 from quickdraw_core.stage import Opened, Stage
-from quickdraw_core.store.packing import PACK_STAGE
+from quickdraw_core.store.pack_stage import PACK_STAGE
 
 C = TypeVar("C", bound=Config)
 R = TypeVar("R")

@@ -19,9 +19,9 @@ from quickdraw_core.stage import RETRIES, RETRY_SECONDS, Opened
 from quickdraw_core.sweep.config import SweepConfig
 from quickdraw_core.sweep.plan import Sweep
 from quickdraw_core.sweep.results import SweepError, SweepResult
+from quickdraw_core.sweep.row_slots import Slots
 from quickdraw_core.sweep.rows import run_row
 from quickdraw_core.sweep.run import failures_of, prepare
-from quickdraw_core.sweep.slots import Slots
 from quickdraw_core.sweep.summary import result_table, sweep_markdown
 
 

@@ -12,15 +12,15 @@ from quickdraw_core.evaluation.evaluate import (
 )
 from quickdraw_core.evaluation.result import EvaluateResult
 from quickdraw_core.ingest.config import IngestConfig
+from quickdraw_core.ingest.ingest import INGEST_STAGE
 from quickdraw_core.ingest.result import IngestResult
-from quickdraw_core.ingest.run import INGEST_STAGE
 from quickdraw_core.launching.result import TrainResult
 from quickdraw_core.launching.train import TRAIN_STAGE, check_options
 from quickdraw_core.promotion.config import PromoteConfig
 from quickdraw_core.promotion.decision import PromoteResult
 from quickdraw_core.promotion.promote import PROMOTE_STAGE, check_promotable
 from quickdraw_core.stage import Opened, Stage
-from quickdraw_core.store.packing import PACK_STAGE, PackConfig, PackResult
+from quickdraw_core.store.pack_stage import PACK_STAGE, PackConfig, PackResult
 from quickdraw_core.training.config import TrainConfig
 
 C = TypeVar("C", bound=Config)

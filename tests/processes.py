@@ -13,7 +13,7 @@ TRAIN = (
 INGEST = (
     "import sys; from quickdraw_core.errors import QuickdrawError; "
     "from quickdraw_core.ingest.config import IngestConfig; "
-    "from quickdraw_core.ingest.run import ingest\n"
+    "from quickdraw_core.ingest.ingest import ingest\n"
     "for text in sys.argv[1:]:\n"
     "    try: print(ingest(IngestConfig.model_validate_json(text)).windows_reused, flush=True)\n"
     "    except QuickdrawError as error: print(type(error).__name__, error, flush=True)\n"
@@ -47,7 +47,10 @@ def launcher_process(run_dir: Path) -> int | None:
             words = (folder / "cmdline").read_bytes().split(b"\0")
         except OSError:
             continue
-        of_this = b"quickdraw_core.training.launcher" in words and str(run_dir).encode() in words
+        of_this = (
+            b"quickdraw_core.training.preloaded_launcher" in words
+            and str(run_dir).encode() in words
+        )
         if of_this and int(folder.name) not in ranks:
             return int(folder.name)
     return None

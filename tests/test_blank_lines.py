@@ -15,7 +15,7 @@ from row_files import HEADER, read_window, short_rows, source_of
 
 from quickdraw_core.formats.scanning.line_scan import skip_rows
 from quickdraw_core.ingest.config import IngestConfig
-from quickdraw_core.ingest.run import IngestResult, ingest
+from quickdraw_core.ingest.ingest import IngestResult, ingest
 from quickdraw_core.reading import first_read, row_index
 from quickdraw_core.reading import row_reader as reading
 from quickdraw_core.reading.first_read import found_windows, unread

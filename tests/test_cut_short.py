@@ -11,7 +11,7 @@ from writers import Row, binary_record, csv_line, ndjson_line, random_rows
 from quickdraw_core.errors import InputError
 from quickdraw_core.formats.rows import CUT_SHORT
 from quickdraw_core.ingest.config import IngestConfig
-from quickdraw_core.ingest.run import IngestResult, ingest
+from quickdraw_core.ingest.ingest import IngestResult, ingest
 from quickdraw_core.ingest.scan import scan
 from quickdraw_core.ingest.summary import ingest_facts
 from quickdraw_core.reading import first_read

@@ -16,7 +16,7 @@ from strategies import drawing
 
 from quickdraw_core.errors import StoreError
 from quickdraw_core.ingest.config import IngestConfig
-from quickdraw_core.ingest.run import ingest
+from quickdraw_core.ingest.ingest import ingest
 from quickdraw_core.store.describe import Description, Distribution, describe_store
 from quickdraw_core.store.holdout import Split
 from quickdraw_core.store.schema import SCHEMA

@@ -20,7 +20,7 @@ from quickdraw_core.diagnosis.curves import Curve, Curves, curve_of, ended_diver
 from quickdraw_core.diagnosis.diagnosis import Finding, Kind, diagnose
 from quickdraw_core.errors import DivergedError
 from quickdraw_core.ingest.config import IngestConfig
-from quickdraw_core.ingest.run import ingest
+from quickdraw_core.ingest.ingest import ingest
 from quickdraw_core.launching.summary import train_facts
 from quickdraw_core.launching.train import train
 from quickdraw_core.modeling.losses import LOSSES, Loss

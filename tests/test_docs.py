@@ -12,7 +12,7 @@ from pydantic import BaseModel
 from quickdraw_core.cli import app
 from quickdraw_core.formats.detect import TRAIN_COLUMNS
 from quickdraw_core.ingest.config import IngestConfig
-from quickdraw_core.ingest.run import ingest
+from quickdraw_core.ingest.ingest import ingest
 from quickdraw_core.training.config import TrainConfig
 
 from writers import csv_line, random_rows  # isort: skip

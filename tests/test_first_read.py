@@ -24,7 +24,7 @@ from writers import rows as a_row
 
 from quickdraw_core.errors import InputError
 from quickdraw_core.ingest.config import IngestConfig
-from quickdraw_core.ingest.run import ingest
+from quickdraw_core.ingest.ingest import ingest
 from quickdraw_core.ingest.target import Target
 from quickdraw_core.ingest.tasks import FirstReadTask, ingest_first_read
 from quickdraw_core.reading import blocks, first_read, row_index

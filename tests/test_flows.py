@@ -25,9 +25,9 @@ from quickdraw_core.errors import (
     UnreachableError,
 )
 from quickdraw_core.ingest.config import IngestConfig
+from quickdraw_core.ingest.ingest import INGEST_STAGE, PreparedIngest
 from quickdraw_core.ingest.make_store import MadeStore
 from quickdraw_core.ingest.result import IngestResult
-from quickdraw_core.ingest.run import INGEST_STAGE, PreparedIngest
 from quickdraw_core.ingest.target import open_target
 from quickdraw_core.launching.result import TrainResult
 from quickdraw_core.launching.train import PreparedTraining

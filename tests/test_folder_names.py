@@ -8,7 +8,7 @@ from typer.testing import CliRunner
 from quickdraw_core.cli import app
 from quickdraw_core.errors import TrackingError
 from quickdraw_core.ingest.config import IngestConfig
-from quickdraw_core.ingest.run import ingest
+from quickdraw_core.ingest.ingest import ingest
 from quickdraw_core.store.store import Store
 from quickdraw_core.tracking.address import check_address, resolve_tracking_uri
 

@@ -22,7 +22,7 @@ from processes import INGEST
 
 from quickdraw_core.errors import ConfigError
 from quickdraw_core.ingest.config import IngestConfig
-from quickdraw_core.ingest.run import ingest, prepare
+from quickdraw_core.ingest.ingest import ingest, prepare
 from quickdraw_core.stage import Opened
 
 WORDS = [f"w{number:02d}" for number in range(24)]

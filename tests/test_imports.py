@@ -102,7 +102,7 @@ def test_each_process_of_a_training_loads_what_it_uses(store: Store, tmp_path: P
     loaded = loaded_by(tmp_path, *words)
     allowed = {
         "quickdraw_core.cli": {"torch"},  # by the checkpoint, at the end
-        "quickdraw_core.training.launcher": NUMBA | {"torch"},
+        "quickdraw_core.training.preloaded_launcher": NUMBA | {"torch"},
     }
     for command, modules in loaded.items():
         _, _, rest = command.partition("-m ")
@@ -117,7 +117,7 @@ def refused(*arguments):
     raise AssertionError("CUDA was begun")
 
 torch._C._cuda_getDeviceCount = torch.cuda._lazy_init = refused
-import quickdraw_core.training.launcher
+import quickdraw_core.training.preloaded_launcher
 """
 
 

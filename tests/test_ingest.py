@@ -16,7 +16,7 @@ from quickdraw_core.formats.detect import TRAIN_COLUMNS, Header
 from quickdraw_core.formats.kaggle import KaggleReader
 from quickdraw_core.ingest import target
 from quickdraw_core.ingest.config import IngestConfig
-from quickdraw_core.ingest.run import ingest
+from quickdraw_core.ingest.ingest import ingest
 from quickdraw_core.ingest.target import Target
 from quickdraw_core.ingest.tasks import IndexTask, ingest_windows, plan_source, window_tasks
 from quickdraw_core.sources.find import find_sources
@@ -263,7 +263,7 @@ def test_with_nothing_to_do_no_engine_is_loaded(csv_folder: Path, store: Store) 
     values = {"source": str(csv_folder), "store": str(store.path), "test_per_class": 20}
     code = (
         "import sys\n"
-        "from quickdraw_core.ingest.run import INGEST_STAGE, IngestConfig\n"
+        "from quickdraw_core.ingest.ingest import INGEST_STAGE, IngestConfig\n"
         "from quickdraw_core.stage import perform\n"
         f"assert perform(INGEST_STAGE, IngestConfig.parse({values})).skipped\n"
         "heavy = {'numba', 'dask', 'requests', 'pandas', 'torch', 'pyarrow.compute'}\n"

@@ -23,8 +23,8 @@ from file_tree import tree
 from quickdraw_core.errors import ClusterError, InputError
 from quickdraw_core.ingest import cluster, tasks
 from quickdraw_core.ingest.config import IngestConfig
+from quickdraw_core.ingest.ingest import ingest
 from quickdraw_core.ingest.result import IngestResult
-from quickdraw_core.ingest.run import ingest
 from quickdraw_core.reading.windows import STRIDE
 from quickdraw_core.storage.storage import Storage, WrittenFile
 from quickdraw_core.store.manifest import MANIFEST_NAME
@@ -197,7 +197,7 @@ def test_a_full_disk_is_said_and_more_room_is_all_it_takes(
     mounted = tmp_path / "mounted"
     mounted.mkdir()
     code = (
-        "import sys; from quickdraw_core.ingest.run import ingest;"
+        "import sys; from quickdraw_core.ingest.ingest import ingest;"
         "from quickdraw_core.ingest.config import IngestConfig;"
         "ingest(IngestConfig.parse({'source': sys.argv[1], 'store': sys.argv[2]}))"
     )

@@ -15,8 +15,8 @@ import pytest
 from quickdraw_core.errors import InputError
 from quickdraw_core.formats.detect import TRAIN_COLUMNS
 from quickdraw_core.ingest.config import IngestConfig
+from quickdraw_core.ingest.ingest import ingest
 from quickdraw_core.ingest.result import IngestResult, LeftOutError
-from quickdraw_core.ingest.run import ingest
 from quickdraw_core.store.manifest import Manifest
 from quickdraw_core.store.store import Store
 

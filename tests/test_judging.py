@@ -31,7 +31,7 @@ from quickdraw_core.inference.predict import predict_rows
 from quickdraw_core.inference.predictions import Predictions
 from quickdraw_core.inference.references import load_model
 from quickdraw_core.ingest.config import IngestConfig
-from quickdraw_core.ingest.run import ingest
+from quickdraw_core.ingest.ingest import ingest
 from quickdraw_core.launching.train import train
 from quickdraw_core.loading.loader import drawn_rows
 from quickdraw_core.outputs import OUTPUTS_NAME

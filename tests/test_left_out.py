@@ -16,8 +16,8 @@ from quickdraw_core.errors import InputError, UnreadableError, WriteError
 from quickdraw_core.formats.detect import TRAIN_COLUMNS
 from quickdraw_core.ingest import tasks
 from quickdraw_core.ingest.config import IngestConfig
+from quickdraw_core.ingest.ingest import ingest, prepare
 from quickdraw_core.ingest.result import IngestResult, LeftOutError
-from quickdraw_core.ingest.run import ingest, prepare
 from quickdraw_core.stage import Opened
 from quickdraw_core.store.store import Store
 from quickdraw_core.store.verify import verify_store

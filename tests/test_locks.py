@@ -23,7 +23,7 @@ from quickdraw_core.evaluation.compare import prepare as prepare_comparison
 from quickdraw_core.evaluation.config import CompareConfig, EvaluateConfig
 from quickdraw_core.evaluation.evaluate import evaluate
 from quickdraw_core.ingest.config import IngestConfig
-from quickdraw_core.ingest.run import ingest
+from quickdraw_core.ingest.ingest import ingest
 from quickdraw_core.ingest.target import alone
 from quickdraw_core.launching.train import train
 from quickdraw_core.sources.fetch import fetch

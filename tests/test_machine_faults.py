@@ -18,7 +18,7 @@ from quickdraw_core.cli import app, machine_fault
 from quickdraw_core.commands.running import run_flow
 from quickdraw_core.errors import ConfigError, QuickdrawError, StoreError, WriteError
 from quickdraw_core.ingest.config import IngestConfig
-from quickdraw_core.ingest.run import ingest
+from quickdraw_core.ingest.ingest import ingest
 from quickdraw_core.stage import Opened
 from quickdraw_core.store.manifest import Manifest
 from quickdraw_core.store.pack import open_pack

@@ -18,7 +18,7 @@ from writers import binary_record, csv_line, random_rows
 
 from quickdraw_core.errors import InputError, StoreError
 from quickdraw_core.ingest.config import IngestConfig
-from quickdraw_core.ingest.run import ingest
+from quickdraw_core.ingest.ingest import ingest
 from quickdraw_core.labels import challenge_words
 from quickdraw_core.names import check_relative, check_word
 from quickdraw_core.sources.file_names import word_of

@@ -8,11 +8,11 @@ from openings import counted_openings
 
 from quickdraw_core.errors import CheckpointError, StoreError
 from quickdraw_core.ingest.config import IngestConfig
-from quickdraw_core.ingest.run import INGEST_STAGE
+from quickdraw_core.ingest.ingest import INGEST_STAGE
 from quickdraw_core.launching.train import TRAIN_STAGE, prepare
 from quickdraw_core.stage import Opened, perform
 from quickdraw_core.store.pack import opened_pack
-from quickdraw_core.store.packing import PACK_STAGE, PackConfig
+from quickdraw_core.store.pack_stage import PACK_STAGE, PackConfig
 from quickdraw_core.store.store import Store, keep_store, open_manifest, open_store
 from quickdraw_core.training.checkpoint import find_checkpoint, open_checkpoint, save_checkpoint
 from quickdraw_core.training.run_folder import RunFolder

@@ -33,7 +33,7 @@ from quickdraw_core.inference.cached_predictions import find_cached
 from quickdraw_core.inference.held_out import find_held_out
 from quickdraw_core.inference.references import load_model
 from quickdraw_core.ingest.config import IngestConfig
-from quickdraw_core.ingest.run import ingest
+from quickdraw_core.ingest.ingest import ingest
 from quickdraw_core.launching import launch
 from quickdraw_core.launching.train import train
 from quickdraw_core.metrics.metrics import Estimate

@@ -17,7 +17,7 @@ from quickdraw_core.formats.kaggle import KaggleReader
 from quickdraw_core.formats.ndjson import NdjsonReader
 from quickdraw_core.formats.readers import RowReader
 from quickdraw_core.ingest.config import IngestConfig
-from quickdraw_core.ingest.run import IngestResult, ingest
+from quickdraw_core.ingest.ingest import IngestResult, ingest
 from quickdraw_core.ingest.summary import ingest_facts
 
 ROW = Row(7, "US", True, 1_488_000_000_000_000, "cat", [([1, 2], [3, 4])])

@@ -9,7 +9,7 @@ from quickdraw_core.drawing import DrawingBatch
 from quickdraw_core.errors import ConfigError
 from quickdraw_core.render.encodings import render
 from quickdraw_core.render.placement import Points
-from quickdraw_core.render.slots import PEN_DOWN, PEN_ON
+from quickdraw_core.render.point_slots import PEN_DOWN, PEN_ON
 
 
 def unmoved(batch: DrawingBatch) -> Points:

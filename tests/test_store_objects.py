@@ -38,8 +38,8 @@ from quickdraw_core.evaluation.config import EvaluateConfig
 from quickdraw_core.evaluation.evaluate import evaluate
 from quickdraw_core.formats.detect import TRAIN_COLUMNS
 from quickdraw_core.ingest.config import IngestConfig
+from quickdraw_core.ingest.ingest import ingest, prepare
 from quickdraw_core.ingest.result import IngestResult
-from quickdraw_core.ingest.run import ingest, prepare
 from quickdraw_core.launching.train import train
 from quickdraw_core.stage import Opened
 from quickdraw_core.storage import object_client, objects
@@ -223,7 +223,7 @@ def test_a_killed_ingest_is_continued_and_keeps_its_holdout_rule(
     for store in (here, address):
         run(source, store, rows="head:60", classes=("cat", "sun"))
     code = (
-        "import sys; from quickdraw_core.ingest.run import ingest; import time;"
+        "import sys; from quickdraw_core.ingest.ingest import ingest; import time;"
         "from quickdraw_core.ingest.config import IngestConfig;"
         "from quickdraw_core.storage.objects import ObjectStorage; write = ObjectStorage.write;"
         "ObjectStorage.write = lambda *a, **k: (time.sleep(.2), write(*a, **k));"

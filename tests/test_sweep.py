@@ -36,16 +36,16 @@ from quickdraw_core.reporting.figure import label_heights
 from quickdraw_core.stage import Opened
 from quickdraw_core.store.store import Store
 from quickdraw_core.sweep import finish, rows, run
+from quickdraw_core.sweep.built_in_tables import TABLES
 from quickdraw_core.sweep.config import SweepConfig
 from quickdraw_core.sweep.figures import draw_figures, row_labels, smoothed
 from quickdraw_core.sweep.finish import finish_sweep
 from quickdraw_core.sweep.plan import Sweep, plan_sweep
 from quickdraw_core.sweep.results import RowResult, compare_orders, training_seconds
+from quickdraw_core.sweep.row_slots import Slots, make_slots
 from quickdraw_core.sweep.rows import PARENT_TAG, has_diverged, is_finished, nest, run_row
 from quickdraw_core.sweep.run import PreparedSweep, prepare
-from quickdraw_core.sweep.slots import Slots, make_slots
 from quickdraw_core.sweep.table import configs_of, read_table
-from quickdraw_core.sweep.tables import TABLES
 from quickdraw_core.tracking.journal import append, follow, last_status, tags_record
 from quickdraw_core.tracking.run_record import RunRecord, tracked_run_id
 from quickdraw_core.tracking.runs import client

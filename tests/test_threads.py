@@ -14,7 +14,7 @@ from trainings import train_config
 
 from quickdraw_core.inference import predict as predicting
 from quickdraw_core.launching.torch_launcher import launcher_environment
-from quickdraw_core.sweep.slots import make_slots
+from quickdraw_core.sweep.row_slots import make_slots
 from quickdraw_core.system import threads
 from quickdraw_core.system.threads import (
     NUM_THREADS,

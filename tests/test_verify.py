@@ -17,7 +17,7 @@ from row_store import Row, build_store
 
 from quickdraw_core.errors import StoreError
 from quickdraw_core.ingest.config import IngestConfig
-from quickdraw_core.ingest.run import ingest
+from quickdraw_core.ingest.ingest import ingest
 from quickdraw_core.sources.doodles.generator import generate_csvs
 from quickdraw_core.storage.local import LocalStorage
 from quickdraw_core.store import duplicates

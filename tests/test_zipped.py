@@ -19,8 +19,8 @@ from writers import csv_line, random_rows
 from quickdraw_core.challenge.test_file import open_test_file
 from quickdraw_core.errors import InputError
 from quickdraw_core.ingest.config import IngestConfig
+from quickdraw_core.ingest.ingest import IngestResult, ingest
 from quickdraw_core.ingest.result import LeftOutError
-from quickdraw_core.ingest.run import IngestResult, ingest
 from quickdraw_core.ingest.summary import ingest_facts
 from quickdraw_core.reading.row_index import index_rows
 from quickdraw_core.reading.row_reader import read_windows, window_groups

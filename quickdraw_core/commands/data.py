@@ -110,7 +110,7 @@ def ingest(
 
     words = words_of(classes, classes_file)
     config = config_of(IngestConfig, locals() | {"classes": words}, changes)
-    from quickdraw_core.ingest.run import INGEST_STAGE
+    from quickdraw_core.ingest.ingest import INGEST_STAGE
 
     with left_out_shown():
         show_facts(ingest_facts(run_stage(INGEST_STAGE, config, prefect)))

@@ -154,7 +154,7 @@ def _job_of(
 
 def _run_job(job: "Pipeline", prefect: bool) -> None:
     """Runs the stages, and says where everything is."""
-    from quickdraw_core.ingest.run import INGEST_STAGE
+    from quickdraw_core.ingest.ingest import INGEST_STAGE
     from quickdraw_core.pipeline import run_pipeline
     from quickdraw_core.stage import Opened, perform
 

@@ -83,8 +83,8 @@ def _show_swept(result: "SweepResult") -> None:
 
 
 def _show_tables() -> None:
+    from quickdraw_core.sweep.built_in_tables import TABLES
     from quickdraw_core.sweep.table import read_table
-    from quickdraw_core.sweep.tables import TABLES
 
     for name in TABLES:
         table = read_table(name)

@@ -22,7 +22,7 @@ def launcher_command(run: RunFolder, errors: Path, rendezvous: Rendezvous | None
     """torch's launcher, for one host or as one of several."""
     config, hosts = run.config, run.config.hosts
     forks = sys.platform.startswith("linux")
-    launcher = "quickdraw_core.training.launcher" if forks else "torch.distributed.run"
+    launcher = "quickdraw_core.training.preloaded_launcher" if forks else "torch.distributed.run"
     command = [sys.executable, "-m", launcher]
     if rendezvous is None:
         command += ["--standalone"]

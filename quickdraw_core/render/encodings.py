@@ -22,7 +22,7 @@ class Encoding(NamedTuple):
 
     channels: how many. reason: in a line. values: brightness of each point's segment, float32
     [P, 3] in 0..255; None for one channel at full brightness. is_picture: whether the strokes
-    are drawn; if not, the channels hold the points themselves, as `slots.py` lays them out.
+    are drawn; if not, the channels hold the points themselves, as `point_slots.py` lays them out.
     """
 
     channels: int
@@ -112,8 +112,8 @@ def render(
     that do not fit.
     """
     from quickdraw_core.render.placement import centred
+    from quickdraw_core.render.point_slots import write_points
     from quickdraw_core.render.raster import LINE_WIDTH_SHARE, draw
-    from quickdraw_core.render.slots import write_points
 
     row, side_px = ENCODINGS[image.encoding], image.side_px
     placed = points if points is not None else centred(batch)

@@ -20,7 +20,7 @@ from quickdraw_core.stage import Opened
 from quickdraw_core.storage.location import Location
 from quickdraw_core.store.store import open_store
 from quickdraw_core.sweep.config import SweepConfig
-from quickdraw_core.sweep.slots import Slot, make_slots
+from quickdraw_core.sweep.row_slots import Slot, make_slots
 from quickdraw_core.sweep.table import SweepRow, SweepTable, configs_of, read_table
 from quickdraw_core.system.threads import usable_cores
 from quickdraw_core.tracking.address import NO_TRACKING

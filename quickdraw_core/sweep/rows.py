@@ -15,7 +15,7 @@ from quickdraw_core.launching.train import train
 from quickdraw_core.progress import progress, report_to, reporter_of
 from quickdraw_core.stage import Opened
 from quickdraw_core.sweep.plan import PlannedRow, Sweep
-from quickdraw_core.sweep.slots import Slot
+from quickdraw_core.sweep.row_slots import Slot
 from quickdraw_core.tracking.address import NO_TRACKING
 from quickdraw_core.tracking.delivery import deliver_rest
 from quickdraw_core.tracking.journal import (

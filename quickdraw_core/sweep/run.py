@@ -25,8 +25,8 @@ from quickdraw_core.sweep.config import SweepConfig
 from quickdraw_core.sweep.finish import finish_sweep, stop_sweep
 from quickdraw_core.sweep.plan import Sweep, plan_sweep, row_named
 from quickdraw_core.sweep.results import SweepError, SweepResult
+from quickdraw_core.sweep.row_slots import Slots
 from quickdraw_core.sweep.rows import deliver, run_row
-from quickdraw_core.sweep.slots import Slots
 from quickdraw_core.system.locks import held_folder, require_free_folder
 from quickdraw_core.tracking.journal import JOURNAL_NAME, append, status_record
 from quickdraw_core.tracking.run_record import RUN_RECORD_NAME

@@ -17,7 +17,7 @@ from quickdraw_core.config import Config
 from quickdraw_core.errors import ConfigError, nearest
 from quickdraw_core.metrics.metrics import METRICS
 from quickdraw_core.recipes import find_recipe
-from quickdraw_core.sweep.tables import TABLES
+from quickdraw_core.sweep.built_in_tables import TABLES
 from quickdraw_core.training.config import TrainConfig
 
 _OF_THE_SWEEP = ("store", "run_dir", "fresh", "tracking.uri", "hosts")

@@ -1,5 +1,5 @@
 """torch's launcher, which loads what its ranks need before it forks them:
-`launcher.py OPTIONS… rank.py RUN STORE`.
+`preloaded_launcher.py OPTIONS… rank.py RUN STORE`.
 
 Each rank would take seconds to load that, all of them at once. Nothing here may begin CUDA,
 which a fork would break.

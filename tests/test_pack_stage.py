@@ -9,9 +9,9 @@ import pytest
 from quickdraw_core.errors import StoreError
 from quickdraw_core.formats.detect import TEST_COLUMNS
 from quickdraw_core.ingest.config import IngestConfig
-from quickdraw_core.ingest.run import ingest
+from quickdraw_core.ingest.ingest import ingest
 from quickdraw_core.stage import Opened, perform
-from quickdraw_core.store.packing import PACK_STAGE, PackConfig, prepare
+from quickdraw_core.store.pack_stage import PACK_STAGE, PackConfig, prepare
 from quickdraw_core.store.store import Store
 
 
