@@ -53,7 +53,7 @@ class MeanOfMembers(nn.Module):
     def __init__(self, members: Sequence[BundleMember]) -> None:
         super().__init__()
         self.networks = nn.ModuleList(
-            FlipTTA(member.network, member.model.reads) if member.flip_tta else member.network
+            _Flipped(member.network, member.model.reads) if member.flip_tta else member.network
             for member in members
         )
 
@@ -66,6 +66,15 @@ class MeanOfMembers(nn.Module):
         return torch.stack(each).logsumexp(0) - math.log(len(each))
 
 
+class _Flipped(FlipTTA):
+    """The same by operators that the exporter knows: `logaddexp` is none of them."""
+
+    def forward(self, images_nchw: Tensor) -> Tensor:
+        """As `FlipTTA`."""
+        both = self.network(images_nchw), self.network(self._flipped(images_nchw))
+        return torch.stack([each.float().log_softmax(1) for each in both]).logsumexp(0)
+
+
 def graph_of(members: Sequence[BundleMember]) -> bytes:
     """An ONNX file of members that read the same images, for batches of any size.
 
@@ -73,22 +82,23 @@ def graph_of(members: Sequence[BundleMember]) -> bytes:
     """
     network, image = MeanOfMembers(members).eval(), members[0].image
     example = torch.zeros(_BATCH, image.channels, image.side_px, image.side_px, dtype=torch.uint8)
-    shapes = ({0: torch.export.Dim("batch")},)
+    axes = {"images": {0: "batch"}, "log_probabilities": {0: "batch"}}
+    file = io.BytesIO()
     try:
         with torch.no_grad(), _quiet():
-            program = torch.onnx.export(
+            # By tracing: torch's newer way takes 2.5 to 3.5 s of a core for `small_cnn` with flip
+            # TTA, where this takes 0.2 s, and each training ends with it.
+            torch.onnx.export(
                 network,
                 (example,),
+                file,  # type: ignore[arg-type]  # any file, if it traces
                 input_names=["images"],
                 output_names=["log_probabilities"],
                 opset_version=OPSET,
-                dynamo=True,
-                dynamic_shapes=shapes,
-                external_data=False,
-                verbose=False,
+                dynamo=False,
+                dynamic_axes=axes,
             )
-            assert program is not None
-            return bytes(program.model_proto.SerializeToString())
+            return file.getvalue()
     except Exception as error:
         names = ", ".join(member.model.name for member in members)
         raise BundleError(

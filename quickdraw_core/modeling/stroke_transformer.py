@@ -32,13 +32,19 @@ def read_slots(slots: Tensor) -> tuple[Tensor, Tensor, Tensor, Tensor]:
     flat = slots.flatten(2)
     counts = (flat[:, 2] > 0.25).sum(1)
     length = flat.shape[2]
-    if not torch.compiler.is_exporting():  # a graph's shapes do not depend on what is in them
+    if not _is_exported():  # a graph's shapes do not depend on what is in them
         longest = -(-int(counts.max()) // ROUND_TO) * ROUND_TO
         length = min(max(longest, ROUND_TO), length)
     x, y, pen = flat[:, :, :length].float().unbind(1)
     present = torch.arange(length, device=flat.device) < counts[:, None]
     xy = torch.stack((x, y), dim=2) * 2 - 1
     return xy, (pen > 0.75).float(), present, counts
+
+
+def _is_exported() -> bool:
+    """Whether the network is run to write it as a graph, by either of torch's ways."""
+    is_tracing: bool = torch.jit.is_tracing()  # type: ignore[attr-defined, no-untyped-call]
+    return is_tracing or torch.compiler.is_exporting()
 
 
 def point_features(xy: Tensor, starts: Tensor, present: Tensor, counts: Tensor) -> Tensor:
@@ -140,7 +146,7 @@ class StrokeTransformer(nn.Module):
         features[:, 0, -1] = 1
         mask = functional.pad(present, (1, 0), value=True)
         n, length = mask.shape
-        if torch.compiler.is_exporting():  # all of them; padding is ignored
+        if _is_exported():  # all of them; padding is ignored
             positions = torch.arange(n * length, device=slots.device)
         else:
             positions = mask.flatten().nonzero().squeeze(1)

@@ -92,6 +92,8 @@ class BundleRecognizer:
 
     def of_images(self, images: Sequence[UInt8Array]) -> Float32Array:
         """As `log_probabilities`, of the drawings as each graph reads them, uint8 [N, C, S, S]."""
+        if not len(images[0]):  # a graph may have no answer to no images
+            return np.empty((0, len(self.label_map)), np.float32)
         parts = [
             session.run(None, {"images": images_nchw})[0]
             for session, images_nchw in zip(self._sessions, images, strict=True)
