@@ -11,7 +11,7 @@ import warnings
 
 import typer
 
-from quickdraw_core.commands import data, jobs, judging, models, operations, sweeps
+from quickdraw_core.commands import bundles, data, jobs, judging, models, operations, sweeps
 from quickdraw_core.commands.options import ConfiguredCommand, with_progress_options
 from quickdraw_core.errors import ConfigError, QuickdrawError, WriteError
 from quickdraw_core.redaction import traceback_without_secrets
@@ -41,6 +41,7 @@ for command in (
     models.evaluate,
     judging.compare,
     judging.promote,
+    bundles.export,
     models.predict,
     models.check_submission,
     sweeps.sweep,

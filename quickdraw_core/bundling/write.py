@@ -43,6 +43,7 @@ class BundleFacts:
     name: str
     label_map: LabelMap
     store_fingerprint: str
+    key: str = ""
     metrics: dict[str, Metric] | None = None
     per_class: dict[str, float] | None = None
     confusions: dict[str, list[str]] = field(default_factory=dict)
@@ -155,6 +156,7 @@ def _info(
         confusions=facts.confusions,
         held_out=facts.held_out,
         quantized=quantized,
+        key=facts.key,
         files={name: _file(data) for name, data in files.items()},
     )
 

@@ -124,18 +124,21 @@ def report_folder(config: EvaluateConfig, models: Ensemble) -> Path:
 
     Raises `ConfigError` if nothing can be written there, or it is another run's.
     """
-    member = models.members[0]
-    name = member.report_name
-    if len(models.members) > 1:
-        digest = hashlib.sha256(f"{models.digest} {name}".encode()).hexdigest()[:10]
-        folder = Path("runs") / f"ensemble-{len(models.members)}models-{digest}" / name
-    else:
-        folder = member.report_dir or Path("runs") / member.checkpoint.mlflow_run_id / name
-    folder = config.report_dir or folder
+    folder = config.report_dir or default_report_folder(models)
     if len(models.members) > 1:
         require_own_folder(folder, models)
     require_writable(folder)
     return folder.absolute()
+
+
+def default_report_folder(models: Ensemble) -> Path:
+    """Folder of a report where none is configured; it may not exist."""
+    member = models.members[0]
+    name = member.report_name
+    if len(models.members) > 1:
+        digest = hashlib.sha256(f"{models.digest} {name}".encode()).hexdigest()[:10]
+        return Path("runs") / f"ensemble-{len(models.members)}models-{digest}" / name
+    return member.report_dir or Path("runs") / member.checkpoint.mlflow_run_id / name
 
 
 def _load(config: EvaluateConfig, references: Sequence[str], opened: Opened) -> Ensemble:

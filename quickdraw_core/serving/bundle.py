@@ -92,7 +92,8 @@ class BundleInfo(Config):
     name: for people (`laptop`, `quickdraw@3`). versions: of the packages that made it.
     metrics, per_class (MAP@3 of each word), confusions (word → the words that it is most often
     taken for, most often first): on the held-out drawings; None and empty if the model was not
-    evaluated. weights_sha256: of all members together.
+    evaluated. weights_sha256: of all members together. key: a digest of all that the bundle was
+    made of, for whoever would make it again.
     """
 
     format: int
@@ -111,6 +112,7 @@ class BundleInfo(Config):
     confusions: dict[str, list[str]] = Field(default_factory=dict)
     held_out: HeldOutInfo | None = None
     quantized: Literal["int8"] | None = None
+    key: str = ""
     files: dict[str, FileInfo]
 
     @property

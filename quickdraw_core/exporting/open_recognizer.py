@@ -1,0 +1,55 @@
+"""Opens what guesses, by any reference to a model."""
+
+from importlib.util import find_spec
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from quickdraw_core.errors import ConfigError
+from quickdraw_core.serving.bundle import Bundle, is_bundle, open_bundle
+from quickdraw_core.system.files import cache_folder
+
+if TYPE_CHECKING:
+    from quickdraw_core.serving.recognizer import BundleRecognizer
+
+_TRAINING = ("torch", "onnx", "onnxscript", "safetensors")
+
+
+def open_recognizer(
+    reference: str, tracking_uri: str | None = None, threads: int = 1
+) -> "BundleRecognizer":
+    """A recognizer of a bundle's folder, or of any model that `quickdraw evaluate` takes.
+
+    The latter is exported to the user's cache folder first, unless it is there, which needs
+    torch. Raises `ConfigError` without it, `BundleError`, and what `load_model` raises.
+    """
+    from quickdraw_core.serving.recognizer import BundleRecognizer
+
+    return BundleRecognizer(find_bundle(reference, tracking_uri), threads)
+
+
+def find_bundle(reference: str, tracking_uri: str | None = None) -> Bundle:
+    """As `open_recognizer`: the bundle itself."""
+    path = Path(reference)
+    if is_bundle(path):
+        return open_bundle(path)
+    missing = [name for name in _TRAINING if find_spec(name) is None]
+    if missing:
+        raise ConfigError(
+            f"{reference} is no bundle, and to make one of it needs {missing[0]}, which is not "
+            "installed here; give a folder that quickdraw export wrote, or install this package "
+            "with its extra named train"
+        )
+    return _exported(reference, tracking_uri)
+
+
+def _exported(reference: str, tracking_uri: str | None) -> Bundle:
+    """A model's bundle in the cache folder, by the digest of all that it is made of."""
+    from quickdraw_core.exporting.config import ExportConfig
+    from quickdraw_core.exporting.export import prepare
+    from quickdraw_core.stage import Opened
+
+    bundles = cache_folder("bundles")
+    values = {"models": [reference], "out": bundles / "unnamed", "tracking_uri": tracking_uri}
+    prepared = prepare(ExportConfig.parse(values), Opened())
+    prepared = prepared.into(bundles / prepared.content_key[:32])
+    return open_bundle((prepared.finished() or prepared.run()).folder)
