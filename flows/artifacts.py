@@ -11,7 +11,12 @@ from contextlib import contextmanager, suppress
 from contextvars import copy_context
 from typing import Any
 
-from prefect.artifacts import create_progress_artifact, update_progress_artifact
+from prefect.artifacts import (
+    create_link_artifact,
+    create_markdown_artifact,
+    create_progress_artifact,
+    update_progress_artifact,
+)
 from prefect.exceptions import MissingContextError
 from prefect.logging import get_run_logger
 
@@ -32,6 +37,17 @@ def reported(stage: str) -> Iterator[None]:
             yield
     finally:
         artifact.end()
+
+
+def add_page(key: str, markdown: str) -> None:
+    """Makes an artifact of a page in Markdown."""
+    add_artifact(lambda: create_markdown_artifact(markdown, key=key))
+
+
+def add_mlflow_link(key: str, page: str | None) -> None:
+    """Makes an artifact that links to the page of an MLflow run, if it has one."""
+    if page is not None:
+        add_artifact(lambda: create_link_artifact(page, "MLflow run", key=key))
 
 
 def add_artifact(make: Callable[[], Any]) -> None:

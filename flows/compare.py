@@ -1,9 +1,8 @@
 """Trained models + held-out drawings → which is better, by how much."""
 
 from prefect import flow
-from prefect.artifacts import create_markdown_artifact
 
-from flows.artifacts import add_artifact
+from flows.artifacts import add_page
 from flows.gpus import gpu_slots
 from flows.stages import StageTask
 from quickdraw_core.evaluation.compare import COMPARE_STAGE, CompareResult
@@ -12,8 +11,8 @@ from quickdraw_core.metrics.comparison_text import comparison_markdown
 
 
 def _show(result: CompareResult) -> None:
-    page = comparison_markdown(result.comparisons, [[] for _ in result.comparisons])
-    add_artifact(lambda: create_markdown_artifact(page, key="comparison"))
+    nothing = [[] for _ in result.comparisons]
+    add_page("comparison", comparison_markdown(result.comparisons, nothing))
 
 
 compare_stage = StageTask(

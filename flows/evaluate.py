@@ -1,13 +1,9 @@
 """Trained model + held-out drawings → scores and report."""
 
 from prefect import flow
-from prefect.artifacts import (
-    create_link_artifact,
-    create_markdown_artifact,
-    create_table_artifact,
-)
+from prefect.artifacts import create_table_artifact
 
-from flows.artifacts import add_artifact
+from flows.artifacts import add_artifact, add_mlflow_link, add_page
 from flows.gpus import gpu_slots
 from flows.stages import StageTask
 from quickdraw_core.evaluation.config import EvaluateConfig
@@ -17,16 +13,14 @@ from quickdraw_core.evaluation.summary import class_rows, evaluation_markdown
 
 
 def _show(result: EvaluateResult) -> None:
-    add_artifact(lambda: create_markdown_artifact(evaluation_markdown(result), key="evaluation"))
+    add_page("evaluation", evaluation_markdown(result))
     description = "Held-out scores by class"
     add_artifact(
         lambda: create_table_artifact(
             class_rows(result), key="evaluation-classes", description=description
         )
     )
-    page = result.mlflow_page
-    if page is not None:
-        add_artifact(lambda: create_link_artifact(page, "MLflow run", key="evaluation-mlflow-run"))
+    add_mlflow_link("evaluation-mlflow-run", result.mlflow_page)
 
 
 evaluate_stage = StageTask(

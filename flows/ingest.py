@@ -1,9 +1,8 @@
 """Sources → store. The task is one stage of the core; Dask works inside it."""
 
 from prefect import flow
-from prefect.artifacts import create_markdown_artifact
 
-from flows.artifacts import add_artifact
+from flows.artifacts import add_page
 from flows.stages import StageTask
 from quickdraw_core.ingest.config import IngestConfig
 from quickdraw_core.ingest.ingest import INGEST_STAGE
@@ -13,9 +12,7 @@ from quickdraw_core.ingest.summary import ingest_markdown
 ingest_stage = StageTask(
     INGEST_STAGE,
     "Brings the store to what the configuration asks for.",
-    show=lambda result: add_artifact(
-        lambda: create_markdown_artifact(ingest_markdown(result), key="ingest")
-    ),
+    show=lambda result: add_page("ingest", ingest_markdown(result)),
 )
 
 

@@ -1,9 +1,8 @@
 """A challenger + the champion + held-out drawings → who is champion from now on."""
 
 from prefect import flow
-from prefect.artifacts import create_markdown_artifact
 
-from flows.artifacts import add_artifact
+from flows.artifacts import add_page
 from flows.gpus import gpu_slots
 from flows.stages import StageTask
 from quickdraw_core.promotion.config import PromoteConfig
@@ -14,9 +13,7 @@ from quickdraw_core.promotion.summary import promotion_markdown
 promote_stage = StageTask(
     PROMOTE_STAGE,
     "Promotes a model if it is better by more than the noise, and shows why in Prefect's UI.",
-    show=lambda result: add_artifact(
-        lambda: create_markdown_artifact(promotion_markdown(result), key="promotion")
-    ),
+    show=lambda result: add_page("promotion", promotion_markdown(result)),
     slots=lambda config: gpu_slots(config.ranks or 1),
 )
 

@@ -3,10 +3,9 @@
 from contextlib import suppress
 
 from prefect import flow
-from prefect.artifacts import create_link_artifact, create_markdown_artifact
 from prefect.runtime import flow_run
 
-from flows.artifacts import add_artifact
+from flows.artifacts import add_mlflow_link, add_page
 from flows.gpus import gpu_slots
 from flows.stages import StageTask, opened_here
 from quickdraw_core.errors import StoreError
@@ -21,10 +20,8 @@ from quickdraw_core.training.config import TrainConfig
 
 
 def _show(result: TrainResult) -> None:
-    add_artifact(lambda: create_markdown_artifact(training_markdown(result), key="training"))
-    page = run_page(result.tracking_uri, result.mlflow_run_id)
-    if page is not None:
-        add_artifact(lambda: create_link_artifact(page, "MLflow run", key="training-mlflow-run"))
+    add_page("training", training_markdown(result))
+    add_mlflow_link("training-mlflow-run", run_page(result.tracking_uri, result.mlflow_run_id))
 
 
 train_stage = StageTask(

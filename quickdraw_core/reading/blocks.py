@@ -1,13 +1,16 @@
 """From an open file to blocks of complete rows, and to the rows of a window."""
 
 from collections.abc import Iterator
+from contextlib import contextmanager
 from typing import BinaryIO, NamedTuple
 
 import numpy as np
 
 from quickdraw_core.drawing import UInt8Array
+from quickdraw_core.errors import InputError
 from quickdraw_core.formats.readers import RowReader
 from quickdraw_core.reading.windows import Window
+from quickdraw_core.sources.files import SourceFile
 
 BLOCK_BYTES = 32 << 20
 """Bytes read at a time if it is not known how many are needed."""
@@ -28,6 +31,21 @@ class Block(NamedTuple):
     data: UInt8Array
     row: int
     rows: int
+
+
+@contextmanager
+def input_errors(source: SourceFile, if_too_long: str = "ingest again") -> Iterator[None]:
+    """Turns errors of reading a source into an `InputError` that names it. if_too_long: what a
+    row that is too long means, or what to do.
+    """
+    try:
+        yield
+    except RowTooLongError as error:
+        raise InputError(f"{source.address}: {error}; {if_too_long}") from error
+    except OSError as error:
+        raise InputError(
+            f"cannot read {source.address}: {error.strerror or error}; ingest again"
+        ) from error
 
 
 def go_to(file: BinaryIO, offset: int, sequential: bool) -> None:

@@ -9,9 +9,9 @@ from collections.abc import Iterator
 from typing import BinaryIO, NamedTuple
 
 from quickdraw_core.formats.readers import reader_for
-from quickdraw_core.reading.blocks import BLOCK_BYTES, Block, go_to, window_blocks
+from quickdraw_core.reading.blocks import BLOCK_BYTES, Block, go_to, input_errors, window_blocks
 from quickdraw_core.reading.row_index import RowIndex, cut_of
-from quickdraw_core.reading.row_reader import input_errors, require_unchanged, rows_at_most
+from quickdraw_core.reading.row_reader import require_unchanged, rows_at_most
 from quickdraw_core.reading.windows import STRIDE, WINDOW_BYTES, Window
 from quickdraw_core.sources.files import SourceFile
 from quickdraw_core.sources.unpacked import broken_off

@@ -12,7 +12,7 @@ from pathlib import Path
 from quickdraw_core.drawing import UInt8Array
 from quickdraw_core.errors import ConfigError, InputError
 from quickdraw_core.formats.readers import RowReader, is_cut, reader_for
-from quickdraw_core.reading.blocks import RowTooLongError, go_to, window_blocks
+from quickdraw_core.reading.blocks import go_to, input_errors, window_blocks
 from quickdraw_core.reading.windows import STRIDE, Window
 from quickdraw_core.sources.files import SourceFile
 from quickdraw_core.sources.unpacked import broken_off, explain_cut
@@ -104,30 +104,24 @@ def _scan(source: SourceFile, enough: int | None) -> RowIndex:
     reader = reader_for(source.format, source.word)
     offsets: list[int] = []
     rows, position, cut = 0, source.format.data_offset, ""
-    try:
-        with source.open(cut_short=True) as file:
-            go_to(file, position, source.sequential)
-            for block in window_blocks(file, reader, 0, Window(0, _ALL_ROWS), _BLOCK_BYTES):
-                start, row = 0, block.row
-                while row < block.row + block.rows:
-                    if row % STRIDE == 0:
-                        offsets.append(position + start)
-                    start, passed = reader.skip(block.data, start, STRIDE - row % STRIDE)
-                    row += passed
-                    if not passed:  # the last row of a file, cut off
-                        cut = cut_of(reader, block.data[start:])
-                        break
-                position += len(block.data)
-                rows += block.rows
-                if enough is not None and rows >= enough:
-                    return RowIndex(rows, tuple(offsets), position, complete=False)
-            cut = broken_off(file) or cut
-    except RowTooLongError as error:
-        raise InputError(f"{source.address}: {error}; it is not {source.format.layout}") from error
-    except OSError as error:
-        raise InputError(
-            f"cannot read {source.address}: {error.strerror or error}; ingest again"
-        ) from error
+    advice = f"it is not {source.format.layout}"
+    with input_errors(source, advice), source.open(cut_short=True) as file:
+        go_to(file, position, source.sequential)
+        for block in window_blocks(file, reader, 0, Window(0, _ALL_ROWS), _BLOCK_BYTES):
+            start, row = 0, block.row
+            while row < block.row + block.rows:
+                if row % STRIDE == 0:
+                    offsets.append(position + start)
+                start, passed = reader.skip(block.data, start, STRIDE - row % STRIDE)
+                row += passed
+                if not passed:  # the last row of a file, cut off
+                    cut = cut_of(reader, block.data[start:])
+                    break
+            position += len(block.data)
+            rows += block.rows
+            if enough is not None and rows >= enough:
+                return RowIndex(rows, tuple(offsets), position, complete=False)
+        cut = broken_off(file) or cut
     return RowIndex(rows, tuple(offsets), position, cut=cut)
 
 

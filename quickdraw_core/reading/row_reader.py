@@ -1,7 +1,6 @@
 """Windows of one file → their rows, for the ingest, `scan` and the submission."""
 
 from collections.abc import Iterator, Sequence
-from contextlib import contextmanager
 from dataclasses import dataclass
 from typing import NamedTuple
 
@@ -11,7 +10,7 @@ from quickdraw_core.errors import InputError
 from quickdraw_core.formats.readers import RowReader, reader_for
 from quickdraw_core.formats.rows import Rejected, Rows
 from quickdraw_core.formats.scanning.binary_scan import OUT_OF_STEP
-from quickdraw_core.reading.blocks import Block, RowTooLongError, go_to, window_blocks
+from quickdraw_core.reading.blocks import Block, go_to, input_errors, window_blocks
 from quickdraw_core.reading.row_index import RowIndex
 from quickdraw_core.reading.windows import (
     STRIDE,
@@ -95,19 +94,6 @@ def read_windows(
             for window, pieces in _cut(blocks, reader, group.windows):
                 yield parse_window(source, window, pieces, duplicates)
         require_unchanged(source)
-
-
-@contextmanager
-def input_errors(source: SourceFile) -> Iterator[None]:
-    """Turns errors of reading a source into an `InputError` that names it."""
-    try:
-        yield
-    except RowTooLongError as error:
-        raise InputError(f"{source.address}: {error}; ingest again") from error
-    except OSError as error:
-        raise InputError(
-            f"cannot read {source.address}: {error.strerror or error}; ingest again"
-        ) from error
 
 
 def require_unchanged(source: SourceFile) -> None:

@@ -6,24 +6,21 @@ from typing import TYPE_CHECKING
 from quickdraw_core.metrics.comparison_text import plus_minus
 from quickdraw_core.metrics.differences import ClassChange, Comparison, Difference
 from quickdraw_core.metrics.metrics import METRICS
-from quickdraw_core.reporting.figure import INK, LINE, write_figure
-from quickdraw_core.system.files import open_atomic
+from quickdraw_core.reporting.figure import INK, LINE, new_figure, save_figure
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
-    from matplotlib.figure import Figure
 
 WORDS = 40
 """Words in the figure of changes: those that changed most."""
 
+_DPI = 120
 _BETTER, _WORSE, _UNCLEAR = "#0072B2", "#D55E00", "#9A9A9A"
 
 
 def draw_differences(comparison: Comparison, path: Path) -> None:
     """Writes a PNG with a row per metric, each on its own scale; better is to the right."""
-    from matplotlib.figure import Figure
-
-    figure = Figure(figsize=(8, 0.5 * len(METRICS) + 1.2), layout="constrained", facecolor="white")
+    figure = new_figure((8, 0.5 * len(METRICS) + 1.2))
     rows = figure.subplots(len(METRICS), 1)
     for axes, (name, metric) in zip(rows, METRICS.items(), strict=True):
         _draw_metric(axes, comparison.differences[name], metric.name)
@@ -33,7 +30,7 @@ def draw_differences(comparison: Comparison, path: Path) -> None:
         fontsize=11,
         color=INK,
     )
-    _save(figure, path)
+    save_figure(figure, path, dpi=_DPI)
 
 
 def _draw_metric(axes: "Axes", difference: Difference, name: str) -> None:
@@ -66,11 +63,9 @@ def draw_class_changes(comparison: Comparison, path: Path) -> None:
     """Writes a PNG of the words whose MAP@3 changed most, with their intervals; changes beyond
     chance are in colour.
     """
-    from matplotlib.figure import Figure
-
     words = sorted(comparison.classes, key=lambda row: -abs(row.estimate.value))[:WORDS]
     words.sort(key=lambda row: row.estimate.value)
-    figure = Figure(figsize=(8, 0.23 * len(words) + 1.6), layout="constrained", facecolor="white")
+    figure = new_figure((8, 0.23 * len(words) + 1.6))
     axes = figure.subplots()
     axes.axvline(0, color=INK, linewidth=1)
     for y, row in enumerate(words):
@@ -87,7 +82,7 @@ def draw_class_changes(comparison: Comparison, path: Path) -> None:
     axes.set_axisbelow(True)
     axes.set_title(_class_title(comparison, words), loc="left", fontsize=11, color=INK)
     axes.spines[["left", "top", "right"]].set_visible(False)
-    _save(figure, path)
+    save_figure(figure, path, dpi=_DPI)
 
 
 def _class_title(comparison: Comparison, words: list[ClassChange]) -> str:
@@ -108,8 +103,3 @@ def _colour(significant: bool, gain: float) -> str:
 
 def _short(name: str) -> str:
     return name if len(name) <= 40 else f"{name[:18]}…{name[-20:]}"
-
-
-def _save(figure: "Figure", path: Path) -> None:
-    with open_atomic(path, sync=False) as file:
-        write_figure(figure, file, dpi=120)

@@ -22,6 +22,7 @@ from quickdraw_core.reporting.figure import (
     RenderedFigure,
     as_png,
     lay_out,
+    new_figure,
     new_panel,
     render_figure,
 )
@@ -108,10 +109,7 @@ def _classes_named(judgement: Judgement) -> RenderedFigure:
     rows = _sorted(judgement)
     columns = math.ceil(len(rows) / _ROWS)
     height = math.ceil(len(rows) / columns)
-    from matplotlib.figure import Figure
-
-    size = (max(4.4, 3.3 * columns), 1.1 + 0.19 * height)
-    figure = Figure(figsize=size, dpi=_NAMED_DPI, layout="constrained", facecolor="white")
+    figure = new_figure((max(4.4, 3.3 * columns), 1.1 + 0.19 * height), _NAMED_DPI)
     axes = figure.subplots(1, columns, squeeze=False, sharex=True)[0]
     for column, each in enumerate(axes):
         mine = rows[column * height : (column + 1) * height]
@@ -181,9 +179,7 @@ def _confusion(judgement: Judgement) -> list[RenderedFigure]:
 
 
 def _calibration(bins: Sequence[CalibrationBin], total: int) -> RenderedFigure:
-    from matplotlib.figure import Figure
-
-    figure = Figure(figsize=(4.4, 4.2), dpi=DPI, layout="constrained", facecolor="none")
+    figure = new_figure((4.4, 4.2), DPI, "none")
     axes, below = figure.subplots(2, 1, sharex=True, height_ratios=(3, 1))
     edges = [b.from_confidence for b in bins]
     width = bins[0].to_confidence - bins[0].from_confidence

@@ -8,7 +8,10 @@ import io
 import math
 import re
 from collections.abc import Sequence
+from pathlib import Path
 from typing import TYPE_CHECKING, Any, BinaryIO, NamedTuple
+
+from quickdraw_core.system.files import open_atomic
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
@@ -57,12 +60,20 @@ class RenderedFigure(NamedTuple):
     svg: str
 
 
-def new_panel(size: tuple[float, float]) -> tuple["Figure", "Axes"]:
-    """A figure of one panel with a transparent background; size in inches."""
+def new_figure(
+    size: tuple[float, float], dpi: int | None = None, background: str = "white"
+) -> "Figure":
+    """A figure without panels; size in inches. Files of the same `dpi` use the text sizes again
+    that the layout measured.
+    """
     from matplotlib.figure import Figure
 
-    # The DPI of the files, so that text sizes that the layout measured are used again.
-    figure = Figure(figsize=size, dpi=DPI, layout="constrained", facecolor="none")
+    return Figure(figsize=size, dpi=dpi, layout="constrained", facecolor=background)
+
+
+def new_panel(size: tuple[float, float]) -> tuple["Figure", "Axes"]:
+    """A figure of one panel with a transparent background; size in inches."""
+    figure = new_figure(size, DPI, "none")
     return figure, figure.add_subplot()
 
 
@@ -124,6 +135,12 @@ def write_figure(figure: "Figure", file: BinaryIO, form: str = "png", dpi: int =
     # Without a salt the ids of an SVG's parts are random; text stays text, to be searched.
     with matplotlib.rc_context({"svg.hashsalt": "quickdraw", "svg.fonttype": "none"}):
         figure.savefig(file, format=form, **options)
+
+
+def save_figure(figure: "Figure", path: Path, form: str = "png", dpi: int = 150) -> None:
+    """Writes a figure to a file, which appears whole."""
+    with open_atomic(path, sync=False) as file:
+        write_figure(figure, file, form, dpi)
 
 
 def dress(

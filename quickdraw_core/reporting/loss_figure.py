@@ -13,7 +13,14 @@ import torch
 from quickdraw_core.drawing import Float64Array
 from quickdraw_core.errors import ConfigError
 from quickdraw_core.modeling.losses import LOSSES, LossConfig, build_loss
-from quickdraw_core.reporting.figure import COLOURS, INK, dress, label_heights, write_figure
+from quickdraw_core.reporting.figure import (
+    COLOURS,
+    INK,
+    dress,
+    label_heights,
+    new_figure,
+    write_figure,
+)
 from quickdraw_core.system.output_files import is_stream, opened_output, require_output
 
 if TYPE_CHECKING:
@@ -75,9 +82,7 @@ def draw_loss_figure(path: Path) -> None:
 
 
 def _figure() -> "Figure":
-    from matplotlib.figure import Figure
-
-    figure = Figure(figsize=(9, 5.4), layout="constrained", facecolor="white")
+    figure = new_figure((9, 5.4))
     axes = figure.add_subplot()
     curves = [*loss_curves(), Curve((ZERO_ONE,), zero_one_loss(MARGINS))]
     axes.axvspan(MARGINS[0], 0, color=_PALE, zorder=0)

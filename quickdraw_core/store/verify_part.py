@@ -107,7 +107,7 @@ def _check_drawings(part: Part, check: PartCheck) -> UInt64Array:
 
 def _read_table(path: str, part: Part) -> pa.Table:
     """All columns of a file whose bytes are the manifest's. Raises `StoreError`."""
-    data = _read_bytes(part.storage, part.file)
+    data = _read_drawings(part.storage, part.file)
     try:
         file = pq.ParquetFile(pa.BufferReader(data))
         if not file.schema_arrow.equals(SCHEMA):
@@ -120,14 +120,18 @@ def _read_table(path: str, part: Part) -> pa.Table:
     return table
 
 
-def _read_bytes(storage: Storage, file: FileRecord) -> bytes:
-    path = storage.address(file.path)
+def _read(storage: Storage, name: str) -> bytes:
+    path = storage.address(name)
     try:
-        data = storage.read(file.path)
+        return storage.read(name)
     except FileNotFoundError:
         raise StoreError(f"{path} is missing; {_AGAIN}") from None
     except OSError as error:
         raise StoreError(f"cannot read {path}: {error.strerror or error}; {_AGAIN}") from error
+
+
+def _read_drawings(storage: Storage, file: FileRecord) -> bytes:
+    path, data = storage.address(file.path), _read(storage, file.path)
     if len(data) != file.size_bytes:
         raise StoreError(
             f"{path} has {len(data):,} bytes, the manifest says {file.size_bytes:,}; {_AGAIN}"
@@ -193,15 +197,11 @@ def _check_quarantine(part: Part, check: PartCheck) -> None:
         return
     name = file.quarantine_path
     path = part.storage.address(name)
+    data = _read(part.storage, name)
+    _require_digest(path, data, file.quarantine_sha256)
+    check.bytes_read += len(data)
     try:
-        data = part.storage.read(name)
-        _require_digest(path, data, file.quarantine_sha256)
-        check.bytes_read += len(data)
         counts, lines = _read_quarantine(data)
-    except FileNotFoundError:
-        raise StoreError(f"{path} is missing; {_AGAIN}") from None
-    except OSError as error:
-        raise StoreError(f"cannot read {path}: {error.strerror or error}; {_AGAIN}") from error
     except (ValueError, KeyError, TypeError) as error:
         raise StoreError(f"{path} holds a line of another form ({error}); {_FRESH}") from error
     if counts != file.rejected:

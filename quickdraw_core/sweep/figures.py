@@ -18,15 +18,15 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 import numpy as np
 
 from quickdraw_core.drawing import Float64Array
-from quickdraw_core.reporting.figure import COLOURS, dress, label_heights, write_figure
+from quickdraw_core.reporting.figure import COLOURS, dress, label_heights, new_figure, save_figure
 from quickdraw_core.sweep.results import RowResult
-from quickdraw_core.system.files import open_atomic
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
     from matplotlib.figure import Figure
 
 _GREY = "#777777"
+_SIZE = (9.0, 5.2)
 _LOSS, _ACCURACY = "train/loss", "validation/top_3"
 _RIGHT, _LOG_FORGOTTEN = "cross_entropy", "nll_without_log"
 
@@ -55,8 +55,7 @@ def draw_figures(rows: Sequence[RowResult], folder: Path) -> tuple[Path, ...]:
         if figure is not None:
             for form in ("png", "svg"):
                 paths.append(folder / f"{name}.{form}")
-                with open_atomic(paths[-1], sync=False) as file:
-                    write_figure(figure, file, form)
+                save_figure(figure, paths[-1], form)
     return tuple(paths)
 
 
@@ -100,7 +99,7 @@ def _loss_by_network(rows: Sequence[RowResult]) -> "Figure | None":
     ]
     if not lines:
         return None
-    figure = _canvas()
+    figure = new_figure(_SIZE)
     axes = figure.add_subplot()
     _draw(axes, lines)
     mean = f", mean of {points} points" if points > 1 else ""
@@ -121,7 +120,7 @@ def _accuracy_by_loss(rows: Sequence[RowResult]) -> "Figure | None":
             first.setdefault(row.loss, row)
     if len(first) < 2:
         return None
-    figure = _canvas()
+    figure = new_figure(_SIZE)
     axes = figure.add_subplot()
     lines = [_line(row, _ACCURACY, f"{loss}\n({row.optimizer})") for loss, row in first.items()]
     _draw(axes, [line for line in lines if line is not None], marker="o")
@@ -143,7 +142,7 @@ def _failed_training(rows: Sequence[RowResult]) -> "Figure | None":
     pair = [row for row in (right, failed) if row is not None]
     lines = [_line(row, _ACCURACY, row.name if same_loss else row.loss) for row in pair]
     judged = [line for line in lines if line is not None]
-    figure = _canvas(width=11.5 if judged else 9.0)
+    figure = new_figure((11.5, 5.2) if judged else _SIZE)
     left = figure.add_subplot(1, 2 if judged else 1, 1)
     mean = f", mean of {points} points" if points > 1 else ""
     if failed.loss == _LOG_FORGOTTEN:
@@ -196,12 +195,6 @@ def row_labels(rows: Sequence[RowResult]) -> list[str]:
         label if labels.count(label) == 1 else row.name
         for label, row in zip(labels, rows, strict=True)
     ]
-
-
-def _canvas(width: float = 9.0) -> "Figure":
-    from matplotlib.figure import Figure
-
-    return Figure(figsize=(width, 5.2), layout="constrained", facecolor="white")
 
 
 def _draw(
