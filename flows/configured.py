@@ -28,11 +28,11 @@ def _of_profile(environment: Mapping[str, str]) -> str | None:
     home = Path(environment.get("PREFECT_HOME") or "~/.prefect")
     profiles = Path(environment.get("PREFECT_PROFILES_PATH") or home / "profiles.toml")
     try:
-        found = _toml(profiles.expanduser())
+        config = _toml(profiles.expanduser())
     except RuntimeError:  # a user without a home
         return None
-    active = environment.get("PREFECT_PROFILE") or found.get("active")
-    return _value(found, "profiles", str(active), _NAME)
+    active = environment.get("PREFECT_PROFILE") or config.get("active")
+    return _value(config, "profiles", str(active), _NAME)
 
 
 def _dotenv(path: Path) -> Mapping[str, str | None]:

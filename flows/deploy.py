@@ -99,8 +99,7 @@ def read(file: Path) -> dict[str, Any]:
         raise ConfigError(f"{file} cannot be read as deployments: {error!r}") from error
     if not isinstance(entries, list) or not entries:
         raise ConfigError(f"{file} names no deployments")
-    found: dict[str, Any] = document
-    return found
+    return dict(document)
 
 
 def laid_over(document: dict[str, Any], config: DeployConfig) -> dict[str, Any]:
@@ -129,8 +128,8 @@ def _ingest_of(entry: dict[str, Any]) -> dict[str, Any] | None:
     """The parameters of a deployment's ingest, if it has one."""
     flow = entry["entrypoint"].rpartition(".")[2]
     key = {"pipeline": "ingest", "ingest": "config"}.get(flow)
-    found: dict[str, Any] | None = entry["parameters"][key] if key else None
-    return found
+    ingest: dict[str, Any] | None = entry["parameters"][key] if key else None
+    return ingest
 
 
 def _checked(entry: dict[str, Any]) -> Deployed:
@@ -178,10 +177,10 @@ def _schedule_of(name: str, schedule: dict[str, Any]) -> tuple[str, str]:
     try:
         CronSchedule(cron=cron, timezone=timezone)
     except ValidationError as error:
-        found = error.errors(include_url=False)[0]
+        fault = error.errors(include_url=False)[0]
         raise ConfigError(
-            f"deployment {name}: {'.'.join(map(str, found['loc']))} {found['input']!r} is none: "
-            f"{found['msg']}; for example: --cron '0 2 * * *' --timezone Europe/Berlin"
+            f"deployment {name}: {'.'.join(map(str, fault['loc']))} {fault['input']!r} is none: "
+            f"{fault['msg']}; for example: --cron '0 2 * * *' --timezone Europe/Berlin"
         ) from None
     return cron, timezone
 

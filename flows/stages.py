@@ -86,12 +86,12 @@ class StageTask(Generic[C, R]):
                 config, return_state=True
             )
             # Not the kept result, of which an earlier version of this program may have made less.
-            found = self.stage.finished(config, here) if state.name == "Cached" else None
-        if found is None:
+            finished = self.stage.finished(config, here) if state.name == "Cached" else None
+        if finished is None:
             result: R = state.result()
             return result
         self._say_skipped()
-        return found
+        return finished
 
     def _run(self, config: C) -> R:
         with reported(self.stage.name):

@@ -103,5 +103,5 @@ def _show(result: SweepResult) -> None:
     table = [dict(zip(heads, row, strict=True)) for row in rows]
     description = result.description or f"Sweep {result.table}"
     add_artifact(lambda: create_table_artifact(table, key="sweep-table", description=description))
-    page, place = sweep_markdown(result), f"in {result.folder}"
-    add_artifact(lambda: create_markdown_artifact(page, key="sweep", description=place))
+    page, folder = sweep_markdown(result), f"in {result.folder}"
+    add_artifact(lambda: create_markdown_artifact(page, key="sweep", description=folder))

@@ -97,14 +97,14 @@ class DrawingBatch:
     def strokes(self, index: int) -> list[tuple[list[int], list[int]]]:
         """Drawing `index` as nested lists, the form of the CSV's JSON."""
         start = int(self.point_offsets[index])
-        found = []
+        strokes = []
         for length in self.stroke_lengths[
             self.stroke_offsets[index] : self.stroke_offsets[index + 1]
         ]:
             end = start + int(length)
-            found.append((self.x[start:end].tolist(), self.y[start:end].tolist()))
+            strokes.append((self.x[start:end].tolist(), self.y[start:end].tolist()))
             start = end
-        return found
+        return strokes
 
     @classmethod
     def concat(cls, parts: Sequence["DrawingBatch"]) -> "DrawingBatch":

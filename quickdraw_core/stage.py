@@ -135,8 +135,8 @@ def perform(stage: Stage[C, R], config: C, opened: Opened | None = None) -> R:
         if number:
             opened.forget()
             asked = stage.going_on(config, since, opened)
-        found = stage.finished(asked, opened)
-        return stage.prepared(asked, opened).run() if found is None else found
+        finished = stage.finished(asked, opened)
+        return stage.prepared(asked, opened).run() if finished is None else finished
 
     return tried_again(stage.name, attempt)
 

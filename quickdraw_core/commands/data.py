@@ -141,10 +141,10 @@ def describe(
         typer.echo(json.dumps(describe_store(location_of(store)).to_json(), indent=1))
         return
     with show_progress():
-        found = describe_store(location_of(store))
-    show_facts(describe_facts(found))
+        description = describe_store(location_of(store))
+    show_facts(describe_facts(description))
     if classes:
-        show_table(*class_table(found, classes))
+        show_table(*class_table(description, classes))
 
 
 def verify(store: StoreArgument) -> None:

@@ -100,11 +100,11 @@ def inspect(
     from quickdraw_core.inference.inspection import inspect_facts, inspect_model
     from quickdraw_core.inference.references import load_model
 
-    found = inspect_model(load_model(model, tracking_uri))
+    inspection = inspect_model(load_model(model, tracking_uri))
     if as_json:
-        typer.echo(json.dumps(found, indent=1))
+        typer.echo(json.dumps(inspection, indent=1))
     else:
-        show_facts(inspect_facts(found))
+        show_facts(inspect_facts(inspection))
 
 
 def _refuse_balance(given: bool) -> None:
@@ -200,11 +200,11 @@ def check_submission(
     """Say whether Kaggle would take a submission; exit code 1 and a list if not."""
     from quickdraw_core.challenge.check_submission import check_submission as check
 
-    found = check(file, test_csv)
-    state = f"{len(found.problems):,} problems" if found.problems else "all is right"
-    show_facts({"submission": f"{found.path} ({found.rows:,} rows, {state})"})
-    show_lines([f"problem: {problem}" for problem in found.problems])
-    if found.problems:
+    checked = check(file, test_csv)
+    state = f"{len(checked.problems):,} problems" if checked.problems else "all is right"
+    show_facts({"submission": f"{checked.path} ({checked.rows:,} rows, {state})"})
+    show_lines([f"problem: {problem}" for problem in checked.problems])
+    if checked.problems:
         raise typer.Exit(1)
 
 

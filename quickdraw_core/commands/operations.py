@@ -80,16 +80,16 @@ def rerun(
 def _rerun(reference: str | None, watch: bool) -> None:
     from flows.rerun import find_run, folder_of, follow, run_again, schedule_again
 
-    found = find_run(reference)
-    if found.deployment_id is None:
-        show_facts({"run": f"{found.name} ({found.id}), in this process, in {folder_of(found)}"})
-        run_again(found)
+    run = find_run(reference)
+    if run.deployment_id is None:
+        show_facts({"run": f"{run.name} ({run.id}), in this process, in {folder_of(run)}"})
+        run_again(run)
         show_facts({"done": "completed"})
         return
-    schedule_again(found)
-    show_facts({"run": f"{found.name} ({found.id}) is scheduled again; a worker takes it up"})
+    schedule_again(run)
+    show_facts({"run": f"{run.name} ({run.id}) is scheduled again; a worker takes it up"})
     if watch:
-        state = follow(found)
+        state = follow(run)
         show_facts({"done": state})
         if state != "Completed":
             raise typer.Exit(1)

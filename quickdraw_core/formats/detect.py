@@ -185,7 +185,7 @@ def _require_rows(rows: bytes, name: str, found: str) -> None:
 def _is_raw(rows: bytes) -> bool:
     """What most of the first lines say that look like a drawing; False if none does."""
     strokes = (_FIRST_STROKE.search(line) for line in rows.split(b"\n", _LINES_LOOKED_AT))
-    votes = [found["times"] is not None for found in islice(filter(None, strokes), _VOTES)]
+    votes = [match["times"] is not None for match in islice(filter(None, strokes), _VOTES)]
     return sum(votes) * 2 > len(votes)
 
 

@@ -157,8 +157,8 @@ class KaggleReader(LineReader):
         """What `scan_lines` calls the columns; of two with one name the last one counts."""
         names = self.header.columns
         codes = [
-            PASSED_OVER if name in names[place + 1 :] else COLUMN_CODES.get(name, PASSED_OVER)
-            for place, name in enumerate(names)
+            PASSED_OVER if name in names[column + 1 :] else COLUMN_CODES.get(name, PASSED_OVER)
+            for column, name in enumerate(names)
         ]
         if self.word is None:
             codes = [PASSED_OVER if code == COLUMN_CODES["word"] else code for code in codes]

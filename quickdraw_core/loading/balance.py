@@ -24,10 +24,10 @@ def quotas(counts: Int64Array, class_balance: float) -> Int64Array:
     """
     weights = counts.astype(np.float64) ** (1 - class_balance)
     exact = counts.sum() * (weights / weights.sum())
-    found: Int64Array = np.floor(exact).astype(np.int64)
-    missing = int(counts.sum() - found.sum())
-    found[np.argsort(found - exact, kind="stable")[:missing]] += 1
-    return found
+    times: Int64Array = np.floor(exact).astype(np.int64)
+    missing = int(counts.sum() - times.sum())
+    times[np.argsort(times - exact, kind="stable")[:missing]] += 1
+    return times
 
 
 class SampleOrder:
@@ -65,7 +65,7 @@ class SampleOrder:
         if self._quotas is None:
             return self.rows[permute(positions, len(self.rows), self.seed, epoch)]
         values = checked_positions(positions, len(self.rows))
-        found = np.empty(len(values), np.int64)
+        chosen = np.empty(len(values), np.int64)
         _balanced(
             values,
             np.uint64(len(self.rows)),
@@ -77,9 +77,9 @@ class SampleOrder:
             self._counts,
             self._quotas,
             self._ends,
-            found,
+            chosen,
         )
-        return self.rows[found]
+        return self.rows[chosen]
 
 
 @compiled()
@@ -94,13 +94,13 @@ def _balanced(
     counts: Int64Array,
     quota: Int64Array,
     ends: Int64Array,
-    found: Int64Array,
+    chosen: Int64Array,
 ) -> None:
     for k in range(len(values)):
-        place = np.int64(permuted(values[k], n, epoch_key))
-        group = np.searchsorted(ends, place, side="right")
+        position = np.int64(permuted(values[k], n, epoch_key))
+        group = np.searchsorted(ends, position, side="right")
         count, share = np.uint64(counts[group]), np.uint64(quota[group])
-        turn = np.uint64(place - ends[group] + quota[group])
+        turn = np.uint64(position - ends[group] + quota[group])
         key = extended(class_key, classes[group])
         if share >= count:
             # An epoch of its own, so that none comes twice more often than another.
@@ -108,4 +108,4 @@ def _balanced(
         else:
             turn += epoch * share
         key = extended(key, turn // count)
-        found[k] = firsts[group] + np.int64(permuted(turn % count, count, key))
+        chosen[k] = firsts[group] + np.int64(permuted(turn % count, count, key))

@@ -32,9 +32,9 @@ def permute(positions: npt.ArrayLike, n: int, seed: int, epoch: int) -> Int64Arr
     Over all positions 0..n-1 every sample comes exactly once.
     """
     values = checked_positions(positions, n)
-    found = np.empty(len(values), np.int64)
-    _permute(values, np.uint64(n), stream_key(seed, epoch), found)
-    return found
+    samples = np.empty(len(values), np.int64)
+    _permute(values, np.uint64(n), stream_key(seed, epoch), samples)
+    return samples
 
 
 def checked_positions(positions: npt.ArrayLike, n: int) -> UInt64Array:
@@ -46,9 +46,9 @@ def checked_positions(positions: npt.ArrayLike, n: int) -> UInt64Array:
 
 
 @compiled()
-def _permute(values: UInt64Array, n: np.uint64, key: np.uint64, found: Int64Array) -> None:
+def _permute(values: UInt64Array, n: np.uint64, key: np.uint64, samples: Int64Array) -> None:
     for k in range(len(values)):
-        found[k] = permuted(values[k], n, key)
+        samples[k] = permuted(values[k], n, key)
 
 
 @compiled()

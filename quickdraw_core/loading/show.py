@@ -89,8 +89,8 @@ def _grid(tiles: Sequence[UInt8Array]) -> UInt8Array:
     step = side + _SEPARATOR_PX
     size = (ROWS * step + _SEPARATOR_PX, COLUMNS * step + _SEPARATOR_PX)
     picture = np.full(size, _SEPARATOR_GRAY, np.uint8)
-    for place in range(ROWS * COLUMNS):
-        top, left = (_SEPARATOR_PX + step * k for k in divmod(place, COLUMNS))
-        tile = tiles[place] if place < len(tiles) else 255
+    for index in range(ROWS * COLUMNS):
+        top, left = (_SEPARATOR_PX + step * k for k in divmod(index, COLUMNS))
+        tile = tiles[index] if index < len(tiles) else 255
         picture[top : top + side, left : left + side] = tile
     return picture

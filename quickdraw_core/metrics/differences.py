@@ -218,12 +218,12 @@ def compare(
     gained = _in_units(both[1][:, 0] - both[0][:, 0])
     p_values = [sign_flip_p(gained[a.labels == part.label]) for part in sums]
     classes = []
-    for part, p, found in zip(sums, p_values, discoveries(np.array(p_values)), strict=True):
+    for part, p, changed in zip(sums, p_values, discoveries(np.array(p_values)), strict=True):
         mine, resamples_mine = part.total[pair] / part.n, part.resampled[:, pair] / part.n
         change = _difference("map_at_3", mine, resamples_mine, part.n)
         word = a.label_map.words[part.label]
         classes.append(
-            ClassChange(word, change.first, change.second, change.estimate, p, bool(found))
+            ClassChange(word, change.first, change.second, change.estimate, p, bool(changed))
         )
     return Comparison(first.name, second.name, differences, classes)
 

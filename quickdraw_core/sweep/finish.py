@@ -76,7 +76,7 @@ def _write(result: SweepResult) -> None:
     write_atomic(result.folder / "sweep.json", text, sync=False)
     write_atomic(result.folder / "table.md", sweep_markdown(result), sync=False)
     heads, rows = result_table(result)
-    columns = {head: [row[place] for row in rows] for place, head in enumerate(heads)}
+    columns = {head: [row[column] for row in rows] for column, head in enumerate(heads)}
     write_table(result.folder / "rows.json", columns)
 
 

@@ -129,7 +129,7 @@ def configs_of(table: SweepTable, changes: Mapping[str, Any]) -> dict[str, Train
     Raises `ConfigError` that names table and row.
     """
     base = find_recipe(table.recipe) if table.recipe is not None else TrainConfig()
-    found = {}
+    configs = {}
     for row in table.rows:
         values = TrainConfig.layered(table.values, row.values, changes)
         try:
@@ -138,10 +138,10 @@ def configs_of(table: SweepTable, changes: Mapping[str, Any]) -> dict[str, Train
                     raise ConfigError(
                         f"option {key!r} is the sweep's own, no row's; leave it out there"
                     )
-            found[row.name] = base.updated(values)
+            configs[row.name] = base.updated(values)
         except ConfigError as error:
             raise ConfigError(f"table {table.name}, row {row.name!r}: {error}") from error
-    return found
+    return configs
 
 
 def _parse(values: Mapping[str, Any], where: str, default_name: str) -> SweepTable:

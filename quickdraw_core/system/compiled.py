@@ -36,8 +36,8 @@ def compiled(*, allocates: bool = False, **options: Any) -> Callable[[F], F]:
             package = _package_hash(Path(getfile(function)).parent)
             # An index of another version is not read: it may name modules that are gone.
             file._version = (file._version, package)
-        found: F = dispatcher
-        return found
+        decorated: F = dispatcher
+        return decorated
 
     return decorate
 

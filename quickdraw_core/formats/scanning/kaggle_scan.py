@@ -83,12 +83,12 @@ def _scan_line(
     country_end = columns.country_offsets[row]
     columns.recognized[row] = UNKNOWN_RECOGNIZED
     columns.timestamps_us[row] = NO_TIME
-    for place in range(len(codes)):
-        if place:
+    for field in range(len(codes)):
+        if field:
             if block[i] != COMMA:
                 return FAILED
             i += 1
-        code = codes[place]
+        code = codes[field]
         if code == 1:
             if block[i] != QUOTE:
                 return FAILED

@@ -62,14 +62,14 @@ def skip_rows(block: UInt8Array, start: int, rows: int) -> tuple[int, int]:
         total = partial + carry
         carry = unsigned(partial < texts) | unsigned(total < partial)
         ends = total & feeds
-        found = count_bits(ends)
-        if passed + found >= wanted:
+        count = count_bits(ends)
+        if passed + count >= wanted:
             for _ in range(signed(wanted - passed) - 1):
                 ends &= ends - _1
             return signed(at + lowest_bit(ends) + _1), signed(wanted)
-        if found:
+        if count:
             end = at + _WIDTH - high_zeros(ends)
-        passed += found
+        passed += count
         at += _WIDTH
     while at < stop and passed < wanted:
         byte = block[at]

@@ -227,7 +227,7 @@ def _resample(x: Float64Array, y: Float64Array, start: int, end: int, scratch: S
     Returns how many, at least 2, or `TOO_LONG`.
     """
     count = 0
-    place, walked = 0.0, 0.0
+    position, walked = 0.0, 0.0
     ax, ay = x[start], y[start]
     for i in range(start + 1, end):
         bx, by = x[i], y[i]
@@ -236,12 +236,12 @@ def _resample(x: Float64Array, y: Float64Array, start: int, end: int, scratch: S
         reached = walked + step
         if reached > (MAX_STROKE_SAMPLES - 2) * SPACING_PX:
             return TOO_LONG
-        while place < reached:
-            t = (place - walked) / step
+        while position < reached:
+            t = (position - walked) / step
             scratch.x[count] = ax * (1.0 - t) + bx * t
             scratch.y[count] = ay * (1.0 - t) + by * t
             count += 1
-            place += SPACING_PX
+            position += SPACING_PX
         walked = reached
         ax, ay = bx, by
     if count == 0:  # all points are one: it becomes two equal ones

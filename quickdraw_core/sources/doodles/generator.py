@@ -114,14 +114,14 @@ def csv_lines(word: str, seed: int, unrecognized_share: float) -> Iterator[str]:
     digest = hashlib.sha256(word.encode()).digest()
     rng = np.random.default_rng([seed, int.from_bytes(digest[:8], "big")])
     codes, cumulative = list(_COUNTRIES), np.cumsum(list(_COUNTRIES.values()))
-    place, words = challenge_words().index(word), len(challenge_words())
+    word_index, words = challenge_words().index(word), len(challenge_words())
     offset, stride = (int(n) for n in rng.integers(1, _KEYS_PER_WORD, 2))
     for row in range(_KEYS_PER_WORD):
         strokes, recognized = generate_drawing(word, rng, unrecognized_share)
         country = codes[int(np.searchsorted(cumulative, rng.random() * cumulative[-1], "right"))]
         time = _FIRST_TIME + timedelta(microseconds=10 * int(rng.integers(_TIME_SPAN)))
         turn = (offset + row * stride) % _KEYS_PER_WORD
-        key_id = (_FIRST_KEY + 2 * (turn * words + place) + 1) << _KEY_SHIFT
+        key_id = (_FIRST_KEY + 2 * (turn * words + word_index) + 1) << _KEY_SHIFT
         yield (
             f'{country},"{format_drawing(strokes)}",{key_id},{recognized},'
             f"{time.isoformat(' ', 'microseconds')},{word}\n"
