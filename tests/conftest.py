@@ -3,7 +3,7 @@
 import os
 import shutil
 import sys
-from collections.abc import Generator
+from collections.abc import Generator, Iterator
 from pathlib import Path
 
 import pytest
@@ -14,6 +14,7 @@ surroundings.settle()  # before torch is imported
 
 import session
 from budget import Budget
+from download_server import Server, serving
 from forkserver import real_python
 from trainings import train_config
 
@@ -140,3 +141,10 @@ def trained(store: Store, empty_database: Path) -> Path:
         return str(train(config).run_dir)
 
     return Path(session.once("trained", make))
+
+
+@pytest.fixture
+def server() -> Iterator[Server]:
+    """A server of drawings, for the tests of the download."""
+    with serving() as server:
+        yield server

@@ -1,24 +1,16 @@
 """What is fetched under which name, what is left alone, and how many files at a time."""
 
-from collections.abc import Iterator
 from dataclasses import replace
 from pathlib import Path
 from threading import Barrier
 
 import pytest
-from download_server import FOLDERS, Served, Server, drawings, require_whole, run, serving
+from download_server import FOLDERS, Served, Server, drawings, require_whole, run
 
 from quickdraw_core.errors import ConfigError, InputError
 from quickdraw_core.labels import challenge_words
 from quickdraw_core.progress import report_to
 from quickdraw_core.sources.fetch_config import FetchConfig, chosen_words
-
-
-@pytest.fixture
-def server() -> Iterator[Server]:
-    with serving() as server:
-        yield server
-
 
 # What is fetched, from where, under which name.
 

@@ -1,7 +1,6 @@
 """A server that lies, refuses or is busy: what is asked again, and what is an error."""
 
 import time
-from collections.abc import Iterator
 from dataclasses import replace
 from pathlib import Path
 
@@ -23,13 +22,6 @@ from quickdraw_core.errors import InputError
 from quickdraw_core.sources.fetch import fetch
 from quickdraw_core.sources.fetch_config import FetchConfig
 from quickdraw_core.system.retries import Attempts, PassingError
-
-
-@pytest.fixture
-def server() -> Iterator[Server]:
-    with serving() as server:
-        yield server
-
 
 # Lies about sizes.
 

@@ -1,6 +1,6 @@
 """A download goes on after its connection was cut, and never mixes two versions of a file."""
 
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
 
@@ -10,13 +10,6 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from quickdraw_core.errors import InputError
-
-
-@pytest.fixture
-def server() -> Iterator[Server]:
-    with serving() as server:
-        yield server
-
 
 # Cut connections.
 

@@ -9,7 +9,7 @@ import subprocess
 import sys
 import threading
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from functools import partial
 from pathlib import Path
 
@@ -27,13 +27,6 @@ from download_server import (
 from quickdraw_core.errors import BusyError, InputError
 from quickdraw_core.sources.fetch import THREAD_NAME, fetch
 from quickdraw_core.sources.fetch_config import FetchConfig
-
-
-@pytest.fixture
-def server() -> Iterator[Server]:
-    with serving() as server:
-        yield server
-
 
 # Killed, stopped, and without room.
 
