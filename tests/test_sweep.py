@@ -1,12 +1,10 @@
-"""Sweeps: the table, the slots, the order, and a small one from end to end by the command."""
+"""A small sweep from end to end by the command, failed on purpose, tried again, killed."""
 
 import fcntl
 import json
-import os
 import shutil
 import signal
 import subprocess
-import sys
 import threading
 import time
 from collections.abc import Callable
@@ -15,81 +13,32 @@ from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
 
-import numpy as np
 import pytest
 import session
 from command_line import command, quickdraw
 from command_line import environment_of as cli_environment
-from hypothesis import given
-from hypothesis import strategies as st
 from processes import rank_processes
+from sweeps import TINY, open_sweep, table_file
 
 import flows.sweep
 from quickdraw_core import stage
-from quickdraw_core.commands import sweeps
-from quickdraw_core.diagnosis.curves import Curve, read_curves, read_failure
+from quickdraw_core.diagnosis.curves import read_curves, read_failure
 from quickdraw_core.diagnosis.diagnosis import Kind
 from quickdraw_core.errors import ConfigError, TrainingError
-from quickdraw_core.launching import processes
-from quickdraw_core.metrics.metrics import Estimate
-from quickdraw_core.reporting.figure import label_heights
 from quickdraw_core.stage import Opened
 from quickdraw_core.store.store import Store
 from quickdraw_core.sweep import finish, rows, run
-from quickdraw_core.sweep.built_in_tables import TABLES
 from quickdraw_core.sweep.config import SweepConfig
-from quickdraw_core.sweep.figures import draw_figures, row_labels, smoothed
 from quickdraw_core.sweep.finish import finish_sweep
-from quickdraw_core.sweep.plan import Sweep, plan_sweep
-from quickdraw_core.sweep.results import RowResult, compare_orders, training_seconds
-from quickdraw_core.sweep.row_slots import Slots, make_slots
+from quickdraw_core.sweep.plan import plan_sweep
+from quickdraw_core.sweep.row_slots import make_slots
 from quickdraw_core.sweep.rows import PARENT_TAG, has_diverged, is_finished, nest, run_row
-from quickdraw_core.sweep.run import PreparedSweep, prepare
-from quickdraw_core.sweep.table import configs_of, read_table
+from quickdraw_core.sweep.run import PreparedSweep
 from quickdraw_core.tracking.journal import append, follow, last_status, tags_record
 from quickdraw_core.tracking.run_record import RunRecord, tracked_run_id
 from quickdraw_core.tracking.runs import client
 
-
-def open_sweep(config: SweepConfig) -> Sweep:
-    """A sweep of which no row has begun."""
-    return prepare(config, Opened()).begin()
-
-
-TINY = """
-description = "Three trainings of a second."
-[values]
-model = "net"
-image = { encoding = "gray", side_px = 24 }
-augment.mirror_share = 0.0
-epochs = 2
-hardware.ranks = 1
-global_batch_size = 32
-micro_batch_size = 32
-tracking.log_every_steps = 1
-validation.every_steps = 10
-
-[[rows]]
-name = "Right"
-reported = 0.9
-[[rows]]
-name = "Reciprocal"
-reported = 0.5
-values = { loss = "softmax_reciprocal", optimizer.learning_rate = 0.001 }
-[[rows]]
-name = "No log"
-shown_as_failed = true
-values = { loss = "nll_without_log" }
-"""
-
-
-def table_file(folder: Path, text: str) -> str:
-    path = folder / "tiny.toml"
-    path.write_text(text)
-    return str(path)
-
-
-# The table
+# Failed on purpose, and tried again
 
 
 def test_ctrl_c_waits_for_no_further_attempt_of_a_row(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -114,276 +63,6 @@ def test_ctrl_c_waits_for_no_further_attempt_of_a_row(monkeypatch: pytest.Monkey
     with pytest.raises(KeyboardInterrupt):
         run.run_rows_here(sweep, Opened())
 
-
-def test_a_file_is_a_table_with_the_rows_own_values_over_the_base(tmp_path: Path) -> None:
-    table = read_table(table_file(tmp_path, TINY))
-    assert (table.name, table.metric) == ("tiny", "top_3")
-    configs = configs_of(table, {"epochs": 1})
-    assert [config.loss.name for config in configs.values()] == [
-        "cross_entropy", "softmax_reciprocal", "nll_without_log",
-    ]  # fmt: skip
-    assert {config.model.name for config in configs.values()} == {"net"}
-    assert {config.epochs for config in configs.values()} == {1}
-
-
-@pytest.mark.parametrize(
-    ("old", "new", "message"),
-    [
-        ("reported = 0.9", "reportd = 0.9", r"tiny.toml, row 'Right': unknown option 'reportd': "
-         "did you mean 'reported'"),
-        ('name = "Right"', "", "tiny.toml, row 1: option 'name': Field required"),
-        ("description", "descripton", "tiny.toml: unknown option 'descripton': did you mean"),
-        ('name = "Right"', 'name = "no-LOG"', "'no-LOG' and 'No log' would share a folder"),
-        ('name = "Right"', 'name = "A, B"', "row 'A, B': option 'name': --rows could not name it"),
-        ('loss = "nll_without_log"', 'loss = "nl"', "row 'No log': option 'loss.name': unknown"),
-        ('loss = "nll_without_log"', "los = 1", "row 'No log': unknown option 'los': did you"),
-        ('loss = "nll_without_log"', 'store = "s"', "option 'store' is the sweep's own"),
-        ("[values]", 'metric = "top3"\n[values]', "unknown metric; did you mean 'top_3'"),
-        ("[values]", 'recipe = "repport"\n[values]', "unknown recipe 'repport': did you mean"),
-        ("[values]", "[values", "tiny.toml is no TOML"),
-        ("[[rows]]", "[[row]]", "unknown option 'row': did you mean 'rows'"),
-    ],
-)  # fmt: skip
-def test_a_fault_names_file_row_and_remedy(
-    tmp_path: Path, old: str, new: str, message: str
-) -> None:
-    with pytest.raises(ConfigError, match=message.replace("(", r"\(")):
-        configs_of(read_table(table_file(tmp_path, TINY.replace(old, new))), {})
-
-
-def test_an_unknown_table_is_answered_with_the_nearest() -> None:
-    with pytest.raises(ConfigError, match="no table 'report-smal': did you mean 'report-small'"):
-        read_table("report-smal")
-    with pytest.raises(ConfigError, match=r"no.toml cannot be read"):
-        read_table("no.toml")
-
-
-@pytest.mark.parametrize("rows", [[""], ["Right,"], [" , "], ["Right", ""]])
-def test_an_empty_name_among_the_rows_is_refused_and_does_not_mean_all(rows: list[str]) -> None:
-    with pytest.raises(ConfigError, match="--rows holds an empty name"):
-        sweeps.sweep("report-small", rows=rows, fresh=True)
-
-
-@pytest.mark.parametrize("name", TABLES)
-def test_built_in_tables_are_the_reports_seven_rows_and_its_failed_training(name: str) -> None:
-    table = read_table(name)
-    assert table.metric == "top_3"
-    rows = [row for row in table.rows if row.reported is not None]
-    configs = configs_of(table, {})
-    assert [
-        (c.model.name, c.loss.name, c.optimizer.name, c.schedule.name, row.reported)
-        for row in rows
-        for c in [configs[row.name]]
-    ] == [
-        ("resnet18", "cross_entropy", "adam", "multistep", 0.89),
-        ("resnet18", "cross_entropy", "adam", "step", 0.89),
-        ("resnet18", "softmax_reciprocal", "sgd", "multistep", 0.63),
-        ("resnet34", "cross_entropy", "adam", "multistep", 0.89),
-        ("resnet34", "cross_entropy", "sgd", "multistep", 0.89),
-        ("densenet121", "cross_entropy", "adam", "multistep", 0.80),
-        ("vgg11", "cross_entropy", "sgd", "multistep", 0.81),
-    ]
-    (failed,) = [row for row in table.rows if row.shown_as_failed]
-    assert failed.reported is None
-    assert configs[failed.name].loss.name == "nll_without_log"
-    # A fair comparison: as many steps, as many drawings, of the same size.
-    assert len({(c.epochs, c.global_batch_size, c.select, c.image) for c in configs.values()}) == 1
-
-
-# Slots
-
-
-@pytest.mark.parametrize(
-    ("parallel", "ranks", "devices", "expected"),
-    [
-        (None, 1, (), [()]),
-        (None, 2, "0123", [("0", "1"), ("2", "3")]),
-        (None, 3, "0123", [("0", "1", "2")]),
-        (1, 1, "01", [("0",)]),
-        (None, 2, "0", [()]),  # too few for the ranks: the CPU
-    ],
-)
-def test_each_row_gets_gpus_of_its_own(
-    parallel: int | None, ranks: int, devices: str, expected: list[tuple[str, ...]]
-) -> None:
-    slots = make_slots(parallel, ranks, tuple(devices), cores=8)
-    assert [slot.devices for slot in slots] == expected
-
-
-def test_rows_at_once_share_the_cores_of_a_cpu() -> None:
-    slots = make_slots(2, 2, (), cores=8)
-    assert [slot.environment({}) for slot in slots] == [{"OMP_NUM_THREADS": "2"}] * 2
-    assert [slot.environment({"OMP_NUM_THREADS": "3"}) for slot in slots] == [{}] * 2
-
-
-def test_more_rows_than_the_gpus_carry_are_refused() -> None:
-    with pytest.raises(ConfigError, match=r"3 rows at once of 2 ranks each need 6 GPUs, found 4"):
-        make_slots(3, 2, tuple("0123"), cores=8)
-
-
-@given(st.integers(1, 4), st.lists(st.integers(0, 31).map(str), unique=True, max_size=12))
-def test_no_gpu_is_in_two_slots(ranks: int, devices: list[str]) -> None:
-    slots = make_slots(None, ranks, devices, cores=2)
-    given_out = [device for slot in slots for device in slot.devices]
-    assert len(set(given_out)) == len(given_out)
-    assert set(given_out) <= set(devices)
-    assert all(len(slot.devices) in (0, ranks) for slot in slots)
-
-
-def test_a_slots_gpus_reach_its_training_processes_and_nobody_else(
-    store: Store, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    """The ranks are stood in for by a process that tells what it was given."""
-    config = SweepConfig(table=table_file(tmp_path, TINY), store=store.path, per_class=20,
-                         run_dir=tmp_path / "swept", tracking_uri="none")  # fmt: skip
-    sweep, told = open_sweep(config), tmp_path / "told.json"
-    tell = f"import json, os; json.dump(dict(os.environ), open({str(told)!r}, 'w'))"
-    monkeypatch.setattr(processes, "launcher_command", lambda *_: [sys.executable, "-c", tell])
-    before = dict(os.environ)
-    slots = Slots(make_slots(2, 1, ("4", "7"), cores=2))
-    ended = pytest.raises(TrainingError, match="ended without a checkpoint")
-    with slots.taken(), slots.taken() as slot, ended:
-        run_row(sweep, "Right", Opened(), slot)
-    given_to = json.loads(told.read_text())
-    assert given_to["CUDA_VISIBLE_DEVICES"] == "7"
-    assert "OMP_NUM_THREADS" in given_to
-    assert dict(os.environ) == before
-
-
-# The order, and the time
-
-
-def row_of(name: str, reported: float | None, low: float, high: float, **more: Any) -> RowResult:
-    measured = Estimate((low + high) / 2, low, high, 100)
-    values: dict[str, Any] = {"model": "net", "loss": "cross_entropy", "optimizer": "adam",
-              "schedule": "step", "shown_as_failed": False, "scores": {}, "seconds": 1.0,
-              "images_per_second": 1.0, "failure": None, "run_dir": Path(name),
-              "mlflow_run_id": "", "curves": {}}  # fmt: skip
-    return RowResult(name=name, reported=reported, measured=measured, **values | more)
-
-
-def test_an_order_is_only_told_where_intervals_do_not_overlap() -> None:
-    rows = [
-        row_of("best", 0.9, 0.80, 0.84),
-        row_of("equal", 0.9, 0.70, 0.75),
-        row_of("near", 0.8, 0.74, 0.79),
-        row_of("worst", 0.6, 0.90, 0.95),
-        row_of("mistake", 0.1, 0.0, 0.1, shown_as_failed=True),
-        row_of("not reported", None, 0.0, 0.1),
-        replace(row_of("not run", 0.5, 0.0, 0.1), measured=None),
-    ]
-    verdicts = {(p.upper.name, p.lower.name): p.verdict for p in compare_orders(rows)}
-    assert verdicts == {
-        ("best", "equal"): "differs",
-        ("best", "near"): "agrees",
-        ("best", "worst"): "differs",
-        ("equal", "near"): "open",
-        ("equal", "worst"): "differs",
-        ("near", "worst"): "differs",
-    }
-
-
-def test_the_time_is_that_of_all_attempts_and_of_nothing_between() -> None:
-    records = [
-        {"status": "RUNNING", "time_ms": 1_000},
-        {"step": 1, "time_ms": 3_000, "metrics": {}},  # and killed
-        {"status": "RUNNING", "time_ms": 60_000},
-        {"step": 2, "time_ms": 61_000, "metrics": {}},
-        {"status": "FINISHED", "time_ms": 64_000},
-        {"step": 0, "time_ms": 99_000, "metrics": {}, "again": True},  # an evaluation
-    ]
-    assert training_seconds(records) == 6
-    assert training_seconds([*records[:4], records[-1]]) == 3
-    assert training_seconds([]) == 0
-
-
-@given(
-    st.lists(st.floats(0, 1), min_size=1, max_size=12),
-    st.floats(0.001, 0.5),
-)
-def test_labels_stand_apart_in_the_order_of_their_lines(
-    heights: list[float], least: float
-) -> None:
-    places = label_heights(heights, least, 0, 1)
-    order = np.argsort(heights, kind="stable")
-    gaps = np.diff(np.array(places)[order])
-    assert (gaps > -1e-9).all()
-    assert gaps.min(initial=1) >= min(least, 1 / max(1, len(heights) - 1)) - 1e-9
-    assert min(places) >= -1e-9
-    assert max(places) <= 1 + 1e-9
-
-
-def test_rows_that_differ_in_something_else_have_names_of_their_own() -> None:
-    rows = [
-        row_of("a", 0.9, 0, 1),
-        row_of("b", 0.9, 0, 1, optimizer="sgd"),
-        row_of("c", 0.9, 0, 1, optimizer="sgd", schedule="cosine"),
-        row_of("rate 0.1", 0.9, 0, 1, model="vgg11"),
-        row_of("rate 0.2", 0.9, 0, 1, model="vgg11"),
-    ]
-    assert row_labels(rows) == ["net, adam", "net, sgd, step", "net, sgd, cosine",
-                             "rate 0.1", "rate 0.2"]  # fmt: skip
-
-
-def test_smoothing_is_the_mean_of_the_points_before() -> None:
-    assert smoothed(np.array([4.0, 2.0, 0.0, 6.0]), 2).tolist() == [4, 3, 1, 3]
-    assert smoothed(np.array([4.0, 2.0]), 1).tolist() == [4, 2]
-
-
-def test_figures_are_drawn_of_what_is_there(tmp_path: Path) -> None:
-    steps = np.arange(1, 50)
-    curves = {
-        "train/loss": Curve(steps, 3 / steps), "validation/top_3": Curve(steps, 1 - 1 / steps)
-    }  # fmt: skip
-    right = row_of("a", 0.9, 0, 1, curves=curves)
-    assert draw_figures([row_of("none", 0.9, 0, 1)], tmp_path) == ()
-    assert {p.name for p in draw_figures([right], tmp_path)} == {
-        "loss-by-network.png", "loss-by-network.svg",
-    }  # fmt: skip
-    other = row_of("b", 0.9, 0, 1, curves=curves, loss="hinge")
-    failed = row_of("c", None, 0, 1, curves=curves, loss="nll_without_log", shown_as_failed=True)
-    drawn = draw_figures([right, other, failed], tmp_path)
-    assert {p.stem for p in drawn} == {"loss-by-network", "accuracy-by-loss", "failed-training"}
-    text = (tmp_path / "failed-training.svg").read_text()
-    assert "loss below zero" in text
-    assert "hinge" in (tmp_path / "accuracy-by-loss.svg").read_text()
-
-
-STEPS = np.arange(1, 50)
-FALLING = {"train/loss": Curve(STEPS, 3 / STEPS), "validation/top_3": Curve(STEPS, 1 - 1 / STEPS)}
-
-
-def test_another_failure_is_not_called_a_forgotten_log(tmp_path: Path) -> None:
-    """And lines whose losses are the same have the rows' names."""
-    right = row_of("Careful", 0.9, 0, 1, curves=FALLING)
-    failed = row_of("Cost $5 or $6_", None, 0, 1, curves=FALLING, shown_as_failed=True)
-    draw_figures([right, failed], tmp_path)
-    text = (tmp_path / "failed-training.svg").read_text()
-    assert "Failed on purpose: Cost $5 or $6_" in text
-    assert "below zero" not in text
-    assert "sure of it" not in text
-    assert ">cross_entropy<" not in text
-    assert ">Careful<" in text
-    assert text.count(">Cost $5 or $6_<") == 2
-
-
-@pytest.mark.parametrize("loss", ["nll_without_log", "cross_entropy"])
-@pytest.mark.parametrize("accuracy", [None, np.full(49, np.nan)], ids=["none", "nan"])
-def test_a_failure_before_the_first_validation_is_drawn_all_the_same(
-    tmp_path: Path, loss: str, accuracy: np.ndarray[Any, Any] | None
-) -> None:
-    curves = {"train/loss": Curve(STEPS, np.where(STEPS < 20, 3.0 / STEPS, np.inf))}
-    if accuracy is not None:
-        curves["validation/top_3"] = Curve(STEPS, accuracy)
-    failed = row_of("c", None, 0, 1, curves=curves, loss=loss, shown_as_failed=True)
-    drawn = draw_figures([row_of("a", 0.9, 0, 1, curves=curves), failed], tmp_path)
-    assert {path.stem for path in drawn} == {"loss-by-network", "failed-training"}
-    text = (tmp_path / "failed-training.svg").read_text()
-    assert "What it learns meanwhile" not in text
-    assert (">0: the least that a right loss can be<" in text) == (loss == "nll_without_log")
-
-
-# Failed on purpose, and tried again
 
 DIVERGING = """
 [[rows]]
