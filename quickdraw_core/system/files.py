@@ -148,12 +148,3 @@ def require_writable(folder: Path) -> None:
 def may_write(path: Path, mode: int = os.W_OK) -> bool:
     """Whether this process may write to what is at a path."""
     return os.access(path, mode, effective_ids=os.access in os.supports_effective_ids)
-
-
-def make_folder(path: Path) -> None:
-    """Makes a folder if it is missing. Raises `ConfigError` if files cannot be written there."""
-    try:
-        path.mkdir(parents=True, exist_ok=True)
-    except OSError as error:
-        raise ConfigError(f"cannot make the folder {path}: {cause_of(error)}") from error
-    require_writable(path)

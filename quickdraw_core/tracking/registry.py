@@ -103,11 +103,6 @@ def find_version(uri: str, reference: str) -> Version:
     return _version(version)
 
 
-def pinned(uri: str, reference: str) -> str:
-    """The same model by its number, so that whoever loads it later loads this one."""
-    return find_version(uri, reference).reference
-
-
 def alias_holder(uri: str, name: str, alias: str) -> Version | None:
     """The version that holds an alias; None if nobody does. Raises as `find_version`."""
     if is_missing(uri):
