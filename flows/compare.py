@@ -11,8 +11,8 @@ from quickdraw_core.metrics.comparison_text import comparison_markdown
 
 
 def _show(result: CompareResult) -> None:
-    nothing = [[] for _ in result.comparisons]
-    add_page("comparison", comparison_markdown(result.comparisons, nothing))
+    comparisons = result.comparisons
+    add_page("comparison", comparison_markdown(comparisons, [[] for _ in comparisons]))
 
 
 compare_stage = StageTask(
