@@ -87,9 +87,7 @@ def begin_local_server() -> None:
 
 
 def _reach_without_proxy(host: str) -> None:
-    """Has this process reach its own host without the proxy that the environment names, which
-    could not reach the server.
-    """
+    """Has this process reach its own host without the environment's proxy."""
     excepted = os.environ.get("no_proxy") or os.environ.get("NO_PROXY") or ""
     if excepted != "*" and host not in excepted.split(","):
         value = ",".join(filter(None, [excepted, host]))

@@ -83,9 +83,7 @@ def _wait_for_crash_report(run: FlowRun) -> None:
 
 
 def started_here() -> AbstractContextManager[set[str]]:
-    """A block whose flow runs record the working folder, from which the relative paths of their
-    parameters start.
-    """
+    """A block whose flow runs record the working folder, where relative paths start."""
     return tags(f"{_FOLDER_TAG}{Path.cwd()}")
 
 
@@ -104,9 +102,7 @@ def folder_of(run: FlowRun) -> Path:
 
 
 def run_again(run: FlowRun) -> Any:
-    """Runs a run without a deployment again, in this process and in the folder that it was started
-    in. Returns what its flow returns.
-    """
+    """Runs a run without a deployment again, in its folder. Returns what its flow returns."""
     with chdir(folder_of(run)):
         return _run_again(run)
 

@@ -120,9 +120,7 @@ def _login(settings: Settings) -> dict[str, str]:
 
 
 def require_home() -> None:
-    """Raises `ConfigError` if Prefect's folder cannot be used: it holds results, and the database
-    of a temporary server.
-    """
+    """Raises `ConfigError` if Prefect's folder, of results and databases, cannot be used."""
     settings = get_current_settings()
     with suppress(RuntimeError):  # a user without a home at all
         if settings.home.is_relative_to(Path.home()) and not Path.home().is_dir():

@@ -124,9 +124,7 @@ def machine_fault(error: BaseException | None) -> QuickdrawError | None:
 
 
 def _settings_fault(error: Exception) -> QuickdrawError | None:
-    """What is wrong with Prefect's settings, which it reads when it is imported; None for all
-    else.
-    """
+    """What is wrong with Prefect's settings, which its import reads; None for all else."""
     if getattr(error, "title", "") != "Settings":
         return None
     (fault, *_) = error.errors(include_url=False)  # type: ignore[attr-defined]

@@ -64,9 +64,7 @@ class StoreError(QuickdrawError):
 
 
 class StoreUnreachableError(StoreError):
-    """The object store that holds a store does not answer: another try may do, hence exit code
-    1.
-    """
+    """The object store does not answer: another try may do, hence exit code 1."""
 
     exit_code = 1
 

@@ -32,9 +32,7 @@ def note_outputs(folder: Path, asked: str, files: Iterable[Path], result: object
 
 
 def result_of_outputs(folder: Path, asked: str, kind: type[R]) -> R | None:
-    """The recorded result if it was made for the same and no byte of its files has changed, else
-    None.
-    """
+    """The recorded result, if made for the same and its files are unchanged; else None."""
     try:
         record = json.loads((folder / OUTPUTS_NAME).read_text(encoding="utf-8"))
         if record["asked"] != asked or any(

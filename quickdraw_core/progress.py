@@ -103,9 +103,7 @@ class _Of:
 
 
 def reporter_of(owner: str) -> Reporter:
-    """The current reporter, with `owner` before the name of each bar, for several that do the same
-    at once.
-    """
+    """The current reporter, with `owner` before the name of each bar."""
     return _Of(owner, _reporter.get())
 
 

@@ -34,9 +34,7 @@ class PreparedEvaluation(EvaluationInputs):
         return key_of("evaluate", self.digest, str(self.folder))
 
     def finished(self) -> EvaluateResult | None:
-        """The result of an earlier evaluation of the same models on the same drawings by the same
-        code, if all its files are there and in MLflow.
-        """
+        """An earlier result of the same models, drawings and code, if whole and in MLflow."""
         if self.config.json_file is not None and is_stream(self.config.json_file):
             return None  # its reader waits for the numbers
         result = result_of_outputs(self.folder, self.digest, EvaluateResult)
@@ -81,9 +79,7 @@ def evaluate(
     stopping: threading.Event | None = None,
     opened: Opened | None = None,
 ) -> EvaluateResult:
-    """Judges a model, or an ensemble, on the held-out drawings, unless that was done before.
-    Raises what `prepare` and `PreparedEvaluation.run` raise.
-    """
+    """Judges a model or an ensemble, unless that was done before. Raises what the stage does."""
     prepared = prepare(config, opened or Opened())
     return prepared.finished() or prepared.run(stopping)
 

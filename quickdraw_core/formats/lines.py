@@ -35,9 +35,7 @@ class LineReader(ABC):
 
     @abstractmethod
     def scan(self, block: UInt8Array, columns: Columns, left: Int64Array) -> tuple[int, int]:
-        """Reads the lines of a block that are strictly shaped, with compiled code: (rows read,
-        lines left), see `kaggle_scan.scan_lines`.
-        """
+        """(rows read, lines left) of a block's strictly shaped lines: `kaggle_scan.scan_lines`."""
 
     @abstractmethod
     def parse_line(self, line: bytes) -> ParsedRows:

@@ -20,9 +20,7 @@ Packed = tuple[bytes, bytes, bytes]
 
 
 def pack_strokes(strokes: object) -> Packed:
-    """Packs `[[[x, …], [y, …]], …]`: strokes of as many x as y, at least one, all of them
-    integers 0..255.
-    """
+    """Packs `[[[x, …], [y, …]], …]`: one stroke or more, as many x as y, integers 0..255."""
     xs, ys, lengths = bytearray(), bytearray(), bytearray()
     for stroke in _require_strokes(strokes):
         if not isinstance(stroke, list) or len(stroke) != 2:

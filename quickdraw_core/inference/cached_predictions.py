@@ -48,9 +48,7 @@ def cached_or_predicted(
 def find_cached(
     config: HeldOutConfig, model: TrainedModel, held_out: HeldOut
 ) -> TimedPredictions | None:
-    """The predictions of the model's evaluation; None if there are none, they are of anything
-    else, or the file is damaged.
-    """
+    """The predictions of this model's evaluation; None if there are none or they are damaged."""
     models = Ensemble((model,))
     if model.report_dir is not None:
         return read_if_same(model.report_dir / PREDICTIONS_NAME, config, models, held_out)
@@ -74,9 +72,7 @@ def write_predictions(path: Path, predicted: TimedPredictions, facts: dict[str, 
 def read_if_same(
     path: Path, config: HeldOutConfig, models: Ensemble, held_out: HeldOut
 ) -> TimedPredictions | None:
-    """A file's predictions, if it is whole and they are these models' of these drawings, made by
-    this code; else None.
-    """
+    """A file's predictions, if these models made them of these drawings by this code, or None."""
     if not path.is_file():
         return None
     expected = {

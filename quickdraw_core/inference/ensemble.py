@@ -89,9 +89,7 @@ class Ensemble:
         return self.log_probabilities(self.images(drawings))
 
     def images(self, drawings: DrawingBatch) -> list[Tensor]:
-        """The drawings as each member reads them: uint8 [N, C, S, S]. Members that read the same
-        share them.
-        """
+        """The drawings as each member reads them: uint8 [N, C, S, S], shared if it is the same."""
         from quickdraw_core.render.encodings import render
 
         images: dict[ImageConfig, Tensor] = {}

@@ -51,9 +51,7 @@ def prepare(config: IngestConfig, opened: Opened) -> "PreparedIngest":
 
 @dataclass(frozen=True)
 class PreparedIngest:
-    """An ingest that can begin. sources: the files to read, those that cannot be read, and what
-    looks like one.
-    """
+    """An ingest that can begin. sources: the files to read, and those that cannot be."""
 
     config: IngestConfig
     sources: FoundFiles
@@ -66,9 +64,7 @@ class PreparedIngest:
         return key_of("ingest", sources, self._reasons(), options, self.config.store.absolute())
 
     def finished(self) -> IngestResult | None:
-        """The result of the store if it is already what is asked for of the sources as they are
-        now, by its manifest and the checksums of all its files.
-        """
+        """The result, if manifest and checksums say that the store is what is asked for now."""
         manifest = self.previous()
         if manifest is None or self.sources.bad or not self._is_current(manifest):
             return None
@@ -156,9 +152,7 @@ class PreparedIngest:
         return {"ingest_version": INGEST_VERSION} | values
 
     def _fault(self, manifest: Manifest) -> str | None:
-        """Why a store that is there cannot be used: more rows of a class were rejected than the
-        options allow, or its file was cut short.
-        """
+        """Why a store cannot be used: too many rows of a class were rejected, or it was cut."""
         quarantine = str(self.config.store / "quarantine")
         faults = (fault_of(source, self.config, quarantine) for source in manifest.sources)
         return next(filter(None, faults), None)

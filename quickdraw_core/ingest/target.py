@@ -39,9 +39,7 @@ _FOLDERS = ("drawings", "quarantine", "receipts")
 
 
 def check_target(store: Location) -> None:
-    """Raises `StoreError` for a folder that holds something other than a store, and `BusyError` if
-    another ingest is at work there.
-    """
+    """Raises `StoreError` for a folder of something else, `BusyError` if it is in use."""
     try:
         inside = storage_of(store).top() or ()
     except NotADirectoryError:

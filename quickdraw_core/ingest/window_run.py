@@ -49,9 +49,7 @@ _FILES_A_THREAD = 2
 
 
 class ExpectedRows:
-    """Estimates the rows of all sources from those of the files, and parts of files, known so
-    far.
-    """
+    """Estimates the rows of all sources from those known so far."""
 
     def __init__(self, sources: list[SourceFile]) -> None:
         self._total_bytes = sum(source.stamp.size_bytes for source in sources)
@@ -233,9 +231,7 @@ class WindowRun:
                 self.receipts |= {receipt.file.path: receipt for receipt in result}
 
     def _tasks_of(self, rows: dict[str, list[int] | None]) -> Iterator[WindowTask]:
-        """The tasks of some windows again, with those of their rows (positions in the file of
-        the store) that are to be rejected; None: reject none.
-        """
+        """The tasks of some windows again, with those of their rows that are to be rejected."""
         for planned in self.planned if rows else ():
             for task in window_tasks(self.config, self.target, planned):
                 for window in task.windows:

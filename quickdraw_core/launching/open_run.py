@@ -72,9 +72,7 @@ def begin_run(config: TrainConfig, store: Store, plan: Plan, opened: Opened) -> 
 def join_run(
     config: TrainConfig, store: Store, opened: Opened, stopping: threading.Event | None
 ) -> tuple[RunFolder, Resumable, Rendezvous | None]:
-    """The run that host 0 has begun in the folder that all hosts share, and where the others
-    meet; none if all is done.
-    """
+    """The run that host 0 has begun, and where the others meet; none if all is done."""
     path = run_path(config, store)
     while True:
         finished = finished_run(config, store, opened)

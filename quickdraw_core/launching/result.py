@@ -44,9 +44,7 @@ def result_of(
     notes: Iterable[str],
     problem: str | None = None,
 ) -> TrainResult:
-    """The result of the training of a run folder. Raises `TrainingError` if it left no best
-    checkpoint, `CheckpointError` if that cannot be read.
-    """
+    """The result of a run folder. Raises `TrainingError` or `CheckpointError` if it has none."""
     best, last = find_checkpoint(run_dir, "best"), find_checkpoint(run_dir, "last")
     if best is None or last is None:
         raise TrainingError(f"the training ended without a checkpoint; see {run_dir / 'log.txt'}")

@@ -61,9 +61,7 @@ class PreparedTraining:
         return key_of("train", self.path, fingerprint, options_of(self.config, "store"))
 
     def finished(self) -> TrainResult | None:
-        """The result, if the training is at its end, what it left is whole, and nothing of it
-        waits to be sent to MLflow.
-        """
+        """The result, if the training ended, its files are whole, and MLflow has all of it."""
         if self.config.fresh:
             return None
         try:

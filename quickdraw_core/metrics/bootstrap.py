@@ -108,9 +108,7 @@ def calibrated_sums(
 def calibration_by_noise(
     confidences: Float64Array, groups: Int64Array, labels: Int64Array, seed: int, resamples: int
 ) -> float:
-    """The calibration error that a perfectly calibrated model stays below in 39 of 40 cases.
-    Arguments: as of `calibrated_sums`.
-    """
+    """What a perfectly calibrated model's calibration error stays below in 39 of 40 cases."""
     total = sum(calibrated_sums(confidences, groups, labels, seed, resamples))
     sizes = np.abs(total / len(confidences)).sum(1)
     return float(np.quantile(sizes, 1 - TAIL))

@@ -88,9 +88,7 @@ def difference_table(comparison: Comparison) -> tuple[list[str], list[list[str]]
 
 
 def class_table(comparison: Comparison, at_most: int) -> tuple[list[str], list[list[str]]]:
-    """Heads and rows of the words that changed beyond chance, greatest gain first; of more than
-    `at_most`, the greatest changes.
-    """
+    """Heads and rows of the words that changed beyond chance, greatest gain first."""
     changed = sorted(comparison.changed, key=lambda row: -abs(row.estimate.value))[:at_most]
     changed.sort(key=lambda row: (-row.estimate.value, row.word))
     heads = ["MAP@3 of", *_heads(comparison), "change", "95 % interval"]

@@ -180,9 +180,7 @@ def confused_pairs(counts: Int64Array, at_most: int) -> list[ConfusedPair]:
 
 
 def mistaken_for(counts: Int64Array) -> Int64Array:
-    """The wrong word most often guessed first for each word, of a `confusion` matrix: int64 [K];
-    -1 if there is none.
-    """
+    """The wrong word most often guessed first for each word: int64 [K]; -1 if there is none."""
     wrong = counts.copy()
     np.fill_diagonal(wrong, 0)
     return np.where(wrong.any(1), wrong.argmax(1), -1)

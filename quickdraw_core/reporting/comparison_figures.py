@@ -60,9 +60,7 @@ def _draw_metric(axes: "Axes", difference: Difference, name: str) -> None:
 
 
 def draw_class_changes(comparison: Comparison, path: Path) -> None:
-    """Writes a PNG of the words whose MAP@3 changed most, with their intervals; changes beyond
-    chance are in colour.
-    """
+    """Writes a PNG of the words whose MAP@3 changed most; changes beyond chance in colour."""
     words = sorted(comparison.classes, key=lambda row: -abs(row.estimate.value))[:WORDS]
     words.sort(key=lambda row: row.estimate.value)
     figure = new_figure((8, 0.23 * len(words) + 1.6))

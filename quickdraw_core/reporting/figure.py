@@ -63,9 +63,7 @@ class RenderedFigure(NamedTuple):
 def new_figure(
     size: tuple[float, float], dpi: int | None = None, background: str = "white"
 ) -> "Figure":
-    """A figure without panels; size in inches. Files of the same `dpi` use the text sizes again
-    that the layout measured.
-    """
+    """A figure without panels; size in inches."""
     from matplotlib.figure import Figure
 
     return Figure(figsize=size, dpi=dpi, layout="constrained", facecolor=background)
@@ -73,6 +71,7 @@ def new_figure(
 
 def new_panel(size: tuple[float, float]) -> tuple["Figure", "Axes"]:
     """A figure of one panel with a transparent background; size in inches."""
+    # The DPI of the files, so that text sizes that the layout measured are used again.
     figure = new_figure(size, DPI, "none")
     return figure, figure.add_subplot()
 

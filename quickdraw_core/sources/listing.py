@@ -156,9 +156,7 @@ def _inside_zip(location: str, inside: str) -> tuple[list[Candidate], list[str]]
 
 
 def _unread(names: Iterable[tuple[str, bool]]) -> list[str]:
-    """Of names and whether each is a folder's: those that seem to hold drawings, and why they are
-    not read.
-    """
+    """Those of (name, is a folder) that seem to hold drawings, and why they are not read."""
     reasons = ((name, why_unread(name, is_folder)) for name, is_folder in names)
     return [f"{name} ({why})" for name, why in reasons if why is not None]
 

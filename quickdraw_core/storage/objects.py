@@ -106,9 +106,7 @@ class ObjectStorage(Storage):
         return [name for name, size in self._listed("") if size is not None]
 
     def top(self) -> list[str]:
-        """Names of the files and folders at the top. Raises `StoreError` for a bucket that does
-        not exist.
-        """
+        """Names at the top. Raises `StoreError` for a bucket that does not exist."""
         if not self._request("read", "", self._has_bucket):
             raise StoreError(f"cannot read {self.address('')}: there is no such bucket")
         return [name for name, _ in self._listed("", recursive=False)]

@@ -237,9 +237,7 @@ def _address_in(folder: Path) -> str | None:
 
 
 def _create(folder: Path, store: Store) -> dict[str, np.memmap[Any, Any]]:
-    """Empty arrays on disk, with all the room that they need. Raises `OSError` if there is too
-    little.
-    """
+    """Empty arrays on disk, with all their room. Raises `OSError` if there is too little."""
     arrays = {}
     for name, length in array_lengths(store.manifest).items():
         path = folder / f"{name}.npy"

@@ -217,9 +217,7 @@ class _Verification:
         self._note_short_classes(test)
 
     def _note_short_classes(self, test: Counter[str | None]) -> None:
-        """Names the classes with fewer test drawings than were asked for, except those of which
-        a file could not be read.
-        """
+        """Names the classes with fewer test drawings than asked for, if they could be read."""
         wanted = self.manifest.options.get("test_per_class")
         if self.manifest.label_map is None or not isinstance(wanted, int):
             return

@@ -64,9 +64,7 @@ class PartCheck:
 
 
 def check_part(part: Part) -> PartCheck:
-    """Reads all files of a part. Faults are among the problems; only `StoreUnreachableError` is
-    raised.
-    """
+    """Reads all files of a part. Raises only `StoreUnreachableError`; faults are problems."""
     check = PartCheck(part.file)
     if part.file.path != part_path(part.file.word, part.file.first_row):
         return check  # not a path to read; the manifest's own check names it

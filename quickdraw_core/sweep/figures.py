@@ -182,9 +182,7 @@ def _right_beside(failed: RowResult, rows: Sequence[RowResult]) -> RowResult | N
 
 
 def row_labels(rows: Sequence[RowResult]) -> list[str]:
-    """A label for each row: network and optimizer, with the schedule if those are not unique; else
-    its name.
-    """
+    """Labels: network and optimizer, with the schedule if those are not unique; else the name."""
     short = [f"{row.model}, {row.optimizer}" for row in rows]
     longer = [f"{label}, {row.schedule}" for label, row in zip(short, rows, strict=True)]
     labels = [

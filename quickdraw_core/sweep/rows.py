@@ -100,9 +100,7 @@ def _require_going_on(stopping: threading.Event | None) -> None:
 
 
 def is_finished(sweep: Sweep, row: PlannedRow) -> bool:
-    """Whether a row is trained and judged on these drawings of this store, and its run has the
-    scores.
-    """
+    """Whether a row is trained, judged on these drawings, and its run has the scores."""
     best = find_checkpoint(row.run_dir, "best")
     records, _ = follow(row.run_dir / JOURNAL_NAME, 0)
     if best is None or last_status(records) != "FINISHED":
@@ -130,9 +128,7 @@ def is_finished(sweep: Sweep, row: PlannedRow) -> bool:
 
 
 def has_diverged(row: PlannedRow) -> bool:
-    """Whether a row that is shown as failed has failed for good: its training diverged, and the
-    same again comes to the same end.
-    """
+    """Whether a row shown as failed has diverged: the same again comes to the same end."""
     return row.row.shown_as_failed and ended_diverged(row.run_dir)
 
 

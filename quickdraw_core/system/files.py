@@ -128,9 +128,7 @@ def cache_folder(name: str) -> Path:
 
 
 def require_writable(folder: Path) -> None:
-    """Raises `ConfigError` if files cannot be written to a folder, or it cannot be made. Makes
-    nothing.
-    """
+    """Raises `ConfigError` if a folder cannot be written to, or made. Makes nothing."""
     existing = folder.absolute()
     try:
         while not existing.exists() and existing != existing.parent:

@@ -116,9 +116,7 @@ def _special_file(path: Path) -> BinaryIO:
 
 
 def copy_to_stream(file: BinaryIO, path: Path) -> None:
-    """Writes all that a file holds to a path of which `is_stream` is true. Raises `WriteError`,
-    or `BrokenPipeError` if the reader is gone.
-    """
+    """Writes a whole file to a stream. Raises `WriteError`, or `BrokenPipeError`: no reader."""
     file.seek(0)
     with opened_stream(path) as stream, write_errors(path):
         shutil.copyfileobj(file, stream)

@@ -112,9 +112,7 @@ def _set_up_alone(uri: str) -> Iterator[None]:
 
 
 class _BriefRequests:
-    """Blocks of several threads, of which the first makes the process's requests brief and the
-    last one to end restores what was.
-    """
+    """Makes requests brief while any thread is in a block; then restores what was."""
 
     SETTINGS: Final = {"MLFLOW_HTTP_REQUEST_MAX_RETRIES": "0", "MLFLOW_HTTP_REQUEST_TIMEOUT": "8"}
 

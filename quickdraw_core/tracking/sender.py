@@ -113,9 +113,7 @@ class Sender:
             deliver_model(self._mlflow, self._run_id, record)
 
     def _require_files_in_place(self) -> None:
-        """Raises `UnreachableError` if an SQLite file was moved away from its run's files:
-        MLflow would make their folder anew.
-        """
+        """Raises `UnreachableError` if MLflow would make the folder of a moved run anew."""
         if not self._uri.startswith("sqlite:///"):
             return
         recorded = self._mlflow.get_run(self._run_id).info.artifact_uri

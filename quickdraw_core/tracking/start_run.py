@@ -72,9 +72,7 @@ def record_run(
 
 
 def _moved(record: RunRecord, uri: str) -> tuple[RunRecord, str | None]:
-    """The record at a requested address, if the run is there or nowhere yet; else as it was, and
-    why.
-    """
+    """The record at a requested address; if the run is elsewhere, as it was, and why."""
     if uri in (record.uri, NO_TRACKING):  # the latter for this attempt only
         return record, None
     if not record.run_id:

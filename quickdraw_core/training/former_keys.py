@@ -37,9 +37,7 @@ FORMER_KEYS = _RENAMED | {
 
 
 def regrouped(config: dict[str, Any]) -> dict[str, Any]:
-    """A stored configuration in today's groups: one of before is regrouped, one of now is returned
-    as it is.
-    """
+    """A stored configuration in today's groups, whether it is of before or of now."""
     is_grouped = isinstance(config, Mapping) and isinstance(config.get("model"), Mapping)
     if is_grouped or not isinstance(config, Mapping):
         return config

@@ -49,9 +49,7 @@ class Validations:
     is_best: bool = False
 
     def add(self, metrics: dict[str, float], best_by: str = "map_at_3") -> None:
-        """Adds a validation. Of two that are equal the later is kept, since it has learnt
-        longer; but it is no progress.
-        """
+        """Adds a validation. Of two that are equal the later is kept, but it is no progress."""
         value = metrics[best_by]
         self.metrics, self.is_best = metrics, value >= self.best
         self.since_best = 0 if value > self.best else self.since_best + 1

@@ -131,9 +131,7 @@ class Trainer:
         return total
 
     def validate(self, network: nn.Module, batches: Iterator[Batch]) -> dict[str, float]:
-        """Loss, MAP@3, its mean over the classes, top-1 and top-3 of a network on the `batches`
-        of all ranks together.
-        """
+        """Loss, MAP@3, its mean over classes, top-1, top-3 over the `batches` of all ranks."""
         network.eval()
         all_labels, precisions, sums = [], [], torch.zeros(3, dtype=torch.float64)
         with torch.inference_mode():
