@@ -166,7 +166,7 @@ def upcoming_times(name: str, cron: str, timezone: str, now: datetime) -> list[d
 
 
 def _schedule_of(name: str, schedule: dict[str, Any]) -> tuple[str, str]:
-    """Cron and time zone of a schedule. Raises `ConfigError` if either is none."""
+    """Cron and time zone of a schedule. Raises `ConfigError` if either is wrong."""
     cron, timezone = str(schedule.get("cron")), schedule.get("timezone", "UTC")
     if not cron.startswith("@") and (count := len(cron.split())) != _CRON_FIELDS:
         raise ConfigError(
@@ -179,7 +179,7 @@ def _schedule_of(name: str, schedule: dict[str, Any]) -> tuple[str, str]:
     except ValidationError as error:
         fault = error.errors(include_url=False)[0]
         raise ConfigError(
-            f"deployment {name}: {'.'.join(map(str, fault['loc']))} {fault['input']!r} is none: "
+            f"deployment {name}: {'.'.join(map(str, fault['loc']))} {fault['input']!r} is wrong: "
             f"{fault['msg']}; for example: --cron '0 2 * * *' --timezone Europe/Berlin"
         ) from None
     return cron, timezone

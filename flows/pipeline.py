@@ -48,7 +48,7 @@ def pipeline(
     """Reads doodles, trains on them, judges the result and makes it the champion if it is better.
 
     The store of `ingest` serves all stages, whatever the others name; `evaluate` judges the
-    model that `train` made, in the same MLflow. Without `promote` nobody becomes champion. A
+    model that `train` made, in the same MLflow. Without `promote` no model becomes champion. A
     stage whose outputs are there and whole is skipped. If `ingest` leaves a class out, nothing
     is trained: a model of fewer classes is not what was asked for.
     """

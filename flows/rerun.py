@@ -111,7 +111,7 @@ def _run_again(run: FlowRun) -> Any:
     with get_client(sync_client=True) as client:
         name = client.read_flow(run.flow_id).name
         if name not in FLOWS:
-            raise ConfigError(f"run {run.name} is of the flow {name}, none of this project's")
+            raise ConfigError(f"run {run.name} is of another project's flow, {name}")
         _set_scheduled(client, run)
         run = client.read_flow_run(run.id)
     flow = import_object(f"flows.{name}.{name}")

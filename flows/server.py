@@ -21,7 +21,7 @@ _SERVER_REMEDY = (
     "PREFECT_API_URL) to work without a server"
 )
 REMEDY = (
-    "name another folder (PREFECT_HOME=FOLDER), or make the database anew: "
+    "name another folder (PREFECT_HOME=FOLDER), or make a new database: "
     "prefect server database reset"
 )
 """What to do about a database that the temporary server cannot use."""

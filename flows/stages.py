@@ -37,7 +37,7 @@ def sharing(opened: Opened) -> Iterator[Opened]:
 
 
 def opened_here() -> Opened:
-    """What the command or flow around this has open; of its own if nobody shares."""
+    """What the command or flow around this has open; its own if nothing is shared."""
     return _opened.get() or Opened()
 
 
@@ -80,7 +80,7 @@ class StageTask(Generic[C, R]):
         )(self._run)
 
     def __call__(self, config: C, opened: Opened | None = None) -> R:
-        """Runs the stage, or takes its result of before. Raises what the stage raises."""
+        """Runs the stage, or takes its earlier result. Raises what the stage raises."""
         with sharing(opened or opened_here()) as here:
             state = self.task.with_options(refresh_cache=not self._is_finished(config, here))(
                 config, return_state=True

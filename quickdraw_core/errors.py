@@ -19,8 +19,8 @@
         └── OutOfMemoryError   … since a rank's memory did not suffice
 
 A message is one line: what was wrong, what was found, what to do. The command line prints it
-as it is and exits with `exit_code`; anything that is not a `QuickdrawError` is a defect of ours
-and keeps its traceback.
+as it is and exits with `exit_code`; anything that is not a `QuickdrawError` is a defect of this
+program and keeps its traceback.
 """
 
 from collections.abc import Iterable, Sequence
@@ -78,7 +78,7 @@ class BundleError(QuickdrawError):
 
 
 class TrackingError(QuickdrawError):
-    """MLflow lacks the run that should be written to, or its address is none."""
+    """MLflow lacks the run that should be written to, or its address is wrong."""
 
 
 class UnreachableError(TrackingError):

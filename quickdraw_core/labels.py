@@ -64,7 +64,7 @@ class LabelMap:
         if recorded != label_map.sha256:
             raise StoreError(
                 f"a label map does not match its own digest: recorded {recorded[:12]}, "
-                f"found {label_map.sha256[:12]}; the file was edited or damaged, make it anew"
+                f"found {label_map.sha256[:12]}; the file was edited or damaged; make it again"
             )
         return label_map
 

@@ -1,4 +1,4 @@
-"""Names from outside, checked before one of them names a file of ours.
+"""Names from outside, checked before one of them names a file.
 
 File names, addresses, listings, manifests, receipts, archives, MLflow and command lines all give
 names. A word of a class becomes a folder (`word=hot_dog`), and a manifest's path is opened; so

@@ -28,7 +28,7 @@ R = TypeVar("R")
 
 
 class Perform(Protocol):
-    """What runs a stage, or takes its result of before: `stage.perform`, or a Prefect task."""
+    """What runs a stage, or takes its earlier result: `stage.perform`, or a Prefect task."""
 
     def __call__(self, stage: Stage[C, R], config: C, opened: Opened) -> R:
         """The stage's result. Raises what the stage raises."""
@@ -67,7 +67,7 @@ class PipelineResult(NamedTuple):
 
     @property
     def skipped(self) -> bool:
-        """Whether all of it was done before; a promotion is decided anew each time."""
+        """Whether all of it was done before; a promotion is decided again each time."""
         return all(stage.skipped for stage in self[:4])
 
 

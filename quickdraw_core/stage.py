@@ -2,11 +2,11 @@
 
     prepare(config, opened) → Prepared     opens and checks everything; refuses before work starts
     Prepared.key()                         what decides the result, as a digest
-    Prepared.finished()                    the result of before, if all of it is still there
+    Prepared.finished()                    the earlier result, if all of it is still there
     Prepared.run()                         does the work, from where it was
 
-`perform` is all of it, for who calls a stage without an orchestrator; with one, a task does the
-same, and both try again what may go better the second time.
+`perform` does all of it without an orchestrator; with one, a task does the same. Both try again
+what may go better the second time.
 """
 
 import hashlib
@@ -61,29 +61,27 @@ class Opened:
             self._kept[name] = version, thing
 
     def branch(self) -> "Opened":
-        """One of its own for who goes on from here: it has what is open, and what it opens is not
-        kept any longer than it is.
-        """
+        """A copy: it has what is open here; what it opens itself is kept as long as it is."""
         branch = Opened()
         with self._lock:
             branch._kept.update(self._kept)
         return branch
 
     def forget(self) -> None:
-        """Has everything opened anew."""
+        """Has everything opened again."""
         with self._lock:
             self._kept.clear()
 
 
 class Prepared(Protocol[R_co]):
-    """A stage that can begin: all it reads is open, all that can be wrong was looked for."""
+    """A stage that can begin: all it reads is open, all that can be wrong was checked."""
 
     def key(self) -> str:
         """A digest of inputs, options, address of the output and code (`key_of`)."""
 
     def finished(self) -> R_co | None:
-        """The result, if a call of before made it of the same, and all of it is there and whole;
-        nothing is written for that.
+        """The result, if an earlier call made it of the same inputs and all of it is there and
+        whole. Writes nothing.
         """
 
     def run(self) -> R_co:
@@ -94,7 +92,7 @@ class Prepared(Protocol[R_co]):
 class Stage(Generic[C, R]):
     """How a stage is prepared.
 
-    begun_at: of a stage whose configuration has `fresh`, when its work was last begun anew, in
+    begun_at: of a stage whose configuration has `fresh`, when its work last started over, in
     seconds since the epoch; None if nothing is there.
     """
 
@@ -108,13 +106,13 @@ class Stage(Generic[C, R]):
         return opened.once(name, lambda: self.prepare(config, opened))
 
     def finished(self, config: C, opened: Opened) -> R | None:
-        """What the prepared stage says is finished, looked for once."""
+        """What the prepared stage says is finished, asked once."""
         name = (self.name, "finished", config.as_text())
         return opened.once(name, self.prepared(config, opened).finished)
 
     def going_on(self, config: C, since: float, opened: Opened) -> C:
         """What a further attempt is to do, of work first begun at `since`: `fresh` is for what was
-        there before. What an attempt has begun anew, a later one goes on with.
+        there before. A later attempt continues what an earlier one has begun.
         """
         if self.begun_at is None or not getattr(config, "fresh", False):
             return config
@@ -124,7 +122,7 @@ class Stage(Generic[C, R]):
 
 
 def perform(stage: Stage[C, R], config: C, opened: Opened | None = None) -> R:
-    """The result of before if it holds, else that of the work, which is tried again once.
+    """The earlier result if it holds, else that of the work, which is tried again once.
 
     Raises what the stage's `prepare` and `run` raise.
     """

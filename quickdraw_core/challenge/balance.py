@@ -70,7 +70,7 @@ def balance(
 ) -> Balance:
     """Offsets with which no class is the first guess of more than (1 + tolerance) · N / K rows.
 
-    pieces: natural log probabilities, float32 [n, K] each, finite; iterated anew each round, so
+    pieces: natural log probabilities, float32 [n, K] each, finite; iterated again each round, so
     they may be read from a file. The limit is at least N / K, rounded up. If no class is above
     it, all offsets are 0. Stops when no class is above it, or when for 100 rounds the rows above
     it have not become fewer; then the offsets are those of the round that had the fewest.

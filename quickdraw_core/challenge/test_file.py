@@ -72,7 +72,7 @@ def rendered_pieces(source: SourceFile, models: "Ensemble") -> Generator[Piece]:
 
 
 def open_test_file(test: str) -> SourceFile:
-    """The test file. Raises `InputError` if there is none, or it is no CSV of drawings.
+    """The test file. Raises `InputError` if it is missing, or is not a CSV of drawings.
 
     A file of training drawings will do: its words are ignored.
     """

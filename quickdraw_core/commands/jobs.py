@@ -72,7 +72,7 @@ def pipeline(
         bool,
         typer.Option("--promote", help="Make the model the champion in MLflow if it is better."),
     ] = False,
-    fresh: Annotated[bool | None, typer.Option("--fresh", help="Store and run anew.")] = None,
+    fresh: Annotated[bool | None, typer.Option("--fresh", help="New store and new run.")] = None,
     tracking_uri: Tracking = None,
     prefect: Prefect = False,
     changes: Set = None,

@@ -31,7 +31,7 @@ def deploy(
     dry_run: DryRun = None,
 ) -> None:
     """Make the pools, GPU slots, automation and deployments on the Prefect server."""
-    # An empty variable, as of a compose file, is none.
+    # An empty variable, as of a compose file, counts as not set.
     options = {name: None if value == "" else value for name, value in locals().items()}
     if source:
         options["source"] = tuple(part.strip() for part in source.split(","))

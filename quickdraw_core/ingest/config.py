@@ -65,7 +65,7 @@ class IngestConfig(Config):
     workers: int | None = Field(
         None, ge=1, description="local threads or processes; none: one a core"
     )
-    fresh: bool = Field(False, description="make the store anew, with new holdout shares")
+    fresh: bool = Field(False, description="make a new store, with new holdout shares")
     strict: bool = Field(
         False, description="stop at the first file that cannot be read, instead of leaving it out"
     )

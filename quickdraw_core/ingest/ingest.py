@@ -26,7 +26,7 @@ def ingest(config: IngestConfig) -> IngestResult:
 
     The class of a file is left out if the file cannot be read, or if too many of its rows are
     rejected: the others are ingested, and `LeftOutError` names it. With `config.strict` the first
-    such file ends the ingest. After any other error the store of before can still be read.
+    such file ends the ingest. After any other error the earlier store can still be read.
 
     Raises `InputError` (source), `StoreError` (target), `BusyError` (another ingest is at work
     there) or `ConfigError` before work starts; later `UnreadableError` (strict, or no file is
@@ -86,7 +86,7 @@ class PreparedIngest:
 
     def previous(self) -> Manifest | None:
         """The manifest that the ingest continues from, as it is now: the store's, or that of
-        before an ingest that was killed. None: there is none, or the store is made anew.
+        before an ingest that was killed. None: there is no store, or a new one is made.
 
         Raises `StoreError` if it is damaged, `ConfigError` for another holdout rule.
         """

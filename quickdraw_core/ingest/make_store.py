@@ -35,7 +35,7 @@ def make_store(
     config: IngestConfig, sources: FoundFiles, options: dict[str, Any], previous: Manifest | None
 ) -> MadeStore:
     """Makes `config.store` of the files of `sources`. options: those that its manifest records;
-    previous: the manifest of before. Raises what `run.ingest` raises once its work has started.
+    previous: the manifest that is replaced. Raises what `ingest.ingest` raises once it works.
     """
     if isinstance(config.store, Path):
         require_writable(config.store)

@@ -1,7 +1,7 @@
 """`scan`: the drawings of a source as a lazy `dask.dataframe`, for people who explore.
 
 In: whatever the ingest reads. Out: a frame with one partition a window, whose rows are parsed
-when they are computed, each time anew. Nothing is stored; to compute the same frame again and
+again each time that they are computed. Nothing is stored; to compute the same frame again and
 again, use a store.
 """
 

@@ -1,9 +1,9 @@
 """Where an ingest writes its windows, and how they become the store.
 
-In: windows of Parquet, quarantine and receipts, one after the other. Out: a store that is the one
-of before or the new one at any time, except during the last renames. A new store is written in
+In: windows of Parquet, quarantine and receipts, one after the other. Out: a store that is the
+earlier or the new one at any time, except during the last renames. A new store is written in
 place. If a store can be read already, windows go to `STORE/unfinished` and are moved once all are
-done, so that an ingest that fails leaves the store of before unchanged. Windows of classes that
+done, so that an ingest that fails leaves the earlier store unchanged. Windows of classes that
 were left out stay there: a later ingest uses them, and people read their quarantine.
 """
 
@@ -32,7 +32,7 @@ from quickdraw_core.system.prefetch import on_threads
 
 FRESH_NAME = f"{UNFINISHED}/fresh"
 """Written when an ingest with --fresh begins beside a store that can be read. Until an ingest has
-finished, with --fresh or without, windows of the store of before are not used.
+finished, with --fresh or without, windows of the earlier store are not used.
 """
 
 _FOLDERS = ("drawings", "quarantine", "receipts")
@@ -84,7 +84,7 @@ class Target:
     that goes to workers.
 
     salt: of the holdout rule; smallest: how many holdout hashes a receipt reports; staged: new
-    windows go to `STORE/unfinished`; searched: where windows of before are looked for, True
+    windows go to `STORE/unfinished`; searched: where earlier windows are looked for, True
     meaning there and False the store itself.
     """
 

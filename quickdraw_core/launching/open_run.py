@@ -1,4 +1,4 @@
-"""The run of a folder: begun anew, gone on with, or joined on another host."""
+"""The run of a folder: new, continued, or joined on another host."""
 
 import secrets
 import shutil
@@ -145,7 +145,7 @@ def _fetch_weights(config: TrainConfig, classes: int) -> None:
 
 
 def _clear(path: Path) -> None:
-    """Empties a run folder of what a run of ours left there, and of nothing else."""
+    """Empties a run folder of what an earlier run left there, and of nothing else."""
     ours = ("run.json", RUN_RECORD_NAME, f"{JOURNAL_NAME}*", "log.txt", "promotion.json")
     for pattern in (*ours, "checkpoints/*"):
         for old in path.glob(pattern):

@@ -10,7 +10,7 @@ def train_facts(result: TrainResult) -> dict[str, str]:
     """Where the model is, how it came about, and how to look at its run: name → value."""
     how = f"{result.steps:,} steps"
     if result.skipped:
-        how = f"finished before, {how}; --fresh trains anew"
+        how = f"finished before, {how}; --fresh starts over"
     elif result.resumed_from:
         how = f"{how}, continued from step {result.resumed_from:,}"
     facts = {

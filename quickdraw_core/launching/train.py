@@ -122,7 +122,7 @@ TRAIN_STAGE = Stage("train", prepare, begun_at)
 def train(
     config: TrainConfig, context: RunContext = STANDALONE, opened: Opened | None = None
 ) -> TrainResult:
-    """A recogniser of the configured store: the result of before, or that of the work now.
+    """A recogniser of the configured store: the earlier result, or that of the work now.
 
     Raises what `prepare` and `PreparedTraining.run` raise.
     """

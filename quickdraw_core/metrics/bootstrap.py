@@ -1,6 +1,6 @@
 """Intervals by the bootstrap: how much would the number differ with other drawings?
 
-The drawings are sampled again, with replacement, and the number is computed anew. After a
+The drawings are sampled again, with replacement, and the number is computed again. After a
 thousand such resamples the middle 95 % of the results are the interval (Efron and Tibshirani, "An
 introduction to the bootstrap", 1993, chapter 13). Each class is resampled by itself, since its
 number of drawings is chosen and not random.

@@ -39,7 +39,7 @@ class Model(NamedTuple):
     imagenet: bool = False
 
 
-# torch, which the networks need, takes two seconds to load: not for who looks a row up.
+# torch, which the networks need, takes two seconds to load: not to look a row up.
 def _small_cnn(channels: int, classes: int, side_px: int, small_stem: bool) -> "nn.Module":
     from quickdraw_core.modeling.small_cnn import small_cnn
 

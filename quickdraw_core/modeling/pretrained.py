@@ -36,7 +36,7 @@ TIMEOUT_SECONDS = 30
 """How long a silent server is waited for; the library itself would wait for ever."""
 
 _OTHER_WAY = "give a file of weights instead (model.pretrained=/path/weights.pth) or none"
-# Densenet's published file has names of before 2018: norm.1 is norm1 today.
+# Densenet's published file has the names in use before 2018: norm.1 is norm1 today.
 _OLD_NAME = re.compile(r"(denselayer\d+\.(?:norm|conv))\.([12])\.")
 
 

@@ -26,7 +26,7 @@ def download(run: Call, session: Session, word: str, part: Part, remote: Remote)
     known = [remote]
 
     def attempt() -> None:
-        # A failure may mean that the file changed meanwhile: a further attempt asks anew.
+        # A failure may mean that the file changed meanwhile: a further attempt asks again.
         current = known.pop() if known else ask(run, session, word)
         try:
             _check(part, _receive(run, session, word, part, current))

@@ -65,7 +65,7 @@ def unzipped_name(name: str) -> str:
 def why_unread(name: str, is_folder: bool = False) -> str | None:
     """Why a file or folder that is not read is not, if by its name it might hold drawings.
 
-    None: nobody takes it for drawings, as a README.
+    None: it is not taken for drawings, as a README.
     """
     lower = name.lower()
     stem = lower.strip(".")

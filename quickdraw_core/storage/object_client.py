@@ -73,7 +73,7 @@ def reason_of(error: Exception) -> Reason:
 def open_object_store(url: str) -> "tuple[FileSystem, str]":
     """The store that a URL names, and the path in it: `bucket/key`.
 
-    Raises `InputError` for a URL that is none, and what the client raises.
+    Raises `InputError` for a malformed URL, and what the client raises.
     """
     check_object_url(url)
     parts = split_object_url(url)

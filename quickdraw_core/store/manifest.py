@@ -26,7 +26,7 @@ from quickdraw_core.system.files import cause_of, is_cause
 FORMAT_VERSION = 2
 MANIFEST_NAME = "manifest.json"
 PREVIOUS_NAME = "manifest.previous.json"
-"""The manifest of before, while the windows of a new one are renamed."""
+"""The previous manifest, while the windows of a new one are renamed."""
 UNFINISHED = "unfinished"
 """The folder of a store with windows that are not part of it: of an ingest that has not finished,
 and of classes that were left out.

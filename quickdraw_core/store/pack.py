@@ -6,7 +6,7 @@ store elsewhere. Any drawing is found in O(1); a process touches only the pages 
 Parquet stays the form that people query; the pack is the form that feeds training.
 
 Processes that ask for the same pack at once build it once: the first locks the folder, the
-others wait. If the file system knows no locks, each builds one aside, and the first one stays.
+others wait. If the file system knows no locks, each builds one, and the first one stays.
 """
 
 import json
@@ -99,7 +99,7 @@ def open_pack(store: Store) -> Pack:
 
 
 def opened_pack(store: Store, opened: Opened) -> Pack:
-    """What `open_pack` returns: once, until the pack is built anew."""
+    """What `open_pack` returns: once, until the pack is built again."""
     folder = _packed(store)
     version = LocalStorage(folder).version(_FACTS_NAME)
     return opened.once(("pack", folder), lambda: _open(store, folder), version)

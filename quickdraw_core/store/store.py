@@ -100,7 +100,7 @@ class Store:
 
 
 def open_store(location: Location, opened: Opened) -> Store:
-    """The store, as `Store.open` opens and checks it: once, until its manifest is written anew."""
+    """The store, as `Store.open` opens and checks it: once, until its manifest changes."""
     return opened.once(
         ("store", _absolute(location)),
         lambda: Store.of(location, open_manifest(location, opened)),
@@ -109,7 +109,7 @@ def open_store(location: Location, opened: Opened) -> Store:
 
 
 def open_manifest(location: Location, opened: Opened, name: str = MANIFEST_NAME) -> Manifest:
-    """A store's manifest, as `Manifest.read` reads it: once, until it is written anew."""
+    """A store's manifest, as `Manifest.read` reads it: once, until it changes."""
     return opened.once(
         ("manifest", _absolute(location), name),
         lambda: Manifest.read(location, name),

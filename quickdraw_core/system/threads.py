@@ -92,7 +92,7 @@ def _limit_v2(group: Path) -> Iterator[float]:
 
 
 def _limit_v1(group: Path) -> Iterator[float]:
-    """Of two files; a quota of -1 is none."""
+    """Of two files; a quota of -1 means no limit."""
     try:
         quota, period = (
             int((group / f"cpu.cfs_{name}_us").read_text("utf-8")) for name in ("quota", "period")

@@ -116,7 +116,7 @@ def _live(starting: str | None) -> Iterator[None]:
 
 
 def _plain(starting: str | None) -> AbstractContextManager[None]:
-    """Lines, of what counts or waits: a start that takes a few seconds is none."""
+    """Lines, except for a start that takes a few seconds."""
     return report_to(LineReporter())
 
 

@@ -66,7 +66,7 @@ def check_address(uri: str) -> None:
             "sqlite:////FOLDER/FILE"
         )
     if scheme not in _SCHEMES:
-        raise TrackingError(f"the tracking address {uri} is none that MLflow knows; {what_to_do}")
+        raise TrackingError(f"the tracking address {uri} has no form of MLflow's; {what_to_do}")
     if scheme in ("http", "https") and not host:
         raise TrackingError(f"the tracking address {uri} names no host; {what_to_do}")
     if uri.startswith("sqlite:///"):
@@ -127,7 +127,7 @@ def artifact_folder(uri: str, artifact_uri: str) -> Path | None:
     """The folder of a run's files beside an SQLite file, wherever that is now; None of others.
 
     Raises `UnreachableError` if the run's files are neither where MLflow has them nor there:
-    MLflow itself would make the folder anew, somewhere else than the files are.
+    MLflow itself would make a new folder, somewhere else than the files are.
     """
     recorded = Path(unquote(urlsplit(artifact_uri).path))
     if not uri.startswith("sqlite:///") or ARTIFACTS_NAME not in recorded.parts:

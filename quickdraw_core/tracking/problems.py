@@ -131,7 +131,7 @@ def require_usable(uri: str) -> None:
 
 
 def _look_into(uri: str, path: Path) -> None:
-    """Raises what SQLite raises, or `UnreachableError`, for a file that is none of MLflow's."""
+    """Raises what SQLite raises, or `UnreachableError`, for a file that is not MLflow's."""
     if path.is_dir():
         raise UnreachableError(f"MLflow at {uri}: {path} is a folder; give a file")
     if not path.is_file() or not path.stat().st_size:

@@ -104,7 +104,7 @@ def find_version(uri: str, reference: str) -> Version:
 
 
 def alias_holder(uri: str, name: str, alias: str) -> Version | None:
-    """The version that holds an alias; None if nobody does. Raises as `find_version`."""
+    """The version that holds an alias; None if no version does. Raises as `find_version`."""
     if is_missing(uri):
         return None
     mlflow = _client(uri, f"the {alias} is looked up")
@@ -153,7 +153,7 @@ def register(
 
 
 def move_alias(uri: str, name: str, alias: str, to: Version, judged: Version | None) -> bool:
-    """Gives an alias to a version, if it is still with `judged`, None for nobody.
+    """Gives an alias to a version, if it is still with `judged` (None: with no version).
 
     Returns whether it is with `to` now. Raises `TrackingError`.
     """

@@ -57,7 +57,7 @@ class RunRecord:
         path = run_dir / RUN_RECORD_NAME
         try:
             value = json.loads(path.read_text(encoding="utf-8"))
-            value["uri"] = set_apart(value["uri"])  # of before that was recorded without secrets
+            value["uri"] = set_apart(value["uri"])  # older records hold the secrets
             value["uri"] = relocated_uri(value["uri"], run_dir)
             return cls(**{name: value[name] for name in cls.__dataclass_fields__})
         except FileNotFoundError:
@@ -68,7 +68,7 @@ class RunRecord:
             ) from error
 
     def write(self, run_dir: Path) -> None:
-        """Writes the record aside and renames it."""
+        """Writes the record, whole or not at all."""
         write_atomic(run_dir / RUN_RECORD_NAME, json.dumps(asdict(self), indent=1) + "\n")
 
 

@@ -82,7 +82,7 @@ def is_server(uri: str) -> bool:
 
 
 def reader(uri: str) -> "MlflowClient":
-    """A `client` for who only asks: it makes no database. Raises `TrackingError` if none is."""
+    """A `client` that only reads: without a database it raises `TrackingError`."""
     if is_missing(uri):
         raise TrackingError(
             f"there is no MLflow database {uri.removeprefix('sqlite:///')}; give its address with "

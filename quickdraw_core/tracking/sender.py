@@ -113,7 +113,7 @@ class Sender:
             deliver_model(self._mlflow, self._run_id, record)
 
     def _require_files_in_place(self) -> None:
-        """Raises `UnreachableError` if MLflow would make the folder of a moved run anew."""
+        """Raises `UnreachableError` if MLflow would make a new folder for a moved run."""
         if not self._uri.startswith("sqlite:///"):
             return
         recorded = self._mlflow.get_run(self._run_id).info.artifact_uri

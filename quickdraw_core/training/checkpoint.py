@@ -1,6 +1,6 @@
 """Checkpoints: one file a save, all that a run needs to go on, whole or not there.
 
-`RUN/checkpoints/step-<global step>.pt` is written aside, synced and renamed. `last` and `best`
+`RUN/checkpoints/step-<global step>.pt` is a temporary file until it is synced. `last` and `best`
 beside it are small files with the name of one, written after it. Loaded with
 `weights_only=True`: nothing in a checkpoint can run code.
 """

@@ -37,7 +37,7 @@ FORMER_KEYS = _RENAMED | {
 
 
 def regrouped(config: dict[str, Any]) -> dict[str, Any]:
-    """A stored configuration in today's groups, whether it is of before or of now."""
+    """A stored configuration in today's groups, also if it was stored before there were groups."""
     is_grouped = isinstance(config, Mapping) and isinstance(config.get("model"), Mapping)
     if is_grouped or not isinstance(config, Mapping):
         return config

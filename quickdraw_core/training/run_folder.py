@@ -25,9 +25,9 @@ RUN_NAME = "run.json"
 class RunFolder:
     """The facts of one run.
 
-    key: made once for each run, by chance. micro_split: into how many pieces a micro-batch is
+    key: random, made once for each run. micro_split: into how many pieces a micro-batch is
     cut since the memory did not suffice for a whole one. code: the version of the code that it
-    was begun with, as `training_code` gives it; empty: of before that was noted.
+    was begun with, as `training_code` gives it; empty for older runs.
     """
 
     path: Path
@@ -53,7 +53,7 @@ class RunFolder:
 
     @classmethod
     def read(cls, path: Path) -> "RunFolder":
-        """Opens a run folder. Raises `CheckpointError` if it is none."""
+        """Opens a run folder. Raises `CheckpointError` for another folder."""
         try:
             value = json.loads((path / RUN_NAME).read_text("utf-8"))
             config = TrainConfig.parse(regrouped(value.pop("config")))
@@ -66,7 +66,7 @@ class RunFolder:
             ) from error
 
     def write(self) -> None:
-        """Writes `run.json` aside and renames it."""
+        """Writes `run.json`, whole or not at all."""
         value = asdict(self) | {"config": self.config.model_dump(mode="json")}
         del value["path"]  # it may be moved
         write_atomic(self.path / RUN_NAME, json.dumps(value, indent=1) + "\n")
@@ -78,7 +78,7 @@ class RunFolder:
 
 
 def open_run_folder(path: Path, opened: Opened) -> RunFolder:
-    """What `RunFolder.read` reads: once, until `run.json` is written anew."""
+    """What `RunFolder.read` reads: once, until `run.json` changes."""
     return opened.once(_opened_name(path), lambda: RunFolder.read(path), _version(path))
 
 

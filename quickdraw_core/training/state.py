@@ -1,4 +1,4 @@
-"""What advances in a training: made anew or restored from a checkpoint, and put into one."""
+"""What advances in a training: new or restored from a checkpoint, and put into one."""
 
 import platform
 from dataclasses import dataclass, field

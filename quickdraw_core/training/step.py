@@ -158,7 +158,7 @@ def _running_average(decay: float) -> Callable[[Tensors, Tensors, Tensor | int],
     """An exponential average that forgets its first values sooner than its last.
 
     The decay rises to its value with the number of steps, as in TensorFlow's
-    `ExponentialMovingAverage`: else the first weights, made by chance, would stay in for long.
+    `ExponentialMovingAverage`: else the first weights, which are random, would stay in for long.
     """
 
     def update(averaged: Tensors, current: Tensors, steps: Tensor | int) -> None:
