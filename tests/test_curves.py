@@ -79,6 +79,6 @@ def test_mlflow_gives_the_curves_that_the_journal_has(run_dir: Path, tmp_path: P
     read = {k: (v.steps.tolist(), v.values.tolist()) for k, v in read_curves(run_dir).items()}
     assert fetched == read
     for there in (uri, "postgresql://nobody@127.0.0.1:9/x"):  # no such run; no driver, no server
-        with pytest.raises(TrackingError, match="the curves of run 0123 were not to be had"):
+        with pytest.raises(TrackingError, match="the curves of run 0123 could not be read"):
             fetch_curves(there, "0123")
     assert client(uri).get_run(opened.run_id).info.status == "RUNNING"

@@ -81,7 +81,7 @@ def _download(name: str) -> State:
     except Exception as error:
         raise ConfigError(
             f"{weights.url} cannot be read from {torch.hub.get_dir()}/checkpoints "
-            f"({first_line(error)[:150]}): torn, or the folder is not ours; delete the file there "
+            f"({first_line(error)[:150]}): torn, or of another user; delete the file there "
             f"and try again, or {_OTHER_WAY}"
         ) from error
     return _tensors(state, weights.url)

@@ -214,7 +214,7 @@ def fetch_curves(uri: str, run_id: str) -> dict[str, tuple[list[int], list[float
         histories = {name: mlflow.get_metric_history(run.info.run_id, name) for name in names}
     except Exception as error:
         raise TrackingError(
-            f"the curves of run {run_id} were not to be had: {problem_at(uri, error)}"
+            f"the curves of run {run_id} could not be read: {problem_at(uri, error)}"
         ) from error
     curves = {}
     for name, history in histories.items():

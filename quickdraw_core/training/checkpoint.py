@@ -233,7 +233,7 @@ def load_checkpoint(path: Path, device: str = "cpu") -> Checkpoint:
         )
     run_id = values.get("mlflow_run_id")  # names a folder of reports, and a run to write to
     if not isinstance(run_id, str) or not _RUN_ID.fullmatch(run_id):
-        raise CheckpointError(f"{path} names {run_id!r} as its MLflow run, which is no id of one")
+        raise CheckpointError(f"{path} names {run_id!r} as its MLflow run: not an id of MLflow")
     checkpoint = Checkpoint(**values)
     return replace(checkpoint, config=regrouped(checkpoint.config))
 
