@@ -24,16 +24,16 @@ class DeployConfig(Config):
     gpu_pool: str = Field(GPU_POOL, description="work pool of the runs that need GPUs")
     gpus: int = Field(1, ge=1, description="GPU slots of all hosts together")
     cron: str | None = Field(
-        None, description="when pipeline/nightly runs, as '0 2 * * *'; none: as in the file"
+        None, description="when pipeline/nightly runs, as '0 2 * * *'; default: as in the file"
     )
     timezone: str | None = Field(
-        None, description="time zone of the schedules, as Europe/Berlin; none: as in the file"
+        None, description="time zone of the schedules, as Europe/Berlin; default: as in the file"
     )
     source: tuple[str, ...] | None = Field(
-        None, description="what pipeline/nightly and ingest read; none: as in the file"
+        None, description="what pipeline/nightly and ingest read; default: as in the file"
     )
     dask: str | None = Field(
-        None, description="Dask's scheduler for every ingest, as tcp://host:8786; none: local"
+        None, description="Dask's scheduler for every ingest, as tcp://host:8786; default: local"
     )
     dry_run: bool = Field(False, description="check and say what would be made, make nothing")
 

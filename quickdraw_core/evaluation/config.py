@@ -26,7 +26,7 @@ class EvaluateConfig(HeldOutConfig):
     )
     guesses: int = Field(64, ge=0, description="drawings in the printed table of guesses")
     report_dir: Path | None = Field(
-        None, description="folder of the report; none: evaluation/ in the run's folder"
+        None, description="folder of the report; default: evaluation/ in the run's folder"
     )
     json_file: Path | None = Field(
         None, description="file that all numbers are written to as well, - for standard output"

@@ -36,10 +36,10 @@ class HeldOutConfig(Config):
         0, ge=0, lt=1 << 63, description="seed of the bootstrap and of the table of guesses"
     )
     ranks: int | None = Field(
-        None, ge=1, description="processes that predict; none: one per GPU, or one"
+        None, ge=1, description="processes that predict; default: one per GPU, or one"
     )
     batch_size: int = Field(256, ge=1, description="drawings that a process computes at once")
     tracking_uri: str | None = Field(
         None,
-        description="MLflow; none: MLFLOW_TRACKING_URI, else mlflow.db in this folder",
+        description="MLflow; default: MLFLOW_TRACKING_URI, else mlflow.db in this folder",
     )

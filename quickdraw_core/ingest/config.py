@@ -21,7 +21,7 @@ class DaskTls(Config):
     )
     certificate: Path = Field(description="file with the certificate of this client")
     key: Path | None = Field(
-        None, description="file with its private key, not encrypted; none: in `certificate`"
+        None, description="file with its private key, not encrypted; default: in `certificate`"
     )
 
 
@@ -35,7 +35,7 @@ class IngestConfig(Config):
         Path("store"),
         description="folder or address (s3://, gs://) of the store to make or bring up to date",
     )
-    classes: tuple[str, ...] | None = Field(None, description="words to read; none: all files")
+    classes: tuple[str, ...] | None = Field(None, description="words to read; default: all files")
     rows: str = Field("all", description="rows a class: all, head:N or spread:WxR")
     seed: int = Field(0, ge=0, lt=1 << 63, description="places the windows of spread")
     test_per_class: int = Field(
@@ -60,10 +60,11 @@ class IngestConfig(Config):
         "tls://host:8786 with tls.ca_file, tls.certificate and tls.key",
     )
     tls: DaskTls | None = Field(
-        None, description="certificates for a tls:// scheduler; none: those of Dask's own options"
+        None,
+        description="certificates for a tls:// scheduler; default: those of Dask's own options",
     )
     workers: int | None = Field(
-        None, ge=1, description="local threads or processes; none: one a core"
+        None, ge=1, description="local threads or processes; default: one a core"
     )
     fresh: bool = Field(False, description="make a new store, with new holdout shares")
     strict: bool = Field(

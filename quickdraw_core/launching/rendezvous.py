@@ -157,8 +157,8 @@ def address_towards(endpoint: str) -> str:
             return str(probe.getsockname()[0])
     except OSError as error:
         raise ConfigError(
-            f"this host cannot reach {host}: {error.strerror}; give --rendezvous the name or address "
-            "of host 0 in a network that all hosts are in"
+            f"this host cannot reach {host}: {error.strerror}; give --rendezvous the name or "
+            "address of host 0 in a network that all hosts are in"
         ) from error
 
 

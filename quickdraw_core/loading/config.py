@@ -15,7 +15,7 @@ class SelectConfig(Config):
         False, description="only drawings that Google's game recognised when they were made"
     )
     classes: tuple[str, ...] | None = Field(
-        None, description="only these words, with spaces or underscores; none: all"
+        None, description="only these words, with spaces or underscores; default: all"
     )
     per_class: int | None = Field(
         None,

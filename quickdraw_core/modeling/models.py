@@ -99,10 +99,10 @@ class ModelConfig(NamedConfig):
     name: Annotated[str, row_of(MODELS)] = Field("small_cnn", description="row of MODELS")
     pretrained: str | None = Field(
         None,
-        description="first weights: imagenet (torchvision's), or a file; none: drawn at random",
+        description="first weights: imagenet (torchvision's), or a file; default: drawn at random",
     )
     small_stem: bool | None = Field(
-        None, description="a stem for small images; none: for images of up to 64 px"
+        None, description="a stem for small images; default: for images of up to 64 px"
     )
     flip_tta: bool = Field(
         False, description="judge and guess by each drawing and its mirror image together"

@@ -112,13 +112,13 @@ class OptimizerConfig(NamedConfig):
     name: Annotated[str, row_of(OPTIMIZERS)] = Field("adamw", description="row of OPTIMIZERS")
     learning_rate: float = Field(0.01, gt=0, description="the highest, at the schedule's factor 1")
     weight_decay: float | None = Field(
-        None, ge=0, description="of weights, not of biases and norms; none: the optimizer's own"
+        None, ge=0, description="of weights, not of biases and norms; default: the optimizer's own"
     )
     clip_norm: float | None = Field(
-        None, gt=0, description="norm to which a larger gradient is scaled; none: no limit"
+        None, gt=0, description="norm to which a larger gradient is scaled; default: no limit"
     )
     ema_decay: float | None = Field(
-        None, gt=0, lt=1, description="a step, of an average of the weights; none: no average"
+        None, gt=0, lt=1, description="a step, of an average of the weights; default: no average"
     )
 
 

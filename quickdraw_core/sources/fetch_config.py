@@ -32,7 +32,8 @@ class FetchConfig(Config):
 
     folder: Path = Field(description="folder to put <word>.ndjson or <word>.bin into")
     classes: tuple[str, ...] | None = Field(
-        None, description="words to fetch, with spaces or underscores; none: the challenge's 340"
+        None,
+        description="words to fetch, with spaces or underscores; default: the challenge's 340",
     )
     format: str = Field("simplified", description="simplified, raw or binary")
     base_url: str = Field(BUCKET, description="address above simplified/, raw/ and binary/")

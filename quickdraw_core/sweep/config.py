@@ -23,12 +23,12 @@ class SweepConfig(Config):
     rows: tuple[str, ...] = Field((), description="names of the rows to train; default: all")
     changes: dict[str, Any] = Field({}, description="options of TrainConfig to set in all rows")
     parallel: int | None = Field(
-        None, ge=1, description="rows at once; none: as many as have GPUs, or one"
+        None, ge=1, description="rows at once; default: as many as have GPUs, or one"
     )
     run_dir: Path | None = Field(
-        None, description="folder of the sweep; none: runs/sweep-<table>-<digest>"
+        None, description="folder of the sweep; default: runs/sweep-<table>-<digest>"
     )
     fresh: bool = Field(False, description="start the rows again from the beginning")
     tracking_uri: str | None = Field(
-        None, description="MLflow; none: MLFLOW_TRACKING_URI, else mlflow.db in this folder"
+        None, description="MLflow; default: MLFLOW_TRACKING_URI, else mlflow.db in this folder"
     )

@@ -41,7 +41,7 @@ class CheckpointsConfig(Config):
     """How often a training is saved, and what is kept."""
 
     every_steps: int | None = Field(
-        None, ge=1, description="steps between two checkpoints; none: at each validation alone"
+        None, ge=1, description="steps between two checkpoints; default: at each validation alone"
     )
     keep: int = Field(2, ge=1, description="latest checkpoints kept, beside the best")
 

@@ -34,7 +34,9 @@ class ValidationConfig(Config):
         "map_at_3", description="validation metric whose highest value makes the best checkpoint"
     )
     patience: int | None = Field(
-        None, ge=1, description="validations without a better one after which to stop; none: all"
+        None,
+        ge=1,
+        description="stop after so many validations without a better one; default: never",
     )
 
 
@@ -67,7 +69,7 @@ class TrackingConfig(Config):
     none_is: ClassVar[Mapping[str, str]] = {"uri": "none"}
 
     uri: str | None = Field(
-        None, description="MLflow; none: MLFLOW_TRACKING_URI, else mlflow.db in this folder"
+        None, description="MLflow; default: MLFLOW_TRACKING_URI, else mlflow.db in this folder"
     )
     log_every_steps: int = Field(10, ge=1, description="steps between two points of the curves")
     system_metrics_seconds: float = Field(
@@ -85,7 +87,7 @@ class TrainConfig(Config):
         Path("store"), description="folder or address of the store to train on"
     )
     run_dir: Path | None = Field(
-        None, description="folder of checkpoints and logs; none: runs/<name of model and data>"
+        None, description="folder of checkpoints and logs; default: runs/<name of model and data>"
     )
     fresh: bool = Field(False, description="start over if the run folder holds a checkpoint")
     seed: int = Field(

@@ -34,13 +34,13 @@ class HardwareConfig(Config):
         "auto", description="cuda means nccl, cpu gloo; auto: cuda if every rank has a GPU"
     )
     channels_last: bool | None = Field(
-        None, description="memory layout of images and weights; none: channels last"
+        None, description="memory layout of images and weights; default: channels last"
     )
-    compile: bool | None = Field(None, description="torch.compile; none: on GPUs alone")
+    compile: bool | None = Field(None, description="torch.compile; default: on GPUs alone")
     loader_threads: int | None = Field(
         None,
         ge=0,
-        description="threads a rank that draw ahead; 0: the model's own; none: 0, on GPUs more",
+        description="threads a rank that draw ahead; 0: the model's own; default: 0, on GPUs more",
     )
     prefetch_batches: int = Field(4, ge=1, description="micro-batches drawn ahead of the model")
     timeout_seconds: int = Field(
