@@ -11,7 +11,16 @@ import warnings
 
 import typer
 
-from quickdraw_core.commands import bundles, data, jobs, judging, models, operations, sweeps
+from quickdraw_core.commands import (
+    bundles,
+    data,
+    jobs,
+    judging,
+    models,
+    operations,
+    serving,
+    sweeps,
+)
 from quickdraw_core.commands.options import ConfiguredCommand, with_progress_options
 from quickdraw_core.errors import ConfigError, QuickdrawError, WriteError
 from quickdraw_core.redaction import traceback_without_secrets
@@ -42,6 +51,7 @@ for command in (
     judging.compare,
     judging.promote,
     bundles.export,
+    serving.serve,
     models.predict,
     models.check_submission,
     sweeps.sweep,

@@ -1,0 +1,87 @@
+"""What the API answers, as JSON bytes of the forms in `forms.py`."""
+
+import base64
+import io
+from collections.abc import Mapping, Sequence
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+import orjson
+from fastapi import Response
+
+from quickdraw_core.drawing import UInt8Array
+from quickdraw_core.formats.strokes import Packed
+from quickdraw_core.render.encodings import ImageConfig
+
+if TYPE_CHECKING:
+    from quickdraw_core.serving.recognizer import Guess
+
+CHANNELS = {
+    "gray": ("ink",),
+    "order": ("ink", "stroke order", "point order"),
+    "thirds": ("first third", "first two thirds", "all"),
+    "points": ("x", "y", "pen"),
+}
+"""Names of an encoding's channels, as users see them (`render.encodings.ENCODINGS`)."""
+
+
+class JsonBytes(Response):
+    """A response of JSON that is bytes already."""
+
+    media_type = "application/json"
+
+
+def json_response(
+    value: object, status: int = 200, headers: Mapping[str, str] | None = None
+) -> JsonBytes:
+    """A response with a value as JSON."""
+    return JsonBytes(orjson.dumps(value), status, dict(headers or {}))
+
+
+def guess_json(
+    guesses: "Sequence[Guess]",
+    packed: Packed,
+    name: str,
+    version: str,
+    images: Sequence[tuple[ImageConfig, UInt8Array]] | None,
+) -> bytes:
+    """A `GuessAnswer` as JSON. images: of this drawing, uint8 [C, side, side] each, or None."""
+    return orjson.dumps(
+        {
+            "guesses": [{"word": g.word, "probability": g.probability} for g in guesses],
+            "drawing": nested_strokes(packed),
+            "model": {"name": name, "version": version},
+            "images": images and [_image(config, pixels) for config, pixels in images],
+        }
+    )
+
+
+def nested_strokes(packed: Packed) -> list[tuple[list[int], list[int]]]:
+    """Packed bytes as one pair of lists a stroke, the form of JSON."""
+    x, y, lengths = packed
+    strokes, start = [], 0
+    for length in np.frombuffer(lengths, "<u2").tolist():
+        end = start + length
+        strokes.append((list(x[start:end]), list(y[start:end])))
+        start = end
+    return strokes
+
+
+def _image(config: ImageConfig, pixels: UInt8Array) -> dict[str, Any]:
+    names = CHANNELS.get(config.encoding, ())
+    channels = [
+        {
+            "name": names[number] if number < len(names) else f"channel {number + 1}",
+            "png_base64": base64.b64encode(_png(channel)).decode("ascii"),
+        }
+        for number, channel in enumerate(pixels)
+    ]
+    return {"encoding": config.encoding, "side_px": config.side_px, "channels": channels}
+
+
+def _png(channel: UInt8Array) -> bytes:
+    from PIL import Image as PillowImage
+
+    file = io.BytesIO()
+    PillowImage.fromarray(channel).save(file, "PNG")
+    return file.getvalue()

@@ -1,0 +1,132 @@
+"""The application: a model slot and limits → an ASGI application with all routes.
+
+create_app(slot, config, store) → Gate(FastAPI): pages, API, health, metrics, documentation
+"""
+
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
+from http import HTTPStatus
+from pathlib import Path
+from typing import Any
+
+from fastapi import FastAPI, Request, Response
+from fastapi.exceptions import RequestValidationError
+from fastapi.middleware.cors import CORSMiddleware
+from fastapi.staticfiles import StaticFiles
+from starlette.exceptions import HTTPException
+from starlette.responses import FileResponse
+
+from quickdraw_core import __version__
+from quickdraw_core.serving.slot import ModelSlot
+from quickdraw_core.serving.web.answers import json_response
+from quickdraw_core.serving.web.api import Api
+from quickdraw_core.serving.web.batching import Batcher
+from quickdraw_core.serving.web.config import ServeConfig
+from quickdraw_core.serving.web.docs_page import docs_router
+from quickdraw_core.serving.web.errors import Refused
+from quickdraw_core.serving.web.gate import Gate
+from quickdraw_core.serving.web.guessing import guess_batch
+from quickdraw_core.serving.web.health import health_router
+from quickdraw_core.serving.web.metrics import Metrics
+from quickdraw_core.serving.web.word_drawings import WordDrawings
+from quickdraw_core.store.store import Store
+from quickdraw_core.system.threads import usable_cores
+
+PAGE = Path(__file__).parents[1] / "page"
+"""The game's files."""
+
+_SENTENCES = {
+    404: "there is nothing at this address; /docs lists what there is",
+    405: "this address does not take this method; /docs lists what it takes",
+}
+
+
+def create_app(
+    slot: ModelSlot, config: ServeConfig | None = None, store: Store | None = None
+) -> Gate:
+    """The application. Each has its own threads, which end with its lifespan."""
+    config = config or ServeConfig()
+    batcher = Batcher(guess_batch(slot), config.batching, config.threads or usable_cores())
+    metrics = Metrics(slot, lambda: batcher.waiting)
+    batcher.observe = metrics.batches.observe
+
+    drawings = WordDrawings(store) if store is not None else None
+    api = Api(slot, config.limits, batcher, drawings)
+
+    def close() -> None:
+        api.close()
+        batcher.close()
+
+    @asynccontextmanager
+    async def lifespan(app: FastAPI) -> AsyncIterator[None]:
+        try:
+            yield
+        finally:
+            close()
+
+    app = FastAPI(
+        title="Quick, Draw! guesses",
+        summary="Draws in, words out.",
+        version=__version__,
+        docs_url=None,
+        redoc_url=None,
+        redirect_slashes=False,
+        lifespan=lifespan,
+    )
+    app.include_router(api.router)
+    app.include_router(health_router(slot, metrics))
+    app.include_router(docs_router(app))
+    _add_page(app)
+    for kind, answer in (
+        (Refused, _refused),
+        (HTTPException, _http_error),
+        (RequestValidationError, _invalid),
+        (Exception, _failed),
+    ):
+        app.add_exception_handler(kind, answer)
+    if config.allow_origin:
+        app.add_middleware(
+            CORSMiddleware,
+            allow_origins=config.allow_origin,
+            allow_methods=("GET", "POST"),
+            allow_headers=("content-type",),
+            max_age=600,
+        )
+    return Gate(app, metrics, config.allow_origin, close)
+
+
+def _add_page(app: FastAPI) -> None:
+    """The game, if it is installed."""
+    if not (PAGE / "index.html").exists():
+        return
+    app.mount("/static", StaticFiles(directory=PAGE), name="static")
+
+    @app.get("/", include_in_schema=False)
+    async def index() -> FileResponse:
+        return FileResponse(PAGE / "index.html", media_type="text/html")
+
+
+async def _refused(request: Request, error: Exception) -> Response:
+    assert isinstance(error, Refused)
+    return json_response({"error": error.sentence}, error.status, error.headers)
+
+
+async def _http_error(request: Request, error: Exception) -> Response:
+    assert isinstance(error, HTTPException)
+    status = error.status_code
+    sentence = _SENTENCES.get(status) or HTTPStatus(status).phrase.lower()
+    return json_response({"error": sentence}, status, error.headers)
+
+
+async def _invalid(request: Request, error: Exception) -> Response:
+    """The first thing that is wrong with the values of a path, a query or a form."""
+    assert isinstance(error, RequestValidationError)
+    fault: dict[str, Any] = error.errors()[0]
+    *_, name = fault["loc"]
+    reason = str(fault["msg"]).replace("Input should be", "should be")
+    return json_response({"error": f"{name}: {reason}; see /docs"}, 422)
+
+
+async def _failed(request: Request, error: Exception) -> Response:
+    """A defect of ours; uvicorn logs its traceback."""
+    return json_response({"error": "the server failed at this request; its log says why"}, 500)

@@ -1,0 +1,166 @@
+"""Concurrent requests → batches: computed together on threads, answered one by one.
+
+A batch starts as soon as a thread is free and no request that could join it is still being read;
+for those it waits a few milliseconds. So a request alone waits for nothing, and under load
+batches grow by themselves while the threads are busy. What may wait is bounded: one more is
+refused at once (docs/decisions/0035).
+"""
+
+import asyncio
+from collections import deque
+from collections.abc import Callable, Iterator, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from contextlib import contextmanager
+from typing import Generic, NamedTuple, TypeVar
+
+from quickdraw_core.serving.web.config import Batching
+from quickdraw_core.serving.web.errors import Refused, unavailable
+
+T = TypeVar("T")
+R = TypeVar("R")
+
+BUSY = "too many drawings are waiting for a guess; try again in a second"
+
+
+class _Waiting(NamedTuple, Generic[T, R]):
+    item: T
+    answer: "asyncio.Future[R]"
+
+
+class Batcher(Generic[T, R]):
+    """Gathers what is submitted. All of it is called from the thread of one event loop.
+
+    compute: a batch's items → their results, in order; called on `threads` threads at once.
+    `observe` is called with the number of items of each batch.
+    """
+
+    def __init__(
+        self,
+        compute: Callable[[Sequence[T]], Sequence[R]],
+        config: Batching,
+        threads: int = 1,
+    ) -> None:
+        self._compute, self._config = compute, config
+        self.observe: Callable[[int], object] = lambda count: None
+        self._pool = ThreadPoolExecutor(threads, "guess")
+        self._idle = threads
+        self._waiting: deque[_Waiting[T, R]] = deque()
+        self._arriving = 0
+        self._timer: asyncio.TimerHandle | None = None
+        self._is_scheduled = False
+
+    @property
+    def waiting(self) -> int:
+        """How many items are in no batch yet."""
+        return len(self._waiting)
+
+    def require_room(self) -> None:
+        """Raises `Refused` (503) if as many wait as may: before more is read or computed."""
+        if len(self._waiting) >= self._config.waiting:
+            raise unavailable(BUSY)
+
+    @contextmanager
+    def arriving(self) -> Iterator[None]:
+        """A block that reads a request which may be submitted: a batch waits for it a little."""
+        self._arriving += 1
+        try:
+            yield
+        finally:
+            self._arriving -= 1
+            self._schedule()
+
+    async def submit(self, item: T, timeout_seconds: float) -> R:
+        """The result of an item. Raises what `compute` raised for this item alone, and `Refused`
+        (503) if there is no room, or no result in time.
+        """
+        self.require_room()
+        answer: asyncio.Future[R] = asyncio.get_running_loop().create_future()
+        self._waiting.append(_Waiting(item, answer))
+        self._schedule()
+        try:
+            async with asyncio.timeout(timeout_seconds):
+                return await answer
+        except TimeoutError as error:
+            raise unavailable(
+                f"there was no guess within {timeout_seconds:g} seconds; try again later"
+            ) from error
+
+    def close(self) -> None:
+        """Ends the threads; items that still wait are refused."""
+        while self._waiting:
+            answer = self._waiting.popleft().answer
+            if not answer.done():
+                answer.set_exception(unavailable("the server is being stopped"))
+        self._pool.shutdown(wait=True)
+
+    def _schedule(self) -> None:
+        """Looks for a batch to start once all requests that the loop has at hand are read."""
+        if self._waiting and not self._is_scheduled:
+            self._is_scheduled = True
+            asyncio.get_running_loop().call_soon(self._start_ready)
+
+    def _start_ready(self) -> None:
+        self._is_scheduled = False
+        while self._waiting and self._idle:
+            is_full = len(self._waiting) >= self._config.drawings
+            if self._arriving and not is_full and self._config.gather_ms:
+                self._start_later()
+                return
+            self._start()
+
+    def _start_later(self) -> None:
+        if self._timer is None:
+            delay = self._config.gather_ms / 1000
+            self._timer = asyncio.get_running_loop().call_later(delay, self._start_waited)
+
+    def _start_waited(self) -> None:
+        self._timer = None
+        if self._waiting and self._idle:
+            self._start()
+
+    def _start(self) -> None:
+        """Has a thread compute the items that have waited longest."""
+        if self._timer is not None:
+            self._timer.cancel()
+            self._timer = None
+        batch: list[_Waiting[T, R]] = []
+        while self._waiting and len(batch) < self._config.drawings:
+            waiting = self._waiting.popleft()
+            if not waiting.answer.done():  # given up: too late, or the client is gone
+                batch.append(waiting)
+        if not batch:
+            return
+        self._idle -= 1
+        self.observe(len(batch))
+        loop = asyncio.get_running_loop()
+        self._pool.submit(self._run, batch, loop)
+
+    def _run(self, batch: list[_Waiting[T, R]], loop: asyncio.AbstractEventLoop) -> None:
+        """On a thread."""
+        results = _each(self._compute, [waiting.item for waiting in batch])
+        loop.call_soon_threadsafe(self._answer, batch, results)
+
+    def _answer(self, batch: list[_Waiting[T, R]], results: Sequence[R | Exception]) -> None:
+        self._idle += 1
+        self._schedule()
+        for waiting, result in zip(batch, results, strict=True):
+            if waiting.answer.done():
+                continue
+            if isinstance(result, Exception):
+                waiting.answer.set_exception(result)
+            else:
+                waiting.answer.set_result(result)
+
+
+def _each(
+    compute: Callable[[Sequence[T]], Sequence[R]], items: Sequence[T]
+) -> Sequence[R | Exception]:
+    """A result or an error for each item: if they fail together, each is tried alone."""
+    try:
+        return compute(items)
+    except Refused as error:  # of all of them, such as that there is no model
+        return [error] * len(items)
+    except Exception as error:  # noqa: BLE001 — given to whoever waits for it
+        if len(items) == 1:
+            return [error]
+    return [result for item in items for result in _each(compute, [item])]

@@ -1,0 +1,65 @@
+"""What `quickdraw serve` is told: address, limits of a request, how requests are batched."""
+
+import re
+from typing import Annotated
+
+from pydantic import AfterValidator, Field
+
+from quickdraw_core.config import Config
+from quickdraw_core.formats.scanning.simplification import MAX_POINTS
+from quickdraw_core.storage.location import Location
+
+
+def _require_origin(value: str) -> str:
+    if not re.fullmatch(r"https?://[^/\s]+", value):
+        raise ValueError("is no origin; give scheme and host without a path: https://example.org")
+    return value
+
+
+Origin = Annotated[str, AfterValidator(_require_origin)]
+"""Scheme, host and perhaps port of a page's address."""
+
+MAX_GUESSES = 10
+"""Words of an answer at most."""
+
+
+class Limits(Config):
+    """What one request may take. What is over a limit is refused with 4xx and a sentence."""
+
+    body_bytes: int = Field(1 << 20, ge=1 << 10, description="a drawing's JSON, bytes")
+    strokes: int = Field(2_000, ge=1, description="strokes of a drawing")
+    points: int = Field(20_000, ge=1, le=MAX_POINTS, description="points of a drawing")
+    picture_bytes: int = Field(10 << 20, ge=1 << 10, description="a picture's file, bytes")
+    picture_pixels: int = Field(40_000_000, ge=1, description="a picture's pixels")
+    read_seconds: float = Field(10.0, gt=0, description="time to send a request, seconds")
+    answer_seconds: float = Field(10.0, gt=0, description="time to answer a request, seconds")
+
+
+class Batching(Config):
+    """How concurrent requests become batches, and how many may wait."""
+
+    drawings: int = Field(32, ge=1, le=1024, description="drawings of a batch at most")
+    gather_ms: float = Field(
+        2.0, ge=0, le=100, description="how long a batch waits for requests that are being read"
+    )
+    waiting: int = Field(
+        256, ge=1, description="drawings that wait for a batch; one more is answered with 503"
+    )
+
+
+class ServeConfig(Config):
+    """Configuration of the server."""
+
+    host: str = Field("127.0.0.1", min_length=1, description="address to listen on")
+    port: int = Field(8000, ge=0, le=65_535, description="port to listen on, 0: any free one")
+    threads: int | None = Field(
+        None, ge=1, description="threads that compute guesses, default: the cores"
+    )
+    store: Location | None = Field(
+        None, description="store whose drawings the game shows as examples"
+    )
+    allow_origin: tuple[Origin, ...] = Field(
+        (), description="origins, such as https://example.org, whose pages may call the API"
+    )
+    limits: Limits = Limits()
+    batching: Batching = Batching()
