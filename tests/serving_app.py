@@ -11,6 +11,7 @@ import numpy as np
 from quickdraw_core.drawing import DrawingBatch, Float32Array
 from quickdraw_core.labels import LabelMap
 from quickdraw_core.render.encodings import ImageConfig, render
+from quickdraw_core.serving.recognizer import Images
 from quickdraw_core.serving.slot import ModelSlot
 from quickdraw_core.serving.web.app import create_app
 from quickdraw_core.serving.web.config import ServeConfig
@@ -51,7 +52,7 @@ class InkRecognizer:
         ink = images.reshape(len(drawings), -1)[:, :4095].reshape(len(drawings), -1, 5).sum(1) + 1
         return np.log(ink / ink.sum(1, keepdims=True)).astype(np.float32)
 
-    def images(self, drawings: DrawingBatch):
+    def images(self, drawings: DrawingBatch) -> Images:
         image = ImageConfig(encoding="gray", side_px=64)
         return [(image, render(drawings, image))]
 
