@@ -1,7 +1,6 @@
 """Commands that guess for others: the API and its page."""
 
 from collections.abc import Callable
-from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
 import typer
@@ -10,11 +9,14 @@ from quickdraw_core.commands.options import Set, StoreOption, Tracking, config_o
 from quickdraw_core.terminal.console import show_facts
 
 if TYPE_CHECKING:
-    from quickdraw_core.serving.recognizer import Recognizer
     from quickdraw_core.serving.web.config import ServeConfig
 
 ServedModel = Annotated[
-    str, typer.Argument(metavar="MODEL", help="Bundle, as quickdraw export writes it.")
+    str,
+    typer.Argument(
+        metavar="MODEL",
+        help="Bundle, run folder, checkpoint, MLflow run id or models:/NAME@ALIAS.",
+    ),
 ]
 Host = Annotated[str | None, typer.Option("--host")]
 Port = Annotated[int | None, typer.Option("--port")]
@@ -61,6 +63,7 @@ def serve_model(
     from quickdraw_core.serving.web.server import address_of, listen
 
     with listen(config.host, config.port) as listener:
+        from quickdraw_core.exporting.open_recognizer import open_recognizer
         from quickdraw_core.serving.slot import ModelSlot
         from quickdraw_core.serving.web.app import create_app
         from quickdraw_core.serving.web.server import run
@@ -68,7 +71,7 @@ def serve_model(
         from quickdraw_core.store.store import open_store
 
         store = open_store(config.store, Opened()) if config.store else None
-        recognizer = _recognizer(model, tracking_uri, config)
+        recognizer = open_recognizer(model, tracking_uri, config.threads or 1)
         slot = ModelSlot()
         slot.swap(recognizer)
         address = address_of(listener)
@@ -81,10 +84,3 @@ def serve_model(
         )
         when_ready(address)
         run(create_app(slot, config, store), listener)
-
-
-def _recognizer(model: str, tracking_uri: str | None, config: "ServeConfig") -> "Recognizer":
-    from quickdraw_core.serving.bundle import open_bundle
-    from quickdraw_core.serving.recognizer import BundleRecognizer
-
-    return BundleRecognizer(open_bundle(Path(model)), config.threads or 1)
