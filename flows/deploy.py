@@ -1,8 +1,8 @@
 """What a Prefect server must hold so that the flows run on it by themselves.
 
 Work pools, the limit that holds the GPU slots, the automation that ends runs whose worker died,
-and the deployments of `infra/prefect.yaml`. Everything may be done again at any time: what is
-there is brought up to date.
+and the deployments of `infra/prefect.yaml`. It can be repeated at any time: what exists is brought
+up to date.
 """
 
 import copy
@@ -81,7 +81,7 @@ def deploy(config: DeployConfig) -> list[Deployed]:
             client.upsert_global_concurrency_limit_by_name(LIMIT, config.gpus)
             _make_automation(client)
     except (httpx.HTTPError, PrefectException) as error:
-        raise UnreachableError(f"Prefect at {url} does not do it: {error}") from error
+        raise UnreachableError(f"Prefect at {url} refuses: {error}") from error
     _make_deployments(document)
     return deployed
 
@@ -233,7 +233,7 @@ def _make_deployments(document: dict[str, Any]) -> None:
         done = _prefect(command)
     if done.returncode:
         words = (done.stderr or done.stdout).strip().splitlines()
-        raise ConfigError(f"prefect deploy refused: {words[-1] if words else 'without a word'}")
+        raise ConfigError(f"prefect deploy refused: {words[-1] if words else 'nothing said'}")
 
 
 def _prefect(arguments: Sequence[str]) -> "subprocess.CompletedProcess[str]":

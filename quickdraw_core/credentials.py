@@ -2,7 +2,7 @@
 
 What a configuration, a run folder, Prefect or MLflow records is `http://me:…@host`. The whole
 address stays in this process and in the environment of those that it starts. A later command
-takes it from where it has it from: `MLFLOW_TRACKING_URI`, or MLflow's own user and password.
+needs it again: in `MLFLOW_TRACKING_URI`, or as MLflow's own user and password.
 """
 
 import hashlib
@@ -27,7 +27,7 @@ _lent: dict[str, tuple[str, str | None]] = {}
 def set_apart(address: str) -> str:
     """The address as it may be recorded. `whole_address` gives the whole one back.
 
-    A path stays as it is, also that of a database: whatever it looks like, it is no secret.
+    A path stays as it is, also that of a database.
     """
     if not _may_hold_a_secret(address):
         return address
@@ -64,9 +64,9 @@ def whole_address(shown: str) -> str:
 
 
 def tracking_address(shown: str) -> str:
-    """The address for MLflow's client; a web server's login goes into the environment, where that
-    client looks for it, since its messages tell addresses as they are. There it stays until
-    another address is asked for, whose server is not to get it.
+    """The address for MLflow's client. A web server's login goes into the environment, where the
+    client looks for it: its messages show addresses as they are. It stays there until another
+    address is asked for, whose server must not get it.
     """
     _take_back()
     if HIDDEN not in shown or urlsplit(shown).scheme not in _WEB:
@@ -90,7 +90,7 @@ def without_login(address: str) -> str:
 
 
 def _may_hold_a_secret(address: str) -> bool:
-    """Not a path, also that of a database: whatever it looks like."""
+    """False for paths, also of databases, whatever they look like."""
     return "://" in address and not address.startswith(("sqlite:", "file:"))
 
 

@@ -23,8 +23,8 @@ _JOINERS = "\u200c\u200d"
 
 
 def clean_word(text: str) -> str:
-    """A word in the one way that it is written: spaces for underscores, none at the ends and no
-    two together, and an accent as one character with its letter (Unicode's NFC).
+    """A word in its one spelling: single spaces for underscores, none at the ends, and an accent
+    as one character with its letter (Unicode's NFC).
     """
     return " ".join(unicodedata.normalize("NFC", spaced(text)).split())
 
