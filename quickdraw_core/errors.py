@@ -4,7 +4,8 @@
     ├── ConfigError        an option or a configuration value
     ├── BusyError          another command is at work on the same place
     ├── InputError         a source: folder, file, header, class list
-    │   └── UnreadableError    … found while its rows were read (exit code 1)
+    │   ├── UnreadableError    … found while its rows were read (exit code 1)
+    │   └── PictureError       a picture: of no known form, too large, damaged, without a drawing
     ├── StoreError         a store or its pack: missing, damaged, of another label map
     │   └── StoreUnreachableError   … its object store does not answer now (exit code 1)
     ├── CheckpointError    a checkpoint or run: missing, damaged, of other classes
@@ -57,6 +58,10 @@ class UnreadableError(InputError):
     """A source turned out unreadable once work had begun, hence exit code 1."""
 
     exit_code = 1
+
+
+class PictureError(InputError):
+    """A picture has no known form, is too large or damaged, or holds no drawing."""
 
 
 class StoreError(QuickdrawError):
