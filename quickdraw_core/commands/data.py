@@ -71,7 +71,7 @@ def fetch(
     changes: Set = None,
 ) -> None:
     """Download Google's files, of the challenge's 340 classes unless some are named; the same
-    command again continues where it was.
+    command continues a stopped download.
     """
     from quickdraw_core.sources.fetch import fetch as download
     from quickdraw_core.sources.fetch_config import FetchConfig
@@ -148,7 +148,7 @@ def describe(
 
 
 def verify(store: StoreArgument) -> None:
-    """Read a whole store again; exit code 1 and a list if something is off."""
+    """Read and check a whole store; list what is wrong, with exit code 1."""
     from quickdraw_core.storage.location import location_of
     from quickdraw_core.store.verify import verify_store
 
@@ -168,10 +168,10 @@ def show(
         typer.Option(help="PNG to write, - for standard output; default: <word>.png here."),
     ] = None,
     split: Annotated[
-        str, typer.Option(help="Of which side: all, train, validation or test.")
+        str, typer.Option(help="Drawings of which split: all, train, validation or test.")
     ] = "all",
     seed: Annotated[
-        int, typer.Option(min=0, max=MAX_SEED, help="Others show other drawings.")
+        int, typer.Option(min=0, max=MAX_SEED, help="Another seed shows other drawings.")
     ] = 0,
 ) -> None:
     """Write 24 drawings of a class, 3 rows of 8, as a picture."""

@@ -114,7 +114,7 @@ def demo(
     ranks: Nproc = None,
     tracking_uri: Tracking = None,
 ) -> None:
-    """Generate doodles, then the whole pipeline on them: no data, network or GPU needed."""
+    """Generate doodles, and run the whole pipeline on them: no data, network or GPU needed."""
     from quickdraw_core.ingest.config import IngestConfig
     from quickdraw_core.sources.doodles.programs import default_words
     from quickdraw_core.system.files import require_writable

@@ -50,7 +50,7 @@ def compare(
     prefect: Prefect = False,
     changes: Set = None,
 ) -> None:
-    """Say which model is better, by how much, and whether that can be told from noise."""
+    """Say which model is better, by how much, and whether it is more than noise."""
     from quickdraw_core.evaluation.compare import COMPARE_STAGE
     from quickdraw_core.evaluation.config import CompareConfig
     from quickdraw_core.evaluation.summary import compare_facts

@@ -58,7 +58,7 @@ def train(
     prefect: Prefect = False,
     changes: Set = None,
 ) -> None:
-    """Train on a store; the same command again continues where it was."""
+    """Train on a store; the same command continues a stopped training."""
     config = train_config_of(recipe, locals(), changes)
     if nnodes > 1 or node_rank or rendezvous:
         hosts = {"nodes": nnodes, "node_rank": node_rank, "rendezvous": rendezvous}
@@ -71,7 +71,7 @@ def train(
 
 def losses(
     plot: Annotated[
-        Path | None, typer.Option(help="PNG or SVG to draw loss against margin into, or -.")
+        Path | None, typer.Option(help="PNG or SVG of loss against margin; - is standard output.")
     ] = None,
 ) -> None:
     """List the losses, and draw them against the margin."""
@@ -166,7 +166,7 @@ def predict(
     balance: Annotated[
         bool,
         typer.Option(
-            "--balance", help="Even out the first guesses, as the challenge's test set is even."
+            "--balance", help="Guess all classes first equally often, as the challenge's are."
         ),
     ] = False,
     probabilities: Annotated[
@@ -194,10 +194,10 @@ def check_submission(
     file: Annotated[Path, typer.Argument(help="Submission to check.")],
     test_csv: Annotated[
         str | None,
-        typer.Argument(help="Test file that it answers; default: the challenge's, by its length."),
+        typer.Argument(help="Test file that it answers; default: the challenge's."),
     ] = None,
 ) -> None:
-    """Say whether Kaggle would take a submission; exit code 1 and a list if not."""
+    """Say whether Kaggle would take a submission; if not, list why, with exit code 1."""
     from quickdraw_core.challenge.check_submission import check_submission as check
 
     checked = check(file, test_csv)

@@ -68,7 +68,7 @@ def rerun(
         bool, typer.Option("--watch", help="Follow a deployment's run to its end.")
     ] = False,
 ) -> None:
-    """Run a flow run again: what is finished is skipped, what is not goes on."""
+    """Run a flow run again: what is finished is skipped, the rest continues."""
     if (reference is None) != last_failed:
         raise ConfigError("give a RUN, or --last-failed for the last one that did not complete")
     from quickdraw_core.stage import Opened

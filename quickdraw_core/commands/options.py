@@ -44,7 +44,7 @@ ClassesFile = Annotated[Path | None, typer.Option(help="Text file with words to 
 Rows = Annotated[str | None, typer.Option()]
 MAX_SEED = (1 << 63) - 1
 """The largest that both torch and numpy take."""
-SEED_HELP = "Seed of all that is left to chance."
+SEED_HELP = "Seed of all random choices."
 Seed = Annotated[int | None, typer.Option(help=SEED_HELP)]
 Dask = Annotated[str | None, typer.Option()]
 MaxRejected = Annotated[float | None, typer.Option()]

@@ -47,7 +47,7 @@ def sweep(
     changes: Set = None,
     show_list: Annotated[bool, typer.Option("--list", help="Show the built-in tables.")] = False,
 ) -> None:
-    """Train every row of a table, judge and compare them; again trains only what is missing."""
+    """Train, judge and compare the rows of a table; again trains only what is missing."""
     if show_list:
         _show_tables()
         return

@@ -22,14 +22,14 @@ class EvaluateConfig(HeldOutConfig):
         (), description="further models; what is judged is the mean of all their probabilities"
     )
     average: int = Field(
-        1, ge=1, description="latest checkpoints of the run folder whose mean weights are judged"
+        1, ge=1, description="how many of the run folder's latest checkpoints to average"
     )
     guesses: int = Field(64, ge=0, description="drawings in the printed table of guesses")
     report_dir: Path | None = Field(
         None, description="folder of the report; default: evaluation/ in the run's folder"
     )
     json_file: Path | None = Field(
-        None, description="file that all numbers are written to as well, - for standard output"
+        None, description="file to write all numbers to as well, as JSON; - is standard output"
     )
 
     @property
@@ -47,7 +47,7 @@ class CompareConfig(HeldOutConfig):
         "of evaluations; all are compared with the first",
     )
     json_file: Path | None = Field(
-        None, description="file that all numbers are written to, - for standard output"
+        None, description="file to write all numbers to, as JSON; - is standard output"
     )
     out_dir: Path | None = Field(None, description="folder for a page in Markdown and figures")
 

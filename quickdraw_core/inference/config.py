@@ -19,7 +19,7 @@ class HeldOutConfig(Config):
     per_class: int = Field(100, ge=1, description="held-out drawings a class")
     allow_short: bool = Field(
         False,
-        description="judge classes that have fewer drawings than per_class on those they have",
+        description="judge classes with fewer drawings than per_class on all that they have",
     )
     other_store: bool = Field(
         False, description="judge models that were trained on another store than this one"
@@ -30,7 +30,7 @@ class HeldOutConfig(Config):
     )
     precision: Annotated[str, row_of(PRECISIONS)] = Field(
         Precision.FP32,
-        description="arithmetic of judging, whatever the training's: fp32 or bf16",
+        description="what models predict in, whatever they were trained in: fp32 or bf16",
     )
     seed: int = Field(
         0, ge=0, lt=1 << 63, description="seed of the bootstrap and of the table of guesses"

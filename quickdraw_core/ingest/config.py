@@ -52,7 +52,7 @@ class IngestConfig(Config):
         0.01, ge=0, le=1, description="share of a file's rows that may be unreadable"
     )
     allow_cut: bool = Field(
-        False, description="keep what is there of files that end in the middle of a row"
+        False, description="keep the whole rows of files that end in the middle of a row"
     )
     dask: str = Field(
         "local",

@@ -18,7 +18,7 @@ class SweepConfig(Config):
     )
     per_class: int = Field(100, ge=1, description="held-out drawings a class to judge on")
     allow_short: bool = Field(
-        False, description="judge classes that have fewer drawings than per_class on those"
+        False, description="judge classes with fewer drawings than per_class on all that they have"
     )
     rows: tuple[str, ...] = Field((), description="names of the rows to train; default: all")
     changes: dict[str, Any] = Field({}, description="options of TrainConfig to set in all rows")
