@@ -71,7 +71,7 @@ def serve_model(
         from quickdraw_core.store.store import open_store
 
         store = open_store(config.store, Opened()) if config.store else None
-        recognizer = open_recognizer(model, tracking_uri, config.threads or 1)
+        recognizer = open_recognizer(model, tracking_uri, config.batch_threads)
         slot = ModelSlot()
         slot.swap(recognizer)
         address = address_of(listener)

@@ -10,7 +10,7 @@ from fastapi import APIRouter, Path, Query, Request, Response
 from quickdraw_core.serving.slot import ModelSlot
 from quickdraw_core.serving.web.answers import JsonBytes, guess_json, json_response
 from quickdraw_core.serving.web.batching import Batcher
-from quickdraw_core.serving.web.config import Limits
+from quickdraw_core.serving.web.config import MAX_GUESSES, Limits
 from quickdraw_core.serving.web.errors import Refused, unavailable
 from quickdraw_core.serving.web.forms import (
     DrawingsAnswer,
@@ -21,6 +21,7 @@ from quickdraw_core.serving.web.forms import (
     WordsAnswer,
 )
 from quickdraw_core.serving.web.guessing import NOT_READY_SECONDS, Guessed
+from quickdraw_core.serving.web.pictures import packed_picture, picture_body, read_form
 from quickdraw_core.serving.web.reading import read_body, require_type
 from quickdraw_core.serving.web.requests import (
     Asking,
@@ -39,6 +40,8 @@ Ts = TypeVarTuple("Ts")
 INLINE_BYTES = 1 << 15
 """A body up to here is parsed where it is read, in well under a millisecond; longer ones on a
 thread, so that others are answered in the meantime."""
+PICTURES = 8
+"""Pictures that are read at once, some 100 MB each at most."""
 NO_STORE = (
     "there are no drawings to show: the server was started without a store (quickdraw serve "
     "--store STORE)"
@@ -63,12 +66,15 @@ class Api:
         self._slot, self._limits, self._batcher = slot, limits, batcher
         self._drawings = drawings
         self._pool = ThreadPoolExecutor(2, "prepare")
+        self._picture_pool = ThreadPoolExecutor(2, "picture")
+        self._pictures = 0
         self.router = APIRouter(prefix="/api", tags=["API"], default_response_class=JsonBytes)
         self._add_routes()
 
     def close(self) -> None:
         """Ends the threads."""
         self._pool.shutdown(wait=True)
+        self._picture_pool.shutdown(wait=True)
 
     def _add_routes(self) -> None:
         add = self.router.add_api_route
@@ -86,6 +92,15 @@ class Api:
                     "content": {"application/json": {"schema": schema}},
                 }
             },
+        )
+        add(
+            "/guess/picture",
+            self.guess_picture,
+            methods=["POST"],
+            summary="Guess the drawing in a picture",
+            response_model=GuessAnswer,
+            responses=errors(400, 408, 413, 415, 422, 503),
+            openapi_extra={"requestBody": picture_body()},
         )
         add(
             "/words",
@@ -118,6 +133,32 @@ class Api:
             body = await read_body(request, self._limits.body_bytes, self._limits.read_seconds)
             asking = await self._prepare(body)
         return await self.answer(asking)
+
+    async def guess_picture(
+        self,
+        request: Request,
+        guesses: Annotated[
+            int, Query(ge=1, le=MAX_GUESSES, description="how many words to answer with")
+        ] = 3,
+        show_images: Annotated[
+            bool, Query(description="also answer what the model sees, as PNG")
+        ] = False,
+    ) -> Response:
+        """The same for a PNG, JPEG or WebP: `drawing` in the answer is what was traced in it."""
+        require_type(request, "multipart/form-data")
+        self._require_ready()
+        self._batcher.require_room()
+        if self._pictures >= PICTURES:
+            raise unavailable("too many pictures are being read; try again in a second")
+        self._pictures += 1
+        try:
+            body, boundary = await read_form(request, self._limits)
+            packed = await asyncio.get_running_loop().run_in_executor(
+                self._picture_pool, packed_picture, body, boundary, self._limits
+            )
+        finally:
+            self._pictures -= 1
+        return await self.answer(Asking(packed, guesses, show_images))
 
     async def answer(self, asking: Asking) -> Response:
         """The guesses of a drawing that is ready to be guessed."""

@@ -30,7 +30,6 @@ from quickdraw_core.serving.web.health import health_router
 from quickdraw_core.serving.web.metrics import Metrics
 from quickdraw_core.serving.web.word_drawings import WordDrawings
 from quickdraw_core.store.store import Store
-from quickdraw_core.system.threads import usable_cores
 
 PAGE = Path(__file__).parents[1] / "page"
 """The game's files."""
@@ -46,7 +45,7 @@ def create_app(
 ) -> Gate:
     """The application. Each has its own threads, which end with its lifespan."""
     config = config or ServeConfig()
-    batcher = Batcher(guess_batch(slot), config.batching, config.threads or usable_cores())
+    batcher = Batcher(guess_batch(slot), config.batching, config.batches_at_once)
     metrics = Metrics(slot, lambda: batcher.waiting)
     batcher.observe = metrics.batches.observe
 

@@ -7,6 +7,7 @@ refused at once (docs/decisions/0035).
 """
 
 import asyncio
+import time
 from collections import deque
 from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
@@ -43,7 +44,8 @@ class Batcher(Generic[T, R]):
         self._compute, self._config = compute, config
         self.observe: Callable[[int], object] = lambda count: None
         self._pool = ThreadPoolExecutor(threads, "guess")
-        self._idle = threads
+        self._threads = self._idle = threads
+        self._seconds_each = 0.0
         self._waiting: deque[_Waiting[T, R]] = deque()
         self._arriving = 0
         self._timer: asyncio.TimerHandle | None = None
@@ -55,8 +57,13 @@ class Batcher(Generic[T, R]):
         return len(self._waiting)
 
     def require_room(self) -> None:
-        """Raises `Refused` (503) if as many wait as may: before more is read or computed."""
-        if len(self._waiting) >= self._config.waiting:
+        """Raises `Refused` (503) if as many wait as may, or if the wait would be too long at the
+        speed of late: before more is read or computed. What fits into one batch may wait.
+        """
+        waiting = len(self._waiting)
+        seconds = waiting * self._seconds_each / self._threads
+        is_long = waiting >= self._config.drawings and seconds > self._config.wait_ms / 1000
+        if is_long or waiting >= self._config.waiting:
             raise unavailable(BUSY)
 
     @contextmanager
@@ -137,11 +144,17 @@ class Batcher(Generic[T, R]):
 
     def _run(self, batch: list[_Waiting[T, R]], loop: asyncio.AbstractEventLoop) -> None:
         """On a thread."""
+        began = time.perf_counter()
         results = _each(self._compute, [waiting.item for waiting in batch])
-        loop.call_soon_threadsafe(self._answer, batch, results)
+        seconds_each = (time.perf_counter() - began) / len(batch)
+        loop.call_soon_threadsafe(self._answer, batch, results, seconds_each)
 
-    def _answer(self, batch: list[_Waiting[T, R]], results: Sequence[R | Exception]) -> None:
+    def _answer(
+        self, batch: list[_Waiting[T, R]], results: Sequence[R | Exception], seconds_each: float
+    ) -> None:
         self._idle += 1
+        # Of the last ten batches or so.
+        self._seconds_each += (seconds_each - self._seconds_each) / 10
         self._schedule()
         for waiting, result in zip(batch, results, strict=True):
             if waiting.answer.done():

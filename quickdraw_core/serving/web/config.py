@@ -8,6 +8,7 @@ from pydantic import AfterValidator, Field
 from quickdraw_core.config import Config
 from quickdraw_core.formats.scanning.simplification import MAX_POINTS
 from quickdraw_core.storage.location import Location
+from quickdraw_core.system.threads import usable_cores
 
 
 def _require_origin(value: str) -> str:
@@ -42,8 +43,16 @@ class Batching(Config):
     gather_ms: float = Field(
         2.0, ge=0, le=100, description="how long a batch waits for requests that are being read"
     )
+    at_once: int | None = Field(
+        None, ge=1, description="batches computed at once, default: one on each thread"
+    )
     waiting: int = Field(
         256, ge=1, description="drawings that wait for a batch; one more is answered with 503"
+    )
+    wait_ms: float = Field(
+        500.0,
+        gt=0,
+        description="how long a drawing may be expected to wait; if longer, the answer is 503",
     )
 
 
@@ -63,3 +72,18 @@ class ServeConfig(Config):
     )
     limits: Limits = Limits()
     batching: Batching = Batching()
+
+    @property
+    def compute_threads(self) -> int:
+        """Threads that compute guesses, all together."""
+        return self.threads or usable_cores()
+
+    @property
+    def batches_at_once(self) -> int:
+        """How many batches are computed at the same time."""
+        return min(self.batching.at_once or self.compute_threads, self.compute_threads)
+
+    @property
+    def batch_threads(self) -> int:
+        """Threads of one batch."""
+        return self.compute_threads // self.batches_at_once
