@@ -18,6 +18,7 @@ from quickdraw_core.commands import (
     judging,
     models,
     operations,
+    playing,
     serving,
     sweeps,
 )
@@ -52,6 +53,7 @@ for command in (
     judging.promote,
     bundles.export,
     serving.serve,
+    playing.play,
     models.predict,
     models.check_submission,
     sweeps.sweep,

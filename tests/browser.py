@@ -58,15 +58,15 @@ def browser() -> Iterator[Browser]:
 
 
 @contextmanager
-def opened(found: Browser, path: Path, **options: Any) -> Iterator[Seen]:
-    """A file as a page, in a window of its own. options: of Playwright's `new_context`."""
+def opened(found: Browser, page: Path | str, **options: Any) -> Iterator[Seen]:
+    """A file or an address as a page, in a window of its own. options: of `new_context`."""
     context = found.new_context(**options)
     try:
         seen = Seen(context.new_page())
         seen.page.on("request", lambda request: seen.requests.append(request.url))
         seen.page.on("pageerror", lambda error: seen.problems.append(str(error)))
         seen.page.on("console", lambda said: seen.problems.append(said.text))
-        seen.page.goto(path.as_uri())
+        seen.page.goto(page if isinstance(page, str) else page.as_uri())
         yield seen
     finally:
         context.close()

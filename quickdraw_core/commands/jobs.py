@@ -1,5 +1,6 @@
 """Commands that run several stages."""
 
+import os
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
@@ -38,12 +39,13 @@ from quickdraw_core.commands.options import (
 from quickdraw_core.commands.running import flow_of, going_on_said, run
 from quickdraw_core.errors import ConfigError
 from quickdraw_core.ingest.summary import ingest_facts
+from quickdraw_core.system.child_environment import program_to_type
 from quickdraw_core.terminal.console import leave_stdout_to, show_facts
 from quickdraw_core.terminal.progress_display import show_progress
 
 if TYPE_CHECKING:
     from quickdraw_core.ingest.config import IngestConfig
-    from quickdraw_core.pipeline import Pipeline
+    from quickdraw_core.pipeline import Pipeline, PipelineResult
     from quickdraw_core.training.config import TrainConfig
 
 
@@ -130,7 +132,9 @@ def demo(
     with going_on_said(), show_progress():
         begin_local_server()  # it starts while the doodles are drawn
         generate_csvs_into(source, words, rows, seed)
-    _run_job(job, prefect=True)
+    result = _run_job(job, prefect=True)
+    play = f"{program_to_type('quickdraw')} play {os.path.relpath(result.train.run_dir)}"
+    show_facts({"play": f"{play} (opens a page on which you draw and the model guesses)"})
 
 
 def _job_of(
@@ -152,7 +156,7 @@ def _job_of(
     return job
 
 
-def _run_job(job: "Pipeline", prefect: bool) -> None:
+def _run_job(job: "Pipeline", prefect: bool) -> "PipelineResult":
     """Runs the stages, and says where everything is."""
     from quickdraw_core.ingest.ingest import INGEST_STAGE
     from quickdraw_core.pipeline import run_pipeline
@@ -176,3 +180,4 @@ def _run_job(job: "Pipeline", prefect: bool) -> None:
         from quickdraw_core.promotion.summary import promote_facts
 
         show_facts(promote_facts(result.promote))
+    return result

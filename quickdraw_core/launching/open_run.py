@@ -21,11 +21,8 @@ from quickdraw_core.tracking.run_record import RUN_RECORD_NAME
 from quickdraw_core.training.checkpoint import Resumable, latest_checkpoint, open_checkpoint
 from quickdraw_core.training.config import TrainConfig, training_code
 from quickdraw_core.training.plan import ROWS_NAME, Plan
-from quickdraw_core.training.run_folder import RunFolder, keep_run_folder, open_run_folder
+from quickdraw_core.training.run_folder import RUNS, RunFolder, keep_run_folder, open_run_folder
 from quickdraw_core.training.samples import SAMPLES_NAME
-
-RUNS = Path("runs")
-"""Where runs are that are given no folder."""
 
 
 def run_path(config: TrainConfig, store: Store) -> Path:

@@ -17,7 +17,6 @@ from quickdraw_core.launching.mlflow_run import (
     tags_of,
 )
 from quickdraw_core.launching.open_run import (
-    RUNS,
     begin_run,
     finished_run,
     join_run,
@@ -43,7 +42,7 @@ from quickdraw_core.training.checkpoint import find_checkpoint
 from quickdraw_core.training.config import TrainConfig
 from quickdraw_core.training.hardware import check_hardware, unused_gpus
 from quickdraw_core.training.plan import Plan
-from quickdraw_core.training.run_folder import RUN_NAME, RunFolder
+from quickdraw_core.training.run_folder import RUN_NAME, RUNS, RunFolder
 
 
 @dataclass(frozen=True)

@@ -4,8 +4,11 @@ The one place that decides what each of them gets, whichever library starts it.
 """
 
 import os
+import shutil
+import sys
 from collections.abc import Iterator, Mapping, MutableMapping
 from contextlib import contextmanager
+from pathlib import Path
 
 SAFE_PATH = {"PYTHONSAFEPATH": "1"}
 """Python imports nothing from the working folder, where a user's `random.py` or `types.py` would
@@ -43,3 +46,10 @@ def applied_environment(variables: Mapping[str, str]) -> Iterator[None]:
                 os.environ.pop(name, None)
             else:
                 os.environ[name] = value
+
+
+def program_to_type(name: str) -> str:
+    """What a user types to start a program that was installed with this one: its name, or its
+    path if the environment is not activated.
+    """
+    return name if shutil.which(name) else os.path.relpath(Path(sys.executable).with_name(name))

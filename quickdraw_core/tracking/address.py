@@ -2,13 +2,12 @@
 
 import os
 import shlex
-import shutil
-import sys
 from pathlib import Path
 from urllib.parse import unquote, urlsplit
 
 from quickdraw_core.credentials import set_apart, without_login
 from quickdraw_core.errors import TrackingError, UnreachableError
+from quickdraw_core.system.child_environment import program_to_type
 from quickdraw_core.system.files import cause_of
 
 DATABASE_NAME = "mlflow.db"
@@ -149,9 +148,7 @@ def ui_command(uri: str) -> str:
     """The shell command that shows the runs, or the server's own address."""
     if not uri.startswith("sqlite:///"):
         return without_login(uri)
-    program = "mlflow"
-    if shutil.which(program) is None:  # the environment is not activated
-        program = os.path.relpath(Path(sys.executable).with_name(program))
+    program = program_to_type("mlflow")
     if uri == f"sqlite:///{Path(DATABASE_NAME).absolute()}":
         return f"{program} ui"
     return f"{program} ui --backend-store-uri {shlex.quote(uri)}"

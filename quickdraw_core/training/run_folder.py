@@ -12,13 +12,18 @@ from pathlib import Path
 
 from quickdraw_core.errors import CheckpointError, ConfigError
 from quickdraw_core.stage import Opened
+from quickdraw_core.storage.factory import storage_of
 from quickdraw_core.storage.local import LocalStorage
+from quickdraw_core.storage.location import Location
+from quickdraw_core.store.manifest import MANIFEST_NAME
 from quickdraw_core.system.files import write_atomic
-from quickdraw_core.training.checkpoint import Checkpoint
+from quickdraw_core.training.checkpoint import Checkpoint, find_checkpoint
 from quickdraw_core.training.config import TrainConfig
 from quickdraw_core.training.former_keys import regrouped
 
 RUN_NAME = "run.json"
+RUNS = Path("runs")
+"""Where runs are that are given no folder."""
 
 
 @dataclass(frozen=True)
@@ -75,6 +80,23 @@ class RunFolder:
     def is_there(path: Path) -> bool:
         """Whether a run was begun in this folder."""
         return (path / RUN_NAME).is_file()
+
+
+def newest_run(runs: Path = RUNS) -> Path | None:
+    """The run in a folder of runs whose best checkpoint is the newest; None if there is none."""
+    best = {run.parent: find_checkpoint(run.parent, "best") for run in runs.glob(f"*/{RUN_NAME}")}
+    written = {run: path.stat().st_mtime_ns for run, path in best.items() if path is not None}
+    return max(written, key=lambda run: (written[run], run), default=None)
+
+
+def store_of_model(model: Path) -> Location | None:
+    """The store that a run folder, or the run of a checkpoint, was trained on, if it is there."""
+    folders = (model, *model.parents[:2])
+    run = next((folder for folder in folders if RunFolder.is_there(folder)), None)
+    if run is None:
+        return None
+    store = RunFolder.read(run).config.store
+    return store if storage_of(store).is_file(MANIFEST_NAME) else None
 
 
 def open_run_folder(path: Path, opened: Opened) -> RunFolder:

@@ -12,7 +12,11 @@ const LIVE_MS = 300; // between guesses while a stroke is drawn
 const KNOWN = 0.8; // from this probability on, the model says that it knows
 
 export const pad = new Pad($("pad"), changed, (text) => ($("pen").textContent = text));
-const guesser = new Guesser(answered, trouble);
+const guesser = new Guesser({
+  answered,
+  trouble,
+  busy: (isBusy) => $("guesses").setAttribute("aria-busy", isBusy),
+});
 const speaker = new Speaker();
 
 /** guesses: about what is on the paper, best first. game: the one that is on. */
@@ -57,9 +61,9 @@ function answered({ guesses, images, model: by }) {
   if (model.info && by.version !== model.info.version) loadModel().then(() => game?.check(model.words));
   showGuesses(guesses);
   showImages(images);
-  const isKnown = game ? game.guessed(guesses) : guesses[0].probability >= KNOWN;
-  if (game && !isKnown && game.state !== "drawing") return;
-  const sentence = speaker.about(guesses, isKnown);
+  game?.guessed(guesses);
+  if (game && game.state !== "drawing") return;
+  const sentence = speaker.about(guesses, !game && guesses[0].probability >= KNOWN);
   if (sentence) speak(sentence);
 }
 

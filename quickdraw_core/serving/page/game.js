@@ -14,8 +14,8 @@ export function chooseWords(words, before, count = ROUNDS) {
 }
 
 export class Game {
-  /** hooks: announce(round, number, count): a word; tick(seconds left); ended(round): no more
-   * drawing; left(round): what is guessed is final; unknown(round): the model lacks its word;
+  /** hooks: announce(round, number, count): a word; tick(seconds left); known(round): its word is
+   * recognised; ended(round): no more drawing; left(round): what is guessed is final; unknown(round): the model lacks its word;
    * finished(rounds). */
   constructor(words, hooks) {
     this.rounds = words.map((word) => ({ word, drawing: [], guesses: [], recognized: false, seconds: null }));
@@ -46,16 +46,16 @@ export class Game {
     if (left <= 0) this.end();
   }
 
-  /** Takes an answer about the drawing of this round; says whether the word was recognised. */
+  /** Takes an answer about the drawing of this round. */
   guessed(guesses) {
-    if (this.state === "waiting" || this.round.recognized) return false;
+    if (this.state === "waiting" || this.round.recognized) return;
     this.round.guesses = guesses;
     const [best] = guesses;
     const enough = this.state === "ending" ? 0 : SURE;
-    if (best.word !== this.round.word || best.probability < enough) return false;
+    if (best?.word !== this.round.word || best.probability < enough) return;
     this.round.recognized = true;
+    this.hooks.known(this.round);
     if (this.state === "drawing") this.end();
-    return true;
   }
 
   /** Ends a round whose word another model does not know. */
@@ -72,6 +72,7 @@ export class Game {
   end() {
     clearInterval(this.timer);
     this.state = "ending";
+    this.guessed(this.round.guesses); // now the first guess counts, however sure
     this.round.seconds = Math.min((performance.now() - this.startedAt) / 1000, SECONDS);
     this.hooks.ended(this.round);
     this.timer = setTimeout(() => this.advance(), PAUSE_MS);

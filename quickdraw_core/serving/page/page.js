@@ -12,7 +12,7 @@ export function make(tag, { class: name, text, ...rest } = {}, ...children) {
 }
 
 export function notice(text) {
-  $("notice").textContent = text;
+  $("notice").textContent = text.charAt(0).toUpperCase() + text.slice(1);
   delete $("notice").dataset.fault;
 }
 

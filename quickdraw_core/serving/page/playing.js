@@ -42,6 +42,10 @@ const hooks = {
     if (SAID_SECONDS.includes(seconds)) $("pen").textContent = `${seconds} seconds left`;
   },
 
+  known(round) {
+    speak(`Oh I know, it’s ${withArticle(round.word)}!`);
+  },
+
   ended(round) {
     pad.lock(true);
     if (!round.recognized) speak("Sorry, I couldn’t guess it.");

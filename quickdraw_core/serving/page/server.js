@@ -58,17 +58,17 @@ export async function persist(attempt, trouble) {
 
 /** Asks for guesses, one request at a time: of those that wait, the newest alone is sent. */
 export class Guesser {
-  constructor(answered, trouble) {
-    this.answered = answered;
-    this.trouble = trouble;
+  /** hooks: answered(answer), trouble(fault or null), busy(whether there is a question). */
+  constructor(hooks) {
+    this.hooks = hooks;
     this.next = null;
-    this.busy = false;
+    this.isBusy = false;
     this.turn = 0;
   }
 
   ask(request) {
     this.next = request;
-    if (!this.busy) this.run();
+    if (!this.isBusy) this.run();
   }
 
   /** Drops what was asked: the drawing is gone. */
@@ -78,7 +78,7 @@ export class Guesser {
   }
 
   async run() {
-    this.busy = true;
+    this.setBusy(true);
     while (this.next) {
       const turn = this.turn;
       let sent;
@@ -87,9 +87,14 @@ export class Guesser {
         sent = this.next ?? sent;
         this.next = null;
         return guessDrawing(sent);
-      }, this.trouble);
-      if (answer && turn === this.turn) this.answered(answer);
+      }, this.hooks.trouble);
+      if (answer && turn === this.turn) this.hooks.answered(answer);
     }
-    this.busy = false;
+    this.setBusy(false);
+  }
+
+  setBusy(isBusy) {
+    this.isBusy = isBusy;
+    this.hooks.busy(isBusy);
   }
 }

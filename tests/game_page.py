@@ -1,0 +1,172 @@
+"""The game's page in a real browser, on a real server whose model says what a test wants."""
+
+import json
+import threading
+import zipfile
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass
+from io import BytesIO
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from browser import Seen, opened
+from playwright.sync_api import Browser, Page
+from serving_app import InkRecognizer
+
+from quickdraw_core.drawing import DrawingBatch, Float32Array
+from quickdraw_core.labels import LabelMap
+from quickdraw_core.serving.slot import ModelSlot
+from quickdraw_core.serving.web.app import create_app
+from quickdraw_core.serving.web.config import ServeConfig
+from quickdraw_core.serving.web.server import address_of, listen, server_of
+from quickdraw_core.store.store import Store
+
+WORDS = ("clock", "envelope", "fish", "house", "ice cream", "star", "sun")
+"""One more than a game has."""
+Drawing = list[list[list[float]]]
+FACE: Drawing = [
+    [[60, 20, 30, 75, 110, 150, 190, 200], [30, 0, 90, 75, 70, 75, 90, 0]],
+    [[30, 25, 60, 120, 180, 200, 190], [90, 150, 200, 215, 190, 140, 90]],
+    [[80, 85], [120, 121]],
+    [[150, 152], [120, 122]],
+]
+
+
+@dataclass
+class SayingRecognizer(InkRecognizer):
+    """Says one word with a probability, and shares the rest among the others. words: that it
+    knows. says: None is the first. drawings: what it was asked about, simplified.
+    """
+
+    words: Sequence[str] = WORDS
+    says: str | None = None
+    probability: float = 0.9
+
+    def __post_init__(self) -> None:
+        super().__post_init__()
+        self.label_map = LabelMap.of(self.words)
+        self.drawings: list[Any] = []
+
+    def forget(self) -> None:
+        """As if nothing had been asked."""
+        self.drawings.clear()
+        self.batches.clear()
+
+    def log_probabilities(self, drawings: DrawingBatch) -> Float32Array:
+        self.batches.append(len(drawings))
+        self.may_go.wait(60)
+        self.drawings += [drawings.strokes(index) for index in range(len(drawings))]
+        words = self.label_map.words
+        said = self.label_map.index[self.says or words[0]]
+        shares = np.arange(len(words), 0.0, -1)
+        shares[said] = 0
+        shares *= (1 - self.probability) / shares.sum()
+        shares[said] = self.probability
+        return np.log(np.tile(shares, (len(drawings), 1))).astype(np.float32)
+
+
+@contextmanager
+def served(slot: ModelSlot, store: Store | None = None, port: int = 0) -> Iterator[str]:
+    """The address of a real server with the page, in a thread of this process."""
+    listener = listen("127.0.0.1", port)
+    server = server_of(create_app(slot, ServeConfig(), store))
+    thread = threading.Thread(target=server.run, kwargs={"sockets": [listener]})
+    thread.start()
+    try:
+        yield address_of(listener)
+    finally:
+        server.should_exit = True
+        thread.join()
+
+
+@contextmanager
+def page_at(found: Browser, address: str, view: str = "", **options: Any) -> Iterator[Seen]:
+    """The page in a window of its own; at its end, it asked for nothing of another host and had
+    no error. view: as `#draw`. options: of Playwright's `new_context`.
+    """
+    with opened(found, f"{address}/{view}", **options) as seen:
+        yield seen
+        assert [url for url in seen.requests if not url.startswith((address, "blob:"))] == []
+        # Chromium writes of each answer that is an error; what comes of it, tests say.
+        assert [text for text in seen.problems if "Failed to load resource" not in text] == []
+
+
+def draw(page: Page, drawing: Drawing) -> None:
+    """Draws with the pointer, point by point; coordinates are 0..255."""
+    box = page.locator("#pad").bounding_box()
+    assert box is not None
+    scale, left, top = box["width"] * 0.8 / 255, box["x"] + 20, box["y"] + 20
+    for x, y, *_ in drawing:
+        points = [(left + a * scale, top + b * scale) for a, b in zip(x, y, strict=True)]
+        page.mouse.move(*points[0])
+        page.mouse.down()
+        for point in points[1:]:
+            page.mouse.move(*point)
+        page.mouse.up()
+
+
+def settle(page: Page) -> None:
+    """Waits until all that was asked is answered, and shown."""
+    page.locator("#guesses[aria-busy=false]").wait_for(state="attached")
+
+
+def shown_guesses(page: Page) -> list[tuple[str, str]]:
+    """The words and their probabilities as the page shows them."""
+    rows = page.locator("#guesses li:visible").all()
+    return [(row.locator(".word").inner_text(), row.locator("b").inner_text()) for row in rows]
+
+
+def downloaded(page: Page, button: str) -> tuple[str, bytes]:
+    """Name and content of the file that a button has the browser save."""
+    with page.expect_download() as download:
+        page.locator(button).click()
+    return download.value.suggested_filename, Path(download.value.path()).read_bytes()
+
+
+def rows_of(name: str, content: bytes) -> list[dict[str, Any]]:
+    """The drawings of a download, ndjson or a zip file of such."""
+    if name.endswith(".zip"):
+        with zipfile.ZipFile(BytesIO(content)) as archive:
+            assert archive.testzip() is None
+            content = b"".join(archive.read(member) for member in archive.namelist())
+    return [json.loads(line) for line in content.splitlines()]
+
+
+class Finger:
+    """Touches and a pen on the paper, as Chromium gets them from a screen."""
+
+    def __init__(self, page: Page) -> None:
+        box = page.locator("#pad").bounding_box()
+        assert box is not None
+        self._left, self._top = box["x"], box["y"]
+        self._session = page.context.new_cdp_session(page)
+
+    def touch(self, *points: tuple[int, int]) -> None:
+        """A finger from the first point to the last one."""
+        self.touch_begins(*points)
+        self._session.send("Input.dispatchTouchEvent", {"type": "touchEnd", "touchPoints": []})
+
+    def touch_begins(self, *points: tuple[int, int]) -> None:
+        """A finger that stays on the paper."""
+        for number, point in enumerate(points):
+            kind = "touchMove" if number else "touchStart"
+            x, y = self._at(point)
+            event = {"type": kind, "touchPoints": [{"x": x, "y": y}]}
+            self._session.send("Input.dispatchTouchEvent", event)
+
+    def pen(self, *points: tuple[int, int]) -> None:
+        """A pen from the first point to the last one."""
+        for point in points:
+            kind = "mousePressed" if point is points[0] else "mouseMoved"
+            self._pen(kind, point)
+        self._pen("mouseReleased", points[-1])
+
+    def _pen(self, kind: str, point: tuple[int, int]) -> None:
+        x, y = self._at(point)
+        event = {"type": kind, "x": x, "y": y, "button": "left", "buttons": 1, "clickCount": 1}
+        self._session.send("Input.dispatchMouseEvent", event | {"pointerType": "pen"})
+
+    def _at(self, point: tuple[int, int]) -> tuple[float, float]:
+        return self._left + point[0], self._top + point[1]
