@@ -7,7 +7,61 @@ import subprocess
 import sys
 import time
 import urllib.request
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
+
+
+def free_port() -> int:
+    """A port of this machine that nobody listens on."""
+    with socket.socket() as free:
+        free.bind(("127.0.0.1", 0))
+        port: int = free.getsockname()[1]
+        return port
+
+
+def wait_until_answering(url: str, process: subprocess.Popen[bytes], log: Path) -> None:
+    """Waits for a server that a process starts; fails with its log if the process ends."""
+    deadline = time.monotonic() + 300
+    while True:
+        try:
+            urllib.request.urlopen(url, timeout=2).close()
+            return
+        except OSError:
+            assert process.poll() is None, log.read_text()
+            assert time.monotonic() < deadline, "the server did not start"
+            time.sleep(0.1)
+
+
+@contextmanager
+def serving_model(reference: str, uri: str, folder: Path) -> Iterator[str]:
+    """The address of `mlflow models serve` of a model, in this environment."""
+    port = free_port()
+    command = [sys.executable, "-m", "mlflow", "models", "serve", "--env-manager", "local"]
+    command += ["--model-uri", reference, "--host", "127.0.0.1", "--port", str(port)]
+    settings = {"MLFLOW_TRACKING_URI": uri, "MLFLOW_DISABLE_TELEMETRY": "true"}
+    settings |= {"PYTHONPATH": os.pathsep.join(sys.path), "PATH": _with_programs()}
+    with (folder / "models.txt").open("ab") as log:
+        process = subprocess.Popen(
+            command,
+            env=os.environ | settings,
+            stdout=log,
+            stderr=log,
+            start_new_session=True,
+            cwd=folder,
+        )
+    try:
+        address = f"http://127.0.0.1:{port}"
+        wait_until_answering(f"{address}/ping", process, folder / "models.txt")
+        yield address
+    finally:
+        os.killpg(process.pid, signal.SIGKILL)
+        process.wait()
+
+
+def _with_programs() -> str:
+    """A PATH on which MLflow finds the server's program, beside this interpreter."""
+    return os.pathsep.join([str(Path(sys.executable).parent), os.environ["PATH"]])
 
 
 class MlflowServer:
@@ -16,9 +70,7 @@ class MlflowServer:
     def __init__(self, folder: Path, artifacts: str | None = None) -> None:
         self.folder = folder
         self.artifacts = artifacts or str(folder / "artifacts")
-        with socket.socket() as free:
-            free.bind(("127.0.0.1", 0))
-            self.port = free.getsockname()[1]
+        self.port = free_port()
         self.uri = f"http://127.0.0.1:{self.port}"
         self.process: subprocess.Popen[bytes] | None = None
 
@@ -37,15 +89,7 @@ class MlflowServer:
                 start_new_session=True,
                 cwd=self.folder,
             )
-        deadline = time.monotonic() + 300
-        while True:
-            try:
-                urllib.request.urlopen(f"{self.uri}/health", timeout=2).close()
-                return
-            except OSError:
-                assert self.process.poll() is None, (self.folder / "server.txt").read_text()
-                assert time.monotonic() < deadline, "the server did not start"
-                time.sleep(0.1)
+        wait_until_answering(f"{self.uri}/health", self.process, self.folder / "server.txt")
 
     def kill(self) -> None:
         """Ends the server and its worker at once, in the middle of whatever they do."""

@@ -37,6 +37,18 @@ headers = {"Content-Type": "application/json"}
 print(urlopen(Request(url, data, headers, method=method), timeout=60).read().decode() or "null")
 """
 
+_ASK_SERVICE = """
+import json, sys, urllib.error, urllib.request
+url, body = json.loads(sys.argv[1])
+data = None if body is None else json.dumps(body).encode()
+try:
+    answer = urllib.request.urlopen(
+        urllib.request.Request(url, data, {"Content-Type": "application/json"}), timeout=60)
+except urllib.error.HTTPError as error:
+    answer = error
+print(json.dumps([answer.status, json.load(answer)]))
+"""
+
 
 def _unavailable(reason: str) -> NoReturn:
     """Skips the test, or fails it where QUICKDRAW_STACK says that the stack is required."""
@@ -129,6 +141,13 @@ class Stack:
         method = method or ("GET" if body is None else "POST")
         command = ["nsenter", f"--net=/proc/{self._engine}/ns/net", sys.executable, "-c", _ASK]
         return json.loads(self._run(command, 90, json.dumps([method, url, body])))
+
+    def play(self, path: str, body: object = None) -> tuple[int, Any]:
+        """Status and answer of the game's API, asked for by its name."""
+        asked = json.dumps([f"http://play:8000{path}", body])
+        said = self.execute("prefect-worker", "python", "-c", _ASK_SERVICE, asked, seconds=90)
+        status, answer = json.loads(said)
+        return status, answer
 
     def prefect(self, path: str, body: object = None, method: str | None = None) -> Any:
         """An answer of Prefect's API."""

@@ -93,7 +93,7 @@ def test_no_secret_has_a_default() -> None:
 
 def test_every_port_is_this_machines_alone() -> None:
     ports = [port for service in SERVICES.values() for port in service.get("ports", [])]
-    assert len(ports) == 3
+    assert len(ports) == 4
     assert all(isinstance(port, str) and port.startswith("127.0.0.1:") for port in ports)
 
 

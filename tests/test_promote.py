@@ -20,6 +20,7 @@ from typer.testing import CliRunner
 from unreported import evaluate_unreported
 
 from quickdraw_core.cli import app
+from quickdraw_core.drawing import DrawingBatch
 from quickdraw_core.errors import (
     CheckpointError,
     ConfigError,
@@ -41,10 +42,12 @@ from quickdraw_core.promotion import promote as gate
 from quickdraw_core.promotion.config import PromoteConfig
 from quickdraw_core.promotion.decision import Decision, PromoteResult, decide_alone
 from quickdraw_core.promotion.promote import PROMOTE_STAGE
+from quickdraw_core.render.encodings import render
 from quickdraw_core.sources.doodles.generator import generate_csvs
 from quickdraw_core.stage import Opened, perform
 from quickdraw_core.store.store import Store
 from quickdraw_core.tracking import registry
+from quickdraw_core.tracking.logged_model import EXAMPLE
 from quickdraw_core.tracking.runs import client
 from quickdraw_core.training.checkpoint import find_checkpoint
 from quickdraw_core.training.distributed import process_group
@@ -197,9 +200,15 @@ def test_a_version_points_to_the_logged_model_and_loads_as_its_runs_best(
         loaded = load_model(reference, trained.uri)
         assert loaded.checkpoint.weights_sha256 == best.weights_sha256 == version.weights_sha256
         assert loaded.checkpoint.mlflow_run_id == trained.runs["good"]
-    theirs = loads_without_our_code("models:/pointing@champion", trained.uri, pixels=24)
-    blank = torch.zeros(3, 1, 24, 24, dtype=torch.uint8)
-    assert torch.allclose(theirs, loaded.logits(blank), rtol=1e-3, atol=1e-3)
+    theirs = guesses_by_mlflow("models:/pointing@champion", trained.uri)
+    drawing = DrawingBatch.from_strokes([[(x, y) for x, y in EXAMPLE]])
+    images = torch.from_numpy(render(drawing, loaded.config.image))
+    ours = loaded.logits(images).softmax(1)[0]
+    words = [loaded.checkpoint.label_map.words[i] for i in ours.argsort(descending=True)[:3]]
+    assert [guess["word"] for guess in theirs] == words
+    assert [guess["probability"] for guess in theirs] == pytest.approx(
+        ours.sort(descending=True).values[:3].tolist(), abs=1e-4
+    )
     here.set_model_version_tag("pointing", "1", registry.WEIGHTS_TAG, "0" * 64)
     with pytest.raises(CheckpointError, match="was registered with weights 000000000000, but"):
         load_model("models:/pointing@champion", trained.uri)
@@ -509,27 +518,27 @@ def test_a_server_registers_promotes_and_gives_back_the_same(store: Store, tmp_p
         assert found.source.startswith("mlflow-artifacts:/")
         loaded = load_model("models:/served@champion", server.uri)
         assert loaded.checkpoint.mlflow_run_id == trained.runs["good"]
-        theirs = loads_without_our_code("models:/served@champion", server.uri, pixels=24)
-        assert theirs.shape == (3, 4)
+        assert len(guesses_by_mlflow("models:/served@champion", server.uri)) == 3
     finally:
         server.kill()
     with pytest.raises(TrackingError, match="nothing listens there; start it"):
         load_model("models:/served@champion", server.uri)
 
 
-def loads_without_our_code(reference: str, uri: str, pixels: int) -> torch.Tensor:
-    """The logits of three blank images by MLflow's own loader."""
+def guesses_by_mlflow(reference: str, uri: str) -> list[dict[str, Any]]:
+    """What MLflow answers a drawing with, having loaded the model itself."""
     import mlflow
+    import pandas as pd
 
     before = mlflow.get_tracking_uri()
     mlflow.set_tracking_uri(uri)
     try:
-        network = mlflow.pytorch.load_model(reference)
+        model = mlflow.pyfunc.load_model(reference)
     finally:
         mlflow.set_tracking_uri(before)
-    with torch.no_grad():
-        logits: torch.Tensor = network(torch.zeros(3, 1, pixels, pixels, dtype=torch.uint8))
-    return logits
+    (guesses,) = model.predict(pd.DataFrame({"drawing": [EXAMPLE]}))["guesses"]
+    found: list[dict[str, Any]] = guesses
+    return found
 
 
 def test_what_evaluations_left_is_compared_whatever_they_judged(

@@ -19,6 +19,7 @@ TRAINING = {
     **{"optimizer": {"learning_rate": 0.003}, "validation": {"every_epochs": 5}},
     "tracking": {"log_every_steps": 5},
 }
+DRAWING = [[[0, 255, 255, 0, 0], [0, 0, 255, 255, 0]]]
 KILL_AT = 45
 """Step, of about 120, after which the training's container is killed."""
 
@@ -80,6 +81,7 @@ def test_it_comes_up_healthy_from_nothing(stack: Stack) -> None:
         "dask-scheduler": ["healthy"],
         "dask-worker": ["healthy", "healthy"],
         "mlflow": ["healthy"],
+        "play": ["healthy"],
         "postgres": ["healthy"],
         "prefect-server": ["healthy"],
         "prefect-worker": ["healthy"],
@@ -93,11 +95,19 @@ def test_it_is_reached_from_this_machine_alone(stack: Stack) -> None:
         for bindings in container["NetworkSettings"]["Ports"].values()
         for binding in bindings or ()
     }
-    services = ("prefect-server", "mlflow", "dask-scheduler")
+    services = ("prefect-server", "mlflow", "dask-scheduler", "play")
     assert addresses == {(service, "127.0.0.1") for service in services}
     assert stack.prefect("ready")
     assert stack.mlflow("experiments/search", {"max_results": 1})
     assert stack.ask("http://127.0.0.1:8787/json/counts.json")["workers"] == 2
+
+
+def test_the_game_says_that_there_is_no_champion_yet(stack: Stack) -> None:
+    for path, body in (("/readyz", None), ("/api/guess", {"drawing": DRAWING})):
+        status, answer = stack.play(path, body)
+        assert status == 503
+        assert answer["error"].startswith("there is no model to guess with yet: no model models:/")
+    assert stack.play("/healthz")[0] == 200
 
 
 def test_nothing_runs_as_root_nor_can_change_its_image(stack: Stack) -> None:
@@ -129,6 +139,15 @@ def test_it_is_retried_when_the_source_is_there_and_completes(stack: Stack) -> N
     done = wait_for("the retried run", lambda: finished(stack, run["id"]))
     assert done["state_type"] == "COMPLETED", done["state"]["message"]
     assert done["run_count"] == 2
+
+
+def test_its_model_is_promoted_and_guesses(stack: Stack) -> None:
+    wait_for("the champion in the game", lambda: stack.play("/readyz")[0] == 200, 90)
+    status, answer = stack.play("/api/guess", {"drawing": DRAWING})
+    assert status == 200, answer
+    assert answer["model"]["name"] == "quickdraw@1"
+    assert len(answer["guesses"]) == 3
+    assert stack.ask("http://127.0.0.1:8000/api/model")["problem"] is None
 
 
 def test_the_next_scheduled_run_completes(stack: Stack) -> None:
@@ -180,6 +199,22 @@ def test_two_runs_are_compared_by_the_names_of_the_services(stack: Stack) -> Non
     # In a folder without runs: what is compared comes from MLflow's files, by its server.
     told = stack.execute("dask-worker", "sh", "-c", f"cd /tmp && {compare}", seconds=300)
     assert "MAP@3" in told
+
+
+def test_a_second_promotion_is_picked_up(stack: Stack) -> None:
+    trained = mlflow_runs(stack, "FINISHED")[-1]["info"]["run_id"]
+    promote = f"quickdraw promote {trained} --store /data/store --allow-short"
+    stack.execute("dask-worker", "sh", "-c", f"cd /tmp && {promote}", seconds=300)
+    # Whichever of the two is better: the alias moves.
+    alias = {"name": "quickdraw", "alias": "champion", "version": "2"}
+    stack.mlflow("registered-models/alias", alias)
+
+    def served() -> bool:
+        status, answer = stack.play("/api/guess", {"drawing": DRAWING})
+        assert status == 200, answer  # not one request fails
+        return bool(answer["model"]["name"] == "quickdraw@2")
+
+    wait_for("the second champion in the game", served, 60)
 
 
 def test_taken_down_and_up_again_everything_is_there(stack: Stack) -> None:

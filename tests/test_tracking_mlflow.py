@@ -1,6 +1,5 @@
 """Journal to MLflow for real: a server that is stopped and started again, and killed writers."""
 
-import json
 import shutil
 import signal
 import socket
@@ -15,10 +14,14 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+from bundles import WORDS, made_bundle
 from mlflow_server import MlflowServer
 
+from quickdraw_core.drawing import DrawingBatch
 from quickdraw_core.errors import TrackingError
 from quickdraw_core.labels import LabelMap
+from quickdraw_core.serving.bundle import open_bundle
+from quickdraw_core.serving.recognizer import BundleRecognizer, top_guesses
 from quickdraw_core.tracking.delivery import (
     DeliveryThread,
     Spool,
@@ -38,7 +41,7 @@ from quickdraw_core.tracking.journal import (
     tags_record,
     write_table,
 )
-from quickdraw_core.tracking.logged_model import log_model
+from quickdraw_core.tracking.logged_model import BUNDLE_FOLDER, EXAMPLE, log_model
 from quickdraw_core.tracking.run_record import KEY_TAG, RUN_RECORD_NAME, RunRecord, tracked_run_id
 from quickdraw_core.tracking.runs import client, fetch_file
 from quickdraw_core.tracking.start_run import start_run
@@ -478,39 +481,20 @@ def test_a_file_that_is_refused_holds_up_no_number(uri: str, tmp_path: Path) -> 
     assert fetched.read_bytes() == b"weights"
 
 
-def test_the_best_model_is_logged_once_and_guesses_the_same_without_our_code(
+def log_small_model(run_dir: Path) -> None:
+    log_model(run_dir, made_bundle, key="abc", step=9, label_map_sha256=LabelMap.of(WORDS).sha256)
+
+
+def test_the_best_model_is_logged_once_and_answers_drawings_with_words(
     uri: str, tmp_path: Path
 ) -> None:
     import mlflow
-    import torch
-    from torch import nn
-
-    torch.manual_seed(1)
-    network = nn.Sequential(
-        nn.Conv2d(1, 8, 3, padding=1),
-        nn.BatchNorm2d(8),
-        nn.ReLU(),
-        nn.AdaptiveAvgPool2d(1),
-        nn.Flatten(),
-        nn.Linear(8, 3),
-    ).to(memory_format=torch.channels_last)
-    network(torch.rand(8, 1, 16, 16))  # running statistics that are not the initial ones
-    label_map = LabelMap.of(["cat", "dog", "sun"])
-    images = np.random.default_rng(1).random((12, 1, 16, 16), dtype=np.float32)
+    import pandas as pd
 
     run_id = opened(tmp_path, uri)
     append(tmp_path, points_record(9, {"train/loss": 1.0, "validation/map_at_3": 0.75}))
     for _ in range(2):
-        log_model(
-            tmp_path,
-            network,
-            images[:4],
-            key="abc",
-            step=9,
-            label_map=label_map,
-            config={"model": "net"},
-        )
-    assert network.training
+        log_small_model(tmp_path)
     with delivery_thread(tmp_path, uri) as sending:
         pass
     assert sending.delivery.problem is None
@@ -534,47 +518,39 @@ def test_the_best_model_is_logged_once_and_guesses_the_same_without_our_code(
     mlflow.set_tracking_uri(uri)
     try:
         place = f"models:/{model.model_id}"
-        loaded = mlflow.pytorch.load_model(place)
         info = mlflow.models.get_model_info(place)
-        guessed = mlflow.pyfunc.load_model(place).predict(images)
+        loaded = mlflow.pyfunc.load_model(place)
         folder = Path(mlflow.artifacts.download_artifacts(place, dst_path=str(tmp_path / "got")))
     finally:
         mlflow.set_tracking_uri(before)
-    network.eval()
-    with torch.no_grad():
-        expected = network(torch.from_numpy(images))
-        for size in (1, 2, 12):
-            assert torch.allclose(loaded(torch.from_numpy(images[:size])), expected[:size])
-    assert np.allclose(guessed, expected)
+    answer = loaded.predict(pd.DataFrame({"drawing": [EXAMPLE, EXAMPLE]}))
+    recognizer = BundleRecognizer(open_bundle(folder / BUNDLE_FOLDER))
+    drawing = DrawingBatch.from_strokes([[(x, y) for x, y in EXAMPLE]])
+    (expected,) = top_guesses(recognizer.log_probabilities(drawing), recognizer.label_map)
+    for guesses in answer["guesses"]:
+        assert [guess["word"] for guess in guesses] == [guess.word for guess in expected]
+        assert [guess["probability"] for guess in guesses] == pytest.approx(
+            [guess.probability for guess in expected]
+        )
     assert info.signature is not None
-    assert [spec.shape for spec in info.signature.inputs.inputs] == [(-1, 1, 16, 16)]
-    assert [spec.shape for spec in info.signature.outputs.inputs] == [(-1, 3)]
+    assert info.signature.inputs.input_names() == ["drawing", "picture"]
+    assert info.signature.outputs.input_names() == ["guesses"]
     assert (info.run_id, info.metadata) == (
         run_id,
-        {"key": "abc", "step": 9, "label_map_sha256": label_map.sha256},
+        {"key": "abc", "step": 9, "label_map_sha256": recognizer.label_map.sha256},
     )
-    (labels,) = folder.rglob("labels.json")
-    assert LabelMap.from_json(json.loads(labels.read_text())) == label_map
-    assert not list(folder.rglob("*.pth"))
+    assert recognizer.label_map == LabelMap.of(WORDS)
+    assert loaded.loader_module == "quickdraw_core.serving.mlflow_model"
+    assert not [path for path in folder.rglob("*") if path.suffix in (".pkl", ".pt", ".pth")]
 
 
 def test_a_model_whose_sending_was_cut_off_is_finished_not_doubled(
     uri: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     from mlflow import MlflowClient
-    from torch import nn
 
-    network = nn.Sequential(nn.Flatten(), nn.Linear(16, 2))
     run_id = opened(tmp_path, uri)
-    log_model(
-        tmp_path,
-        network,
-        np.zeros((2, 1, 4, 4), np.float32),
-        key="abc",
-        step=1,
-        label_map=LabelMap.of(["cat", "dog"]),
-        config={},
-    )
+    log_small_model(tmp_path)
 
     def cut_off(*_: object) -> None:
         raise ConnectionError("the server is gone")

@@ -1,14 +1,16 @@
 """Commands that guess for others: the API and its page."""
 
 from collections.abc import Callable
+from contextlib import ExitStack
 from typing import TYPE_CHECKING, Annotated
 
 import typer
 
 from quickdraw_core.commands.options import Set, StoreOption, Tracking, config_of, configured_by
-from quickdraw_core.terminal.console import show_facts
+from quickdraw_core.terminal.console import show_facts, show_lines
 
 if TYPE_CHECKING:
+    from quickdraw_core.serving.slot import ModelSlot
     from quickdraw_core.serving.web.config import ServeConfig
 
 ServedModel = Annotated[
@@ -57,13 +59,13 @@ def serve_model(
     """Serves a model until Ctrl-C or SIGTERM. when_ready: called with the address, as in
     `http://127.0.0.1:8000`, once it takes connections.
 
-    Raises `ConfigError` if the port is taken, before the model is loaded, and what opening the
-    model and the store raises.
+    A registered model that is named by an alias may come later, and another one takes its place
+    once the alias moves. Raises `ConfigError` if the port is taken, before the model is loaded,
+    and what opening the model and the store raises.
     """
     from quickdraw_core.serving.web.server import address_of, listen
 
-    with listen(config.host, config.port) as listener:
-        from quickdraw_core.exporting.open_recognizer import open_recognizer
+    with listen(config.host, config.port) as listener, ExitStack() as ending:
         from quickdraw_core.serving.slot import ModelSlot
         from quickdraw_core.serving.web.app import create_app
         from quickdraw_core.serving.web.server import run
@@ -71,16 +73,38 @@ def serve_model(
         from quickdraw_core.store.store import open_store
 
         store = open_store(config.store, Opened()) if config.store else None
-        recognizer = open_recognizer(model, tracking_uri, config.batch_threads)
         slot = ModelSlot()
-        slot.swap(recognizer)
+        served = _fill(slot, model, tracking_uri, config.batch_threads, ending)
         address = address_of(listener)
         show_facts(
-            {
-                "model": f"{recognizer.name}, version {recognizer.version}, "
-                f"{len(recognizer.label_map)} words",
-                "serving": f"{address} (API: {address}/docs; Ctrl-C ends it)",
-            }
+            {"model": served, "serving": f"{address} (API: {address}/docs; Ctrl-C ends it)"}
         )
         when_ready(address)
         run(create_app(slot, config, store), listener)
+
+
+def _fill(
+    slot: "ModelSlot", model: str, tracking_uri: str | None, threads: int, ending: ExitStack
+) -> str:
+    """Puts a model in a slot, or begins to watch a registered one of an alias, which ends with
+    `ending`; returns what is served.
+    """
+    from quickdraw_core.exporting.open_recognizer import export_version, open_recognizer
+    from quickdraw_core.tracking.address import resolve_tracking_uri
+    from quickdraw_core.tracking.registry import is_by_alias, is_registered
+
+    if is_registered(model) and is_by_alias(model):
+        from quickdraw_core.serving.champion import CHECK_SECONDS, ChampionWatch
+
+        uri = resolve_tracking_uri(tracking_uri)
+        watch = ChampionWatch(model, uri, slot, export_version, _say, threads)
+        watch.start()
+        ending.callback(watch.stop)
+        return f"{model}, looked up every {CHECK_SECONDS:.0f} seconds"
+    recognizer = open_recognizer(model, tracking_uri, threads)
+    slot.swap(recognizer)
+    return f"{recognizer.name}, version {recognizer.version}, {len(recognizer.label_map)} words"
+
+
+def _say(line: str) -> None:
+    show_lines([line])

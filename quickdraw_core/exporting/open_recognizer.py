@@ -7,6 +7,8 @@ from typing import TYPE_CHECKING
 from quickdraw_core.errors import ConfigError
 from quickdraw_core.serving.bundle import Bundle, is_bundle, open_bundle
 from quickdraw_core.system.files import cache_folder
+from quickdraw_core.tracking.address import resolve_tracking_uri
+from quickdraw_core.tracking.registry import is_registered
 
 if TYPE_CHECKING:
     from quickdraw_core.serving.recognizer import BundleRecognizer
@@ -19,8 +21,9 @@ def open_recognizer(
 ) -> "BundleRecognizer":
     """A recognizer of a bundle's folder, or of any model that `quickdraw evaluate` takes.
 
-    The latter is exported to the user's cache folder first, unless it is there, which needs
-    torch. Raises `ConfigError` without it, `BundleError`, and what `load_model` raises.
+    Of a registered model it is the bundle in its run. Any other is exported to the user's cache
+    folder first, unless it is there, which needs torch. Raises `ConfigError` without it,
+    `BundleError`, and what `load_model` and `find_version` raise.
     """
     from quickdraw_core.serving.recognizer import BundleRecognizer
 
@@ -32,12 +35,31 @@ def find_bundle(reference: str, tracking_uri: str | None = None) -> Bundle:
     path = Path(reference)
     if is_bundle(path):
         return open_bundle(path)
+    if is_registered(reference):
+        from quickdraw_core.serving.champion import registered_bundle
+
+        return registered_bundle(reference, resolve_tracking_uri(tracking_uri), export_version)
     missing = [name for name in _TRAINING if find_spec(name) is None]
     if missing:
         raise ConfigError(
             f"{reference} is no bundle, and to make one of it needs {missing[0]}, which is not "
             "installed here; give a folder that quickdraw export wrote, or install this package "
             "with its extra named train"
+        )
+    return _exported(reference, tracking_uri)
+
+
+def export_version(reference: str, tracking_uri: str) -> Bundle:
+    """The bundle of a registered version whose run has none: made from its checkpoint.
+
+    Raises `ConfigError` if torch is not installed, and what `load_model` raises.
+    """
+    missing = [name for name in _TRAINING if find_spec(name) is None]
+    if missing:
+        raise ConfigError(
+            f"the run of {reference} has no bundle, as an earlier version of quickdraw trained "
+            f"it, and to make one needs {missing[0]}, which is not installed here; train and "
+            "promote a model again, or serve it where this package has its extra named train"
         )
     return _exported(reference, tracking_uri)
 

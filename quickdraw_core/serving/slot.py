@@ -21,6 +21,8 @@ class ModelSlot:
         self._current: Recognizer | None = None
         self.missing = NO_MODEL
         """A sentence for users: why there is no model, and what to do. Shown by `/readyz`."""
+        self.problem: str | None = None
+        """What keeps a newer model from its place, in a sentence; None: nothing."""
 
     @property
     def current(self) -> "Recognizer | None":

@@ -1,61 +1,84 @@
-"""The best network as an MLflow model: seen in the UI's Models tab, loaded without our code.
+"""The best network as an MLflow model: it takes drawings and pictures, and answers with words.
 
-It is written as a graph of `torch.export` (`model.pt2`), not as a pickle: MLflow loads it with
-pickles disallowed, which is its default. The folder `RUN/model/` is whole before any server hears
-of it, so that one that is away gets it later; it can be served from there, too.
+A pyfunc model whose data is a bundle (`serving/bundle.py`), read by a module of this project
+(`serving/mlflow_model.py`): without a pickle, as MLflow by default loads none. It is served by
+`mlflow models serve --env-manager local` wherever this project is installed with its extra
+`serve`; torch is not needed there.
+
+    data/bundle/      the bundle
+    MLmodel           signature, loader, and of which weights of which run it is
+    requirements.txt  versions of what reads it
+
+The folder `RUN/model/` is whole before any server hears of it, so that one that is away gets it
+later; it can be served from there, too.
 """
 
 import io
-import json
 import shutil
 import tempfile
 import warnings
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator
 from contextlib import redirect_stderr
-from pathlib import Path
+from importlib.metadata import PackageNotFoundError, version
+from pathlib import Path, PurePosixPath
 from typing import TYPE_CHECKING, Any
 
-import numpy as np
-import numpy.typing as npt
-
-from quickdraw_core.errors import TrackingError, first_line
-from quickdraw_core.labels import LabelMap
+from quickdraw_core.credentials import tracking_address
+from quickdraw_core.errors import QuickdrawError, TrackingError, first_line
+from quickdraw_core.labels import GUESSES
+from quickdraw_core.tracking.address import artifact_folder
 from quickdraw_core.tracking.journal import JOURNAL_NAME, Record, append, follow
-from quickdraw_core.tracking.runs import brief_requests
+from quickdraw_core.tracking.problems import mlflow_errors
+from quickdraw_core.tracking.runs import brief_requests, quiet_mlflow, reader
 
 if TYPE_CHECKING:
     from mlflow import MlflowClient
     from mlflow.entities import LoggedModel
-    from torch import nn
+    from mlflow.models import ModelSignature
 
 MODEL_FOLDER = "model"
 MODEL_NAME = "quickdraw"
+BUNDLE_FOLDER = PurePosixPath("data/bundle")
+"""Of a model's files, those of the bundle."""
+LOADER = "quickdraw_core.serving.mlflow_model"
+
+DRAWING, PICTURE = "drawing", "picture"
+"""Columns that a model reads: strokes, and a file of a picture in base64."""
+WORDS = "guesses"
+"""The column that it gives, and its one parameter: how many words."""
+EXAMPLE = [
+    [[24, 230, 230, 24, 24], [110, 110, 250, 250, 110]],
+    [[8, 127, 246], [112, 6, 112]],
+    [[105, 105, 150, 150], [249, 180, 180, 249]],
+]
+"""A drawing as people send it: a house."""
+
 _KEY_TAG = "quickdraw.model_key"
 _MLMODEL = "MLmodel"
-
-Example = npt.NDArray[Any]
+_READ_WITH = (
+    *("numpy", "numba", "onnxruntime", "orjson", "pandas", "pillow", "pydantic", "pyarrow"),
+    "scikit-image",
+)
+"""Packages by which a model is read. This project is not on PyPI, and a name that somebody else
+may take there must not be installed unseen: it is not among them."""
 
 
 def log_model(
     run_dir: Path,
-    network: "nn.Module",
-    example: Example,
+    write_bundle: Callable[[Path], None],
     *,
     key: str,
     step: int,
-    label_map: LabelMap,
-    config: Mapping[str, object],
+    label_map_sha256: str,
     metrics_prefix: str = "validation/",
 ) -> Path:
     """Writes `RUN/model/` and a record that has it sent; a second call for a `key` does nothing.
 
-    network: takes a batch like `example`, gives logits [N, K]; it is left as it was.
-    example: uint8 or float32 [2 or more, C, S, S]; the signature is [-1, C, S, S] → [-1, K].
+    write_bundle: writes the bundle to a folder, which is not there yet.
     key: which weights (the SHA-256 of a checkpoint). step: where they were taken; the journal's
     metrics of that step that begin with `metrics_prefix` are shown with the model.
-    label_map and config travel as `extra_files/labels.json` and `extra_files/config.json`.
 
-    Raises `TrackingError` where the network cannot be exported for batches of any size.
+    Raises `TrackingError` if the model cannot be written.
     """
     folder = run_dir / MODEL_FOLDER
     records, _ = follow(run_dir / JOURNAL_NAME, 0)
@@ -63,17 +86,17 @@ def log_model(
         return folder
     aside = run_dir / f".{MODEL_FOLDER}.tmp"
     shutil.rmtree(aside, ignore_errors=True)
-    files = {"labels.json": label_map.to_json(), "config.json": dict(config)}
-    metadata = {"key": key, "step": step, "label_map_sha256": label_map.sha256}
+    metadata = {"key": key, "step": step, "label_map_sha256": label_map_sha256}
     try:
-        _save(aside, network, example, files, metadata)
-        _check_batches(aside, network, example)
-    except TrackingError:
-        raise
+        with tempfile.TemporaryDirectory(dir=run_dir, prefix=f".{MODEL_FOLDER}.") as temporary:
+            bundle = Path(temporary) / BUNDLE_FOLDER.name
+            write_bundle(bundle)
+            _save(aside, bundle, metadata)
+    except QuickdrawError as error:
+        raise TrackingError(f"no model for MLflow was written: {error}") from error
     except Exception as error:
         raise TrackingError(
-            f"the network cannot be written as an MLflow model: {first_line(error)}; the "
-            "checkpoint is kept"
+            f"no model for MLflow was written: {first_line(error)}; the checkpoint is kept"
         ) from error
     shutil.rmtree(folder, ignore_errors=True)
     aside.rename(folder)
@@ -91,104 +114,89 @@ def log_model(
             "key": key,
             "step": step,
             "points": points,
-            "label_map_sha256": label_map.sha256,
+            "label_map_sha256": label_map_sha256,
         },
     )
     return folder
 
 
-def warm_up(network: "nn.Module", example: Example) -> Iterator[None]:
+def warm_up() -> Iterator[None]:
     """Does beforehand, piece by piece, what the first `log_model` of a process takes seconds for.
 
-    network, example: as `log_model` takes them. Whoever has no more time takes no further piece.
+    Whoever has no more time takes no further piece.
     """
-    import mlflow.pyfunc
-    import mlflow.pytorch
-    from mlflow.utils.requirements_utils import warn_dependency_requirement_mismatches
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")
+        import mlflow.pyfunc
+        from mlflow.utils.requirements_utils import warn_dependency_requirement_mismatches
 
     yield
     # MLflow looks through all packages that are installed, and keeps what it found.
     warn_dependency_requirement_mismatches([f"mlflow=={mlflow.__version__}"])
     yield
-    import torch._dynamo
-
-    yield
-    with torch.no_grad(), warnings.catch_warnings():
-        warnings.simplefilter("ignore")
-        torch.export.export(network, (torch.from_numpy(example),))
 
 
-def _save(
-    folder: Path,
-    network: "nn.Module",
-    example: Example,
-    files: Mapping[str, object],
-    metadata: Mapping[str, object],
-) -> None:
-    import mlflow.pytorch
-    import torch
-    from mlflow.models.signature import ModelSignature
-    from mlflow.types import Schema, TensorSpec
+def refusal(sentence: str) -> Exception:
+    """An error that MLflow's server of models answers with 400 and the sentence."""
+    from mlflow.exceptions import MlflowException
 
-    example = example[:2]
-    if len(example) < 2:
-        raise TrackingError(f"an example of {len(example)} rows: a model takes 2 to be exported")
-    was_training = network.training
-    network.eval()
-    try:
-        with torch.no_grad():
-            logits = network(torch.from_numpy(example)).numpy()
-        signature = ModelSignature(
-            Schema([TensorSpec(example.dtype, (-1, *example.shape[1:]))]),
-            Schema([TensorSpec(logits.dtype, (-1, *logits.shape[1:]))]),
+    error: Exception = MlflowException.invalid_parameter_value(sentence)
+    return error
+
+
+def _save(folder: Path, bundle: Path, metadata: dict[str, object]) -> None:
+    quiet_mlflow()
+    with (
+        warnings.catch_warnings(),
+        redirect_stderr(io.StringIO()),  # "Validating input example", and the like
+    ):
+        warnings.simplefilter("ignore")  # it warns of its own types when it is loaded
+        import mlflow.pyfunc
+
+        mlflow.pyfunc.save_model(
+            str(folder),
+            loader_module=LOADER,
+            data_path=str(bundle),
+            signature=_signature(),
+            input_example=_example(),
+            metadata=metadata,
+            # Inferring these would load the model in a process of its own, for ten seconds.
+            pip_requirements=[f"mlflow=={mlflow.__version__}", *map(_requirement, _READ_WITH)],
         )
-        with (
-            tempfile.TemporaryDirectory() as temporary,
-            warnings.catch_warnings(),
-            redirect_stderr(io.StringIO()),  # torch prints the graph of one it cannot export
-        ):
-            # torch: "No complete tensor found in the group", of every channels_last weight.
-            warnings.simplefilter("ignore")
-            extra = []
-            for name, value in files.items():
-                path = Path(temporary) / name
-                path.write_text(json.dumps(value, ensure_ascii=False, default=str) + "\n", "utf-8")
-                extra.append(str(path))
-            mlflow.pytorch.save_model(
-                network,
-                str(folder),
-                signature=signature,
-                input_example=example,
-                serialization_format="pt2",
-                metadata=dict(metadata),
-                extra_files=extra,
-                # Inferring these would load the model in a process of its own, for ten seconds.
-                pip_requirements=[
-                    f"mlflow=={mlflow.__version__}",
-                    f"torch=={torch.__version__.split('+')[0]}",
-                    f"numpy=={np.__version__}",
-                ],
-            )
-    finally:
-        network.train(was_training)
 
 
-def _check_batches(folder: Path, network: "nn.Module", example: Example) -> None:
-    """Makes sure that the exported graph takes batches of other sizes than the example's."""
-    import torch
+def _signature() -> "ModelSignature":
+    """Columns of a drawing and a picture, of which a row has one; words and probabilities."""
+    from mlflow.models import ModelSignature
+    from mlflow.types import ColSpec, DataType, ParamSchema, ParamSpec, Schema
+    from mlflow.types.schema import AnyType, Array, Object, Property
 
-    exported = torch.export.load(folder / "data" / "model.pt2").module()
-    was_training = network.training
-    network.eval()
+    guess = [Property("word", DataType.string), Property("probability", DataType.double)]
+    return ModelSignature(
+        Schema(
+            [
+                # Not lists of numbers: MLflow turns no integers into floats in lists, and a
+                # drawing may have either.
+                ColSpec(AnyType(), DRAWING, required=False),
+                ColSpec(DataType.string, PICTURE, required=False),
+            ]
+        ),
+        Schema([ColSpec(Array(Object(guess)), WORDS)]),
+        ParamSchema([ParamSpec(WORDS, DataType.long, GUESSES)]),
+    )
+
+
+def _example() -> Any:
+    import pandas as pd
+
+    return pd.DataFrame({DRAWING: [EXAMPLE]})
+
+
+def _requirement(package: str) -> str:
     try:
-        for size in (1, 3):
-            batch = torch.from_numpy(np.concatenate([example[:2]] * 2)[:size])
-            with torch.no_grad():
-                same = torch.allclose(exported(batch), network(batch), rtol=1e-3, atol=1e-3)
-            if not same:
-                raise TrackingError(f"the exported network gives other logits for {size} images")
-    finally:
-        network.train(was_training)
+        return f"{package}=={version(package)}"
+    except PackageNotFoundError:  # trained where pictures, say, are not read
+        return package
 
 
 def deliver_model(mlflow: "MlflowClient", run_id: str, record: Record) -> None:
@@ -227,6 +235,34 @@ def find_logged_model(
         [experiment_id], filter_string=f"source_run_id = '{run_id}'"
     )
     return next((model for model in models if model.tags.get(_KEY_TAG) == key), None)
+
+
+def fetch_bundle(uri: str, run_id: str, key: str, folder: Path) -> Path | None:
+    """Brings the bundle of a run's model that was logged under a key into `folder`.
+
+    None if the run has no such model, or one of an earlier version of this program, which holds no
+    bundle. Raises `TrackingError` if MLflow is away, or does not give what it has.
+    """
+    mlflow = reader(uri)
+    with mlflow_errors(uri):
+        with brief_requests():
+            experiment_id = mlflow.get_run(run_id).info.experiment_id
+            model = find_logged_model(mlflow, experiment_id, run_id, key)
+        if model is None or str(model.status) != "READY":
+            return None
+        files = artifact_folder(uri, str(model.artifact_location))
+        if files is not None:
+            there = files / BUNDLE_FOLDER
+            target = folder / BUNDLE_FOLDER.name
+            return Path(shutil.copytree(there, target)) if there.is_dir() else None
+        if not mlflow.list_logged_model_artifacts(model.model_id, str(BUNDLE_FOLDER)):
+            return None
+        from mlflow.artifacts import download_artifacts
+
+        location = f"{model.artifact_location}/{BUNDLE_FOLDER}"
+        return Path(
+            download_artifacts(location, dst_path=str(folder), tracking_uri=tracking_address(uri))
+        )
 
 
 def _make(

@@ -62,6 +62,24 @@ def is_registered(reference: str) -> bool:
     return reference.startswith(SCHEME)
 
 
+def is_by_alias(reference: str) -> bool:
+    """Whether a registered model is named by an alias, which may move. Raises `ConfigError`."""
+    return _parts(reference)[2]
+
+
+def _parts(reference: str) -> tuple[str, str, bool]:
+    """Name, alias or number, whether it is an alias. Raises `ConfigError` for another form."""
+    name_and_which = reference.removeprefix(SCHEME)
+    by_alias, by_number = _BY_ALIAS.fullmatch(name_and_which), _BY_NUMBER.fullmatch(name_and_which)
+    match = by_alias or by_number
+    if match is None:
+        raise ConfigError(
+            f"{reference} names no registered model; give models:/NAME@ALIAS or models:/NAME/3"
+        )
+    name, which = match.groups()
+    return name, which, by_alias is not None
+
+
 def check_name(name: str) -> str:
     """The name of a registered model; `ValueError` if MLflow would not have it."""
     if not name.strip() or any(mark in name for mark in "/:@'\""):
@@ -84,16 +102,9 @@ def find_version(uri: str, reference: str) -> Version:
     Raises `ConfigError` for another form, `CheckpointError` if there is none, or it was not
     registered by this program, `TrackingError` if MLflow is away.
     """
-    name_and_which = reference.removeprefix(SCHEME)
-    by_alias, by_number = _BY_ALIAS.fullmatch(name_and_which), _BY_NUMBER.fullmatch(name_and_which)
-    match = by_alias or by_number
-    if match is None:
-        raise ConfigError(
-            f"{reference} names no registered model; give models:/NAME@ALIAS or models:/NAME/3"
-        )
+    name, which, by_alias = _parts(reference)
     mlflow = _client(uri, f"{reference} is looked up", reader)
     with _answering(uri):
-        name, which = match.groups()
         get = mlflow.get_model_version_by_alias if by_alias else mlflow.get_model_version
         version = _or_none(lambda: get(name, which))
         if version is None:

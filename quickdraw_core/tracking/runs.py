@@ -53,6 +53,17 @@ def client(uri: str) -> "MlflowClient":
 
 def load_mlflow(uri: str) -> None:
     """Loads what a `client` of an address takes, for seconds; asks and makes nothing."""
+    quiet_mlflow()
+    if not is_server(uri):  # who asks one needs none of what databases take to load
+        from mlflow.store.db import utils
+        from mlflow.store.tracking import sqlalchemy_store  # noqa: F401
+
+        # Ten tries take 100 seconds, whatever is wrong; MLflow has no setting for their number.
+        utils.MAX_RETRY_COUNT = 3
+
+
+def quiet_mlflow() -> None:
+    """Loads MLflow, and has it print warnings alone."""
     for name, value in quiet_environment().items():
         os.environ.setdefault(name, value)
     import mlflow  # noqa: F401
@@ -63,12 +74,6 @@ def load_mlflow(uri: str) -> None:
     logging.getLogger("mlflow").setLevel(logging.WARNING)
     logging.getLogger("urllib3").setLevel(logging.ERROR)  # a line for each try
     logging.getLogger("mlflow.store.db.utils").setLevel(logging.ERROR)
-    if not is_server(uri):  # who asks one needs none of what databases take to load
-        from mlflow.store.db import utils
-        from mlflow.store.tracking import sqlalchemy_store  # noqa: F401
-
-        # Ten tries take 100 seconds, whatever is wrong; MLflow has no setting for their number.
-        utils.MAX_RETRY_COUNT = 3
 
 
 def is_missing(uri: str) -> bool:

@@ -220,6 +220,7 @@ class Api:
                 and info.metrics
                 and {name: metric.model_dump() for name, metric in info.metrics.items()},
                 "confusions": info.confusions if info is not None else {},
+                "problem": self._slot.problem,
                 "limits": self._limits.model_dump(),
             }
         )

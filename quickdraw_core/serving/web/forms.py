@@ -124,6 +124,9 @@ class ModelAnswer(BaseModel):
     flip_tta: bool | None
     metrics: dict[str, MetricAnswer] | None
     confusions: dict[str, list[str]] = Field(description="word → what it is most confused with")
+    problem: str | None = Field(
+        description="what keeps a newer version of a registered model from being served"
+    )
     limits: LimitsAnswer
 
 

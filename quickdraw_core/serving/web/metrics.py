@@ -78,4 +78,9 @@ class _ModelCollector(Collector):
         )
         if (recognizer := self._slot.current) is not None:
             family.add_metric((recognizer.name, recognizer.version), 1)
-        return [family]
+        problem = GaugeMetricFamily(
+            "quickdraw_model_problem",
+            "1 if a newer version of the model cannot be looked up or loaded; see /api/model.",
+            value=float(self._slot.problem is not None),
+        )
+        return [family, problem]
