@@ -416,11 +416,11 @@ def test_two_processes_never_deliver_at_once(uri: str, tmp_path: Path) -> None:
 @pytest.mark.parametrize(
     ("address", "says"),
     [
-        ("htp://127.0.0.1:5000", "none that MLflow knows"),
+        ("htp://127.0.0.1:5000", "no form that MLflow knows"),
         ("http://127.0.0.1:x", "malformed"),
         ("http://", "names no host"),
         ("sqlite:////nowhere/at/all.db", "no folder"),
-        ("./mlruns", "none that MLflow knows"),
+        ("./mlruns", "no form that MLflow knows"),
     ],
 )
 def test_an_address_that_can_never_work_is_refused_before_anything_is_written(
