@@ -74,7 +74,7 @@ def test_generate_says_what_it_wrote(tmp_path: Path) -> None:
         ),
         (["train", "--store", "{store}", "--set", "model=resnet"], "did you mean 'resnet34' or"),
         (["train", "--store", "{store}", "--nnodes", "2"], "several hosts need a rendezvous"),
-        (["train", "--store", "{store}", "--tracking-uri", "htp://x"], "no form that MLflow knows"),
+        (["train", "--store", "{store}", "--tracking-uri", "htp://x"], "is in no known form"),
         (
             ["train", "--store", "{store}", "--set", "image.encoding=points"],
             "small_cnn reads a drawing",

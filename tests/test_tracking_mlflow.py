@@ -416,11 +416,11 @@ def test_two_processes_never_deliver_at_once(uri: str, tmp_path: Path) -> None:
 @pytest.mark.parametrize(
     ("address", "says"),
     [
-        ("htp://127.0.0.1:5000", "no form that MLflow knows"),
+        ("htp://127.0.0.1:5000", "is in no known form"),
         ("http://127.0.0.1:x", "malformed"),
         ("http://", "names no host"),
         ("sqlite:////nowhere/at/all.db", "no folder"),
-        ("./mlruns", "no form that MLflow knows"),
+        ("./mlruns", "is in no known form"),
     ],
 )
 def test_an_address_that_can_never_work_is_refused_before_anything_is_written(

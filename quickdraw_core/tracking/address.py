@@ -65,7 +65,7 @@ def check_address(uri: str) -> None:
             "sqlite:////FOLDER/FILE"
         )
     if scheme not in _SCHEMES:
-        raise TrackingError(f"the tracking address {uri} has no form that MLflow knows; {what_to_do}")
+        raise TrackingError(f"the tracking address {uri} is in no known form; {what_to_do}")
     if scheme in ("http", "https") and not host:
         raise TrackingError(f"the tracking address {uri} names no host; {what_to_do}")
     if uri.startswith("sqlite:///"):
