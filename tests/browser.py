@@ -95,15 +95,16 @@ def take_pictures(found: Browser, report: Path, folder: Path) -> list[Path]:
     phone = {"viewport": {"width": 360, "height": 740}, "device_scale_factor": 2}
     with opened(found, report, **phone, color_scheme="dark") as seen:
         pictures["report-phone"] = seen.page.screenshot()
-    paths = []
-    for name, picture in pictures.items():
-        path = folder / f"{name}.png"
-        path.write_bytes(picture)
-        with Image.open(path) as image:
-            smaller = image.convert("RGB").quantize(COLOURS, dither=Image.Dither.NONE)
-        smaller.save(path, optimize=True)
-        paths.append(path)
-    return paths
+    return [save_picture(picture, folder / f"{name}.png") for name, picture in pictures.items()]
+
+
+def save_picture(picture: bytes, path: Path) -> Path:
+    """Writes a screenshot with few colours, for the documentation."""
+    path.write_bytes(picture)
+    with Image.open(path) as image:
+        smaller = image.convert("RGB").quantize(COLOURS, dither=Image.Dither.NONE)
+    smaller.save(path, optimize=True)
+    return path
 
 
 if __name__ == "__main__":

@@ -1,6 +1,11 @@
-"""The game's page in a real browser, on a real server whose model says what a test wants."""
+"""The game's page in a real browser, on a real server whose model says what a test wants.
+
+`python tests/game_page.py ADDRESS FOLDER` takes the pictures that the documentation shows, of
+`quickdraw play` on a model of generated doodles.
+"""
 
 import json
+import sys
 import threading
 import zipfile
 from collections.abc import Iterator, Sequence
@@ -11,7 +16,7 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-from browser import Seen, opened
+from browser import Seen, browser, opened, save_picture
 from playwright.sync_api import Browser, Page
 from serving_app import InkRecognizer
 
@@ -21,6 +26,7 @@ from quickdraw_core.serving.slot import ModelSlot
 from quickdraw_core.serving.web.app import create_app
 from quickdraw_core.serving.web.config import ServeConfig
 from quickdraw_core.serving.web.server import address_of, listen, server_of
+from quickdraw_core.sources.doodles.generator import generate_drawing
 from quickdraw_core.store.store import Store
 
 WORDS = ("clock", "envelope", "fish", "house", "ice cream", "star", "sun")
@@ -170,3 +176,40 @@ class Finger:
 
     def _at(self, point: tuple[int, int]) -> tuple[float, float]:
         return self._left + point[0], self._top + point[1]
+
+
+def take_pictures(found: Browser, address: str, folder: Path) -> None:
+    """Pictures of a game, of its result, and of free drawing on a phone."""
+    rng = np.random.default_rng(5)
+    with opened(found, f"{address}/#play", viewport={"width": 1100, "height": 820}) as seen:
+        page = seen.page
+        while page.locator("#result").is_hidden():
+            page.locator("#card-start").click()
+            word = page.locator("#card-word").text_content() or ""
+            drawing, _ = generate_drawing(word, rng, 0)
+            for stroke in drawing:
+                if page.locator("#pad.locked").count():
+                    break  # it is recognised
+                draw(page, [[list(axis) for axis in stroke]])
+                settle(page)
+            page.locator("#speech", has_text="Oh I know").or_(
+                page.locator("#skip")
+            ).first.wait_for()
+            save_picture(page.screenshot(), folder / "play.png")
+            if not page.locator("#pad.locked").count():
+                page.locator("#skip").click()
+            page.locator("#result:visible, #card[open]").first.wait_for(timeout=60_000)
+        page.wait_for_timeout(2_000)
+        save_picture(page.screenshot(full_page=True), folder / "play-result.png")
+    phone = {"viewport": {"width": 360, "height": 740}, "device_scale_factor": 2}
+    with opened(found, f"{address}/#draw", **phone, color_scheme="dark") as seen:
+        drawing, _ = generate_drawing("sailboat", rng, 0)
+        draw(seen.page, [[list(axis) for axis in stroke] for stroke in drawing])
+        settle(seen.page)
+        seen.page.wait_for_timeout(1_000)
+        save_picture(seen.page.screenshot(), folder / "play-phone.png")
+
+
+if __name__ == "__main__":
+    with browser() as chromium:
+        take_pictures(chromium, sys.argv[1], Path(sys.argv[2]))
