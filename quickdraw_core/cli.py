@@ -14,6 +14,7 @@ import typer
 from quickdraw_core.commands import (
     bundles,
     data,
+    guessing,
     jobs,
     judging,
     models,
@@ -52,6 +53,7 @@ for command in (
     judging.compare,
     judging.promote,
     bundles.export,
+    guessing.guess,
     serving.serve,
     playing.play,
     models.predict,

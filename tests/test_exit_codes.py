@@ -33,6 +33,7 @@ REFUSED = {
     "evaluate": "evaluate nowhere --store {store}",
     "compare": "compare nowhere nowhere2 --store {store}",
     "promote": "promote nowhere --store {store}",
+    "guess": "guess nowhere drawing.png",
     "predict": "predict nowhere test.csv",
     "check-submission": "check-submission nowhere.csv",
     "sweep": "sweep nosuchtable --store {store}",

@@ -60,7 +60,7 @@ def open_picture(
     if not data:
         raise PictureError(f"the picture is empty; {_KNOWN}")
     if not is_picture(data[:12]):
-        raise PictureError(f"this is {_kind_of(data)}; {_KNOWN}")
+        raise PictureError(f"this is {kind_of(data)}; {_KNOWN}")
     # Our own limit, below, is smaller than the one that this warns of.
     warnings.filterwarnings("ignore", category=Image.DecompressionBombWarning)
     try:
@@ -118,7 +118,7 @@ def _pixels(picture: "Image.Image") -> UInt8Array:
     return np.array(picture, np.uint8)
 
 
-def _kind_of(data: bytes) -> str:
+def kind_of(data: bytes) -> str:
     """What a file is that is no picture of ours, for a message."""
     for head, name in _OTHERS.items():
         if data.startswith(head):

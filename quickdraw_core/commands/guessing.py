@@ -1,0 +1,147 @@
+"""The command that guesses what files show."""
+
+import json
+from collections.abc import Iterable, Iterator
+from itertools import chain
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated
+
+import typer
+
+from quickdraw_core.commands.options import Tracking
+from quickdraw_core.commands.serving import ServedModel
+from quickdraw_core.errors import ConfigError
+from quickdraw_core.terminal.console import errors, show_lines
+
+if TYPE_CHECKING:
+    from quickdraw_core.serving.drawing_files import FileDrawing, FileProblem
+    from quickdraw_core.serving.recognizer import Guess, Recognizer
+
+_AT_ONCE = 256
+"""Rows of a file that are guessed together; a picture is guessed at once."""
+
+
+def guess(
+    model: ServedModel,
+    files: Annotated[
+        list[str],
+        typer.Argument(
+            help="Pictures (PNG, JPEG, WebP), SVG, ndjson or CSV, folders of them, or - for "
+            "standard input."
+        ),
+    ],
+    guesses: Annotated[
+        int, typer.Option("--guesses", min=1, help="How many words for each drawing.")
+    ] = 3,
+    as_json: Annotated[
+        bool, typer.Option("--json", help="Print a JSON object a line for each drawing.")
+    ] = False,
+    explain: Annotated[
+        Path | None,
+        typer.Option(
+            "--explain", help="Folder for pictures of what was understood: ink, strokes, pixels."
+        ),
+    ] = None,
+    tracking_uri: Tracking = None,
+) -> None:
+    """Guess what drawings and pictures show; exit code 1 if a file cannot be read."""
+    from quickdraw_core.exporting.open_recognizer import open_recognizer
+    from quickdraw_core.serving.drawing_files import FileProblem, drawings_of, files_of
+
+    names = files_of(files)
+    if explain is not None and explain.exists() and not explain.is_dir():
+        raise ConfigError(f"--explain {explain} is a file; give the name of a folder")
+    recognizer = open_recognizer(model, tracking_uri)
+    if guesses > len(recognizer.label_map):
+        raise ConfigError(
+            f"--guesses {guesses} is more than the {len(recognizer.label_map)} words of the model"
+        )
+    failed, explained = False, set[Path]()
+    for group in _groups(chain.from_iterable(map(drawings_of, names))):
+        if isinstance(group, FileProblem):
+            failed = True
+            errors.print(f"{group.name}: {group.problem}", markup=False, soft_wrap=True)
+        else:
+            _guess_group(recognizer, group, guesses, as_json)
+            if explain is not None:
+                for found in group:
+                    _explain(recognizer, found, guesses, explain, explained)
+    if failed:
+        raise typer.Exit(1)
+
+
+def _groups(
+    found: "Iterable[FileDrawing | FileProblem]",
+) -> "Iterator[list[FileDrawing] | FileProblem]":
+    """Drawings that are guessed together, and problems, in their order."""
+    from quickdraw_core.serving.drawing_files import FileProblem
+
+    group: list[FileDrawing] = []
+    for item in found:
+        is_problem = isinstance(item, FileProblem)
+        if not is_problem:
+            group.append(item)
+        if group and (is_problem or len(group) == _AT_ONCE or group[-1].line is None):
+            yield group
+            group = []
+        if is_problem:
+            yield item
+    if group:
+        yield group
+
+
+def _guess_group(
+    recognizer: "Recognizer",
+    group: "list[FileDrawing]",
+    count: int,
+    as_json: bool,
+) -> None:
+    """Guesses drawings and prints a line for each."""
+    from quickdraw_core.drawing import DrawingBatch
+    from quickdraw_core.serving.recognizer import top_guesses
+
+    batch = DrawingBatch.concat([found.drawing for found in group])
+    guesses = top_guesses(recognizer.log_probabilities(batch), recognizer.label_map, count)
+    for found, words in zip(group, guesses, strict=True):
+        if as_json:
+            typer.echo(json.dumps(_facts(found, words), ensure_ascii=False))
+        else:
+            show_lines([f"{found.name}: {_text(words)}"])
+
+
+def _text(words: "list[Guess]") -> str:
+    return ", ".join(f"{word} {probability:.1%}" for word, probability in words)
+
+
+def _facts(found: "FileDrawing", words: "list[Guess]") -> dict[str, object]:
+    return {
+        "file": found.file,
+        "line": found.line,
+        **found.facts,
+        "guesses": [{"word": word, "probability": probability} for word, probability in words],
+    }
+
+
+def _explain(
+    recognizer: "Recognizer", found: "FileDrawing", count: int, folder: Path, written: set[Path]
+) -> None:
+    """Writes what was understood of a drawing: `cat.png`, `cats-17.png` for a row.
+
+    written: what this command has written already, which is left as it is.
+    """
+    from quickdraw_core.serving.explaining import explained
+    from quickdraw_core.serving.recognizer import top_guesses
+    from quickdraw_core.system.files import open_atomic
+
+    stem = Path(found.file).stem + ("" if found.line is None else f"-{found.line}")
+    path, number = folder / f"{stem}.png", 2
+    while path in written:
+        path, number = folder / f"{stem}-{number}.png", number + 1
+    written.add(path)
+    (words,) = top_guesses(
+        recognizer.log_probabilities(found.drawing), recognizer.label_map, count
+    )
+    sheet = explained(found, recognizer.images(found.drawing), _text(words))
+    folder.mkdir(parents=True, exist_ok=True)
+    with open_atomic(path) as file:
+        sheet.save(file, "PNG")

@@ -1,0 +1,146 @@
+"""`quickdraw guess`: drawings out of files of any form; a bad file costs that file."""
+
+import gzip
+import io
+import json
+from pathlib import Path
+
+import numpy as np
+import pytest
+from bundles import made_bundle
+from PIL import Image, ImageDraw
+from typer.testing import CliRunner
+
+from quickdraw_core.cli import app
+from quickdraw_core.errors import InputError, PictureError
+from quickdraw_core.formats.svg import strokes_of_svg
+from quickdraw_core.serving.drawing_files import FileDrawing, FileProblem, drawings_of, files_of
+
+SQUARE = [[[0, 255, 255, 0, 0], [0, 0, 255, 255, 0]]]
+RAW = [[[x * 3.5 for x in xs], [y * 3.5 for y in ys], [0, 1, 2, 3, 4]] for xs, ys in SQUARE]
+
+
+def picture(path: Path, form: str, mode: str = "RGB") -> Path:
+    """A black square on white."""
+    drawn = Image.new("RGB", (300, 300), "white")
+    ImageDraw.Draw(drawn).rectangle((50, 60, 250, 260), outline="black", width=5)
+    drawn.convert(mode).save(path, form)
+    return path
+
+
+@pytest.fixture
+def drawn(tmp_path: Path) -> Path:
+    """A folder with a square in every form."""
+    folder = tmp_path / "drawn"
+    (folder / "deep").mkdir(parents=True)
+    picture(folder / "a.png", "PNG")
+    picture(folder / "b.jpg", "JPEG", "CMYK")
+    picture(folder / "deep" / "c.webp", "WEBP")
+    (folder / "d.svg").write_text(
+        '<svg xmlns="http://www.w3.org/2000/svg" viewBox="0 0 9 9"><rect width="9" height="9" '
+        'fill="white"/><path stroke="red" d="M1 1h7v7H1z" transform="scale(2)"/></svg>'
+    )
+    rows = [{"word": "square", "drawing": SQUARE}, {"key_id": "7", "drawing": RAW}, SQUARE]
+    (folder / "e.ndjson.gz").write_bytes(gzip.compress("\n".join(map(json.dumps, rows)).encode()))
+    (folder / "f.csv").write_text(f'key_id,countrycode,drawing\n5,DE,"{SQUARE}"\n')
+    (folder / "notes.txt").write_text("not taken")
+    return folder
+
+
+def test_a_square_is_a_square_in_every_form(drawn: Path) -> None:
+    found = [item for file in files_of([str(drawn)]) for item in drawings_of(file)]
+    assert [Path(item.name).name for item in found] == [
+        *("a.png", "b.jpg", "d.svg", "c.webp"),
+        *("e.ndjson.gz:1", "e.ndjson.gz:2", "e.ndjson.gz:3", "f.csv:2"),
+    ]
+    for item in found:
+        assert isinstance(item, FileDrawing), item
+        x, y = item.drawing.x.astype(int), item.drawing.y.astype(int)
+        assert len(item.drawing.stroke_lengths) == 1
+        corners = np.minimum(abs(x), abs(255 - x)) + np.minimum(abs(y), abs(255 - y))
+        assert corners.max() <= 8, (item.name, x, y)
+    assert found[4].facts == {"word": "square"}
+    assert found[5].facts == {"key_id": "7"}
+
+
+@pytest.mark.parametrize(
+    ("content", "problem"),
+    [
+        (b"", "empty"),
+        (b"hello\n", "no picture"),
+        (b"GIF89a....", "a GIF file"),
+        (b"\x89PNG\r\n\x1a\n" + b"\0" * 20, "damaged"),
+        (b"\x1f\x8bbroken", "cannot be read"),
+        (b'{"drawing": []}\n', "drawing has no stroke"),
+        (b'{"drawing": [[[1, 2], [3]]]}\n', "x and y differ"),
+        (b"{}\n[\n", "drawing has no stroke"),
+        (b'key_id,drawing\n1,"[["\n', "not CSV with a drawing"),
+        (b"<svg xmlns='http://www.w3.org/2000/svg'><path d='M0 0", "no whole XML"),
+        (b"<svg xmlns='http://www.w3.org/2000/svg'/>", "draws nothing"),
+        (b"<!DOCTYPE svg [<!ENTITY a 'b'>]><svg>&a;</svg>", "entities"),
+    ],
+)
+def test_what_gives_no_drawing_says_why(content: bytes, problem: str, tmp_path: Path) -> None:
+    file = tmp_path / "file"
+    file.write_bytes(content)
+    (first, *_) = drawings_of(str(file))
+    assert isinstance(first, FileProblem)
+    assert problem in first.problem
+
+
+def test_a_missing_file_is_a_problem_and_an_empty_folder_an_error(tmp_path: Path) -> None:
+    (missing,) = drawings_of(str(tmp_path / "none.png"))
+    assert isinstance(missing, FileProblem)
+    with pytest.raises(InputError, match="holds no drawing"):
+        files_of([str(tmp_path)])
+    with pytest.raises(InputError, match="read once"):
+        files_of(["-", "-"])
+
+
+def test_svg_shapes_stand_where_their_transforms_put_them() -> None:
+    text = (
+        '<svg xmlns="http://www.w3.org/2000/svg"><g transform="translate(10,20) scale(2)">'
+        '<line x1="0" y1="0" x2="5" y2="5" stroke="#000"/>'
+        '<circle cx="0" cy="0" r="10" stroke="#000"/>'
+        '<path d="M0 0C0 5 5 5 5 0S10-5 10 0Q12 2 14 0T18 0A2 2 0 0 1 22 0" stroke="#000"/>'
+        '<rect width="3" height="3"/></g></svg>'
+    )
+    line, circle, path = strokes_of_svg(text.encode())
+    assert line == ([10, 20], [20, 30])
+    x, y = np.array(circle)
+    assert np.allclose(np.hypot(x - 10, y - 20), 20, atol=1e-6)
+    assert (path[0][-1], path[1][-1]) == pytest.approx((54, 20))
+
+
+def test_a_file_of_many_lines_and_curves_is_refused() -> None:
+    path = "M0 0" + "l1 1" * 30_000
+    with pytest.raises(PictureError, match="more than 20,000"):
+        strokes_of_svg(
+            f'<svg xmlns="http://www.w3.org/2000/svg"><path d="{path}"/></svg>'.encode()
+        )
+
+
+def test_the_command_guesses_all_files_but_the_bad_one(drawn: Path, tmp_path: Path) -> None:
+    made_bundle(tmp_path / "bundle")
+    (drawn / "broken.png").write_bytes((drawn / "a.png").read_bytes()[:200])
+    words = ["guess", str(tmp_path / "bundle"), str(drawn), "--json", "--guesses", "2"]
+    done = CliRunner().invoke(app, [*words, "--explain", str(tmp_path / "explained")])
+    assert done.exit_code == 1
+    rows = [json.loads(line) for line in done.stdout.splitlines()]
+    assert len(rows) == 8
+    assert "broken.png: the picture is damaged" in done.stderr
+    for row in rows:
+        (first, second) = row["guesses"]
+        assert 1 >= first["probability"] >= second["probability"] >= 0
+    assert {path.name for path in (tmp_path / "explained").iterdir()} == {
+        *("a.png", "b.png", "c.png", "d.png", "e.ndjson-1.png", "e.ndjson-2.png"),
+        *("e.ndjson-3.png", "f-2.png"),
+    }
+
+
+def test_standard_input_may_be_a_picture(tmp_path: Path) -> None:
+    made_bundle(tmp_path / "bundle")
+    target = io.BytesIO((picture(tmp_path / "a.png", "PNG")).read_bytes())
+    done = CliRunner().invoke(app, ["guess", str(tmp_path / "bundle"), "-"], input=target)
+    assert done.exit_code == 0, done.output
+    assert done.stdout.startswith("standard input: ")
