@@ -78,14 +78,16 @@ def _groups(
 
     group: list[FileDrawing] = []
     for item in found:
-        is_problem = isinstance(item, FileProblem)
-        if not is_problem:
-            group.append(item)
-        if group and (is_problem or len(group) == _AT_ONCE or group[-1].line is None):
+        if isinstance(item, FileProblem):
+            if group:
+                yield group
+                group = []
+            yield item
+            continue
+        group.append(item)
+        if len(group) == _AT_ONCE or item.line is None:
             yield group
             group = []
-        if is_problem:
-            yield item
     if group:
         yield group
 
