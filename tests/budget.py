@@ -24,6 +24,13 @@ REFERENCE = 0.016
 """Seconds that `_work` takes on the processor that the limits were set on, an AMD EPYC, quiet."""
 
 LONGER = {
+    "test_bundle_parity.py": (20.0, "a thousand drawings, by two runtimes"),
+    "test_bundle.py": (12.0, "torch's first export in a process takes seconds"),
+    "test_export.py": (20.0, "a training, an evaluation with its report, and exports"),
+    "test_imports.py::test_a_bundle_guesses_without_torch_mlflow_and_dask": (
+        15.0,
+        "an export, and an interpreter of its own",
+    ),
     "test_pipeline.py": (90.0, "the pipeline from end to end, once for the file"),
     "test_sweep.py": (60.0, "a sweep of three rows by the command, twice"),
     "test_submission.py": (15.0, "a training of 34 classes, once for the file"),

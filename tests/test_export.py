@@ -10,7 +10,7 @@ import pytest
 import session
 import yaml
 
-from quickdraw_core.errors import BundleError, CheckpointError, ConfigError
+from quickdraw_core.errors import BundleError, CheckpointError, ConfigError, StoreError
 from quickdraw_core.evaluation.config import EvaluateConfig
 from quickdraw_core.evaluation.evaluate import evaluate
 from quickdraw_core.exporting.config import ExportConfig
@@ -162,3 +162,44 @@ def test_without_torch_a_bundle_opens_and_a_checkpoint_says_what_to_do(
     assert open_recognizer(str(exported)).version == open_bundle(exported).version
     with pytest.raises(ConfigError, match=r"needs torch.*quickdraw export.*train"):
         open_recognizer(str(evaluated))
+
+
+def quantize(trained: Path, store: Store, out: Path) -> ExportResult:
+    return export(trained, out, quantize="int8", store=store.path, per_class=20)
+
+
+def test_a_quantized_bundle_has_the_numbers_that_it_reaches_itself(
+    trained: Path, store: Store, pack: Pack, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("quickdraw_core.exporting.quantization.MAX_LOSS", 1)
+    info = quantize(trained, store, tmp_path / "bundle").info
+    rows = pack.test_rows(20)
+    recognizer = BundleRecognizer(open_bundle(tmp_path / "bundle"))
+    found = recognizer.log_probabilities(pack.drawings.take(rows))
+    assert info.quantized == "int8"
+    assert info.metrics is not None
+    right = np.argmax(found, axis=1) == pack.labels[rows]
+    assert info.metrics["top_1"].value == pytest.approx(right.mean())
+    assert f"{info.float32_map_at_3:.4f}" in (tmp_path / "bundle" / "README.md").read_text()
+    assert info.float32_map_at_3 == pytest.approx(info.metrics["map_at_3"].value, abs=0.05)
+    assert quantize(trained, store, tmp_path / "bundle").skipped
+
+
+def test_a_quantized_bundle_that_loses_too_much_is_refused_with_both_numbers(
+    trained: Path, store: Store, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("quickdraw_core.exporting.quantization.MAX_LOSS", -1)
+    with pytest.raises(BundleError, match=r"0\.\d{4} after 0\.\d{4} in float32, on 80 held-out"):
+        quantize(trained, store, tmp_path / "bundle")
+    assert not [*tmp_path.iterdir()]
+
+
+def test_what_cannot_be_judged_is_not_quantized(
+    trained: Path, store: Store, tmp_path: Path
+) -> None:
+    with pytest.raises(StoreError):
+        export(trained, tmp_path / "bundle", quantize="int8", store=tmp_path / "none")
+    with pytest.raises(StoreError, match="--allow-short"):
+        export(trained, tmp_path / "bundle", quantize="int8", store=store.path, per_class=999)
+    with pytest.raises(ConfigError, match="int8"):
+        export(trained, tmp_path / "bundle", quantize="int4")

@@ -6,6 +6,7 @@ import subprocess
 from pathlib import Path
 
 import pytest
+from bundles import made_bundle
 from command_line import environment_of
 from forkserver import real_python
 
@@ -30,15 +31,21 @@ atexit.register(report)
 """`sitecustomize`, which every interpreter runs at its start."""
 
 
+PROGRAM = ("-m", "quickdraw_core.cli")
+
+
 def loaded_by(folder: Path, *words: object) -> dict[str, set[str]]:
-    """The heavy libraries that a command and its child processes loaded, by command line."""
+    """The heavy libraries that a command and its child processes loaded, by command line.
+
+    words: of a command, or `-c` and a program.
+    """
     reported, site = folder / "reported", folder / "site"
     reported.mkdir(exist_ok=True)
     site.mkdir(exist_ok=True)
     (site / "sitecustomize.py").write_text(REPORTING)
     path = os.pathsep.join([str(site), str(Path(__file__).parents[1])])
     done = subprocess.run(
-        [real_python(), "-m", "quickdraw_core.cli", *map(str, words)],
+        [real_python(), *(() if words[0] == "-c" else PROGRAM), *map(str, words)],
         cwd=folder,
         env=environment_of(folder) | {"PYTHONPATH": path, "REPORTED": str(reported)},
         capture_output=True,
@@ -107,6 +114,24 @@ def test_each_process_of_a_training_loads_what_it_uses(store: Store, tmp_path: P
     for command, modules in loaded.items():
         _, _, rest = command.partition("-m ")
         assert modules <= allowed[rest.split()[0]], command
+
+
+GUESSING = """
+from pathlib import Path
+from quickdraw_core.exporting.open_recognizer import open_recognizer
+from quickdraw_core.drawing import DrawingBatch
+from quickdraw_core.serving.recognizer import top_guesses
+recognizer = open_recognizer({!r})
+drawings = DrawingBatch.from_strokes([[([0, 255], [0, 255])]])
+assert len(top_guesses(recognizer.log_probabilities(drawings), recognizer.label_map)[0]) == 3
+"""
+
+
+def test_a_bundle_guesses_without_torch_mlflow_and_dask(tmp_path: Path) -> None:
+    # numba draws; onnxruntime loads its own things.
+    made_bundle(tmp_path / "bundle")
+    loaded = loaded_by(tmp_path, "-c", GUESSING.format(str(tmp_path / "bundle")))
+    assert set().union(*loaded.values()) <= NUMBA
 
 
 CUDA_COUNTED = """

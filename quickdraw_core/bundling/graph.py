@@ -24,7 +24,8 @@ OPSET = 20
 """Of the operators that a graph is made of: onnxruntime has them since 1.17, of January 2024."""
 MAX_GRAPH_BYTES = 1_900_000_000
 """protobuf, the form of ONNX files, ends at 2 GB."""
-_BATCH = 3  # any but 1, which torch would take for a fixed size
+_BATCH, _ROWS = 5, 8
+"""Of the example: a size that is also another axis's, or 1, may be taken for a fixed one."""
 
 
 @dataclass(frozen=True)
@@ -78,11 +79,16 @@ class _Flipped(FlipTTA):
 def graph_of(members: Sequence[BundleMember]) -> bytes:
     """An ONNX file of members that read the same images, for batches of any size.
 
+    Points are laid out row by row, and a graph that reads them takes any number of rows: the last
+    ones are mostly empty, and would cost as much as full ones.
+
     Raises `BundleError` where a network cannot be exported.
     """
     network, image = MeanOfMembers(members).eval(), members[0].image
-    example = torch.zeros(_BATCH, image.channels, image.side_px, image.side_px, dtype=torch.uint8)
-    axes = {"images": {0: "batch"}, "log_probabilities": {0: "batch"}}
+    axes, rows = {0: "batch"}, image.side_px
+    if not image.is_picture:
+        axes[2], rows = "rows", _ROWS
+    example = torch.zeros(_BATCH, image.channels, rows, image.side_px, dtype=torch.uint8)
     file = io.BytesIO()
     try:
         with torch.no_grad(), _quiet():
@@ -96,7 +102,7 @@ def graph_of(members: Sequence[BundleMember]) -> bytes:
                 output_names=["log_probabilities"],
                 opset_version=OPSET,
                 dynamo=False,
-                dynamic_axes=axes,
+                dynamic_axes={"images": axes, "log_probabilities": {0: "batch"}},
             )
             return file.getvalue()
     except Exception as error:

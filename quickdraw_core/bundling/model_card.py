@@ -95,7 +95,7 @@ def _what_it_is(info: BundleInfo) -> str:
     if info.flip_tta:
         lines.append("It judges each drawing together with its mirror image.")
     if info.quantized:
-        lines.append("Its weights and activations are integers of 8 bits.")
+        lines.append("Its graph computes in integers of 8 bits.")
     return " ".join(lines)
 
 
@@ -133,8 +133,11 @@ def _evaluation(info: BundleInfo) -> str:
         f"the store `{held_out.store_fingerprint[:12]}`; intervals of 95 % by bootstrap.\n\n"
         + _table(info.metrics, held_out)
     )
-    if info.quantized:
-        text += "\n\nThese are of the float32 model; see bundle.json for what int8 lost."
+    if info.quantized and info.float32_map_at_3 is not None:
+        text += (
+            f"\n\nMeasured in {info.quantized}, as it is served. In float32 the same model "
+            f"reaches MAP@3 {info.float32_map_at_3:.4f} on the same drawings."
+        )
     if held_out.unrecognized:
         text += (
             "\n\nRecognized and unrecognized: what the game's own model made of the drawing at "

@@ -48,6 +48,8 @@ class BundleFacts:
     per_class: dict[str, float] | None = None
     confusions: dict[str, list[str]] = field(default_factory=dict)
     held_out: HeldOutInfo | None = None
+    quantized: Literal["int8"] | None = None
+    float32_map_at_3: float | None = None
 
 
 def graphs_of(members: Sequence[BundleMember]) -> dict[str, bytes]:
@@ -66,7 +68,6 @@ def write_bundle(
     facts: BundleFacts,
     card: Callable[[BundleInfo], str],
     graphs: dict[str, bytes] | None = None,
-    quantized: Literal["int8"] | None = None,
 ) -> BundleInfo:
     """Writes a bundle to a folder, in place of a bundle that is there.
 
@@ -77,7 +78,7 @@ def write_bundle(
     check_bundle_folder(folder)
     graphs = graphs if graphs is not None else graphs_of(members)
     files = {**graphs, WEIGHTS_NAME: weights_of(members)}
-    info = _info(members, facts, files, quantized)
+    info = _info(members, facts, files)
     files[CARD_NAME] = card(info).encode()
     info = info.model_copy(update={"files": {name: _file(data) for name, data in files.items()}})
     files[INFO_NAME] = info.to_json().encode()
@@ -122,7 +123,6 @@ def _info(
     members: Sequence[BundleMember],
     facts: BundleFacts,
     files: dict[str, bytes],
-    quantized: Literal["int8"] | None,
 ) -> BundleInfo:
     groups = groups_of(members)
     graph_of_member = {number: i for i, group in enumerate(groups) for number in group}
@@ -155,7 +155,8 @@ def _info(
         per_class=facts.per_class,
         confusions=facts.confusions,
         held_out=facts.held_out,
-        quantized=quantized,
+        quantized=facts.quantized,
+        float32_map_at_3=facts.float32_map_at_3,
         key=facts.key,
         files={name: _file(data) for name, data in files.items()},
     )

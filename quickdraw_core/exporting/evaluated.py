@@ -57,18 +57,38 @@ def find_evaluation(
                 f"{folder} is no evaluation of {models.name}: {problem}; quickdraw evaluate "
                 "makes one"
             )
-        return Evaluated(
-            metrics=_metrics(values),
-            per_class={w: row["map_at_3"]["value"] for w, row in values["classes"].items()},
-            confusions=_confusions(values, place / PREDICTIONS_NAME, models),
-            held_out=HeldOutInfo(
-                store_fingerprint=values["evaluated"]["store_fingerprint"],
-                drawings=values["map_at_3"]["n"],
-                per_class=int(values["evaluated"]["per_class"]),
-                recognized=_metrics(values["recognized"]),
-                unrecognized=_metrics(values["unrecognized"]),
-            ),
-        )
+        try:
+            found, _ = open_predictions(
+                place / PREDICTIONS_NAME, models.label_map, models.members[0].opened
+            )
+        except (InputError, OSError):
+            found = None
+        judged = values["evaluated"]
+        return evaluated_of(values, found, judged["store_fingerprint"], int(judged["per_class"]))
+
+
+def evaluated_of(
+    values: Mapping[str, Any], predictions: Predictions | None, store: str, per_class: int
+) -> Evaluated:
+    """A judgement's numbers, as `Judgement.to_json` has them.
+
+    predictions: which were judged, for the confusions; None: those of the judgement's table, which
+    has one for each word. store: fingerprint of the store with the drawings.
+    """
+    pairs = ((word, row["mistaken_for"]) for word, row in values["classes"].items())
+    one_each = {word: [other] for word, other in pairs if other is not None}
+    return Evaluated(
+        metrics=_metrics(values),
+        per_class={w: row["map_at_3"]["value"] for w, row in values["classes"].items()},
+        confusions=one_each if predictions is None else confusions_of(predictions),
+        held_out=HeldOutInfo(
+            store_fingerprint=store,
+            drawings=values["map_at_3"]["n"],
+            per_class=per_class,
+            recognized=_metrics(values["recognized"]),
+            unrecognized=_metrics(values["unrecognized"]),
+        ),
+    )
 
 
 @contextmanager
@@ -119,20 +139,6 @@ def _metrics(scores: Mapping[str, Any]) -> dict[str, Metric]:
         for name, each in scores.items()
         if isinstance(each, dict) and each.keys() >= {"value", "low", "high"}
     }
-
-
-def _confusions(
-    values: Mapping[str, Any], predictions: Path, models: Ensemble
-) -> dict[str, list[str]]:
-    """Word → the words most often guessed first in its place; by the evaluation's table, which has
-    one for each word, where its predictions are gone.
-    """
-    try:
-        found, _ = open_predictions(predictions, models.label_map, models.members[0].opened)
-    except (InputError, OSError):
-        pairs = ((word, row["mistaken_for"]) for word, row in values["classes"].items())
-        return {word: [other] for word, other in pairs if other is not None}
-    return confusions_of(found)
 
 
 def confusions_of(predictions: Predictions) -> dict[str, list[str]]:

@@ -10,8 +10,10 @@ from quickdraw_core.exporting.config import ExportConfig
 from quickdraw_core.exporting.evaluated import Evaluated, find_evaluation
 from quickdraw_core.exporting.members import bundle_members, name_of
 from quickdraw_core.inference.ensemble import Ensemble, load_models
+from quickdraw_core.inference.held_out import HeldOut, find_held_out, require_same_store
 from quickdraw_core.serving.bundle import BundleInfo, is_bundle, open_bundle
 from quickdraw_core.stage import Opened, Stage, key_of
+from quickdraw_core.store.store import open_store
 from quickdraw_core.system.code_version import code_version
 
 _EXPORTING_CODE = (
@@ -37,17 +39,28 @@ class ExportResult:
 
 @dataclass(frozen=True)
 class PreparedExport:
-    """An export that can begin. evaluated: None if the models were not."""
+    """An export that can begin. evaluated: None if the models were not, or if they are to be
+    quantized, and judged as that. held_out: the drawings that a quantized bundle is judged on.
+    """
 
     config: ExportConfig
     models: Ensemble = field(repr=False)
     evaluated: Evaluated | None
     folder: Path
+    held_out: HeldOut | None = field(default=None, repr=False)
 
     @cached_property
     def content_key(self) -> str:
         """A digest of what the bundle is made of: models, numbers, options and code."""
-        decisive = [self.models.digest, self.name, self.evaluated, self.config.quantize]
+        decisive: list[object] = [
+            self.models.digest,
+            self.name,
+            self.evaluated,
+            self.config.quantize,
+        ]
+        if self.held_out is not None:
+            config, store = self.config, self.held_out.pack.fingerprint
+            decisive += [store, config.per_class, config.allow_short, config.seed]
         text = "\n".join(map(str, [*decisive, code_version(*_EXPORTING_CODE)]))
         return hashlib.sha256(text.encode()).hexdigest()
 
@@ -75,10 +88,12 @@ class PreparedExport:
         return replace(self, folder=folder)
 
     def run(self) -> ExportResult:
-        """Writes the bundle. Raises `BundleError`, `ConfigError`, `BusyError` or `WriteError`."""
+        """Writes the bundle. Raises `BundleError` (also if it loses too much by being quantized),
+        `ConfigError`, `BusyError` or `WriteError`.
+        """
         # Here, since what exports takes seconds to load, and a finished export needs none of it.
         from quickdraw_core.bundling.model_card import model_card
-        from quickdraw_core.bundling.write import BundleFacts, write_bundle
+        from quickdraw_core.bundling.write import BundleFacts, graphs_of, write_bundle
 
         found = self.evaluated
         facts = BundleFacts(
@@ -88,14 +103,31 @@ class PreparedExport:
             key=self.content_key,
             **({} if found is None else found._asdict()),
         )
-        info = write_bundle(self.folder, bundle_members(self.models), facts, model_card)
-        return ExportResult(self.folder, info)
+        members = bundle_members(self.models)
+        graphs = graphs_of(members)
+
+        def write(folder: Path, graphs: dict[str, bytes]) -> BundleInfo:
+            return write_bundle(folder, members, facts, model_card, graphs)
+
+        if self.held_out is not None:
+            from quickdraw_core.exporting.quantization import quantized
+
+            small = quantized(self.config, self.held_out, graphs, write)
+            graphs = small.graphs
+            facts = replace(
+                facts,
+                quantized=self.config.quantize,
+                float32_map_at_3=small.float32_map_at_3,
+                **small.evaluated._asdict(),
+            )
+        return ExportResult(self.folder, write(self.folder, graphs))
 
 
 def prepare(config: ExportConfig, opened: Opened) -> PreparedExport:
-    """Opens the models and finds their evaluation, and checks that a bundle can be written.
+    """Opens the models and finds their evaluation, or the drawings to judge a quantized bundle on,
+    and checks that a bundle can be written.
 
-    Raises `ConfigError` or `CheckpointError`.
+    Raises `ConfigError`, `CheckpointError` or `StoreError`.
     """
     from quickdraw_core.bundling.write import check_bundle_folder
 
@@ -103,8 +135,14 @@ def prepare(config: ExportConfig, opened: Opened) -> PreparedExport:
     models = load_models(
         config.models, config.tracking_uri, config.average, config.tta, opened=opened
     )
-    evaluated = find_evaluation(models, config.evaluation, config.tracking_uri)
-    return PreparedExport(config, models, evaluated, config.out.absolute())
+    folder = config.out.absolute()
+    if config.quantize is None:
+        evaluated = find_evaluation(models, config.evaluation, config.tracking_uri)
+        return PreparedExport(config, models, evaluated, folder)
+    store = open_store(config.store, opened)
+    require_same_store(config, models, store)
+    held_out = find_held_out(config, store, opened)
+    return PreparedExport(config, models, None, folder, held_out)
 
 
 EXPORT_STAGE = Stage("export", prepare)

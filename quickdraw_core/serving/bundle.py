@@ -92,8 +92,10 @@ class BundleInfo(Config):
     name: for people (`laptop`, `quickdraw@3`). versions: of the packages that made it.
     metrics, per_class (MAP@3 of each word), confusions (word → the words that it is most often
     taken for, most often first): on the held-out drawings; None and empty if the model was not
-    evaluated. weights_sha256: of all members together. key: a digest of all that the bundle was
-    made of, for whoever would make it again.
+    evaluated. quantized: the form of the graphs' numbers, None: float32. float32_map_at_3: of a
+    quantized bundle, what its float32 form reaches on the same drawings. weights_sha256: of all
+    members together. key: a digest of all that the bundle was made of, for whoever would make it
+    again.
     """
 
     format: int
@@ -112,6 +114,7 @@ class BundleInfo(Config):
     confusions: dict[str, list[str]] = Field(default_factory=dict)
     held_out: HeldOutInfo | None = None
     quantized: Literal["int8"] | None = None
+    float32_map_at_3: float | None = None
     key: str = ""
     files: dict[str, FileInfo]
 

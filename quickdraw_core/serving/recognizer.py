@@ -95,8 +95,10 @@ class BundleRecognizer:
         if not len(images[0]):  # a graph may have no answer to no images
             return np.empty((0, len(self.label_map)), np.float32)
         parts = [
-            session.run(None, {"images": images_nchw})[0]
-            for session, images_nchw in zip(self._sessions, images, strict=True)
+            session.run(None, {"images": _without_empty_rows(images_nchw, graph.image)})[0]
+            for session, images_nchw, graph in zip(
+                self._sessions, images, self.info.graphs, strict=True
+            )
         ]
         if len(parts) == 1:
             return np.asarray(parts[0], np.float32)
@@ -105,6 +107,14 @@ class BundleRecognizer:
         highest = weighted.max(0)
         mean: Float32Array = highest + np.log(np.exp(weighted - highest).sum(0))
         return mean
+
+
+def _without_empty_rows(images_nchw: UInt8Array, image: ImageConfig) -> UInt8Array:
+    """Images of points without the rows that hold none in any drawing. Pictures as they are."""
+    if image.is_picture:
+        return images_nchw
+    rows = np.flatnonzero(images_nchw[:, 2].any(axis=(0, 2)))
+    return np.ascontiguousarray(images_nchw[:, :, : rows[-1] + 1 if len(rows) else 1])
 
 
 def _session(bundle: Bundle, number: int, threads: int) -> "InferenceSession":
