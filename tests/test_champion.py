@@ -9,6 +9,7 @@ import shutil
 import time
 import urllib.error
 import urllib.request
+from collections.abc import Iterator
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -16,7 +17,7 @@ from typing import Any
 import pandas as pd
 import pytest
 from bundles import WORDS, made_bundle, member_of
-from mlflow_server import serving_model
+from mlflow_server import MlflowServer, serving_model
 
 from quickdraw_core.errors import BundleError, ConfigError
 from quickdraw_core.exporting import open_recognizer
@@ -254,10 +255,29 @@ def test_a_row_that_cannot_be_read_is_named(
     assert caught.value.get_http_status_code() == 400
 
 
+@pytest.fixture
+def served(mlflow: Registry) -> Iterator[Registry]:
+    """The same behind a real server, which gives files on request."""
+    server = MlflowServer(mlflow.folder)
+    server.start()
+    yield Registry(mlflow.folder, server.uri)
+    server.kill()
+
+
 @pytest.mark.services
-def test_mlflow_serves_a_champion_and_answers_a_drawing_with_words(mlflow: Registry) -> None:
-    mlflow.promote(1)
-    with serving_model(REFERENCE, mlflow.uri, mlflow.folder) as address:
+def test_a_champion_comes_from_a_server(served: Registry) -> None:
+    slot, said = ModelSlot(), list[str]()
+    watch = watch_of(served.uri, slot, said)
+    served.promote(1)
+    assert watch.check(), said
+    assert slot.current is not None
+    assert slot.current.name == "doodles@1"
+
+
+@pytest.mark.services
+def test_mlflow_serves_a_champion_and_answers_a_drawing_with_words(served: Registry) -> None:
+    served.promote(1)
+    with serving_model(REFERENCE, served.uri, served.folder) as address:
 
         def ask(rows: list[dict[str, Any]], **more: object) -> Any:
             body = json.dumps({"dataframe_records": rows, **more}).encode()
