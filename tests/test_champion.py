@@ -6,6 +6,8 @@ import base64
 import io
 import json
 import shutil
+import subprocess
+import sys
 import time
 import urllib.error
 import urllib.request
@@ -17,7 +19,7 @@ from typing import Any
 import pandas as pd
 import pytest
 from bundles import WORDS, made_bundle, member_of
-from mlflow_server import MlflowServer, serving_model
+from mlflow_server import MlflowServer, free_port, serving_model, wait_until_answering
 
 from quickdraw_core.errors import BundleError, ConfigError
 from quickdraw_core.exporting import open_recognizer
@@ -26,7 +28,7 @@ from quickdraw_core.serving.bundle import Bundle
 from quickdraw_core.serving.champion import ChampionWatch, registered_bundle
 from quickdraw_core.serving.mlflow_model import DrawingModel
 from quickdraw_core.serving.recognizer import BundleRecognizer
-from quickdraw_core.serving.slot import ModelSlot
+from quickdraw_core.serving.slot import NO_MODEL, ModelSlot
 from quickdraw_core.tracking import registry
 from quickdraw_core.tracking.delivery import deliver_rest
 from quickdraw_core.tracking.logged_model import EXAMPLE, log_model
@@ -296,3 +298,36 @@ def test_mlflow_serves_a_champion_and_answers_a_drawing_with_words(served: Regis
             ask([{"drawing": [[[1], [2, 3]]]}])
         assert refused.value.code == 400
         assert "the lists of stroke 1 differ in length" in refused.value.read().decode()
+
+
+@pytest.mark.services
+def test_the_command_serves_a_champion_that_comes_later(mlflow: Registry) -> None:
+    port = free_port()
+    address, log = f"http://127.0.0.1:{port}", mlflow.folder / "serve.txt"
+
+    def ready() -> tuple[int, Any]:
+        try:
+            with urllib.request.urlopen(f"{address}/readyz", timeout=60) as answer:
+                return answer.status, json.load(answer)
+        except urllib.error.HTTPError as error:
+            return error.code, json.load(error)
+
+    command = [sys.executable, "-m", "quickdraw_core.cli", "serve", REFERENCE]
+    command += ["--port", str(port), "--tracking-uri", mlflow.uri]
+    with log.open("wb") as file:
+        process = subprocess.Popen(command, stdout=file, stderr=file)
+    try:
+        wait_until_answering(f"{address}/healthz", process, log)
+        while "no model models:/doodles@champion" not in (said := ready()[1]["error"]):
+            assert said == NO_MODEL  # the registry has not answered yet
+            time.sleep(0.1)
+        mlflow.promote(1)
+        while ready()[0] != 200:
+            assert process.poll() is None, log.read_text()
+            time.sleep(0.1)
+        process.terminate()
+        assert process.wait(60) == 0
+    finally:
+        process.kill()
+        process.wait()
+    assert "serving models:/doodles/1" in log.read_text()

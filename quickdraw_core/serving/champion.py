@@ -24,6 +24,8 @@ from quickdraw_core.tracking.registry import Version, find_version
 CHECK_SECONDS = 20.0
 """Between two questions to the registry. A new champion is served within a minute."""
 
+_STOP_SECONDS = 5.0
+
 Export = Callable[[str, str], Bundle]
 """Makes the bundle of a model from its checkpoint: reference, tracking address → bundle."""
 
@@ -135,10 +137,10 @@ class ChampionWatch:
         self._thread.start()
 
     def stop(self) -> None:
-        """Ends the thread; waits for it."""
+        """Ends the thread, and waits for it for a while: a request may be under way."""
         self._ending.set()
         if self._thread.ident is not None:
-            self._thread.join()
+            self._thread.join(_STOP_SECONDS)
 
     def _watch(self) -> None:
         while not self._ending.is_set():
