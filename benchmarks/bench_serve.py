@@ -3,11 +3,11 @@
     python benchmarks/bench_serve.py BUNDLE [--rounds 3] [--seconds 8] [--set KEY=VALUE …]
 
 wrk and hey (Debian's packages of these names) send drawings over loopback to `quickdraw serve`, a
-process of its own. The drawings are generated doodles; half of the requests have them simplified,
-half as a page sends them, in floats of the screen. Bare is the bundle's graph in onnxruntime, on
-images drawn beforehand, in a process with the server's settings: one drawing on one thread, and
-batches on as many threads as the server has. Each round measures all of it one after the other;
-the best of the rounds counts, since other work of the machine only makes slower.
+process of its own. The drawings are generated doodles, simplified; one user also sends them as a
+page does, in floats of the screen (raw, some 10 kB each). Bare is the bundle's graph in
+onnxruntime, on images drawn beforehand, in a process with the server's settings: one drawing on
+one thread, and batches on as many threads as the server has. Each round measures all of it, one
+after the other; the best of the rounds counts, since other work of the machine only makes slower.
 
 Load: wrk with `--users` connections, each of which asks again once it is answered. Overload: hey
 with twice the rate that was carried, spread over `--crowd` connections; an answer of 503 counts
@@ -158,11 +158,12 @@ def hey(address: str, body: Path, crowd: int, rate: float, seconds: float) -> di
 
 def measure(options: argparse.Namespace, folder: Path, address: str) -> dict[str, float]:
     """A round."""
-    script, body = folder / "requests.lua", folder / "body.json"
+    script, body = folder / "simplified.lua", folder / "body.json"
     child = [sys.executable, __file__, str(options.bundle), "--bare", "--seconds"]
     text = subprocess.run([*child, str(options.seconds)], capture_output=True, check=True).stdout
     network = json.loads(text)
     one = wrk(address, script, 1, options.seconds)
+    raw = wrk(address, folder / "raw.lua", 1, options.seconds)
     many = wrk(address, script, options.users, options.seconds)
     carried = many["answers"] / many["seconds"]
     over = hey(address, body, options.crowd, 2 * carried, options.seconds)
@@ -171,6 +172,7 @@ def measure(options: argparse.Namespace, folder: Path, address: str) -> dict[str
         "bare_per_second": network["per_second"],
         "user_median_ms": one["median_ms"],
         "user_p99_ms": one["p99_ms"],
+        "user_raw_median_ms": raw["median_ms"],
         "user_times_bare": one["median_ms"] / network["one_ms"],
         "load_per_second": carried,
         "load_share_of_bare": carried / network["per_second"],
@@ -200,14 +202,14 @@ def main() -> None:
     with tempfile.TemporaryDirectory() as temporary:
         folder = Path(temporary)
         made = drawings()
-        sent = [as_drawn(d) if n % 2 else d for n, d in enumerate(made)]
-        bodies = [json.dumps({"drawing": each}, separators=(",", ":")) for each in sent]
-        (folder / "bodies.txt").write_text("\n".join(bodies))
-        (folder / "body.json").write_text(bodies[1])
-        (folder / "requests.lua").write_text(SCRIPT % (folder / "bodies.txt"))
+        for form, sent in (("simplified", made), ("raw", [as_drawn(each) for each in made])):
+            bodies = [json.dumps({"drawing": each}, separators=(",", ":")) for each in sent]
+            (folder / f"{form}.txt").write_text("\n".join(bodies))
+            (folder / f"{form}.lua").write_text(SCRIPT % (folder / f"{form}.txt"))
+        (folder / "body.json").write_text(json.dumps({"drawing": made[0]}))
         changes = [word for change in options.set for word in ("--set", change)]
         with serving(options.bundle, changes) as address:
-            wrk(address, folder / "requests.lua", 8, 2)  # warm
+            wrk(address, folder / "raw.lua", 8, 2)  # warm
             rounds = [measure(options, folder, address) for _ in range(options.rounds)]
     for name in rounds[0]:
         values = [each[name] for each in rounds]

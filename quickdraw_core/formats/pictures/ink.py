@@ -107,7 +107,7 @@ def _paper(rgb: UInt8Array) -> Float32Array:
     scale = min(1.0, _PAPER_PX / max(height, width))
     size = max(1, round(width * scale)), max(1, round(height * scale))
     small = np.asarray(Image.fromarray(rgb).resize(size, Image.Resampling.BOX))
-    channels = [rank.median(np.ascontiguousarray(small[..., c]), window) for c in range(3)]
+    channels = [rank.median(small[..., c].copy(), window) for c in range(3)]
     smooth = [ndimage.gaussian_filter(channel.astype(np.float32), 1.0) for channel in channels]
     return np.stack(smooth, 2)
 

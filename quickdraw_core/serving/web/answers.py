@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import orjson
-from fastapi import Response
+from fastapi.responses import JSONResponse
 
 from quickdraw_core.drawing import UInt8Array
 from quickdraw_core.formats.strokes import Packed
@@ -25,10 +25,12 @@ CHANNELS = {
 """Names of an encoding's channels, as users see them (`render.encodings.ENCODINGS`)."""
 
 
-class JsonBytes(Response):
-    """A response of JSON that is bytes already."""
+class JsonBytes(JSONResponse):
+    """A response of JSON that is bytes already. Of this class, so that FastAPI documents it."""
 
-    media_type = "application/json"
+    def render(self, content: bytes) -> bytes:
+        """The bytes."""
+        return content
 
 
 def json_response(

@@ -20,6 +20,8 @@ from quickdraw_core.serving.web.errors import Refused, unavailable
 T = TypeVar("T")
 R = TypeVar("R")
 
+ALONE_SECONDS = 0.003
+"""An item that takes less may hold up the loop, if there is no other."""
 BUSY = "too many drawings are waiting for a guess; try again in a second"
 
 
@@ -125,11 +127,19 @@ class Batcher(Generic[T, R]):
         if self._waiting and self._idle:
             self._start()
 
+    def _is_alone(self) -> bool:
+        """Whether the only item there is can be computed at once by the loop's own thread: to
+        wake another one and to be woken by it takes about as long as a small network.
+        """
+        nothing_else = len(self._waiting) == 1 and self._idle == self._threads
+        return nothing_else and 0 < self._seconds_each < ALONE_SECONDS
+
     def _start(self) -> None:
         """Has a thread compute the items that have waited longest."""
         if self._timer is not None:
             self._timer.cancel()
             self._timer = None
+        is_alone = self._is_alone()
         batch: list[_Waiting[T, R]] = []
         while self._waiting and len(batch) < self._config.drawings:
             waiting = self._waiting.popleft()
@@ -139,15 +149,20 @@ class Batcher(Generic[T, R]):
             return
         self._idle -= 1
         self.observe(len(batch))
-        loop = asyncio.get_running_loop()
-        self._pool.submit(self._run, batch, loop)
+        if is_alone:
+            self._answer(batch, *self._results(batch))
+        else:
+            self._pool.submit(self._run, batch, asyncio.get_running_loop())
 
     def _run(self, batch: list[_Waiting[T, R]], loop: asyncio.AbstractEventLoop) -> None:
         """On a thread."""
+        loop.call_soon_threadsafe(self._answer, batch, *self._results(batch))
+
+    def _results(self, batch: list[_Waiting[T, R]]) -> tuple[Sequence[R | Exception], float]:
+        """Of each item, and the seconds that each took."""
         began = time.perf_counter()
         results = _each(self._compute, [waiting.item for waiting in batch])
-        seconds_each = (time.perf_counter() - began) / len(batch)
-        loop.call_soon_threadsafe(self._answer, batch, results, seconds_each)
+        return results, (time.perf_counter() - began) / len(batch)
 
     def _answer(
         self, batch: list[_Waiting[T, R]], results: Sequence[R | Exception], seconds_each: float

@@ -4,7 +4,7 @@ Requests are checked by `requests.py`, by hand: to validate each number here too
 guess.
 """
 
-from typing import Annotated, Any, Literal
+from typing import Annotated, Literal
 
 from pydantic import BaseModel, ConfigDict, Field
 
@@ -118,7 +118,6 @@ class ModelAnswer(BaseModel):
     name: str
     version: str
     words: int = Field(description="how many words the model knows")
-    images: list[dict[str, Any]] = Field(description="encoding and side_px of what it sees")
     encoding: str | None
     side_px: int | None
     flip_tta: bool | None
