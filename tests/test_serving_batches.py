@@ -9,9 +9,9 @@ import pytest
 from serving_app import SQUARE, InkRecognizer, async_client_of, slot_of
 
 from quickdraw_core.serving.slot import ModelSlot
+from quickdraw_core.serving.web.answers import Refused
 from quickdraw_core.serving.web.batching import Batcher
 from quickdraw_core.serving.web.config import Batching
-from quickdraw_core.serving.web.errors import Refused
 
 
 async def ask(client: httpx.AsyncClient, x: int = 0, **more: object) -> httpx.Response:

@@ -72,8 +72,8 @@ def _is_given(value: object) -> bool:
 
 
 def _of_strokes(value: object) -> DrawingBatch:
+    from quickdraw_core.serving.web.answers import Refused
     from quickdraw_core.serving.web.config import MAX_GUESSES, Limits
-    from quickdraw_core.serving.web.errors import Refused
     from quickdraw_core.serving.web.requests import (
         packed_as_is,
         packed_simplified,

@@ -8,10 +8,15 @@ from typing import TYPE_CHECKING, Annotated, Any, TypeVar, TypeVarTuple
 from fastapi import APIRouter, Path, Query, Request, Response
 
 from quickdraw_core.serving.slot import ModelSlot
-from quickdraw_core.serving.web.answers import JsonBytes, guess_json, json_response
+from quickdraw_core.serving.web.answers import (
+    JsonBytes,
+    Refused,
+    guess_json,
+    json_response,
+    unavailable,
+)
 from quickdraw_core.serving.web.batching import Batcher
 from quickdraw_core.serving.web.config import MAX_GUESSES, Limits
-from quickdraw_core.serving.web.errors import Refused, unavailable
 from quickdraw_core.serving.web.forms import (
     DrawingsAnswer,
     ErrorAnswer,

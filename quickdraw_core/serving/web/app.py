@@ -18,12 +18,11 @@ from starlette.responses import FileResponse
 
 from quickdraw_core import __version__
 from quickdraw_core.serving.slot import ModelSlot
-from quickdraw_core.serving.web.answers import json_response
+from quickdraw_core.serving.web.answers import Refused, json_response
 from quickdraw_core.serving.web.api import Api
 from quickdraw_core.serving.web.batching import Batcher
 from quickdraw_core.serving.web.config import ServeConfig
 from quickdraw_core.serving.web.docs_page import docs_router
-from quickdraw_core.serving.web.errors import Refused
 from quickdraw_core.serving.web.gate import Gate
 from quickdraw_core.serving.web.guessing import guess_batch
 from quickdraw_core.serving.web.health import health_router

@@ -14,8 +14,8 @@ from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
 from typing import Generic, NamedTuple, TypeVar
 
+from quickdraw_core.serving.web.answers import Refused, unavailable
 from quickdraw_core.serving.web.config import Batching
-from quickdraw_core.serving.web.errors import Refused, unavailable
 
 T = TypeVar("T")
 R = TypeVar("R")

@@ -6,8 +6,8 @@ from typing import TYPE_CHECKING, NamedTuple
 from quickdraw_core.drawing import DrawingBatch, UInt8Array
 from quickdraw_core.render.encodings import ImageConfig
 from quickdraw_core.serving.slot import ModelSlot
+from quickdraw_core.serving.web.answers import unavailable
 from quickdraw_core.serving.web.config import MAX_GUESSES
-from quickdraw_core.serving.web.errors import unavailable
 from quickdraw_core.serving.web.requests import Asking
 
 if TYPE_CHECKING:

@@ -3,8 +3,7 @@
 from fastapi import APIRouter, Response
 
 from quickdraw_core.serving.slot import ModelSlot
-from quickdraw_core.serving.web.answers import json_response
-from quickdraw_core.serving.web.errors import unavailable
+from quickdraw_core.serving.web.answers import json_response, unavailable
 from quickdraw_core.serving.web.forms import ErrorAnswer, Status
 from quickdraw_core.serving.web.guessing import NOT_READY_SECONDS
 from quickdraw_core.serving.web.metrics import CONTENT_TYPE_LATEST, Metrics

@@ -8,8 +8,8 @@ from python_multipart.multipart import MultipartParser, parse_options_header
 
 from quickdraw_core.errors import PictureError
 from quickdraw_core.formats.strokes import Packed
+from quickdraw_core.serving.web.answers import Refused
 from quickdraw_core.serving.web.config import Limits
-from quickdraw_core.serving.web.errors import Refused
 from quickdraw_core.serving.web.reading import read_body
 
 FIELD = "picture"

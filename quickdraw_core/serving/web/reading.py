@@ -4,7 +4,7 @@ import asyncio
 
 from fastapi import Request
 
-from quickdraw_core.serving.web.errors import Refused
+from quickdraw_core.serving.web.answers import Refused
 
 
 def require_type(request: Request, expected: str) -> None:

@@ -9,8 +9,8 @@ import orjson
 
 from quickdraw_core.formats.rows import RowError, shown
 from quickdraw_core.formats.strokes import Packed, pack_raw_strokes, pack_strokes
+from quickdraw_core.serving.web.answers import Refused
 from quickdraw_core.serving.web.config import MAX_GUESSES, Limits
-from quickdraw_core.serving.web.errors import Refused
 
 _KEYS = {"drawing", "simplified", "guesses", "show_images"}
 _EXAMPLE = '{"drawing": [[[0, 255], [10, 20]]]}'

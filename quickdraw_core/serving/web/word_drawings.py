@@ -8,7 +8,7 @@ import numpy as np
 from quickdraw_core.drawing import DrawingBatch
 from quickdraw_core.errors import nearest
 from quickdraw_core.labels import is_same_word
-from quickdraw_core.serving.web.errors import Refused
+from quickdraw_core.serving.web.answers import Refused
 from quickdraw_core.store.store import Store
 
 KEPT = 128
