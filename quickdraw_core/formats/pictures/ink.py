@@ -22,6 +22,9 @@ _FLAT_PAPER_SHARE = 0.9
 within so many levels of one colour.
 """
 
+_SMALL_PX = 300
+"""No photo is that small, and its paper could not be estimated."""
+
 _PAPER_PX, _PAPER_WINDOW_PX = 200, 27
 """Of a photo's paper: the longer side that it is estimated at, and the window of the median."""
 
@@ -58,7 +61,8 @@ def ink_of(pixels: UInt8Array) -> Ink:
     distance = np.abs(rgb.astype(np.int16) - colour.astype(np.int16)).max(2)
     paper = _paper(rgb)
     is_near = np.abs(paper - colour).max(2) <= _FLAT_LEVELS
-    if (distance <= _FLAT_LEVELS).mean() >= _FLAT_SHARE and is_near.mean() >= _FLAT_PAPER_SHARE:
+    is_even = is_near.mean() >= _FLAT_PAPER_SHARE or max(rgb.shape) <= _SMALL_PX
+    if (distance <= _FLAT_LEVELS).mean() >= _FLAT_SHARE and is_even:
         return Ink((distance / np.float32(255)).astype(np.float32), 1.5 / 255, is_photo=False)
     return _ink_of_photo(rgb, _grown(paper, rgb))
 
@@ -88,11 +92,13 @@ def _ink_of_photo(rgb: UInt8Array, paper: Float32Array) -> Ink:
             rgb[..., channel].astype(np.float32), 0.8, truncate=3, output=smooth[..., channel]
         )
     smooth -= paper
+    # Ink takes light away, chalk adds it: as a share of what is there to take or to add.
+    lighter = np.clip((smooth / np.maximum(255 - paper, 100)).max(2), 0, 1)
     smooth /= np.maximum(paper, 40)
     gray = smooth.mean(2)
     noise = 1.4826 * float(np.median(np.abs(gray - np.median(gray))))
     limit = max(_LEAST_PHOTO, 5 * noise)
-    darker, lighter = np.clip(-smooth.min(2), 0, 1), np.clip(smooth.max(2), 0, 1)
+    darker = np.clip(-smooth.min(2), 0, 1)
     is_dark = darker[darker > limit].sum() >= lighter[lighter > limit].sum()
     return Ink(darker if is_dark else lighter, noise, is_photo=True)
 
