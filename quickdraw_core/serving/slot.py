@@ -2,8 +2,6 @@
 
 from typing import TYPE_CHECKING
 
-from quickdraw_core.drawing import DrawingBatch
-
 if TYPE_CHECKING:
     from quickdraw_core.serving.recognizer import Recognizer
 
@@ -32,12 +30,14 @@ class ModelSlot:
     def swap(self, recognizer: "Recognizer") -> "Recognizer | None":
         """Puts a model in and returns the former one. From any thread.
 
-        The new one guesses one drawing before, so that no request waits for what a first guess
-        loads; an error of it is raised, and the former model stays.
+        A drawing is simplified and guessed before, so that no request waits for what the first
+        one loads and compiles; an error of it is raised, and the former model stays.
         """
-        recognizer.log_probabilities(_SAMPLE)
+        from quickdraw_core.formats.raw_drawing import drawing_of_raw
+
+        recognizer.log_probabilities(drawing_of_raw(_SAMPLE))
         former, self._current = self._current, recognizer
         return former
 
 
-_SAMPLE = DrawingBatch.from_strokes([[([0, 255], [0, 255]), ([9], [9])]])
+_SAMPLE = [([0.0, 100.0], [0.0, 100.0]), ([9.0], [9.0])]

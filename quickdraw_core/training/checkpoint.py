@@ -28,6 +28,8 @@ if TYPE_CHECKING:
     from torch import Tensor
 
 CHECKPOINT_VERSION = 3
+_VERSION_2 = {"model", "optimizer", "loader", "ema", "metrics", "best", "since_best", "step"}
+"""Entries that tell a checkpoint of version 2 from another program's file."""
 BEST_ARTIFACT, LAST_ARTIFACT = "checkpoints/best.pt", "checkpoints/last.pt"
 """Paths of a run's best and last checkpoint among its MLflow artifacts."""
 _FOLDER = "checkpoints"
@@ -220,7 +222,7 @@ def load_checkpoint(path: Path, device: str = "cpu") -> Checkpoint:
             f"{path} is no checkpoint that can be read ({type(error).__name__}): torn, or not "
             "made by this program; give another one"
         ) from error
-    if isinstance(values, dict) and values.get("version") == 2 and "model" in values:
+    if isinstance(values, dict) and values.get("version") == 2 and values.keys() >= _VERSION_2:
         values = _from_version_2(values)
     if not isinstance(values, dict) or "version" not in values or "states" not in values:
         raise CheckpointError(
