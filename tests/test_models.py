@@ -212,7 +212,7 @@ def test_an_unknown_model_names_the_nearest() -> None:
 
 
 def test_points_and_pictures_are_not_mixed_up(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setitem(encodings.ENCODINGS, "four", Encoding(4, "of no model"))
+    monkeypatch.setitem(encodings.ENCODINGS, "four", Encoding(("a", "b", "c", "d"), "of no model"))
 
     def check(model: str, encoding: str) -> None:
         check_model(ModelConfig(name=model), ImageConfig(encoding=encoding))

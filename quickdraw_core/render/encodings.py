@@ -20,15 +20,21 @@ if TYPE_CHECKING:
 class Encoding(NamedTuple):
     """A row of the table: what its images hold, and why one would want them.
 
-    channels: how many. reason: in a line. values: brightness of each point's segment, float32
-    [P, 3] in 0..255; None for one channel at full brightness. is_picture: whether the strokes
-    are drawn; if not, the channels hold the points themselves, as `point_slots.py` lays them out.
+    channel_names: what each channel holds, in words. reason: in a line. values: brightness of each
+    point's segment, float32 [P, 3] in 0..255; None for one channel at full brightness.
+    is_picture: whether the strokes are drawn; if not, the channels hold the points themselves, as
+    `point_slots.py` lays them out.
     """
 
-    channels: int
+    channel_names: tuple[str, ...]
     reason: str
     values: "Callable[[DrawingBatch], Float32Array] | None" = None
     is_picture: bool = True
+
+    @property
+    def channels(self) -> int:
+        """How many channels its images have."""
+        return len(self.channel_names)
 
 
 def _order(batch: DrawingBatch) -> "Float32Array":
@@ -44,15 +50,21 @@ def _thirds(batch: DrawingBatch) -> "Float32Array":
 
 
 ENCODINGS: dict[str, Encoding] = {
-    "gray": Encoding(1, "ink alone, as the original report has it"),
-    "order": Encoding(3, "ink, stroke order, point order: time tells much of a doodle", _order),
+    "gray": Encoding(("ink",), "ink alone, as the original report has it"),
+    "order": Encoding(
+        ("ink", "stroke order", "point order"),
+        "ink, stroke order, point order: time tells much of a doodle",
+        _order,
+    ),
     "thirds": Encoding(
-        3,
+        ("first third", "first two thirds", "all"),
         "ink of the first third of the points, of two thirds, of all: a doodle as it grows",
         _thirds,
     ),
     "points": Encoding(
-        3, "x, y and pen of each point, for a network that reads strokes", is_picture=False
+        ("x", "y", "pen"),
+        "x, y and pen of each point, for a network that reads strokes",
+        is_picture=False,
     ),
 }
 
@@ -74,6 +86,11 @@ class ImageConfig(Config):
                 "it; set image.draw_on=cpu"
             )
         return self
+
+    @property
+    def channel_names(self) -> tuple[str, ...]:
+        """What each channel of an image holds, in words."""
+        return ENCODINGS[self.encoding].channel_names
 
     @property
     def channels(self) -> int:

@@ -35,8 +35,7 @@ def explained(
         panels.append(("ink", ink.convert("RGB")))
     panels.append(("strokes", _strokes(found)))
     for config, images in seen:
-        for number, channel in enumerate(images[0]):
-            name = f"{config.encoding} {number + 1}"
+        for name, channel in zip(config.channel_names, images[0], strict=True):
             panels.append((name, Image.fromarray(255 - channel).convert("RGB")))
     width = _GAP_PX + len(panels) * (_SIDE_PX + _GAP_PX)
     sheet = Image.new("RGB", (width, _SIDE_PX + 2 * _TITLE_PX + 2 * _GAP_PX), "#d8d8d8")

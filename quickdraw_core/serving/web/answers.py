@@ -16,14 +16,6 @@ from quickdraw_core.render.encodings import ImageConfig
 if TYPE_CHECKING:
     from quickdraw_core.serving.recognizer import Guess
 
-CHANNELS = {
-    "gray": ("ink",),
-    "order": ("ink", "stroke order", "point order"),
-    "thirds": ("first third", "first two thirds", "all"),
-    "points": ("x", "y", "pen"),
-}
-"""Names of an encoding's channels, as users see them (`render.encodings.ENCODINGS`)."""
-
 
 class JsonBytes(JSONResponse):
     """A response of JSON that is bytes already. Of this class, so that FastAPI documents it."""
@@ -70,13 +62,9 @@ def nested_strokes(packed: Packed) -> list[tuple[list[int], list[int]]]:
 
 
 def _image(config: ImageConfig, pixels: UInt8Array) -> dict[str, Any]:
-    names = CHANNELS.get(config.encoding, ())
     channels = [
-        {
-            "name": names[number] if number < len(names) else f"channel {number + 1}",
-            "png_base64": base64.b64encode(_png(channel)).decode("ascii"),
-        }
-        for number, channel in enumerate(pixels)
+        {"name": name, "png_base64": base64.b64encode(_png(channel)).decode("ascii")}
+        for name, channel in zip(config.channel_names, pixels, strict=True)
     ]
     return {"encoding": config.encoding, "side_px": config.side_px, "channels": channels}
 
