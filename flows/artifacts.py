@@ -9,7 +9,7 @@ import threading
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager, suppress
 from contextvars import copy_context
-from typing import Any
+from typing import Any, TypeVar
 
 from prefect.artifacts import (
     create_link_artifact,
@@ -21,6 +21,8 @@ from prefect.exceptions import MissingContextError
 from prefect.logging import get_run_logger
 
 from quickdraw_core.progress import Bar, Reporter, current_reporter, report_to
+
+T = TypeVar("T")
 
 EVERY_SECONDS = 5.0
 """Between two updates of the progress. Shorter stages make no artifact."""
@@ -39,9 +41,9 @@ def reported(stage: str) -> Iterator[None]:
         artifact.end()
 
 
-def add_page(key: str, markdown: str) -> None:
-    """Makes an artifact of a page in Markdown."""
-    add_artifact(lambda: create_markdown_artifact(markdown, key=key))
+def add_page(key: str, markdown: Callable[[T], str], result: T) -> None:
+    """Makes an artifact of a result, as a page in Markdown."""
+    add_artifact(lambda: create_markdown_artifact(markdown(result), key=key))
 
 
 def add_mlflow_link(key: str, page: str | None) -> None:
@@ -51,7 +53,7 @@ def add_mlflow_link(key: str, page: str | None) -> None:
 
 
 def add_artifact(make: Callable[[], Any]) -> None:
-    """Makes an artifact. A server that is away costs the artifact, not the finished work."""
+    """Makes an artifact. One that cannot be made or sent is missing; the finished work stays."""
     try:
         make()
     except Exception as error:  # noqa: BLE001 — the work is done, whatever the UI lacks

@@ -10,15 +10,14 @@ from quickdraw_core.evaluation.config import CompareConfig
 from quickdraw_core.metrics.comparison_text import comparison_markdown
 
 
-def _show(result: CompareResult) -> None:
-    comparisons = result.comparisons
-    add_page("comparison", comparison_markdown(comparisons, [[] for _ in comparisons]))
+def _markdown(result: CompareResult) -> str:
+    return comparison_markdown(result.comparisons, [[] for _ in result.comparisons])
 
 
 compare_stage = StageTask(
     COMPARE_STAGE,
     "Compares models on the held-out drawings of a store, and shows it in Prefect's UI.",
-    show=_show,
+    show=lambda result: add_page("comparison", _markdown, result),
     slots=lambda config: gpu_slots(config.ranks or 1),
 )
 

@@ -13,7 +13,7 @@ from quickdraw_core.evaluation.summary import class_rows, evaluation_markdown
 
 
 def _show(result: EvaluateResult) -> None:
-    add_page("evaluation", evaluation_markdown(result))
+    add_page("evaluation", evaluation_markdown, result)
     description = "Held-out scores by class"
     add_artifact(
         lambda: create_table_artifact(

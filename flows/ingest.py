@@ -12,7 +12,7 @@ from quickdraw_core.ingest.summary import ingest_markdown
 ingest_stage = StageTask(
     INGEST_STAGE,
     "Brings the store to what the configuration asks for.",
-    show=lambda result: add_page("ingest", ingest_markdown(result)),
+    show=lambda result: add_page("ingest", ingest_markdown, result),
 )
 
 

@@ -13,7 +13,7 @@ from quickdraw_core.promotion.summary import promotion_markdown
 promote_stage = StageTask(
     PROMOTE_STAGE,
     "Promotes a model if it is better by more than the noise, and shows why in Prefect's UI.",
-    show=lambda result: add_page("promotion", promotion_markdown(result)),
+    show=lambda result: add_page("promotion", promotion_markdown, result),
     slots=lambda config: gpu_slots(config.ranks or 1),
 )
 

@@ -20,7 +20,7 @@ from quickdraw_core.training.config import TrainConfig
 
 
 def _show(result: TrainResult) -> None:
-    add_page("training", training_markdown(result))
+    add_page("training", training_markdown, result)
     add_mlflow_link("training-mlflow-run", run_page(result.tracking_uri, result.mlflow_run_id))
 
 
