@@ -308,6 +308,8 @@ def test_links_keep_every_drawing_and_damaged_ones_are_refused(
             drawings,
         )
         assert damaged == ["This link holds no whole drawing; copy it once more."] * 4
+        seen.page.goto(f"{address}/#constructor")
+        expect(seen.page.locator("#home")).to_be_visible()
         seen.page.goto(f"{address}/#drawing=AAAA")
         expect(seen.page.locator("#notice")).to_contain_text("holds no whole drawing")
         seen.page.goto(f"{address}/#drawing=Av8A%5F%5F8&word=unicorn")
@@ -332,6 +334,29 @@ def test_a_file_of_strokes_is_opened(
         assert model.drawings[-1] == [([0, 255], [7, 9])]
         page.locator("#file").set_input_files([files[1]])
         expect(page.locator("#notice")).to_contain_text("no drawing in Google's ndjson form")
+
+
+def test_a_stroke_drawn_on_an_opened_file_goes_on_in_time(
+    chromium: Browser, address: str, model: SayingRecognizer
+) -> None:
+    def file(*times: int) -> Any:
+        line = json.dumps({"word": "../../star", "drawing": [[[0, 255], [7, 9], times]]})
+        return {"name": "a.ndjson", "mimeType": "application/json", "buffer": line.encode()}
+
+    with page_at(chromium, address, "#draw") as seen:
+        page = seen.page
+        page.get_by_text("Keep, share, open").click()
+        page.locator("#file").set_input_files([file(0)])
+        expect(page.locator("#notice")).to_contain_text("no drawing in Google's ndjson form")
+        page.locator("#file").set_input_files([file(0, 90_000)])
+        expect(page.locator("#word")).to_have_value("../../star")
+        draw(page, LINE)
+        settle(page)
+        name, content = downloaded(page, "#strokes")
+    ((_, _, opened), (_, _, drawn)) = rows_of(name, content)[0]["drawing"]
+    assert name == "_star.ndjson"
+    assert opened == [0, 90_000]
+    assert 90_000 <= drawn[0] <= drawn[-1] < 120_000
 
 
 def test_what_the_model_sees_stands_beside_the_paper(
@@ -418,6 +443,25 @@ def test_touch_draws_and_the_palm_beside_a_pen_does_not(
         assert len(model.drawings[-1]) == 2
         finger.touch_begins((200, 100), (220, 120))  # the hand lies down before the pen does
         assert page.evaluate("scrollY") == 0
+
+
+def test_a_touch_that_the_browser_takes_back_leaves_empty_paper(
+    chromium: Browser, address: str, model: SayingRecognizer
+) -> None:
+    with page_at(chromium, address, "#draw", **PHONE) as seen:
+        page = seen.page
+        Finger(page).touch_begins((20, 20), (200, 200))
+        page.locator("#pad").evaluate(
+            """pad => {
+                for (let id = 0; id < 20; id++)
+                    pad.dispatchEvent(new PointerEvent("pointercancel", { pointerId: id }));
+            }"""
+        )
+        expect(page.locator("#clear")).to_be_disabled()
+        page.wait_for_timeout(500)  # longer than until the next guess of a stroke under way
+        settle(page)
+        expect(page.locator("#notice")).to_have_text("")
+        assert shown_guesses(page) == []
 
 
 @pytest.mark.parametrize("scheme", ["light", "dark"])
@@ -514,6 +558,40 @@ def test_a_server_that_went_away_is_waited_for(chromium: Browser) -> None:
         expect(notice).to_have_text("")
         assert len(shown_guesses(seen.page)) == 5
         context.__exit__(None, None, None)
+
+
+def test_a_drawing_that_was_cleared_is_not_sent_again_and_the_next_one_is_guessed(
+    chromium: Browser, address: str, model: SayingRecognizer
+) -> None:
+    busy = {"status": 503, "headers": {"Retry-After": "1"}, "json": {"error": "busy"}}
+    with page_at(chromium, address, "#draw") as seen:
+        page = seen.page
+        for drawn_next in (LINE, []):
+            page.route("**/api/guess", lambda route: route.fulfill(**busy), times=1)
+            with page.expect_response("**/api/guess"):
+                draw(page, FACE)
+            page.locator("#clear").click()
+            model.forget()
+            draw(page, drawn_next)
+            settle(page)
+            assert [len(drawing) for drawing in model.drawings] == [1] * len(drawn_next)
+            assert len(shown_guesses(page)) == (5 if drawn_next else 0)
+            if drawn_next:
+                page.locator("#clear").click()
+
+
+def test_an_empty_paper_is_not_recognised(
+    chromium: Browser, address: str, model: SayingRecognizer
+) -> None:
+    model.probability = 0.3
+    with page_at(chromium, address, "#play") as seen:
+        page = seen.page
+        model.says = begin_round(page)
+        draw(page, FACE)
+        settle(page)
+        page.locator("#clear").click()
+        page.locator("#skip").click()
+        expect(page.locator("#speech")).to_have_text("Sorry, I couldn’t guess it.")
 
 
 def test_another_model_ends_a_round_whose_word_it_lacks(

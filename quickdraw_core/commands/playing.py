@@ -1,5 +1,6 @@
 """The game against a model, in the browser."""
 
+import errno
 import os
 import sys
 from pathlib import Path
@@ -27,7 +28,14 @@ def play(
         ),
     ] = None,
     host: Host = None,
-    port: Annotated[int, typer.Option(help="Port to listen on, 0: any free one.")] = 0,
+    port: Annotated[
+        int | None,
+        typer.Option(
+            help="Port to listen on, 0: any free one; default: 8000, and if that is taken any "
+            "free one.",
+            show_default=False,
+        ),
+    ] = None,
     store: StoreOption = None,
     browser: Annotated[
         bool, typer.Option("--browser/--no-browser", help="Open the page in a browser.")
@@ -44,6 +52,11 @@ def play(
     config = ServeConfig.parse(given(locals(), "host", "port", "store"))
     if store is None:
         config = config.updated({"store": _store_of(model)})
+    if port is None and _is_taken(config.host, config.port):
+        show_facts(
+            {"port": f"{config.port} is taken, so any free one; My drawings are kept apart there"}
+        )
+        config = config.updated({"port": 0})
     serve_model(model, config, tracking_uri, _open if browser else lambda address: None)
 
 
@@ -58,6 +71,17 @@ def _newest() -> str:
         )
     show_facts({"newest run": str(newest)})
     return str(newest)
+
+
+def _is_taken(host: str, port: int) -> bool:
+    """Whether another program listens there."""
+    from quickdraw_core.serving.web.server import listen
+
+    try:
+        listen(host, port).close()
+    except ConfigError as error:
+        return isinstance(error.__cause__, OSError) and error.__cause__.errno == errno.EADDRINUSE
+    return False
 
 
 def _store_of(model: str) -> "Location | None":

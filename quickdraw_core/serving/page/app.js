@@ -18,7 +18,7 @@ let shown = null; // the name of the view
 function viewOf(fragment) {
   if (fragment.startsWith("#drawing=")) return "draw";
   const name = fragment.slice(1);
-  return name in VIEWS && (name !== "result" || lastGame().length) ? name : "home";
+  return Object.hasOwn(VIEWS, name) && (name !== "result" || lastGame().length) ? name : "home";
 }
 
 function route() {

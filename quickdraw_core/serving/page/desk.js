@@ -23,6 +23,7 @@ const speaker = new Speaker();
 export const desk = { guesses: [], game: null };
 
 let live = null; // the timer of the next guess while a stroke is drawn
+let imagesTurn = 0; // of the newest images: older ones come too late
 
 /** Asks for guesses about what is on the paper. */
 export function ask() {
@@ -52,7 +53,8 @@ function blank() {
   guesser.forget();
   speaker.forget();
   showGuesses([]);
-  $("channels").replaceChildren();
+  desk.game?.guessed([]);
+  showImages([]);
   $("speech").textContent = desk.game ? "" : "Draw something, and I say what I see.";
 }
 
@@ -95,6 +97,7 @@ export const guessList = (guesses) =>
   make("ol", { class: "guesses" }, ...guesses.map((guess) => fillRow(guessRow(), guess)));
 
 async function showImages(images) {
+  const turn = ++imagesTurn;
   if (!images) return;
   const parts = images.flatMap(({ side_px: side, channels }) =>
     channels.map(async ({ name, png_base64: png }) => {
@@ -102,7 +105,8 @@ async function showImages(images) {
       return make("figure", {}, picture, make("figcaption", { text: name }));
     }),
   );
-  $("channels").replaceChildren(...(await Promise.all(parts)));
+  const figures = await Promise.all(parts);
+  if (turn === imagesTurn) $("channels").replaceChildren(...figures);
 }
 
 $("undo").addEventListener("click", () => pad.move(-1));

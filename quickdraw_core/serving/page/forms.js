@@ -63,25 +63,35 @@ export function ndjsonLine({ word, timestamp, recognized, key_id, drawing }) {
 export function firstOfNdjson(text) {
   try {
     const { word, drawing } = JSON.parse(text.split("\n").find((line) => line.trim()));
-    const isAxis = (axis) => Array.isArray(axis) && axis.every(Number.isFinite);
+    const axes = drawing[0].length;
+    const isAxis = (axis, length) => axis.length === length && axis.every(Number.isFinite);
     const isStroke = (stroke) =>
-      stroke.every(isAxis) && stroke[0].length > 0 && stroke[0].length === stroke[1].length;
-    if (drawing.length && drawing.every(isStroke)) return { word: String(word ?? ""), drawing };
+      stroke.length === axes && stroke[0].length > 0 && stroke.every((axis) => isAxis(axis, stroke[0].length));
+    if ((axes === 2 || axes === 3) && drawing.every(isStroke)) return { word: String(word ?? ""), drawing };
   } catch {
     // Said below.
   }
   throw new Error("The first line of this file is no drawing in Google's ndjson form.");
 }
 
+/** A file's name without its ending, for a word from anywhere: no path, no sign that means more. */
+export const fileStem = (word) =>
+  word.replace(/[^\p{L}\p{M}\p{N} '_-]+/gu, "_").slice(0, 80).trim() || "drawing";
+
 /** {name, bytes} of the drawings as `quickdraw ingest` takes them, which wants a file for each
  * word: one file if they have one word, else a zip file. */
 export function asFile(items) {
   const byWord = new Map();
   for (const item of items) byWord.set(item.word, (byWord.get(item.word) ?? "") + ndjsonLine(item));
-  const files = [...byWord].map(([word, text]) => [
-    `${word}.ndjson`,
-    new TextEncoder().encode(text),
-  ]);
+  const names = new Set();
+  const nameOf = (word) => {
+    const stem = fileStem(word);
+    let name = stem;
+    for (let n = 2; names.has(name); n++) name = `${stem}-${n}`;
+    names.add(name);
+    return `${name}.ndjson`;
+  };
+  const files = [...byWord].map(([word, text]) => [nameOf(word), new TextEncoder().encode(text)]);
   if (files.length === 1) return { name: files[0][0], bytes: files[0][1] };
   return { name: "my-drawings.zip", bytes: zipped(files) };
 }

@@ -7,7 +7,7 @@ const PAUSE_MS = 1800; // after a round: the model says what it was
 /** Guesses count as recognised while there is time left only from this probability of the first. */
 const SURE = 0.4;
 
-/** `count` words by chance; of those in `before` only if there are too few others. */
+/** `count` words at random; of those in `before` only if there are too few others. */
 export function chooseWords(words, before, count = ROUNDS) {
   const order = words.map((word) => [before.has(word), Math.random(), word]);
   return order.sort((a, b) => a[0] - b[0] || a[1] - b[1]).slice(0, count).map(([, , word]) => word);

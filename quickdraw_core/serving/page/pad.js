@@ -84,6 +84,7 @@ export class Pad {
   /** Puts a drawing that came from elsewhere on the paper, simplified or raw. */
   load(drawing, isSimplified) {
     this.end();
+    if (this.locked) return;
     const { scale, left, top } = fitted(drawing, SIDE, 90);
     let time = 0;
     const strokes = drawing.map(([x, y, t]) => [
@@ -101,10 +102,11 @@ export class Pad {
     this.canvas.classList.toggle("locked", locked);
   }
 
-  begin(x, y, time) {
-    this.begun ??= time;
+  /** Begins a stroke without points. Its times go on from those on the paper. */
+  begin(time) {
+    const last = this.strokes.at(-1)?.[2].at(-1);
+    this.begun = last === undefined ? time : Math.min(this.begun ?? time, time - Math.ceil(last));
     this.stroke = [[], [], []];
-    this.add(x, y, time);
   }
 
   add(x, y, time) {
@@ -145,8 +147,7 @@ export class Pad {
     this.end(); // the keyboard's stroke
     this.pointer = { id: event.pointerId, type: event.pointerType };
     this.canvas.setPointerCapture(event.pointerId);
-    this.begun ??= event.timeStamp;
-    this.stroke = [[], [], []];
+    this.begin(event.timeStamp);
     this.addEvent(event);
     this.touched();
   }
@@ -171,6 +172,7 @@ export class Pad {
   drop() {
     this.pointer = this.stroke = null;
     this.paint();
+    this.changed(false);
   }
 
   touched() {
@@ -195,7 +197,8 @@ export class Pad {
       if (event.repeat || this.pointer || this.locked) return event.preventDefault();
       if (this.stroke) this.lift();
       else {
-        this.begin(x, y, event.timeStamp);
+        this.begin(event.timeStamp);
+        this.add(x, y, event.timeStamp);
         this.touched();
         this.say("Pen down");
       }

@@ -80,13 +80,12 @@ export class Guesser {
   async run() {
     this.setBusy(true);
     while (this.next) {
-      const turn = this.turn;
       let sent;
-      // A second attempt sends what is newest by then.
-      const answer = await persist(() => {
-        sent = this.next ?? sent;
-        this.next = null;
-        return guessDrawing(sent);
+      let turn;
+      // A second attempt sends what is newest by then, and nothing if that is forgotten.
+      const answer = await persist(async () => {
+        if (this.next) [sent, turn, this.next] = [this.next, this.turn, null];
+        return turn === this.turn ? guessDrawing(sent) : null;
       }, this.hooks.trouble);
       if (answer && turn === this.turn) this.hooks.answered(answer);
     }

@@ -1,7 +1,7 @@
 // Drawings that leave the page or come to it: links, files, the album.
 
 import { desk, GUESSES, pad } from "./desk.js";
-import { asFile, decodeLink, encodeLink, firstOfNdjson, newKeyId } from "./forms.js";
+import { asFile, decodeLink, encodeLink, fileStem, firstOfNdjson, newKeyId } from "./forms.js";
 import { model, ready } from "./model.js";
 import { $, attempt, make, notice } from "./page.js";
 import { withArticle } from "./phrases.js";
@@ -36,8 +36,13 @@ function saveItems(items) {
   save(name, bytes);
 }
 
+function refuseInGame() {
+  if (desk.game || pad.locked) throw new Error("A game is on: draw by hand.");
+}
+
 /** Puts a drawing from elsewhere on the paper. word: what it shows, if that is known. */
 function open(drawing, word) {
+  refuseInGame();
   const isByte = (value) => Number.isInteger(value) && value >= 0 && value <= 255;
   pad.load(drawing, drawing.every((stroke) => stroke.length === 2 && stroke.flat().every(isByte)));
   $("word").value = word;
@@ -56,7 +61,7 @@ export function openLink() {
 
 async function openFile(file) {
   if (!file) return;
-  if (desk.game) throw new Error("A game is on: draw by hand.");
+  refuseInGame();
   notice("");
   if (/\.(ndjson|jsonl)$/i.test(file.name)) {
     const { word, drawing } = firstOfNdjson(await file.text());
@@ -108,7 +113,7 @@ onClick("link", async () => {
   const { drawing } = itemNow();
   await copyLink(pad.simplified ?? (await simplify(drawing)), $("word").value.trim());
 });
-onClick("picture", async () => save(`${itemNow().word}.png`, await pngOf(pad.strokes)));
+onClick("picture", async () => save(`${fileStem(itemNow().word)}.png`, await pngOf(pad.strokes)));
 onClick("strokes", () => saveItems([itemNow()]));
 onClick("save-all", () => saveItems(album.items));
 onClick("save-game", () => saveItems(lastGame().filter((round) => round.drawing.length)));
