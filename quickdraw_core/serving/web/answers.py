@@ -100,6 +100,11 @@ class Refused(Exception):  # noqa: N818 — an answer to a client, not a fault o
         return headers
 
 
+def too_late(seconds: float) -> Refused:
+    """503: no answer within so many seconds."""
+    return unavailable(f"there was no guess within {seconds:g} seconds; try again later")
+
+
 def unavailable(sentence: str, retry_after: int = 1) -> Refused:
     """503: not now. retry_after: seconds."""
     return Refused(503, sentence, retry_after=retry_after)

@@ -1,9 +1,9 @@
 """The routes below `/api`."""
 
 import asyncio
-from collections.abc import Callable
-from concurrent.futures import ThreadPoolExecutor
-from typing import TYPE_CHECKING, Annotated, Any, TypeVar, TypeVarTuple
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
+from typing import TYPE_CHECKING, Annotated, Any
 
 from fastapi import APIRouter, Path, Query, Request, Response
 
@@ -13,9 +13,10 @@ from quickdraw_core.serving.web.answers import (
     Refused,
     guess_json,
     json_response,
+    too_late,
     unavailable,
 )
-from quickdraw_core.serving.web.batching import Batcher
+from quickdraw_core.serving.web.batching import Batcher, Workers
 from quickdraw_core.serving.web.config import MAX_GUESSES, Limits
 from quickdraw_core.serving.web.forms import (
     DrawingsAnswer,
@@ -26,8 +27,13 @@ from quickdraw_core.serving.web.forms import (
     WordsAnswer,
 )
 from quickdraw_core.serving.web.guessing import NOT_READY_SECONDS, Guessed
-from quickdraw_core.serving.web.pictures import packed_picture, picture_body, read_form
-from quickdraw_core.serving.web.reading import read_body, require_type
+from quickdraw_core.serving.web.pictures import (
+    boundary_of,
+    form_bytes,
+    packed_picture,
+    picture_body,
+)
+from quickdraw_core.serving.web.reading import Reader, require_type
 from quickdraw_core.serving.web.requests import (
     Asking,
     packed_as_is,
@@ -39,18 +45,23 @@ from quickdraw_core.serving.web.word_drawings import MAX_DRAWINGS, WordDrawings
 if TYPE_CHECKING:
     from quickdraw_core.serving.recognizer import Recognizer
 
-R = TypeVar("R")
-Ts = TypeVarTuple("Ts")
-
 INLINE_BYTES = 1 << 15
 """A body up to here is parsed where it is read, in well under a millisecond; longer ones on a
 thread, so that others are answered in the meantime."""
 PICTURES = 8
-"""Pictures that are read at once, some 100 MB each at most."""
+"""Pictures that are read or wait for it."""
+PREPARED = 128
+"""The same of drawings to simplify and of long bodies."""
+LOOKED_UP = 32
+"""The same of requests for drawings of a word."""
 NO_STORE = (
     "there are no drawings to show: the server was started without a store (quickdraw serve "
     "--store STORE)"
 )
+
+
+def _busy(what: str) -> str:
+    return f"too many {what} are being read; try again in a second"
 
 
 def errors(*statuses: int) -> dict[int | str, dict[str, Any]]:
@@ -70,16 +81,17 @@ class Api:
     ) -> None:
         self._slot, self._limits, self._batcher = slot, limits, batcher
         self._drawings = drawings
-        self._pool = ThreadPoolExecutor(2, "prepare")
-        self._picture_pool = ThreadPoolExecutor(2, "picture")
-        self._pictures = 0
+        self._reader = Reader(limits.read_seconds)
+        self._preparing = Workers(2, "prepare", PREPARED, _busy("drawings"))
+        self._tracing = Workers(2, "picture", PICTURES, _busy("pictures"))
+        self._looking_up = Workers(1, "drawings", LOOKED_UP, _busy("words"))
         self.router = APIRouter(prefix="/api", tags=["API"], default_response_class=JsonBytes)
         self._add_routes()
 
     def close(self) -> None:
-        """Ends the threads."""
-        self._pool.shutdown(wait=True)
-        self._picture_pool.shutdown(wait=True)
+        """Refuses what is not done yet, and waits for nothing."""
+        for workers in (self._preparing, self._tracing, self._looking_up):
+            workers.close()
 
     def _add_routes(self) -> None:
         add = self.router.add_api_route
@@ -119,7 +131,7 @@ class Api:
             self.word_drawings,
             summary="How others drew a word",
             response_model=DrawingsAnswer,
-            responses=errors(404, 422),
+            responses=errors(404, 422, 503),
         )
         add(
             "/model",
@@ -134,10 +146,14 @@ class Api:
         require_type(request, "application/json")
         self._require_ready()
         self._batcher.require_room()
-        with self._batcher.arriving():
-            body = await read_body(request, self._limits.body_bytes, self._limits.read_seconds)
-            asking = await self._prepare(body)
-        return await self.answer(asking)
+        self._preparing.require_room()
+        async with self._reader.body(request, self._limits.body_bytes) as body:
+            deadline = self._deadline()
+            with self._batcher.arriving():
+                async with self._by(deadline):
+                    asking = await self._prepare(body)
+        async with self._by(deadline):
+            return await self.answer(asking)
 
     async def guess_picture(
         self,
@@ -153,17 +169,14 @@ class Api:
         require_type(request, "multipart/form-data")
         self._require_ready()
         self._batcher.require_room()
-        if self._pictures >= PICTURES:
-            raise unavailable("too many pictures are being read; try again in a second")
-        self._pictures += 1
-        try:
-            body, boundary = await read_form(request, self._limits)
-            packed = await asyncio.get_running_loop().run_in_executor(
-                self._picture_pool, packed_picture, body, boundary, self._limits
-            )
-        finally:
-            self._pictures -= 1
-        return await self.answer(Asking(packed, guesses, show_images))
+        self._tracing.require_room()
+        boundary = boundary_of(request)
+        async with self._reader.body(request, form_bytes(self._limits)) as body:
+            deadline = self._deadline()
+            async with self._by(deadline):
+                packed = await self._tracing.run(packed_picture, body, boundary, self._limits)
+        async with self._by(deadline):
+            return await self.answer(Asking(packed, guesses, show_images))
 
     async def answer(self, asking: Asking) -> Response:
         """The guesses of a drawing that is ready to be guessed."""
@@ -174,23 +187,32 @@ class Api:
             )
         )
 
+    def _deadline(self) -> float:
+        return asyncio.get_running_loop().time() + self._limits.answer_seconds
+
+    @asynccontextmanager
+    async def _by(self, deadline: float) -> AsyncIterator[None]:
+        """A block that ends by then, or `Refused` (503)."""
+        try:
+            async with asyncio.timeout_at(deadline):
+                yield
+        except TimeoutError as error:
+            raise too_late(self._limits.answer_seconds) from error
+
     async def _prepare(self, body: bytes) -> Asking:
         """Reads a body; what may take long is done on a thread."""
         if len(body) > INLINE_BYTES:
-            return await self._on_thread(self._whole, body)
+            return await self._preparing.run(self._whole, body)
         asked = read_request(body, self._limits)
         packed = packed_as_is(asked)
         if packed is None:
-            packed = await self._on_thread(packed_simplified, asked.strokes)
+            packed = await self._preparing.run(packed_simplified, asked.strokes)
         return Asking(packed, asked.guesses, asked.show_images)
 
     def _whole(self, body: bytes) -> Asking:
         asked = read_request(body, self._limits)
         packed = packed_as_is(asked) or packed_simplified(asked.strokes)
         return Asking(packed, asked.guesses, asked.show_images)
-
-    async def _on_thread(self, function: Callable[[*Ts], R], *values: *Ts) -> R:
-        return await asyncio.get_running_loop().run_in_executor(self._pool, function, *values)
 
     async def words(self) -> Response:
         """In the order of their labels."""
@@ -205,7 +227,8 @@ class Api:
         """Drawings of the store that the server was started with, chosen by chance."""
         if self._drawings is None:
             raise Refused(404, NO_STORE)
-        drawings = await self._on_thread(self._drawings.some, word, count)
+        async with self._by(self._deadline()):
+            drawings = await self._looking_up.run(self._drawings.some, word, count)
         return json_response({"drawings": drawings})
 
     async def model(self) -> Response:

@@ -10,19 +10,118 @@ import asyncio
 import time
 from collections import deque
 from collections.abc import Callable, Iterator, Sequence
-from concurrent.futures import ThreadPoolExecutor
-from contextlib import contextmanager
-from typing import Generic, NamedTuple, TypeVar
+from contextlib import contextmanager, suppress
+from queue import SimpleQueue
+from threading import Thread
+from typing import Any, Generic, NamedTuple, TypeVar, TypeVarTuple
 
-from quickdraw_core.serving.web.answers import Refused, unavailable
+from quickdraw_core.serving.web.answers import Refused, too_late, unavailable
 from quickdraw_core.serving.web.config import Batching
 
 T = TypeVar("T")
 R = TypeVar("R")
+Ts = TypeVarTuple("Ts")
 
 ALONE_SECONDS = 0.003
 """An item that takes less may hold up the loop, if there is no other."""
 BUSY = "too many drawings are waiting for a guess; try again in a second"
+STOPPING = "the server is being stopped"
+
+
+class _Daemons:
+    """Threads for which the end of the process does not wait."""
+
+    def __init__(self, threads: int, name: str) -> None:
+        self._tasks: SimpleQueue[Callable[[], object] | None] = SimpleQueue()
+        self._threads = threads
+        for number in range(threads):
+            Thread(target=self._work, name=f"{name}-{number}", daemon=True).start()
+
+    def submit(self, task: Callable[[], object]) -> None:
+        """Has a thread call it, which must not raise."""
+        self._tasks.put(task)
+
+    def close(self) -> None:
+        """Ends the threads after what they have been given."""
+        for _ in range(self._threads):
+            self._tasks.put(None)
+
+    def _work(self) -> None:
+        while (task := self._tasks.get()) is not None:
+            task()
+            del task
+
+
+def _tell(
+    loop: asyncio.AbstractEventLoop, function: Callable[[*Ts], object], *values: *Ts
+) -> None:
+    """Has the loop call a function, unless it has ended."""
+    with suppress(RuntimeError):
+        loop.call_soon_threadsafe(function, *values)
+
+
+class Workers:
+    """Threads that call functions for an event loop: `most` at once with those that wait.
+
+    busy: the sentence for one more.
+    """
+
+    def __init__(self, threads: int, name: str, most: int, busy: str) -> None:
+        self._threads = _Daemons(threads, name)
+        self._most, self._busy = most, busy
+        self._count, self._is_closed = 0, False
+        self._answers: set[asyncio.Future[Any]] = set()
+
+    def require_room(self) -> None:
+        """Raises `Refused` (503) if as much is being done and waits as may."""
+        if self._is_closed:
+            raise unavailable(STOPPING)
+        if self._count >= self._most:
+            raise unavailable(self._busy)
+
+    async def run(self, function: Callable[[*Ts], R], *values: *Ts) -> R:
+        """What the function returns or raises; `Refused` (503) if there is no room.
+
+        If it is cancelled, the function is not begun; one that runs keeps its thread and its
+        room until it ends.
+        """
+        self.require_room()
+        loop = asyncio.get_running_loop()
+        answer: asyncio.Future[R] = loop.create_future()
+        self._answers.add(answer)
+        self._count += 1
+
+        def work() -> None:
+            if answer.done():
+                _tell(loop, self._end, answer, None, None)
+                return
+            try:
+                result = function(*values)
+            except Exception as error:  # noqa: BLE001 — given to whoever waits for it
+                _tell(loop, self._end, answer, None, error)
+            else:
+                _tell(loop, self._end, answer, result, None)
+
+        self._threads.submit(work)
+        return await answer
+
+    def _end(self, answer: "asyncio.Future[Any]", result: object, error: Exception | None) -> None:
+        self._count -= 1
+        self._answers.discard(answer)
+        if answer.done():
+            return
+        if error is not None:
+            answer.set_exception(error)
+        else:
+            answer.set_result(result)
+
+    def close(self) -> None:
+        """Refuses what is not done yet, and waits for nothing."""
+        self._is_closed = True
+        for answer in self._answers:
+            if not answer.done():
+                answer.set_exception(unavailable(STOPPING))
+        self._threads.close()
 
 
 class _Waiting(NamedTuple, Generic[T, R]):
@@ -45,7 +144,9 @@ class Batcher(Generic[T, R]):
     ) -> None:
         self._compute, self._config = compute, config
         self.observe: Callable[[int], object] = lambda count: None
-        self._pool = ThreadPoolExecutor(threads, "guess")
+        self._pool = _Daemons(threads, "guess")
+        self._running: set[asyncio.Future[R]] = set()
+        self._is_closed = False
         self._threads = self._idle = threads
         self._seconds_each = 0.0
         self._waiting: deque[_Waiting[T, R]] = deque()
@@ -62,6 +163,8 @@ class Batcher(Generic[T, R]):
         """Raises `Refused` (503) if as many wait as may, or if the wait would be too long at the
         speed of late: before more is read or computed. What fits into one batch may wait.
         """
+        if self._is_closed:
+            raise unavailable(STOPPING)
         waiting = len(self._waiting)
         seconds = waiting * self._seconds_each / self._threads
         is_long = waiting >= self._config.drawings and seconds > self._config.wait_ms / 1000
@@ -90,17 +193,16 @@ class Batcher(Generic[T, R]):
             async with asyncio.timeout(timeout_seconds):
                 return await answer
         except TimeoutError as error:
-            raise unavailable(
-                f"there was no guess within {timeout_seconds:g} seconds; try again later"
-            ) from error
+            raise too_late(timeout_seconds) from error
 
     def close(self) -> None:
-        """Ends the threads; items that still wait are refused."""
-        while self._waiting:
-            answer = self._waiting.popleft().answer
+        """Refuses what has no result yet, and waits for nothing."""
+        self._is_closed = True
+        for answer in [*(waiting.answer for waiting in self._waiting), *self._running]:
             if not answer.done():
-                answer.set_exception(unavailable("the server is being stopped"))
-        self._pool.shutdown(wait=True)
+                answer.set_exception(unavailable(STOPPING))
+        self._waiting.clear()
+        self._pool.close()
 
     def _schedule(self) -> None:
         """Looks for a batch to start once all requests that the loop has at hand are read."""
@@ -152,11 +254,13 @@ class Batcher(Generic[T, R]):
         if is_alone:
             self._answer(batch, *self._results(batch))
         else:
-            self._pool.submit(self._run, batch, asyncio.get_running_loop())
+            self._running.update(waiting.answer for waiting in batch)
+            loop = asyncio.get_running_loop()
+            self._pool.submit(lambda: self._run(batch, loop))
 
     def _run(self, batch: list[_Waiting[T, R]], loop: asyncio.AbstractEventLoop) -> None:
         """On a thread."""
-        loop.call_soon_threadsafe(self._answer, batch, *self._results(batch))
+        _tell(loop, self._answer, batch, *self._results(batch))
 
     def _results(self, batch: list[_Waiting[T, R]]) -> tuple[Sequence[R | Exception], float]:
         """Of each item, and the seconds that each took."""
@@ -172,6 +276,7 @@ class Batcher(Generic[T, R]):
         self._seconds_each += (seconds_each - self._seconds_each) / 10
         self._schedule()
         for waiting, result in zip(batch, results, strict=True):
+            self._running.discard(waiting.answer)
             if waiting.answer.done():
                 continue
             if isinstance(result, Exception):

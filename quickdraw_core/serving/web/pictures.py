@@ -6,11 +6,10 @@ from fastapi import Request
 from python_multipart.exceptions import MultipartParseError
 from python_multipart.multipart import MultipartParser, parse_options_header
 
-from quickdraw_core.errors import PictureError
+from quickdraw_core.errors import InputError
 from quickdraw_core.formats.strokes import Packed
 from quickdraw_core.serving.web.answers import Refused
 from quickdraw_core.serving.web.config import Limits
-from quickdraw_core.serving.web.reading import read_body
 
 FIELD = "picture"
 _FORM_BYTES = 1 << 14
@@ -31,16 +30,20 @@ def picture_body() -> dict[str, Any]:
     return {"required": True, "content": {"multipart/form-data": {"schema": schema}}}
 
 
-async def read_form(request: Request, limits: Limits) -> tuple[bytes, bytes]:
-    """A form and the boundary of its parts. Raises `Refused`."""
+def boundary_of(request: Request) -> bytes:
+    """What is between the parts of a form, by its header. Raises `Refused`."""
     _, options = parse_options_header(request.headers["content-type"])
     boundary = options.get(b"boundary", b"")
     if not boundary:
         raise Refused(
             400, f"the header Content-Type has no boundary; send it as by {_EXAMPLE}", closes=True
         )
-    most = limits.picture_bytes + _FORM_BYTES
-    return await read_body(request, most, limits.read_seconds), boundary
+    return boundary
+
+
+def form_bytes(limits: Limits) -> int:
+    """How long a form with a picture may be."""
+    return limits.picture_bytes + _FORM_BYTES
 
 
 def picture_in(body: bytes, boundary: bytes) -> bytes:
@@ -115,7 +118,7 @@ def packed_picture(body: bytes, boundary: bytes, limits: Limits) -> Packed:
     try:
         pixels = open_picture(data, limits.picture_bytes, limits.picture_pixels)
         drawing = strokes_of_picture(pixels).drawing
-    except PictureError as error:
+    except InputError as error:
         raise Refused(422, str(error)) from error
     lengths = drawing.stroke_lengths.astype("<u2").tobytes()
     return drawing.x.tobytes(), drawing.y.tobytes(), lengths

@@ -46,7 +46,10 @@ class WordDrawings:
         ]
 
     def _read(self, word: str) -> DrawingBatch:
-        file = next(f for f in self._store.manifest.files if f.word == word and f.rows)
+        files = (f for f in self._store.manifest.files if f.word == word and f.rows)
+        file = next(files, None)
+        if file is None:
+            raise Refused(404, f"the store has no drawings of {word!r}")
         table = self._store.storage.read_table(file.path, _COLUMNS).combine_chunks()
         batch = DrawingBatch.from_columns(
             *(table.column(name).chunk(0) for name in ("x", "y", "stroke_lengths"))
