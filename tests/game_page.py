@@ -181,7 +181,8 @@ class Finger:
 def take_pictures(found: Browser, address: str, folder: Path) -> None:
     """Pictures of a game, of its result, and of free drawing on a phone."""
     rng = np.random.default_rng(5)
-    with opened(found, f"{address}/#play", viewport={"width": 1100, "height": 820}) as seen:
+    wide = {"viewport": {"width": 1100, "height": 820}, "reduced_motion": "reduce"}
+    with opened(found, f"{address}/#play", **wide) as seen:
         page = seen.page
         while page.locator("#result").is_hidden():
             page.locator("#card-start").click()
@@ -200,7 +201,7 @@ def take_pictures(found: Browser, address: str, folder: Path) -> None:
                 page.locator("#skip").click()
             page.locator("#result:visible, #card[open]").first.wait_for(timeout=60_000)
         page.wait_for_timeout(2_000)
-        save_picture(page.screenshot(full_page=True), folder / "play-result.png")
+        save_picture(page.screenshot(), folder / "play-result.png")
     phone = {"viewport": {"width": 360, "height": 740}, "device_scale_factor": 2}
     with opened(found, f"{address}/#draw", **phone, color_scheme="dark") as seen:
         drawing, _ = generate_drawing("sailboat", rng, 0)
