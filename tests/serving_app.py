@@ -96,7 +96,7 @@ async def async_client_of(
     app = create_app(slot or slot_of(), ServeConfig.parse(config))
     transport = httpx.ASGITransport(app, raise_app_exceptions=False)
     try:
-        async with httpx.AsyncClient(transport=transport, base_url="http://test") as client:
+        async with httpx.AsyncClient(transport=transport, base_url="http://localhost") as client:
             yield client
     finally:
         app.close()

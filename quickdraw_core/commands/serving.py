@@ -39,6 +39,14 @@ def serve(
             help="Origin, such as https://example.org, whose pages may call the API; repeatable.",
         ),
     ] = None,
+    allow_host: Annotated[
+        list[str] | None,
+        typer.Option(
+            "--allow-host",
+            metavar="NAME",
+            help="Name, such as play.example.org, that requests may call this server; repeatable.",
+        ),
+    ] = None,
     threads: Threads = None,
     tracking_uri: Tracking = None,
     changes: Set = None,

@@ -5,6 +5,7 @@ unpacks to gigabytes costs nothing. Only these three decoders are ever asked.
 """
 
 import io
+import re
 import warnings
 from contextlib import suppress
 from typing import TYPE_CHECKING
@@ -24,7 +25,12 @@ MAX_PIXELS = 50_000_000
 WORK_PX = 1200
 """The longer side of what is looked at; larger pictures are scaled down while they are opened."""
 
+MAX_SCANS = 100
+"""Of a JPEG: each goes over all of its pixels. Programs write ten or so."""
+
 FORMATS = ("PNG", "JPEG", "WEBP")
+_MARKER = re.compile(rb"\xff([^\x00\x01\xd0-\xd7\xff])", re.DOTALL)
+"""Of a segment, as they are between segments and at the end of a scan's data."""
 _KNOWN = "give a PNG, JPEG or WebP"
 _OTHERS = {
     b"GIF8": "GIF",
@@ -61,6 +67,8 @@ def open_picture(
         raise PictureError(f"the picture is empty; {_KNOWN}")
     if not is_picture(data[:12]):
         raise PictureError(f"this is {kind_of(data)}; {_KNOWN}")
+    if data.startswith(b"\xff\xd8") and _has_too_many_scans(data):
+        raise PictureError(f"the picture has more than {MAX_SCANS} scans; save it as PNG")
     # Our own limit, below, is smaller than the one that this warns of.
     warnings.filterwarnings("ignore", category=Image.DecompressionBombWarning)
     try:
@@ -90,6 +98,17 @@ def open_picture(
         raise PictureError(
             f"the picture is damaged or cut short: {first_line(error)}; save or fetch it again"
         ) from error
+
+
+def _has_too_many_scans(data: bytes) -> bool:
+    """Whether a JPEG does, by its markers up to its end; what follows may be anything."""
+    scans, place = 0, 2
+    while (found := _MARKER.search(data, place)) is not None and found[1] != b"\xd9":
+        scans += found[1] == b"\xda"
+        if scans > MAX_SCANS:
+            return True
+        place = found.end() + int.from_bytes(data[found.end() : found.end() + 2], "big")
+    return False
 
 
 def _too_many_pixels(found: str, limit: int) -> PictureError:

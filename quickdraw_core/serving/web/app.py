@@ -90,7 +90,7 @@ def create_app(
             allow_headers=("content-type",),
             max_age=600,
         )
-    return Gate(app, metrics, config.allow_origin, close)
+    return Gate(app, metrics, config.allow_origin, close, config.host_names)
 
 
 def _add_page(app: FastAPI) -> None:
@@ -99,6 +99,7 @@ def _add_page(app: FastAPI) -> None:
         return
     app.mount("/static", StaticFiles(directory=PAGE), name="static")
 
+    @app.head("/", include_in_schema=False)
     @app.get("/", include_in_schema=False)
     async def index() -> FileResponse:
         return FileResponse(PAGE / "index.html", media_type="text/html")

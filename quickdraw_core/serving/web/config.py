@@ -1,6 +1,7 @@
 """What `quickdraw serve` is told: address, limits of a request, how requests are batched."""
 
 import re
+from ipaddress import ip_address
 from typing import Annotated
 
 from pydantic import AfterValidator, Field
@@ -70,8 +71,23 @@ class ServeConfig(Config):
     allow_origin: tuple[Origin, ...] = Field(
         (), description="origins, such as https://example.org, whose pages may call the API"
     )
+    allow_host: tuple[str, ...] = Field(
+        (), description="names, such as play.example.org, that requests may call this server"
+    )
     limits: Limits = Limits()
     batching: Batching = Batching()
+
+    @property
+    def host_names(self) -> frozenset[str] | None:
+        """What the header Host of a request may name, without a port; None: anything.
+
+        Else a page of another site could have its own name lead to this machine, and read the
+        answers.
+        """
+        if not self.allow_host and _is_any_address(self.host):
+            return None
+        names = ("localhost", "127.0.0.1", "::1", self.host, *self.allow_host)
+        return frozenset(host_name(name) for name in names)
 
     @property
     def compute_threads(self) -> int:
@@ -87,3 +103,18 @@ class ServeConfig(Config):
     def batch_threads(self) -> int:
         """Threads of one batch."""
         return self.compute_threads // self.batches_at_once
+
+
+def host_name(value: str) -> str:
+    """The name or address in a header Host, or in an option: without port and brackets."""
+    value = value.strip().lower()
+    if value.startswith("["):
+        return value[1:].partition("]")[0]
+    return value if value.count(":") > 1 else value.partition(":")[0].rstrip(".")
+
+
+def _is_any_address(host: str) -> bool:
+    try:
+        return ip_address(host).is_unspecified
+    except ValueError:
+        return False

@@ -13,6 +13,7 @@ def health_router(slot: ModelSlot, metrics: Metrics) -> APIRouter:
     """The routes for those who operate the server."""
     router = APIRouter(tags=["operation"])
 
+    @router.head("/healthz", include_in_schema=False)
     @router.get("/healthz", summary="Whether the server answers", response_model=Status)
     async def healthz() -> Response:
         return json_response({"status": "ok"})

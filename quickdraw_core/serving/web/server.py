@@ -41,9 +41,10 @@ def listen(host: str, port: int) -> socket.socket:
         family, kind, protocol, _, address = socket.getaddrinfo(
             host, port, type=socket.SOCK_STREAM, flags=socket.AI_PASSIVE
         )[0]
-    except socket.gaierror as error:
+    except (socket.gaierror, UnicodeError) as error:
+        reason = getattr(error, "strerror", None) or "it is no name"
         raise ConfigError(
-            f"the host {host!r} is not known ({error.strerror}); give --host an address of this "
+            f"the host {host!r} is not known ({reason}); give --host an address of this "
             "machine, such as 127.0.0.1"
         ) from error
     listener = socket.socket(family, kind, protocol)
@@ -97,7 +98,7 @@ def _allow_connections() -> None:
 
 def server_of(app: Gate) -> uvicorn.Server:
     """The server, which takes sockets that listen."""
-    return uvicorn.Server(
+    return _Server(
         uvicorn.Config(
             app,
             loop="uvloop",
@@ -110,10 +111,26 @@ def server_of(app: Gate) -> uvicorn.Server:
             server_header=False,
             proxy_headers=False,
             timeout_keep_alive=IDLE_SECONDS,
-            timeout_graceful_shutdown=STOP_SECONDS,
+            timeout_graceful_shutdown=STOP_SECONDS + 1,
             backlog=BACKLOG,
         )
     )
+
+
+class _Server(uvicorn.Server):
+    """uvicorn's server; what is not answered `STOP_SECONDS` after its end began is refused."""
+
+    async def shutdown(self, sockets: list[socket.socket] | None = None) -> None:
+        """Ends."""
+        assert isinstance(self.config.app, Gate)
+        self.config.app.is_stopping = True
+        timer = asyncio.get_running_loop().call_later(STOP_SECONDS, self._cancel)
+        await super().shutdown(sockets)
+        timer.cancel()
+
+    def _cancel(self) -> None:
+        for task in tuple(self.server_state.tasks):
+            task.cancel()
 
 
 @contextmanager
@@ -139,6 +156,8 @@ class _Protocol(HttpToolsProtocol):
 
     _is_in_headers = True
     _header_bytes = 0
+    _is_too_large = False
+    _head_bytes = 0
     _header_timer: asyncio.TimerHandle | None = None
 
     def connection_made(self, transport: asyncio.Transport) -> None:  # type: ignore[override]
@@ -149,13 +168,48 @@ class _Protocol(HttpToolsProtocol):
         if self._is_in_headers:
             self._header_bytes += len(data)
         super().data_received(data)
+        if self.transport.is_closing():
+            return
         if self._is_in_headers and self._header_bytes > HEADER_BYTES:
-            self.transport.write(_TOO_LARGE)
-            self.transport.close()
+            self._refuse()
+        elif (
+            self._header_timer is None and self.cycle is not None and self.cycle.response_complete
+        ):
+            # The rest of a body that nobody reads, or an empty line: no message ends this.
+            self._await_headers()
+
+    def on_url(self, url: bytes) -> None:
+        self._count(len(url))
+        super().on_url(url)
+
+    def on_header(self, name: bytes, value: bytes) -> None:
+        self._count(len(name) + len(value) + 4)
+        super().on_header(name, value)
+
+    def _count(self, size: int) -> None:
+        """Ends the parsing of a head that is too large, though all of it came at once."""
+        self._head_bytes += size
+        if self._head_bytes > HEADER_BYTES:
+            self._is_too_large = True
+            raise ValueError("too large")
+
+    def send_400_response(self, msg: str) -> None:
+        if self._is_too_large:
+            self._refuse()
+        else:
+            super().send_400_response(msg)
+
+    def _refuse(self) -> None:
+        self.transport.write(_TOO_LARGE)
+        self.transport.close()
+
+    def on_message_complete(self) -> None:
+        self._end_timer()
+        super().on_message_complete()
 
     def on_message_begin(self) -> None:
         super().on_message_begin()
-        self._is_in_headers, self._header_bytes = True, 0
+        self._is_in_headers, self._header_bytes, self._head_bytes = True, 0, 0
         if self._header_timer is None:
             self._await_headers()
 
