@@ -12,8 +12,9 @@ import time
 import urllib.error
 import urllib.request
 from collections.abc import Iterator
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import pandas as pd
@@ -21,9 +22,10 @@ import pytest
 from bundles import WORDS, made_bundle, member_of
 from mlflow_server import MlflowServer, free_port, serving_model, wait_until_answering
 
-from quickdraw_core.errors import BundleError, ConfigError
+from quickdraw_core.errors import BundleError, CheckpointError, ConfigError
 from quickdraw_core.exporting import open_recognizer
 from quickdraw_core.labels import LabelMap
+from quickdraw_core.serving import champion
 from quickdraw_core.serving.bundle import Bundle
 from quickdraw_core.serving.champion import ChampionWatch, registered_bundle
 from quickdraw_core.serving.mlflow_model import DrawingModel
@@ -92,7 +94,7 @@ def no_export(reference: str, uri: str) -> Bundle:
 
 
 def watch_of(uri: str, slot: ModelSlot, said: list[str]) -> ChampionWatch:
-    return ChampionWatch(REFERENCE, uri, slot, no_export, said.append)
+    return ChampionWatch(REFERENCE, uri, slot, no_export, said.append, 1, 0.0)
 
 
 def test_a_new_champion_takes_the_place_of_the_former_one(mlflow: Registry) -> None:
@@ -128,8 +130,8 @@ def test_a_champion_that_does_not_load_leaves_the_former_one_in_its_place(
         assert slot.current is not None
         assert slot.current.name == "doodles@1"
         assert slot.problem is not None
-        assert "model.onnx has 1,000 bytes" in slot.problem
-    assert said.count(slot.problem) == 1
+        assert slot.problem == "doodles@1 stays: a newer model cannot be loaded"
+    assert sum("model.onnx has 1,000 bytes" in line for line in said) == 1
     graph.write_bytes(whole)
     assert watch.check()
     assert (slot.current.name, slot.problem) == ("doodles@2", None)
@@ -144,7 +146,7 @@ def test_without_its_registry_a_server_goes_on_with_what_it_has(mlflow: Registry
     database.rename(mlflow.folder / "away.db")
     assert not watch.check()
     assert slot.current is not None
-    assert slot.problem is not None
+    assert slot.problem == "doodles@1 stays: the registry cannot be reached"
     (mlflow.folder / "away.db").rename(database)
     assert not watch.check()
     assert slot.problem is None
@@ -162,6 +164,59 @@ def test_the_thread_looks_again_and_again(mlflow: Registry) -> None:
     finally:
         watch.stop()
     assert not watch.is_alive
+
+
+VERSION = registry.Version("doodles", 1, "r", "1" * 64, "f" * 64, "e" * 64)
+
+
+def test_a_version_that_does_not_load_is_tried_less_and_less(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    tried, clock, found = list[int](), [0.0], [VERSION]
+
+    def load(version: registry.Version, uri: str, export: object) -> Bundle:
+        tried.append(version.number)
+        raise BundleError("/secret/path is damaged")
+
+    monkeypatch.setattr(champion, "find_version", lambda uri, reference: found[0])
+    monkeypatch.setattr(champion, "bundle_of_version", load)
+    monkeypatch.setattr(champion, "time", SimpleNamespace(monotonic=lambda: clock[0]))
+    slot, said = ModelSlot(), list[str]()
+    watch = ChampionWatch(REFERENCE, "none", slot, no_export, said.append)
+    for second in range(0, 3600, 20):
+        clock[0] = float(second)
+        assert not watch.check()
+        assert slot.missing == "there is no model to guess with yet: the champion cannot be loaded"
+    assert len(tried) == 10  # after 20, 40, 80, … seconds, then every 10 minutes
+    assert said == [f"{slot.missing}: /secret/path is damaged"]
+    found[0] = replace(VERSION, number=2)
+    assert not watch.check()
+    assert tried[-1] == 2
+
+
+def test_the_watch_goes_on_without_an_output(monkeypatch: pytest.MonkeyPatch) -> None:
+    asked = list[str]()
+
+    def find(uri: str, reference: str) -> registry.Version:
+        asked.append(reference)
+        raise CheckpointError(f"nothing: {len(asked)}")
+
+    def say(line: str) -> None:
+        raise SystemExit(1)
+
+    monkeypatch.setattr(champion, "find_version", find)
+    watch = ChampionWatch(REFERENCE, "none", ModelSlot(), no_export, say, 1, 0.01)
+    watch.start()
+    while len(asked) < 3:
+        assert watch.is_alive
+        time.sleep(0.01)
+    watch.stop()
+
+
+def test_a_digest_that_is_a_path_is_refused(tmp_path: Path) -> None:
+    version = replace(VERSION, weights_sha256="aa/../../victim")
+    with pytest.raises(CheckpointError, match="is no SHA-256"):
+        champion.bundle_of_version(version, "none", no_export)
 
 
 def test_a_bundle_is_downloaded_once_and_must_be_that_of_the_version(mlflow: Registry) -> None:

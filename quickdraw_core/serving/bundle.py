@@ -12,6 +12,7 @@ graph is made of operators that the runtime has.
 
 import hashlib
 import json
+import os
 from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
@@ -35,6 +36,10 @@ _DIGEST = "sha256"
 _AGAIN = "export the model again, or copy the bundle again"
 
 
+class UnreadBundleError(BundleError):
+    """A bundle that may be whole: of a later format, or not to be read now."""
+
+
 class Metric(Config):
     """A score on the held-out drawings and its 95 % interval."""
 
@@ -47,7 +52,7 @@ class FileInfo(Config):
     """A file of the bundle, as it was written."""
 
     sha256: str
-    size_bytes: int
+    size_bytes: int = Field(ge=0)
 
 
 class Graph(Config):
@@ -203,7 +208,7 @@ def read_info(path: Path) -> BundleInfo:
     if version > FORMAT:
         made_by = values.get("versions")
         made_by = made_by.get("quickdraw") if isinstance(made_by, dict) else None
-        raise BundleError(
+        raise UnreadBundleError(
             f"the bundle {path} has format {version}"
             + (f", written by quickdraw {made_by}" if isinstance(made_by, str) else "")
             + f"; this version reads formats up to {FORMAT}: install a newer one"
@@ -231,7 +236,7 @@ def _read_json(path: Path) -> dict[str, Any]:
             f"{path} is no bundle: it has no {INFO_NAME}; quickdraw export writes one"
         ) from error
     except OSError as error:
-        raise BundleError(f"cannot read the bundle {path}: {cause_of(error)}") from error
+        raise UnreadBundleError(f"cannot read the bundle {path}: {cause_of(error)}") from error
     except (ValueError, RecursionError) as error:
         raise BundleError(
             f"the bundle {path} was changed or cut short: {INFO_NAME} is no JSON; {_AGAIN}"
@@ -259,12 +264,15 @@ def _verified(path: Path, name: str, expected: FileInfo) -> bytes:
     """The bytes of a file. Raises `BundleError` if they are not those that were written."""
     try:
         with (path / name).open("rb") as file:
-            data = file.read(expected.size_bytes + 1)
+            size = os.fstat(file.fileno()).st_size
+            data = file.read(expected.size_bytes + 1) if size >= expected.size_bytes else b""
     except OSError as error:
-        raise BundleError(f"cannot read {name} of the bundle {path}: {cause_of(error)}") from error
+        raise UnreadBundleError(
+            f"cannot read {name} of the bundle {path}: {cause_of(error)}"
+        ) from error
     if len(data) < expected.size_bytes:
         raise BundleError(
-            f"the bundle {path} is cut short: {name} has {len(data):,} bytes of "
+            f"the bundle {path} is cut short: {name} has {size:,} bytes of "
             f"{expected.size_bytes:,}; {_AGAIN}"
         )
     if len(data) > expected.size_bytes or hashlib.sha256(data).hexdigest() != expected.sha256:

@@ -37,6 +37,7 @@ LABELS_TAG = "label_map_sha256"
 _BY_ALIAS = re.compile(r"([^/:@]+)@([\w\-]+)", re.ASCII)
 _BY_NUMBER = re.compile(r"([^/:@]+)/([0-9]+)", re.ASCII)
 _ALIAS = re.compile(r"[\w\-]+", re.ASCII)
+_SHA256 = re.compile(r"[0-9a-f]{64}")
 _RESERVED = re.compile(r"[vV][0-9]+|latest", re.IGNORECASE)
 
 
@@ -248,6 +249,11 @@ def _version(entry: "ModelVersion") -> Version:
         raise CheckpointError(
             f"version {entry.version} of {entry.name} was not registered by quickdraw promote: it "
             f"has no {', '.join(missing) or 'run'}; promote its run, or give the run's id"
+        )
+    if not _SHA256.fullmatch(str(entry.tags[WEIGHTS_TAG])):
+        raise CheckpointError(
+            f"version {entry.version} of {entry.name} has a tag {WEIGHTS_TAG} that is no SHA-256 "
+            "of 64 digits; promote its run again"
         )
     return Version(
         name=str(entry.name),
