@@ -1,6 +1,7 @@
 """`quickdraw guess`: drawings out of files of any form; a bad file costs that file."""
 
 import gzip
+import io
 import json
 from pathlib import Path
 
@@ -11,7 +12,7 @@ from PIL import Image, ImageDraw
 from typer.testing import CliRunner
 
 from quickdraw_core.cli import app
-from quickdraw_core.errors import InputError, PictureError
+from quickdraw_core.errors import ConfigError, InputError, PictureError
 from quickdraw_core.formats.svg import strokes_of_svg
 from quickdraw_core.serving.drawing_files import FileDrawing, FileProblem, drawings_of, files_of
 
@@ -74,6 +75,7 @@ def test_a_square_is_a_square_in_every_form(drawn: Path) -> None:
         (b'{"drawing": [[[1, 2], [3]]]}\n', "x and y differ"),
         (b"{}\n[\n", "drawing has no stroke"),
         (b'key_id,drawing\n1,"[["\n', "not CSV with a drawing"),
+        (b'caf\xe9,drawing\n1,"[[[1],[2]]]"\n', "header is not CSV in UTF-8"),
         (b"<svg xmlns='http://www.w3.org/2000/svg'><path d='M0 0", "no whole XML"),
         (b"<svg xmlns='http://www.w3.org/2000/svg'/>", "draws nothing"),
         (b"<!DOCTYPE svg [<!ENTITY a 'b'>]><svg>&a;</svg>", "entities"),
@@ -133,9 +135,47 @@ def test_the_command_guesses_all_files_but_the_bad_one(drawn: Path, tmp_path: Pa
         (first, second) = row["guesses"]
         assert 1 >= first["probability"] >= second["probability"] >= 0
     assert {path.name for path in (tmp_path / "explained").iterdir()} == {
-        *("a.png", "b.png", "c.png", "d.png", "e.ndjson-1.png", "e.ndjson-2.png"),
-        *("e.ndjson-3.png", "f-2.png"),
+        f"{stem}-explained.png"
+        for stem in ("a", "b", "c", "d", "e.ndjson-1", "e.ndjson-2", "e.ndjson-3", "f-2")
     }
+
+
+def test_figures_replace_nothing_but_figures(tmp_path: Path) -> None:
+    made_bundle(tmp_path / "bundle")
+    (folder := tmp_path / "drawn").mkdir()
+    cat = picture(folder / "cat.png", "PNG").read_bytes()
+    (folder / "cat-explained.png").write_bytes(b"of someone else")
+    words = ["guess", str(tmp_path / "bundle"), str(folder), "--explain", str(folder)]
+    for _ in range(2):
+        done = CliRunner().invoke(app, words)
+        assert done.exit_code == 0, done.output
+        assert (folder / "cat.png").read_bytes() == cat
+        assert (folder / "cat-explained.png").read_bytes() == b"of someone else"
+        assert len(list(folder.iterdir())) == 3
+    (folder / "link").symlink_to(tmp_path / "nowhere")
+    done = CliRunner().invoke(app, [*words[:-1], str(folder / "link")])
+    assert isinstance(done.exception, ConfigError)
+    assert "a broken link" in str(done.exception)
+
+
+def test_a_name_that_no_file_can_have_costs_that_name_alone(tmp_path: Path) -> None:
+    square = picture(tmp_path / "a.png", "PNG")
+    first, second = files_of(["x" * 300, str(square)])
+    assert isinstance(next(drawings_of(first)), FileProblem)
+    assert isinstance(next(drawings_of(second)), FileDrawing)
+
+
+def test_a_stream_may_hand_out_a_byte_at_a_time(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    class Slow(io.BytesIO):
+        def read(self, size: int | None = -1) -> bytes:
+            return super().read(min(1, len(self.getbuffer()) if size is None else size))
+
+    data = gzip.compress(json.dumps({"drawing": SQUARE}).encode())
+    monkeypatch.setattr("sys.stdin", io.TextIOWrapper(Slow(data)))
+    (found,) = drawings_of("-")
+    assert isinstance(found, FileDrawing), found
 
 
 def test_standard_input_may_be_a_picture(tmp_path: Path) -> None:

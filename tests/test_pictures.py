@@ -52,3 +52,27 @@ def test_a_blank_picture_shows_no_drawing() -> None:
     Image.new("RGB", (300, 200), "white").save(target, "PNG")
     with pytest.raises(PictureError, match="shows no drawing"):
         strokes_of_picture(open_picture(target.getvalue()))
+
+
+def test_a_picture_may_be_a_narrow_strip() -> None:
+    target = io.BytesIO()
+    strip = Image.new("RGB", (20_000, 10), "white")
+    strip.paste("black", (100, 4, 19_000, 7))
+    strip.save(target, "JPEG")
+    assert max(open_picture(target.getvalue()).shape) <= 1200
+
+
+def crossed(gap: int) -> np.ndarray:
+    """Slanted lines that cross: uint8 [300, 300, 3]."""
+    y, x = np.indices((300, 300))
+    grid = ((x + y) % gap < 1) | ((x - y) % gap < 1)
+    return np.where(grid, 0, 255).astype(np.uint8)[..., None].repeat(3, 2)
+
+
+def test_a_picture_full_of_lines_is_refused() -> None:
+    with pytest.raises(PictureError, match="too many lines"):
+        strokes_of_picture(crossed(8))
+
+
+def test_a_dense_drawing_is_read() -> None:
+    assert len(strokes_of_picture(crossed(30)).strokes) >= 8

@@ -49,14 +49,14 @@ def guess(
     from quickdraw_core.serving.drawing_files import FileProblem, drawings_of, files_of
 
     names = files_of(files)
-    if explain is not None and explain.exists() and not explain.is_dir():
-        raise ConfigError(f"--explain {explain} is a file; give the name of a folder")
     recognizer = open_recognizer(model, tracking_uri)
     if guesses > len(recognizer.label_map):
         raise ConfigError(
             f"--guesses {guesses} is more than the {len(recognizer.label_map)} words of the model"
         )
-    failed, explained = False, set[Path]()
+    if explain is not None:
+        _make_folder(explain)
+    failed, taken = False, {Path(name).resolve() for name in names}
     for group in _groups(chain.from_iterable(map(drawings_of, names))):
         if isinstance(group, FileProblem):
             failed = True
@@ -65,7 +65,7 @@ def guess(
             _guess_group(recognizer, group, guesses, as_json)
             if explain is not None:
                 for found in group:
-                    _explain(recognizer, found, guesses, explain, explained)
+                    _explain(recognizer, found, guesses, explain, taken)
     if failed:
         raise typer.Exit(1)
 
@@ -124,26 +124,42 @@ def _facts(found: "FileDrawing", words: "list[Guess]") -> dict[str, object]:
     }
 
 
-def _explain(
-    recognizer: "Recognizer", found: "FileDrawing", count: int, folder: Path, written: set[Path]
-) -> None:
-    """Writes what was understood of a drawing: `cat.png`, `cats-17.png` for a row.
+def _make_folder(folder: Path) -> None:
+    """Makes the folder of `--explain`. Raises `ConfigError` if it cannot be made."""
+    from quickdraw_core.system.files import cause_of
 
-    written: what this command has written already, which is left as it is.
+    try:
+        folder.mkdir(parents=True, exist_ok=True)
+    except FileExistsError as error:
+        raise ConfigError(
+            f"--explain {folder} is a file or a broken link; give the name of a folder"
+        ) from error
+    except OSError as error:
+        raise ConfigError(f"--explain {folder} cannot be made: {cause_of(error)}") from error
+
+
+def _explain(
+    recognizer: "Recognizer", found: "FileDrawing", count: int, folder: Path, taken: set[Path]
+) -> None:
+    """Writes what was understood of a drawing: `cat-explained.png`, `cats-17-explained.png` for
+    a row. Only figures of earlier commands are replaced: where anything else has that name, a
+    number follows.
+
+    taken: files that stay as they are: what is guessed, and what this command has written.
     """
-    from quickdraw_core.serving.explaining import explained
+    from quickdraw_core.serving.drawing_files import FIGURE_ENDING
+    from quickdraw_core.serving.explaining import explained, may_be_written, save_figure
     from quickdraw_core.serving.recognizer import top_guesses
     from quickdraw_core.system.files import open_atomic
 
     stem = Path(found.file).stem + ("" if found.line is None else f"-{found.line}")
-    path, number = folder / f"{stem}.png", 2
-    while path in written:
-        path, number = folder / f"{stem}-{number}.png", number + 1
-    written.add(path)
+    path, number = folder / f"{stem}{FIGURE_ENDING}", 2
+    while path.resolve() in taken or not may_be_written(path):
+        path, number = folder / f"{stem}-{number}{FIGURE_ENDING}", number + 1
+    taken.add(path.resolve())
     (words,) = top_guesses(
         recognizer.log_probabilities(found.drawing), recognizer.label_map, count
     )
     sheet = explained(found, recognizer.images(found.drawing), _text(words))
-    folder.mkdir(parents=True, exist_ok=True)
     with open_atomic(path) as file:
-        sheet.save(file, "PNG")
+        save_figure(sheet, file)

@@ -6,6 +6,7 @@ read more freely than an ingest reads them: only the drawing must be there, simp
 
 import csv
 import gzip
+import io
 import json
 import sys
 import zlib
@@ -27,6 +28,9 @@ if TYPE_CHECKING:
 STDIN = "-"
 ENDINGS = (".png", ".jpg", ".jpeg", ".webp", ".svg", ".ndjson", ".jsonl", ".csv")
 """Of the files that are taken from folders; rows also with `.gz`."""
+
+FIGURE_ENDING = "-explained.png"
+"""Of the figures that `--explain` writes, which are passed over in folders."""
 
 _HEAD_BYTES = 4096
 _MAX_LINE_BYTES = 16 << 20
@@ -67,7 +71,7 @@ def files_of(names: Sequence[str]) -> list[str]:
     files: list[str] = []
     for name in names:
         path = Path(name)
-        if name == STDIN or not path.is_dir():
+        if name == STDIN or not _is_folder(path):
             files.append(name)
             continue
         inside = [p for p in sorted(path.rglob("*")) if p.is_file() and _is_known(p.name)]
@@ -93,32 +97,53 @@ def drawings_of(file: str) -> Iterator[FileDrawing | FileProblem]:
         yield FileProblem(name, str(error))
 
 
+def _is_folder(path: Path) -> bool:
+    try:
+        return path.is_dir()
+    except (OSError, ValueError):  # a name that no file can have
+        return False
+
+
 def _is_known(name: str) -> bool:
-    return not name.startswith(".") and name.lower().removesuffix(".gz").endswith(ENDINGS)
+    if name.startswith(".") or name.endswith(FIGURE_ENDING):
+        return False
+    return name.lower().removesuffix(".gz").endswith(ENDINGS)
 
 
 def _opened(file: str) -> AbstractContextManager[BinaryIO]:
     return nullcontext(sys.stdin.buffer) if file == STDIN else Path(file).open("rb")
 
 
-def _head(stream: BinaryIO) -> bytes:
-    """The first bytes of a stream, which stay to be read."""
-    peek = getattr(stream, "peek", None)
-    if peek is not None:
-        return bytes(peek(_HEAD_BYTES)[:_HEAD_BYTES])
-    head = stream.read(_HEAD_BYTES)
-    stream.seek(0)
-    return head
+class _After(io.RawIOBase):
+    """A stream whose first bytes were read already."""
+
+    def __init__(self, head: bytes, stream: BinaryIO) -> None:
+        self._head, self._stream = io.BytesIO(head), stream
+
+    def readable(self) -> bool:
+        return True
+
+    def readinto(self, buffer: Any) -> int:
+        data = self._head.read(len(buffer)) or self._stream.read(len(buffer))
+        buffer[: len(data)] = data
+        return len(data)
+
+
+def _with_head(stream: BinaryIO) -> tuple[bytes, BinaryIO]:
+    """The first bytes of a stream, however it hands them out, and the stream from its start."""
+    head = b""
+    while len(head) < _HEAD_BYTES and (more := stream.read(_HEAD_BYTES - len(head))):
+        head += more
+    return head, cast(BinaryIO, io.BufferedReader(_After(head, stream), 1 << 16))
 
 
 def _drawings(name: str, stream: BinaryIO) -> Iterator[FileDrawing | FileProblem]:
     from quickdraw_core.formats.pictures import opening
     from quickdraw_core.formats.raw_drawing import drawing_of_raw
 
-    head = _head(stream)
+    head, stream = _with_head(stream)
     if head.startswith(b"\x1f\x8b"):
-        stream = cast(BinaryIO, gzip.GzipFile(fileobj=stream))
-        head = _head(stream)
+        head, stream = _with_head(cast(BinaryIO, gzip.GzipFile(fileobj=stream)))
     if opening.is_picture(head[:12]):
         from quickdraw_core.formats.pictures.reading import strokes_of_picture
 
@@ -206,6 +231,16 @@ def _json_rows(stream: BinaryIO) -> Iterator[Row]:
             yield number, RowError("line is not JSON", first_line(error))
 
 
+def _csv_header(line: bytes) -> list[str]:
+    """The names of the columns. Raises `InputError`."""
+    try:
+        return next(csv.reader([line.decode("utf-8-sig")], strict=True))
+    except (ValueError, csv.Error, StopIteration) as error:
+        raise InputError(
+            f"its header is not CSV in UTF-8: {first_line(error)}; save it as UTF-8"
+        ) from error
+
+
 def _csv_rows(stream: BinaryIO) -> Iterator[Row]:
     """Rows below a header with the column `drawing`."""
     csv.field_size_limit(1 << 30)
@@ -214,10 +249,10 @@ def _csv_rows(stream: BinaryIO) -> Iterator[Row]:
         try:
             if isinstance(line, RowError):
                 raise line
-            values = next(csv.reader([line.decode("utf-8-sig")], strict=True))
             if header is None:
-                header = values
+                header = _csv_header(line)
                 continue
+            values = next(csv.reader([line.decode("utf-8-sig")], strict=True))
             fields: dict[str, Any] = dict(zip(header, values, strict=False))
             fields["drawing"] = json.loads(fields.get("drawing", ""))
             yield number, fields

@@ -1,6 +1,7 @@
 """What was understood of a drawing, as a picture: `explained`."""
 
-from typing import TYPE_CHECKING
+from pathlib import Path
+from typing import TYPE_CHECKING, BinaryIO
 
 import numpy as np
 
@@ -16,6 +17,9 @@ _SIDE_PX = 256
 _GAP_PX, _TITLE_PX = 8, 18
 _COLOURS = ("#1f77b4", "#d62728", "#2ca02c", "#9467bd", "#ff7f0e", "#17becf", "#8c564b", "#e377c2")
 """Of the strokes, in their order."""
+
+_MADE_BY = "quickdraw guess --explain"
+"""In the PNG's field `Software`, so that a figure is known again."""
 
 
 def explained(
@@ -49,6 +53,28 @@ def explained(
         sheet.paste(panel.resize(size, way), (left, _TITLE_PX + _GAP_PX // 2))
     draw.text((_GAP_PX, _SIDE_PX + _TITLE_PX + _GAP_PX), guesses, fill="black")
     return sheet
+
+
+def save_figure(sheet: "Image.Image", file: BinaryIO) -> None:
+    """Writes a figure as PNG, so that it is known again."""
+    from PIL.PngImagePlugin import PngInfo
+
+    info = PngInfo()
+    info.add_text("Software", _MADE_BY)
+    sheet.save(file, "PNG", pnginfo=info)
+
+
+def may_be_written(path: Path) -> bool:
+    """Whether a path may be written: nothing is there, or a figure that `save_figure` wrote."""
+    from PIL import Image
+
+    if path.is_symlink() or not path.exists():
+        return not path.is_symlink()
+    try:
+        with Image.open(path, formats=["PNG"]) as picture:
+            return bool(picture.info.get("Software") == _MADE_BY)
+    except (OSError, SyntaxError, ValueError):  # what the decoder makes of other files
+        return False
 
 
 def _on_checks(pixels: UInt8Array) -> "Image.Image":

@@ -78,7 +78,8 @@ def open_picture(
                 raise _too_many_pixels(f"{width:,} x {height:,} pixels", max_pixels)
             # A JPEG is decoded at a half, a quarter or an eighth of its size.
             longest = max(width, height, WORK_PX)
-            picture.draft(None, (width * WORK_PX // longest, height * WORK_PX // longest))
+            wanted = [max(1, side * WORK_PX // longest) for side in (width, height)]
+            picture.draft(None, (wanted[0], wanted[1]))
             picture.load()
             upright: Image.Image = picture
             with suppress(Exception):  # metadata that cannot be read turns nothing

@@ -6,7 +6,7 @@ import numpy as np
 from scipy import ndimage
 
 from quickdraw_core.drawing import DrawingBatch, Float32Array, UInt8Array
-from quickdraw_core.errors import PictureError
+from quickdraw_core.errors import InputError, PictureError
 from quickdraw_core.formats.pictures.ink import Ink, Mask, ink_of
 from quickdraw_core.formats.pictures.ruling import closed, without_ruling
 from quickdraw_core.formats.pictures.skeleton import skeleton_of
@@ -38,8 +38,13 @@ class PictureStrokes:
 
     @property
     def drawing(self) -> DrawingBatch:
-        """The simplified drawing, a batch of one."""
-        return drawing_of_raw(self.strokes)
+        """The simplified drawing, a batch of one. Raises `PictureError` if it is too long."""
+        try:
+            return drawing_of_raw(self.strokes)
+        except InputError as error:
+            raise PictureError(
+                f"the picture has too many lines to be a drawing: {error}"
+            ) from error
 
 
 def strokes_of_picture(pixels: UInt8Array) -> PictureStrokes:

@@ -5,15 +5,24 @@ make up edges; ends and crossings are nodes. Two artefacts of thinning are taken
 stand out at corners and bulges by no more than half a pen, and crossings torn into two forks.
 """
 
+import math
 from dataclasses import dataclass
+from itertools import pairwise
 
 import numpy as np
 from scipy import ndimage
 
 from quickdraw_core.drawing import Float32Array
+from quickdraw_core.errors import PictureError
 from quickdraw_core.formats.pictures.ink import Mask
 
 Pixel = tuple[int, int]
+
+_MAX_PIXELS, _MAX_EDGES = 15_000, 2_000
+"""Of a skeleton. Dense drawings have some thousand pixels and some hundred edges."""
+
+_MAX_MEETING = 32
+"""Forks are made one while no more lines meet there."""
 
 
 @dataclass(eq=False)
@@ -26,8 +35,7 @@ class Edge:
     @property
     def length(self) -> float:
         """In pixels, along the line."""
-        steps = np.diff(np.asarray(self.pixels, float), axis=0)
-        return float(np.hypot(steps[:, 0], steps[:, 1]).sum())
+        return math.fsum(math.dist(a, b) for a, b in pairwise(self.pixels))
 
 
 @dataclass
@@ -43,19 +51,30 @@ class Skeleton:
 
 
 def skeleton_of(mask: Mask) -> Skeleton:
-    """The graph of a mask, bool [H, W]."""
+    """The graph of a mask, bool [H, W]. Raises `PictureError` if it has too many lines."""
     from skimage.morphology import skeletonize
 
     padded = np.pad(mask, 1)
     depth: Float32Array = ndimage.distance_transform_edt(padded).astype(np.float32)
     thin = skeletonize(padded)
+    if int(thin.sum()) > _MAX_PIXELS:
+        raise _too_many_lines()
     pen_px = 2 * float(np.median(depth[thin])) if thin.any() else 1.0
     pixels = {(int(y), int(x)) for y, x in zip(*np.nonzero(thin), strict=True)}
     edges, dots = _edges_of(pixels)
+    if len(edges) > _MAX_EDGES:
+        raise _too_many_lines()
     skeleton = _Builder(edges, depth)
     skeleton.prune()
     skeleton.contract()
-    return Skeleton(skeleton.edges, skeleton.reach, dots, pen_px)
+    return Skeleton(list(skeleton.edges), skeleton.reach, dots, pen_px)
+
+
+def _too_many_lines() -> PictureError:
+    return PictureError(
+        "the picture has too many lines to be a drawing; crop it to the drawing, or take it on "
+        "plain paper"
+    )
 
 
 def _neighbours(pixel: Pixel, pixels: set[Pixel]) -> list[Pixel]:
@@ -102,7 +121,7 @@ class _Builder:
     """The graph while it is cleaned. at: node → its edges, one that is a loop twice."""
 
     def __init__(self, edges: list[Edge], depth: Float32Array) -> None:
-        self.edges = edges
+        self.edges = dict.fromkeys(edges)  # a set that keeps its order
         self.reach: dict[int, float] = {}
         self.at: dict[int, list[Edge]] = {}
         for edge in edges:
@@ -143,7 +162,10 @@ class _Builder:
         for edge in sorted(self.edges, key=lambda e: e.length):
             a, b = edge.nodes
             near = edge.length <= 1.1 * max(self.reach[a], self.reach[b]) + 1.5
-            if a != b and near and len(self.at[a]) > 2 and len(self.at[b]) > 2:
+            if a == b or not near:
+                continue
+            meeting = len(self.at[a]), len(self.at[b])
+            if min(meeting) > 2 and sum(meeting) <= _MAX_MEETING:
                 self._contract(edge)
 
     def _contract(self, bridge: Edge) -> None:
@@ -161,11 +183,11 @@ class _Builder:
         self.at[kept] += self.at.pop(gone)
 
     def _add(self, edge: Edge) -> None:
-        self.edges.append(edge)
+        self.edges[edge] = None
         for node in edge.nodes:
             self.at[node].append(edge)
 
     def _remove(self, edge: Edge) -> None:
-        self.edges.remove(edge)
+        del self.edges[edge]
         for node in edge.nodes:
             self.at[node].remove(edge)

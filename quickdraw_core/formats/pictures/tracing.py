@@ -5,6 +5,8 @@ stroke came first; people begin with what is large (over real drawings, longest 
 the order in which they were made), and at the upper left end.
 """
 
+import math
+
 import numpy as np
 
 from quickdraw_core.drawing import Float64Array
@@ -13,10 +15,13 @@ from quickdraw_core.formats.pictures.skeleton import Edge, Skeleton
 Traced = tuple[Float64Array, Float64Array]
 """x and y of a stroke's points, float64 [n] each, in pixels."""
 
+Way = tuple[int, int]
+"""A direction: y and x."""
+
 End = tuple[int, int]
 """One end of an edge: its index, and 0 for its first pixel, 1 for its last."""
 
-_LARGEST_TURN = np.radians(75)
+_LARGEST_TURN = math.radians(75)
 
 
 def trace(skeleton: Skeleton) -> list[Traced]:
@@ -72,22 +77,21 @@ def _partners(skeleton: Skeleton) -> dict[End, End]:
     return partner
 
 
-def _direction(pixels: list[tuple[int, int]], side: int, reach: float) -> Float64Array:
+def _direction(pixels: list[tuple[int, int]], side: int, reach: float) -> Way:
     """The way from an end into its line, looked at where the ink of the node is left behind."""
-    points = np.asarray(pixels if side == 0 else pixels[::-1], float)
-    away = np.hypot(*(points - points[0]).T)
-    beyond = np.flatnonzero(away >= reach)
-    last = int(beyond[0]) if len(beyond) else len(points) - 1
-    way: Float64Array = points[last] - points[min(last // 3, 2)]
-    return way
+    points = pixels if side == 0 else pixels[::-1]
+    beyond = (i for i, point in enumerate(points) if math.dist(point, points[0]) >= reach)
+    last = next(beyond, len(points) - 1)
+    (end_y, end_x), (y, x) = points[last], points[min(last // 3, 2)]
+    return end_y - y, end_x - x
 
 
-def _turn(a: Float64Array, b: Float64Array) -> float:
+def _turn(a: Way, b: Way) -> float:
     """The angle by which a line turns that comes in along one way and leaves along the other."""
-    size = np.hypot(*a) * np.hypot(*b)
+    size = math.hypot(*a) * math.hypot(*b)
     if size == 0:
-        return float(np.pi / 2)
-    return float(np.arccos(np.clip(-(a @ b) / size, -1, 1)))
+        return math.pi / 2
+    return math.acos(min(1, max(-1, -(a[0] * b[0] + a[1] * b[1]) / size)))
 
 
 def _stroke(line: list[tuple[int, int]]) -> Traced:
