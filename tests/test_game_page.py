@@ -93,7 +93,7 @@ def play(page: Page, model: SayingRecognizer, knows: int) -> list[str]:
         word = begin_round(page)
         words.append(word)
         model.says = word if number < knows else next(w for w in WORDS if w != word)
-        draw(page, FACE)
+        draw(page, FACE[:1])  # recognised, the next word comes soon, drawn on or not
         settle(page)
         if number >= knows:
             page.clock.run_for(20_000)
