@@ -4,6 +4,7 @@ import json
 import shutil
 from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
@@ -156,7 +157,13 @@ def rewrite(folder: Path, change: Callable[[dict[str, object]], object]) -> None
     (folder / "bundle.json").write_text(json.dumps({**values, "sha256": _digest(values)}))
 
 
+def sized(values: Any, size: int) -> None:
+    values["files"]["model.onnx"]["size_bytes"] = size
+
+
 REFUSED = {
+    "a size below none": (lambda v: sized(v, -5), "size_bytes"),
+    "a size beyond all": (lambda v: sized(v, 10**17), "cut short"),
     "a later format": (lambda v: v.update(format=FORMAT + 1), r"format 2.*install a newer one"),
     "no format": (lambda v: v.pop("format"), "names no format"),
     "a format that is no number": (lambda v: v.update(format="one"), "names no format"),
@@ -222,6 +229,21 @@ def test_a_bundle_is_replaced_whole(copied: Path, monkeypatch: pytest.MonkeyPatc
     monkeypatch.setattr("quickdraw_core.bundling.write.open_atomic", fail)
     with pytest.raises(OSError, match="no space"):
         made_bundle(copied, [member_of(seed=3)])
+    assert open_bundle(copied).info == before
+    assert [path.name for path in copied.parent.iterdir()] == [copied.name]
+
+
+def test_what_a_killed_export_left_is_put_back_or_deleted(
+    copied: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    before = open_bundle(copied).info
+    copied.rename(copied.with_name(".bundle.0123abcd.old"))
+    shutil.copytree(
+        copied.with_name(".bundle.0123abcd.old"), copied.with_name(".bundle.0123abcd.tmp")
+    )
+    with monkeypatch.context() as patch:
+        patch.setattr("quickdraw_core.bundling.write._replace", lambda folder, files: None)
+        made_bundle(copied, [member_of(seed=2)])
     assert open_bundle(copied).info == before
     assert [path.name for path in copied.parent.iterdir()] == [copied.name]
 

@@ -1,6 +1,7 @@
 """Writes a bundle: graphs, weights, model card and `bundle.json`, whole or not at all."""
 
 import hashlib
+import re
 import secrets
 import shutil
 from collections.abc import Callable, Sequence
@@ -82,7 +83,8 @@ def write_bundle(
     files[CARD_NAME] = card(info).encode()
     info = info.model_copy(update={"files": {name: _file(data) for name, data in files.items()}})
     files[INFO_NAME] = info.to_json().encode()
-    with held(lock_of_file(folder), str(folder), "export"):
+    with held(lock_of_file(folder.resolve()), str(folder), "export"):
+        _mend(folder)
         check_bundle_folder(folder)
         _replace(folder, files)
     return info
@@ -164,6 +166,22 @@ def _info(
 
 def _file(data: bytes) -> FileInfo:
     return FileInfo(sha256=hashlib.sha256(data).hexdigest(), size_bytes=len(data))
+
+
+def _mend(folder: Path) -> None:
+    """Puts back the former bundle that a killed export had renamed, and deletes the rest.
+
+    Under the folder's lock: what is there is nobody's.
+    """
+    folder = folder.resolve()
+    aside = re.compile(rf"\.{re.escape(folder.name)}\.[0-9a-f]{{8}}\.(tmp|old)")
+    with write_errors(folder):
+        left = [p for p in folder.parent.iterdir() if aside.fullmatch(p.name) and p.is_dir()]
+        former = [p for p in left if p.suffix == ".old" and is_bundle(p)]
+        if former and not folder.exists():
+            max(former, key=lambda path: path.stat().st_mtime).rename(folder)
+    for path in left:
+        shutil.rmtree(path, ignore_errors=True)
 
 
 def _replace(folder: Path, files: dict[str, bytes]) -> None:

@@ -4,9 +4,10 @@ from importlib.util import find_spec
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from quickdraw_core.errors import ConfigError
+from quickdraw_core.errors import BundleError, ConfigError
 from quickdraw_core.serving.bundle import Bundle, is_bundle, open_bundle
 from quickdraw_core.system.files import cache_folder
+from quickdraw_core.system.locks import held
 from quickdraw_core.tracking.address import resolve_tracking_uri
 from quickdraw_core.tracking.registry import is_registered
 
@@ -14,6 +15,8 @@ if TYPE_CHECKING:
     from quickdraw_core.serving.recognizer import BundleRecognizer
 
 _TRAINING = ("torch", "onnx", "onnxscript", "safetensors")
+_WAIT_SECONDS = 600.0
+"""For another command that exports the same model."""
 
 
 def open_recognizer(
@@ -74,4 +77,14 @@ def _exported(reference: str, tracking_uri: str | None) -> Bundle:
     values = {"models": [reference], "out": bundles / "unnamed", "tracking_uri": tracking_uri}
     prepared = prepare(ExportConfig.parse(values), Opened())
     prepared = prepared.into(bundles / prepared.content_key[:32])
-    return open_bundle((prepared.finished() or prepared.run()).folder)
+    folder = prepared.folder
+    if prepared.finished() is None:
+        # Not the folder's own lock, which the export takes: another command makes the same one.
+        lock = folder.with_name(f".{folder.name}.making.lock")
+        with held(lock, str(folder), "export", _WAIT_SECONDS):
+            if prepared.finished() is None:
+                prepared.run()
+    try:
+        return open_bundle(folder)
+    except BundleError:  # it was replaced meanwhile
+        return open_bundle(folder)
