@@ -122,6 +122,20 @@ def test_a_file_of_many_lines_and_curves_is_refused() -> None:
         )
 
 
+@pytest.mark.parametrize(
+    "content",
+    [
+        '<s:use xmlns:s="http://www.w3.org/2000/svg"/>',
+        f"<style>{'a{' * 50_000}</style>",
+        f'<g transform="{"translate(1)" * 50_000}"/>',
+        '<g transform="scale(1)">' * 2_000 + "</g>" * 2_000,
+    ],
+)
+def test_an_svg_that_would_take_long_is_refused(content: str) -> None:
+    with pytest.raises(PictureError, match="save it as plain paths"):
+        strokes_of_svg(f'<svg xmlns="http://www.w3.org/2000/svg">{content}</svg>'.encode())
+
+
 def test_the_command_guesses_all_files_but_the_bad_one(drawn: Path, tmp_path: Path) -> None:
     made_bundle(tmp_path / "bundle")
     (drawn / "broken.png").write_bytes((drawn / "a.png").read_bytes()[:200])

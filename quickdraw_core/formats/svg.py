@@ -6,14 +6,17 @@ Text, pictures and references to other files are passed over: nothing is fetched
 """
 
 import io
-from xml.etree.ElementTree import ParseError
+from xml.etree.ElementTree import ParseError, iterparse
 
 import numpy as np
 
 from quickdraw_core.errors import PictureError, first_line
 from quickdraw_core.formats.raw_drawing import RawStrokes
 
-MAX_BYTES = 8 << 20
+MAX_BYTES = 1 << 20
+_MAX_DEPTH, _MAX_ELEMENTS = 64, 10_000
+_MAX_TRANSFORM, _MAX_STYLE = 2_000, 20_000
+"""Characters of an element's transform and class, and of all style sheets together."""
 _MAX_PIECES = 20_000
 """Lines and curves of a file."""
 
@@ -35,12 +38,10 @@ def strokes_of_svg(data: bytes) -> RawStrokes:
 
     if len(data) > MAX_BYTES:
         raise PictureError(f"the SVG has {len(data):,} bytes, and {MAX_BYTES:,} are allowed")
-    if b"<!ENTITY" in data or b"<use" in data:
-        raise PictureError(
-            "the SVG defines entities or repeats parts by <use>, which are not expanded; save it "
-            "as plain paths"
-        )
+    if b"<!ENTITY" in data:
+        raise _not_plain("defines entities")
     try:
+        _check(data)
         svg = SVG.parse(io.BytesIO(data))
         shapes = [element for element in svg.elements() if isinstance(element, Shape)]
         stroked = [shape for shape in shapes if shape.stroke.value is not None]
@@ -60,6 +61,30 @@ def strokes_of_svg(data: bytes) -> RawStrokes:
     if not strokes:
         raise PictureError("the SVG draws nothing: it has no path, line or other shape")
     return strokes
+
+
+def _not_plain(what: str) -> PictureError:
+    return PictureError(f"the SVG {what}, which is not read; save it as plain paths")
+
+
+def _check(data: bytes) -> None:
+    """Refuses what would take the library long. Raises `PictureError`, `ParseError`."""
+    depth = elements = style = 0
+    for event, element in iterparse(io.BytesIO(data), ("start", "end")):
+        name = element.tag.rpartition("}")[2]
+        if event == "end":
+            depth -= 1
+            style += len(element.text or "") if name == "style" else 0
+            if style > _MAX_STYLE:
+                raise _not_plain("has a large style sheet")
+            continue
+        depth, elements = depth + 1, elements + 1
+        if name == "use":
+            raise _not_plain("repeats parts by <use>")
+        if depth > _MAX_DEPTH or elements > _MAX_ELEMENTS:
+            raise _not_plain(f"has over {_MAX_ELEMENTS:,} parts, or {_MAX_DEPTH} in each other")
+        if any(len(element.get(key, "")) > _MAX_TRANSFORM for key in ("transform", "class")):
+            raise _not_plain("has a very long transform or class")
 
 
 def _is_background(shape: object, svg: object) -> bool:
