@@ -36,7 +36,7 @@ def folder(trained: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
 @pytest.fixture(scope="module")
 def played(folder: Path) -> Iterator[tuple[str, str]]:
     """What `quickdraw play` prints, and its address; it is ended by Ctrl-C."""
-    words = [*command(), "play", "--no-browser"]
+    words = [*command(), "play", "--no-browser", "--port", "0"]
     with subprocess.Popen(
         words, cwd=folder, env=environment_of(folder), stdout=subprocess.PIPE, text=True
     ) as process:
