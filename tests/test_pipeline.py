@@ -111,7 +111,7 @@ def test_its_progress_is_lines_of_stages_and_validations(finished: Finished) -> 
         r"\(training \d+\.\d{4}\), [\d,]+ images/s, (?:\d+ min )?\d+ s left"
     )
     steps = [found.groups() for line in lines if (found := re.fullmatch(validation, line))]
-    assert len(steps) == 6
+    assert len(steps) == 6, finished.progress
     assert steps[-1][0] == steps[-1][1]
     assert all(line.isprintable() for line in lines)
 
