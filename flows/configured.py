@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import Any
 
 _NAME = "PREFECT_API_URL"
+_RESULTS = "PREFECT_RESULTS_LOCAL_STORAGE_PATH"
 
 
 def is_server_named(environment: Mapping[str, str] = os.environ) -> bool:
@@ -17,22 +18,40 @@ def is_server_named(environment: Mapping[str, str] = os.environ) -> bool:
 
     A file that cannot be read names none here; Prefect itself, if it is used, says so.
     """
-    if _NAME in environment:
-        return bool(environment[_NAME])
-    here = _value(_toml(Path("pyproject.toml")), "tool", "prefect", "api", "url")
-    there = _value(_toml(Path("prefect.toml")), "api", "url")
-    return bool(_dotenv(Path(".env")).get(_NAME) or there or here or _of_profile(environment))
+    return bool(_setting(environment, _NAME, "api", "url"))
 
 
-def _of_profile(environment: Mapping[str, str]) -> str | None:
-    home = Path(environment.get("PREFECT_HOME") or "~/.prefect")
-    profiles = Path(environment.get("PREFECT_PROFILES_PATH") or home / "profiles.toml")
+def results_folder(environment: Mapping[str, str] = os.environ) -> Path | None:
+    """Where Prefect keeps results, by the same settings; None for a user without a home."""
+    named = _setting(environment, _RESULTS, "results", "local_storage_path")
     try:
+        return Path(named).expanduser() if named else _home(environment) / "storage"
+    except RuntimeError:
+        return None
+
+
+def _setting(environment: Mapping[str, str], name: str, *keys: str) -> str | None:
+    """A setting by its variable's name, or by its keys in a TOML file."""
+    if name in environment:
+        return environment[name]
+    here = _value(_toml(Path("pyproject.toml")), "tool", "prefect", *keys)
+    there = _value(_toml(Path("prefect.toml")), *keys)
+    return _dotenv(Path(".env")).get(name) or there or here or _of_profile(environment, name)
+
+
+def _home(environment: Mapping[str, str]) -> Path:
+    return Path(environment.get("PREFECT_HOME") or "~/.prefect").expanduser()
+
+
+def _of_profile(environment: Mapping[str, str], name: str) -> str | None:
+    try:
+        home = _home(environment)
+        profiles = Path(environment.get("PREFECT_PROFILES_PATH") or home / "profiles.toml")
         config = _toml(profiles.expanduser())
     except RuntimeError:  # a user without a home
         return None
     active = environment.get("PREFECT_PROFILE") or config.get("active")
-    return _value(config, "profiles", str(active), _NAME)
+    return _value(config, "profiles", str(active), name)
 
 
 def _dotenv(path: Path) -> Mapping[str, str | None]:

@@ -30,7 +30,7 @@ _ENDED = (StateType.COMPLETED, StateType.FAILED, StateType.CRASHED, StateType.CA
 _UNFINISHED = [StateType.FAILED, StateType.CRASHED, StateType.CANCELLED]
 _CRASH_REPORT_SECONDS = 30
 _FOLDER_TAG = "folder:"
-FLOWS = ("compare", "evaluate", "ingest", "pipeline", "promote", "sweep", "train")
+FLOWS = ("clean", "compare", "evaluate", "ingest", "pipeline", "promote", "sweep", "train")
 """Flows that a run without a deployment may be of: each is a function of its own module."""
 
 

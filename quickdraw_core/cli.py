@@ -13,6 +13,7 @@ import typer
 
 from quickdraw_core.commands import (
     bundles,
+    cleaning,
     data,
     guessing,
     jobs,
@@ -63,6 +64,7 @@ for command in (
     jobs.demo,
     operations.deploy,
     operations.rerun,
+    cleaning.clean,
 ):
     app.command(cls=ConfiguredCommand)(with_progress_options(command))
 

@@ -7,7 +7,7 @@ from pathlib import Path
 import pytest
 from forkserver import real_python
 
-from flows.configured import is_server_named
+from flows.configured import is_server_named, results_folder
 
 URL = "http://127.0.0.1:4200/api"
 PROFILES = f"""
@@ -55,6 +55,16 @@ def test_a_server_is_found_wherever_prefect_looks(
     home: Path, environment: dict[str, str], named: bool
 ) -> None:
     assert is_server_named({"PREFECT_HOME": str(home)} | environment) == named
+
+
+@pytest.mark.parametrize("home", ["dotenv"], indirect=True)
+def test_results_are_found_where_prefect_keeps_them(home: Path) -> None:
+    here = {"PREFECT_HOME": str(home)}
+    assert results_folder(here) == home / "storage"
+    kept = {"PREFECT_RESULTS_LOCAL_STORAGE_PATH": "/data/results"}
+    assert results_folder(here | kept) == Path("/data/results")
+    (home.parent / ".env").write_text("PREFECT_RESULTS_LOCAL_STORAGE_PATH=/other\n")
+    assert results_folder(here) == Path("/other")
 
 
 def test_a_user_without_a_home_has_no_profile(

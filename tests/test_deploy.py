@@ -27,6 +27,7 @@ def test_all_deployments_have_parameters_that_their_flows_take() -> None:
         "pipeline/nightly",
         "pipeline/demo",
         "sweep/weekly",
+        "clean/weekly",
         "ingest/on-demand",
         "train/on-demand",
         "train/gpu",
@@ -34,6 +35,7 @@ def test_all_deployments_have_parameters_that_their_flows_take() -> None:
     }
     assert made["pipeline/nightly"].schedule == "0 2 * * * UTC"
     assert made["sweep/weekly"].schedule is not None
+    assert made["clean/weekly"].schedule == "0 6 * * 0 UTC"
     assert made["train/gpu"].pool == "gpu"
 
 

@@ -76,6 +76,7 @@ COMMANDS = {
     ),
     "predict {run} {test} --tracking-uri none": NUMBA | {"torch"},
     "check-submission {submission} {test}": NUMBA,
+    "clean --dry-run --store {store}": set(),
     "deploy --dry-run": NUMBA | {"prefect", "torch"},  # all flows, whose parameters it checks
 }
 

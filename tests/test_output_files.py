@@ -36,7 +36,7 @@ INPUTS_AND_FOLDERS = {
     *(("generate", "folder"), ("fetch", "folder"), ("demo", "folder")),
     *(("evaluate", "report_dir"), ("compare", "out_dir")),
     *(("export", "out"), ("export", "evaluation"), ("guess", "explain")),
-    *(("deploy", "home"), ("deploy", "file"), ("check_submission", "file")),
+    *(("deploy", "home"), ("deploy", "file"), ("check_submission", "file"), ("clean", "runs")),
 }
 Write = Callable[[Path], str]
 """Runs a command with its output there; what it prints on standard output."""

@@ -32,10 +32,10 @@ from quickdraw_core.sweep.config import SweepConfig
 from quickdraw_core.sweep.finish import finish_sweep
 from quickdraw_core.sweep.plan import plan_sweep
 from quickdraw_core.sweep.row_slots import make_slots
-from quickdraw_core.sweep.rows import PARENT_TAG, has_diverged, is_finished, nest, run_row
+from quickdraw_core.sweep.rows import has_diverged, is_finished, nest, run_row
 from quickdraw_core.sweep.run import PreparedSweep
 from quickdraw_core.tracking.journal import append, follow, last_status, tags_record
-from quickdraw_core.tracking.run_record import RunRecord, tracked_run_id
+from quickdraw_core.tracking.run_record import PARENT_TAG, RunRecord, tracked_run_id
 from quickdraw_core.tracking.runs import client
 
 # Failed on purpose, and tried again

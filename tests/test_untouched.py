@@ -51,6 +51,8 @@ REFUSED = [
     "demo new --tracking-uri nowhere://x",
     "deploy --cron never --dry-run",
     "rerun",
+    "clean --runs nowhere",
+    "clean --older-than 30",
 ]
 ASKING = [
     "describe {store}",
@@ -61,6 +63,7 @@ ASKING = [
     "inspect {run} --json",
     "sweep --list",
     "deploy --dry-run",
+    "clean --dry-run",
     "--help",
 ]
 

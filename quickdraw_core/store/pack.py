@@ -224,11 +224,38 @@ def _remove_outdated(store: Store, folder: Path) -> None:
     for old in folder.parent.iterdir():
         if old == folder or old.name.startswith("."):
             continue
-        if isinstance(store.path, Path) or _address_in(old) == str(store.path):
+        if isinstance(store.path, Path) or store_of_pack(old) == str(store.path):
             shutil.rmtree(old, ignore_errors=True)
 
 
-def _address_in(folder: Path) -> str | None:
+def packs_in(folder: Path) -> list[Path]:
+    """The packs in the `pack/` of a store or of the cache folder, and what is left of unfinished
+    ones (`is_packed` is false of those).
+    """
+    with suppress(OSError):
+        return sorted(path for path in folder.iterdir() if path.is_dir())
+    return []
+
+
+def remove_pack(folder: Path) -> bool:
+    """Deletes a pack, if no process builds one beside it now; returns whether it did. Processes
+    that have it open keep it. A kill leaves what the next build deletes.
+    """
+    opened = os.open(folder.parent, os.O_RDONLY)
+    try:
+        if try_lock(opened) is False:
+            return False
+        aside = folder
+        if not folder.name.startswith("."):
+            aside = folder.with_name(f".{folder.name}.{secrets.token_hex(4)}.tmp")
+            folder.rename(aside)
+        shutil.rmtree(aside)
+        return True
+    finally:
+        os.close(opened)
+
+
+def store_of_pack(folder: Path) -> str | None:
     """The address of the store of a pack in the cache folder."""
     try:
         return (folder / _STORE_NAME).read_text("utf-8").strip()

@@ -25,11 +25,9 @@ from quickdraw_core.tracking.journal import (
     last_status,
     tags_record,
 )
-from quickdraw_core.tracking.run_record import RunRecord, tracked_run_id
+from quickdraw_core.tracking.run_record import PARENT_TAG, RunRecord, tracked_run_id
 from quickdraw_core.training.checkpoint import find_checkpoint
 
-PARENT_TAG = "mlflow.parentRunId"
-"""The tag by which MLflow shows a run beneath another."""
 SWEEP_TAG, ROW_TAG = "quickdraw.sweep", "quickdraw.sweep_row"
 
 

@@ -65,8 +65,10 @@ def held(lock: Path, target: str, work: str, wait_seconds: float = 0.0) -> Itera
             os.pwrite(descriptor, _holder(work), 0)
         yield
     finally:
-        # Deleted while it is held: a process that waits for it sees that it is no longer there.
-        lock.unlink(missing_ok=True)
+        # Deleted while it is held: a process that waits for it sees that it is no longer there. If
+        # the folder was renamed meanwhile, what has that name now is another command's.
+        if _is_at(descriptor, lock):
+            lock.unlink(missing_ok=True)
         os.close(descriptor)
         if made:
             with suppress(OSError):  # it holds something by now
@@ -91,6 +93,26 @@ def require_free(lock: Path, target: str) -> None:
 def require_free_folder(folder: Path) -> None:
     """Raises `BusyError` if another command holds a folder; changes nothing."""
     require_free(folder / FOLDER_LOCK, str(folder))
+
+
+def holder_of(lock: Path) -> str | None:
+    """Who works under a lock, in words; None if nobody does. Changes nothing.
+
+    If the file system has no locks, its file may be of a command that was killed; that is not
+    known, and the answer is who the file names.
+    """
+    try:
+        descriptor = os.open(lock, os.O_RDONLY)
+    except OSError:
+        return None
+    try:
+        is_held = _is_held(descriptor)
+    except OSError:
+        is_held = True
+    try:
+        return _named(descriptor) if is_held else None
+    finally:
+        os.close(descriptor)
 
 
 def try_lock(descriptor: int) -> bool | None:
@@ -152,12 +174,16 @@ def _holder(work: str) -> bytes:
 
 
 def _busy(descriptor: int, target: str) -> BusyError:
+    return BusyError(
+        f"another command is at work on {target}: {_named(descriptor)}; wait for its end, or give "
+        "another place"
+    )
+
+
+def _named(descriptor: int) -> str:
+    """The holder that a lock's file names."""
     try:
         who = json.loads(os.pread(descriptor, 4096, 0))
-        holder = f"{who['work']}, process {who['process']} on {who['host']} since {who['since']}"
+        return f"{who['work']}, process {who['process']} on {who['host']} since {who['since']}"
     except (OSError, ValueError, KeyError, TypeError):  # it has only just been taken
-        holder = "one that has only just begun"
-    return BusyError(
-        f"another command is at work on {target}: {holder}; wait for its end, or give another "
-        "place"
-    )
+        return "one that has only just begun"

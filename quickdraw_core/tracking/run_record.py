@@ -32,6 +32,8 @@ if TYPE_CHECKING:
 RUN_RECORD_NAME = "mlflow.json"
 KEY_TAG = "quickdraw.run_key"
 CHANGED_TAG = "changed."
+PARENT_TAG = "mlflow.parentRunId"
+"""The tag by which MLflow shows a run beneath another."""
 _PARAM_LENGTH = 6_000
 _TAG_LENGTH = 5_000
 _PAIRS = 100

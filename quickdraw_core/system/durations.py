@@ -1,0 +1,22 @@
+"""Lengths of time as people write them: `30d`, `12h`, `1d12h`."""
+
+import re
+
+_UNITS = {"w": 604_800, "d": 86_400, "h": 3_600, "m": 60, "s": 1}
+_PART = re.compile(r"([0-9]+(?:\.[0-9]+)?)([wdhms])")
+
+
+def seconds_of(text: str) -> float:
+    """Seconds of a length of time. Raises `ValueError` for another form."""
+    parts = _PART.findall(text)
+    if not parts or "".join(number + unit for number, unit in parts) != text:
+        raise ValueError("must be a number and a unit (w, d, h, m, s), as 30d, 12h or 1d12h")
+    return sum(float(number) * _UNITS[unit] for number, unit in parts)
+
+
+def in_words(seconds: float) -> str:
+    """A length of time in its largest unit, rounded down: `45 d`, `3 h`, `10 min`."""
+    for unit, name in (("d", "d"), ("h", "h"), ("m", "min")):
+        if seconds >= _UNITS[unit]:
+            return f"{seconds // _UNITS[unit]:,.0f} {name}"
+    return f"{max(seconds, 0):.0f} s"
