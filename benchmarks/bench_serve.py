@@ -1,25 +1,32 @@
 """The API beside the bare network: one user, many users, more users than it can carry.
 
-    python benchmarks/bench_serve.py BUNDLE [--rounds 3] [--seconds 8] [--set KEY=VALUE …]
+    python benchmarks/bench_serve.py [BUNDLE] [--rounds 3] [--seconds 8] [--set KEY=VALUE …]
 
-wrk and hey (Debian's packages of these names) send drawings over loopback to `quickdraw serve`, a
+Without a bundle it makes one: the network of the recipe `laptop`, 35 words, random weights.
+
+wrk (Debian's package of this name) sends drawings over loopback to `quickdraw serve`, a
 process of its own. The drawings are generated doodles, simplified; one user also sends them as a
 page does, in floats of the screen (raw, some 10 kB each). Bare is the bundle's graph in
 onnxruntime, on images drawn beforehand, in a process with the server's settings: one drawing on
 one thread, and batches on as many threads as the server has. Each round measures all of it, one
 after the other; the best of the rounds counts, since other work of the machine only makes slower.
 
-Load: wrk with `--users` connections, each of which asks again once it is answered. Overload: hey
-with twice the rate that was carried, spread over `--crowd` connections; an answer of 503 counts
-among the answers, and its time among the times.
+Load: wrk with `--users` connections, each of which asks again once it is answered. It runs on the
+same cores: `load_wrk_cores` says how much of them it takes. `load_server_ms` is the server's
+processor time for an answer, `bare_ms` that of the network alone for a drawing.
+
+Overload: wrk with so many connections that they ask at twice the rate that was carried. Each asks
+again a random time after it was answered, `--think` seconds in the mean, so that they do not ask
+all at once; what they really asked is `over_times_carried`. An answer of 503 counts among the
+answers, and its time among the times.
 """
 
 import argparse
-import csv
-import io
 import json
+import math
 import os
 import re
+import resource
 import shutil
 import subprocess
 import sys
@@ -31,17 +38,23 @@ from contextlib import contextmanager
 from pathlib import Path
 
 import numpy as np
+import psutil
 
 from quickdraw_core.drawing import DrawingBatch
+from quickdraw_core.labels import LabelMap
 from quickdraw_core.serving.bundle import open_bundle
 from quickdraw_core.serving.recognizer import BundleRecognizer
 from quickdraw_core.sources.doodles.generator import generate_drawing
 from quickdraw_core.sources.doodles.programs import default_words
 from quickdraw_core.system.threads import set_waiting, usable_cores
+from quickdraw_core.training.config import TrainConfig
 
-DRAWINGS, BATCH = 200, 32
+DRAWINGS, BATCH, WORDS = 200, 32, 35
 SCALE, STEP_PX = 2.7, 6.0
 """Of a canvas of 700 px, on which a pointer moves so far between two events."""
+
+ANSWERED_SECONDS = 0.1
+"""In which an overloaded server answers in the mean, refusals among the answers: a guess."""
 
 Strokes = list[tuple[list[int], list[int]]]
 
@@ -55,9 +68,19 @@ done = function(summary, latency)
   io.write(string.format('{"median_ms": %%f, "p99_ms": %%f, "answers": %%d, "seconds": %%f, ',
     latency:percentile(50) / 1000, latency:percentile(99) / 1000, summary.requests,
     summary.duration / 1e6))
+  io.write(string.format('"longest_ms": %%f, "refused": %%d, ', latency.max / 1000,
+    counted and counted:get("refused") or 0))
   io.write(string.format('"errors": %%d}\\n', summary.errors.status + summary.errors.timeout
     + summary.errors.connect + summary.errors.read + summary.errors.write))
 end
+"""
+COUNTING = """
+refused = 0
+setup = function(thread) counted = thread end
+response = function(status) if status == 503 then refused = refused + 1 end end
+"""
+THINKING = """
+delay = function() return math.random(0, THINK_MS) end
 """
 
 
@@ -81,8 +104,29 @@ def as_drawn(strokes: Strokes) -> list[list[list[float]]]:
     return raw
 
 
+def example_bundle(folder: Path) -> Path:
+    """A bundle of the recipe `laptop` with random weights: as fast as a trained one."""
+    import torch
+
+    from quickdraw_core.bundling.graph import BundleMember
+    from quickdraw_core.bundling.model_card import model_card
+    from quickdraw_core.bundling.write import BundleFacts, write_bundle
+    from quickdraw_core.recipes import RECIPES
+    from quickdraw_core.training.network import new_network
+
+    torch.manual_seed(1)
+    config = TrainConfig.parse(RECIPES["laptop"]() | {"store": folder})
+    network = new_network(config, WORDS).eval()
+    member = BundleMember(network, config.model, config.image, config.model.flip_tta, "0" * 64)
+    words = LabelMap.of([f"word {number:02}" for number in range(WORDS)])
+    write_bundle(folder, [member], BundleFacts("laptop", words, "0" * 64), model_card)
+    return folder
+
+
 def bare(bundle: Path, seconds: float) -> dict[str, float]:
-    """Milliseconds of one drawing alone, and drawings a second in batches on all cores."""
+    """Milliseconds of one drawing alone, drawings a second in batches on all cores, and the
+    processor's milliseconds of each.
+    """
     recognizer = BundleRecognizer(open_bundle(bundle), threads=1)
     batch = DrawingBatch.from_strokes(drawings()[:BATCH])
     images = [pixels for _, pixels in recognizer.images(batch)]
@@ -92,7 +136,7 @@ def bare(bundle: Path, seconds: float) -> dict[str, float]:
         began = time.perf_counter()
         recognizer.of_images(single)
         times.append(time.perf_counter() - began)
-    counts = [0] * usable_cores()
+    counts, before = [0] * usable_cores(), time.process_time()
     end = time.perf_counter() + seconds / 2
 
     def work(number: int) -> None:
@@ -105,19 +149,23 @@ def bare(bundle: Path, seconds: float) -> dict[str, float]:
         thread.start()
     for thread in threads:
         thread.join()
-    return {"one_ms": 1000 * float(np.median(times)), "per_second": sum(counts) / (seconds / 2)}
+    return {
+        "one_ms": 1000 * float(np.median(times)),
+        "per_second": sum(counts) / (seconds / 2),
+        "each_ms": 1000 * (time.process_time() - before) / sum(counts),
+    }
 
 
 @contextmanager
-def serving(bundle: Path, options: Sequence[str]) -> Iterator[str]:
-    """The address of the command, started as a user would."""
+def serving(bundle: Path, options: Sequence[str]) -> Iterator[tuple[str, psutil.Process]]:
+    """The command, started as a user would: its address and process."""
     words = [sys.executable, "-m", "quickdraw_core.cli", "serve", str(bundle), "--port", "0"]
     server = subprocess.Popen([*words, *options], stdout=subprocess.PIPE, text=True)
     try:
         assert server.stdout is not None
         for line in server.stdout:
             if match := re.search(r"http://\S+", line):
-                yield match.group()
+                yield match.group(), psutil.Process(server.pid)
                 return
         raise SystemExit("the server did not start")
     finally:
@@ -135,49 +183,71 @@ def wrk(address: str, script: Path, users: int, seconds: float) -> dict[str, flo
     return found
 
 
-def hey(address: str, body: Path, crowd: int, rate: float, seconds: float) -> dict[str, float]:
-    """Of `crowd` connections that together ask at a rate, whether it can be carried or not."""
-    words = ["hey", "-z", f"{seconds:.0f}s", "-c", str(crowd), "-q", f"{rate / crowd:.3f}"]
-    words += ["-m", "POST", "-T", "application/json", "-D", str(body), "-o", "csv"]
-    text = subprocess.run(
-        [*words, f"{address}/api/guess"], capture_output=True, text=True, check=True
-    ).stdout
-    rows = list(csv.DictReader(io.StringIO(text)))
-    times = np.array([1000 * float(row["response-time"]) for row in rows])
-    guessed = np.array([row["status-code"] == "200" for row in rows])
-    refused = np.array([row["status-code"] == "503" for row in rows])
+def overload(
+    address: str, script: Path, rate: float, think: float, seconds: float
+) -> dict[str, float]:
+    """Of connections that each ask again some time after they are answered, `think` seconds in the
+    mean: so many that together they ask at a rate, whether it can be carried or not.
+    """
+    crowd = math.ceil(rate * (think + ANSWERED_SECONDS))
+    text = script.read_text().replace("THINK_MS", f"{2000 * think:.0f}")
+    thinking = script.with_name("thinking.lua")
+    thinking.write_text(text)
+    found = wrk(address, thinking, crowd, seconds)
     return {
-        "asked_per_second": len(rows) / seconds,
-        "guessed_per_second": float(guessed.sum()) / seconds,
-        "refused_share": float(refused.mean()),
-        "other": float((~guessed & ~refused).sum()),
-        "p99_ms": float(np.quantile(times, 0.99)),
-        "longest_ms": float(times.max()),
+        "asked_per_second": found["answers"] / found["seconds"],
+        "guessed_per_second": (found["answers"] - found["refused"]) / found["seconds"],
+        "refused_share": found["refused"] / found["answers"],
+        "other": found["errors"] - found["refused"],
+        "median_ms": found["median_ms"],
+        "p99_ms": found["p99_ms"],
+        "longest_ms": found["longest_ms"],
     }
 
 
-def measure(options: argparse.Namespace, folder: Path, address: str) -> dict[str, float]:
+def processor_seconds(process: psutil.Process) -> float:
+    """What a process has used so far."""
+    times = process.cpu_times()
+    return float(times.user + times.system)
+
+
+def children_seconds() -> float:
+    """What this process's children have used that have ended."""
+    usage = resource.getrusage(resource.RUSAGE_CHILDREN)
+    return usage.ru_utime + usage.ru_stime
+
+
+def measure(
+    options: argparse.Namespace, folder: Path, address: str, server: psutil.Process
+) -> dict[str, float]:
     """A round."""
-    script, body = folder / "simplified.lua", folder / "body.json"
+    script = folder / "simplified.lua"
     child = [sys.executable, __file__, str(options.bundle), "--bare", "--seconds"]
     text = subprocess.run([*child, str(options.seconds)], capture_output=True, check=True).stdout
     network = json.loads(text)
     one = wrk(address, script, 1, options.seconds)
     raw = wrk(address, folder / "raw.lua", 1, options.seconds)
+    used, used_by_wrk = processor_seconds(server), children_seconds()
     many = wrk(address, script, options.users, options.seconds)
+    used, used_by_wrk = processor_seconds(server) - used, children_seconds() - used_by_wrk
     carried = many["answers"] / many["seconds"]
-    over = hey(address, body, options.crowd, 2 * carried, options.seconds)
+    over = overload(address, folder / "over.lua", 2 * carried, options.think, options.seconds)
     return {
         "bare_one_ms": network["one_ms"],
         "bare_per_second": network["per_second"],
+        "bare_ms": network["each_ms"],
         "user_median_ms": one["median_ms"],
         "user_p99_ms": one["p99_ms"],
         "user_raw_median_ms": raw["median_ms"],
         "user_times_bare": one["median_ms"] / network["one_ms"],
         "load_per_second": carried,
         "load_share_of_bare": carried / network["per_second"],
+        "load_server_ms": 1000 * used / many["answers"],
+        "load_server_cores": used / many["seconds"],
+        "load_wrk_cores": used_by_wrk / many["seconds"],
         "load_p99_ms": many["p99_ms"],
         "load_errors": many["errors"],
+        "over_times_carried": over["asked_per_second"] / carried,
         **{f"over_{name}": value for name, value in over.items()},
         "machine_load": os.getloadavg()[0],
     }
@@ -185,32 +255,34 @@ def measure(options: argparse.Namespace, folder: Path, address: str) -> dict[str
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__)
-    parser.add_argument("bundle", type=Path)
+    parser.add_argument("bundle", type=Path, nargs="?")
     parser.add_argument("--rounds", type=int, default=3)
     parser.add_argument("--seconds", type=float, default=8.0)
     parser.add_argument("--users", type=int, default=64)
-    parser.add_argument("--crowd", type=int, default=400)
+    parser.add_argument("--think", type=float, default=0.8, metavar="SECONDS")
     parser.add_argument("--set", action="append", default=[], metavar="KEY=VALUE")
     parser.add_argument("--bare", action="store_true", help="measure the network alone, as JSON")
     options = parser.parse_args()
     if options.bare:
         print(json.dumps(bare(options.bundle, options.seconds)))
         return
-    missing = [name for name in ("wrk", "hey") if shutil.which(name) is None]
-    if missing:
-        raise SystemExit(f"{missing[0]} is not installed: apt-get install {' '.join(missing)}")
+    if shutil.which("wrk") is None:
+        raise SystemExit("wrk is not installed: apt-get install wrk")
     with tempfile.TemporaryDirectory() as temporary:
         folder = Path(temporary)
+        if options.bundle is None:
+            options.bundle = example_bundle(folder / "bundle")
         made = drawings()
         for form, sent in (("simplified", made), ("raw", [as_drawn(each) for each in made])):
             bodies = [json.dumps({"drawing": each}, separators=(",", ":")) for each in sent]
             (folder / f"{form}.txt").write_text("\n".join(bodies))
             (folder / f"{form}.lua").write_text(SCRIPT % (folder / f"{form}.txt"))
-        (folder / "body.json").write_text(json.dumps({"drawing": made[0]}))
+        simplified = (folder / "simplified.lua").read_text()
+        (folder / "over.lua").write_text(simplified + COUNTING + THINKING)
         changes = [word for change in options.set for word in ("--set", change)]
-        with serving(options.bundle, changes) as address:
+        with serving(options.bundle, changes) as (address, server):
             wrk(address, folder / "raw.lua", 8, 2)  # warm
-            rounds = [measure(options, folder, address) for _ in range(options.rounds)]
+            rounds = [measure(options, folder, address, server) for _ in range(options.rounds)]
     for name in rounds[0]:
         values = [each[name] for each in rounds]
         print(f"{name:24}", *(f"{value:10.2f}" for value in values))

@@ -77,7 +77,7 @@ class SayingRecognizer(InkRecognizer):
 def served(slot: ModelSlot, store: Store | None = None, port: int = 0) -> Iterator[str]:
     """The address of a real server with the page, in a thread of this process."""
     listener = listen("127.0.0.1", port)
-    server = server_of(create_app(slot, ServeConfig(), store))
+    server = server_of(create_app(slot, ServeConfig(store=store.path if store else None)))
     thread = threading.Thread(target=server.run, kwargs={"sockets": [listener]})
     thread.start()
     try:

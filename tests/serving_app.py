@@ -17,7 +17,6 @@ from quickdraw_core.serving.web.app import create_app
 from quickdraw_core.serving.web.config import ServeConfig
 from quickdraw_core.serving.web.gate import Gate
 from quickdraw_core.serving.web.server import address_of, listen, server_of
-from quickdraw_core.store.store import Store
 
 WORDS = ("cat", "dog", "ice cream", "star", "sun")
 SQUARE = [[[0, 255, 255, 0, 0], [0, 0, 255, 255, 0]]]
@@ -79,11 +78,9 @@ def serving(app: Gate) -> Iterator[str]:
 
 
 @contextmanager
-def client_of(
-    slot: ModelSlot | None = None, store: Store | None = None, **config: object
-) -> Iterator[httpx.Client]:
+def client_of(slot: ModelSlot | None = None, **config: object) -> Iterator[httpx.Client]:
     """A client, while the application is served."""
-    app = create_app(slot or slot_of(), ServeConfig.parse(config), store)
+    app = create_app(slot or slot_of(), ServeConfig.parse(config))
     with serving(app) as address, httpx.Client(base_url=address, timeout=60) as client:
         yield client
 

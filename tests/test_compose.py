@@ -157,6 +157,15 @@ def test_passwords_stay_out_of_git_and_of_the_images() -> None:
     assert not any(line.startswith("!.env") for line in ignored)
 
 
+def test_the_game_reads_the_nightly_store_and_cannot_change_it() -> None:
+    game = SERVICES["play"]
+    assert "data:/data:ro" in game["volumes"]
+    deployments = yaml.safe_load((ROOT / "infra" / "prefect.yaml").read_text())["deployments"]
+    [nightly] = [each for each in deployments if each["name"] == "nightly"]
+    store = nightly["parameters"]["ingest"]["store"]
+    assert game["command"][-2:] == ["--store", f"${{PLAY_STORE:-/data/{store}}}"]
+
+
 def test_nobody_is_told_of_it() -> None:
     for name, service in SERVICES.items():
         if service["image"] in OUR_IMAGES:

@@ -1,9 +1,12 @@
 """The API: what it answers, what it refuses and with which sentence, and its headers."""
 
+import asyncio
 import base64
 import io
 import json
 import re
+import shutil
+from pathlib import Path
 
 import httpx
 import numpy as np
@@ -18,6 +21,7 @@ from strategies import drawing
 from quickdraw_core.drawing import DrawingBatch
 from quickdraw_core.serving.recognizer import top_guesses
 from quickdraw_core.serving.slot import ModelSlot
+from quickdraw_core.serving.web.app import Direct, create_app
 from quickdraw_core.store.store import Store
 
 RAW = [[[10.5, 300.25, 700.0], [20.0, 90.5, 20.0]], [[400.0, 400.0], [100.0, 500.0]]]
@@ -111,6 +115,37 @@ def test_a_wrong_body_is_refused_with_a_sentence(client, name):
     )
     assert str(response.status_code).startswith(str(status)), response.text
     assert sentence in response.json()["error"]
+
+
+def test_guesses_past_fastapi_are_answered_as_by_it():
+    """Both call one function; the answers to what it raises are made in two places."""
+
+    async def run() -> None:
+        app = create_app(slot_of(InkRecognizer(fails_at=(7, 7))))
+        direct = app._app
+        assert isinstance(direct, Direct)
+        asked = [(body, "application/json") for body, _, _ in FAULTS.values()]
+        right = (SQUARE, RAW, [[[7, 7], [7, 7]]])  # of which the last one fails
+        asked += [(json.dumps({"drawing": d}).encode(), "application/json") for d in right]
+        asked.append((b"{}", "text/plain"))
+        clients = [
+            httpx.AsyncClient(
+                transport=httpx.ASGITransport(each, raise_app_exceptions=False),
+                base_url="http://localhost",
+            )
+            for each in (direct, direct._app)
+        ]
+        for body, kind in asked:
+            past, by = [
+                await client.post("/api/guess", content=body, headers={"content-type": kind})
+                for client in clients
+            ]
+            assert (past.status_code, past.headers) == (by.status_code, by.headers), body
+            assert past.content == by.content
+        assert past.status_code == 415
+        app.close()
+
+    asyncio.run(run())
 
 
 json_values = st.recursive(
@@ -212,7 +247,7 @@ def test_a_model_that_cannot_guess_is_not_put_in():
 
 
 def test_drawings_of_a_word_come_from_the_store(store: Store):
-    with client_of(store=store) as client:
+    with client_of(store=store.path) as client:
         for word in ("ice cream", "ice_cream"):
             drawings = client.get(f"/api/words/{word}/drawings?count=5").json()["drawings"]
             assert len(drawings) == 5
@@ -225,6 +260,24 @@ def test_drawings_of_a_word_come_from_the_store(store: Store):
         response = client.get("/api/words/star/drawings")
         assert response.status_code == 404
         assert "--store STORE" in response.json()["error"]
+
+
+def test_a_store_may_come_later_and_be_replaced(store: Store, tmp_path: Path):
+    late = tmp_path / "store"
+    with client_of(store=late) as client:
+
+        def ask() -> httpx.Response:
+            return client.get("/api/words/sun/drawings?count=3")
+
+        for made in range(2):
+            response = ask()
+            assert response.status_code == 503
+            assert int(response.headers["retry-after"]) > 0
+            assert "no drawings to show yet" in response.json()["error"]
+            assert str(tmp_path) not in response.text
+            shutil.copytree(store.path, late)
+            assert len(ask().json()["drawings"]) == 3, made
+            shutil.rmtree(late)
 
 
 def test_errors_have_a_form_of_their_own(client):

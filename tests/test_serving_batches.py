@@ -173,11 +173,11 @@ def test_a_batch_waits_for_a_request_that_is_being_read():
         async def slowly() -> int:
             with batcher.arriving():
                 await read.wait()
-            return await batcher.submit(2, 10)
+            return await batcher.submit(2)
 
         second = asyncio.create_task(slowly())
         await asyncio.sleep(0)
-        first = asyncio.create_task(batcher.submit(1, 10))
+        first = asyncio.create_task(batcher.submit(1))
         for _ in range(3):
             await asyncio.sleep(0)
         assert not sizes
@@ -185,7 +185,7 @@ def test_a_batch_waits_for_a_request_that_is_being_read():
         assert await asyncio.gather(first, second) == [1, 2]
         assert sizes == [2]
         with batcher.arriving():  # which takes its time
-            assert await batcher.submit(3, 10) == 3
+            assert await batcher.submit(3) == 3
         batcher.close()
 
     asyncio.run(run())
@@ -200,12 +200,12 @@ def test_a_slow_model_lets_fewer_wait():
             return items
 
         batcher = Batcher(compute, Batching(drawings=2, wait_ms=1, waiting=1000))
-        tasks = [asyncio.create_task(batcher.submit(n, 60)) for n in range(2)]
+        tasks = [asyncio.create_task(batcher.submit(n)) for n in range(2)]
         await asyncio.sleep(0.2)  # so long does the first batch take
         may_go.set()
         await asyncio.gather(*tasks)
         may_go.clear()
-        tasks = [asyncio.create_task(batcher.submit(n, 60)) for n in range(8)]
+        tasks = [asyncio.create_task(batcher.submit(n)) for n in range(8)]
         await asyncio.sleep(0.01)
         refused = [task for task in tasks if task.done()]
         assert refused
@@ -222,7 +222,7 @@ def test_a_slow_model_lets_fewer_wait():
 def test_what_waits_at_the_end_is_answered(count):
     async def run() -> None:
         batcher = Batcher(lambda items: items, Batching())
-        tasks = [asyncio.create_task(batcher.submit(n, 10)) for n in range(count)]
+        tasks = [asyncio.create_task(batcher.submit(n)) for n in range(count)]
         await asyncio.sleep(0)
         batcher.close()
         results = await asyncio.gather(*tasks, return_exceptions=True)

@@ -11,6 +11,7 @@ from schemathesis.specs.openapi.checks import positive_data_acceptance
 from serving_app import serving, slot_of
 
 from quickdraw_core.serving.web.app import create_app
+from quickdraw_core.serving.web.config import ServeConfig
 from quickdraw_core.store.store import Store
 
 pytestmark = pytest.mark.services
@@ -21,7 +22,7 @@ EXAMPLES = 60
 def test_every_operation_keeps_the_document(store: Store, mode: GenerationMode):
     load_all_checks()
     operations = []
-    with serving(create_app(slot_of(), store=store)) as address:
+    with serving(create_app(slot_of(), ServeConfig(store=store.path))) as address:
         schema = schemathesis.openapi.from_url(f"{address}/openapi.json")
         for result in schema.get_all_operations():
             operation = result.ok()

@@ -68,8 +68,8 @@ def serve_model(
     `http://127.0.0.1:8000`, once it takes connections.
 
     A registered model that is named by an alias may come later, and another one takes its place
-    once the alias moves. Raises `ConfigError` if the port is taken, before the model is loaded,
-    and what opening the model and the store raises.
+    once the alias moves. The store may come later, too. Raises `ConfigError` if the port is taken,
+    before the model is loaded, and what opening the model raises.
     """
     from quickdraw_core.serving.web.server import address_of, listen
 
@@ -77,18 +77,29 @@ def serve_model(
         from quickdraw_core.serving.slot import ModelSlot
         from quickdraw_core.serving.web.app import create_app
         from quickdraw_core.serving.web.server import run
-        from quickdraw_core.stage import Opened
-        from quickdraw_core.store.store import open_store
 
-        store = open_store(config.store, Opened()) if config.store else None
         slot = ModelSlot()
         served = _fill(slot, model, tracking_uri, config.batch_threads, ending)
         address = address_of(listener)
-        show_facts(
-            {"model": served, "serving": f"{address} (API: {address}/docs; Ctrl-C ends it)"}
-        )
+        facts = {"model": served, "serving": f"{address} (API: {address}/docs; Ctrl-C ends it)"}
+        show_facts(facts | _problem_of_store(config))
         when_ready(address)
-        run(create_app(slot, config, store), listener)
+        run(create_app(slot, config), listener)
+
+
+def _problem_of_store(config: "ServeConfig") -> dict[str, str]:
+    """What keeps the store from being read, which need not be there yet; empty if nothing does."""
+    from quickdraw_core.errors import StoreError
+    from quickdraw_core.stage import Opened
+    from quickdraw_core.store.store import open_store
+
+    if config.store is None:
+        return {}
+    try:
+        open_store(config.store, Opened())
+    except StoreError as error:
+        return {"store": f"not read yet, looked at again when drawings are asked for: {error}"}
+    return {}
 
 
 def _fill(

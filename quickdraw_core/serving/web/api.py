@@ -147,13 +147,14 @@ class Api:
         self._require_ready()
         self._batcher.require_room()
         self._preparing.require_room()
-        async with self._reader.body(request, self._limits.body_bytes) as body:
-            deadline = self._deadline()
+        body = await self._reader.read(request, self._limits.body_bytes)
+        deadline = self._deadline()
+        try:
             with self._batcher.arriving():
-                async with self._by(deadline):
-                    asking = await self._prepare(body)
-        async with self._by(deadline):
-            return await self.answer(asking)
+                asking = await self._prepare(body, deadline)
+        finally:
+            self._reader.release(body)
+        return await self.answer(asking, deadline)
 
     async def guess_picture(
         self,
@@ -171,16 +172,19 @@ class Api:
         self._batcher.require_room()
         self._tracing.require_room()
         boundary = boundary_of(request)
-        async with self._reader.body(request, form_bytes(self._limits)) as body:
-            deadline = self._deadline()
+        body = await self._reader.read(request, form_bytes(self._limits))
+        deadline = self._deadline()
+        try:
             async with self._by(deadline):
                 packed = await self._tracing.run(packed_picture, body, boundary, self._limits)
-        async with self._by(deadline):
-            return await self.answer(Asking(packed, guesses, show_images))
+        finally:
+            self._reader.release(body)
+        return await self.answer(Asking(packed, guesses, show_images), deadline)
 
-    async def answer(self, asking: Asking) -> Response:
-        """The guesses of a drawing that is ready to be guessed."""
-        guessed = await self._batcher.submit(asking, self._limits.answer_seconds)
+    async def answer(self, asking: Asking, deadline: float) -> Response:
+        """The guesses of a drawing that is ready to be guessed. Raises `Refused`."""
+        async with self._by(deadline):
+            guessed = await self._batcher.submit(asking)
         return JsonBytes(
             guess_json(
                 guessed.guesses, asking.packed, guessed.name, guessed.version, guessed.images
@@ -199,14 +203,16 @@ class Api:
         except TimeoutError as error:
             raise too_late(self._limits.answer_seconds) from error
 
-    async def _prepare(self, body: bytes) -> Asking:
-        """Reads a body; what may take long is done on a thread."""
+    async def _prepare(self, body: bytes, deadline: float) -> Asking:
+        """Reads a body; what may take long is done on a thread. Raises `Refused`."""
         if len(body) > INLINE_BYTES:
-            return await self._preparing.run(self._whole, body)
+            async with self._by(deadline):
+                return await self._preparing.run(self._whole, body)
         asked = read_request(body, self._limits)
         packed = packed_as_is(asked)
         if packed is None:
-            packed = await self._preparing.run(packed_simplified, asked.strokes)
+            async with self._by(deadline):
+                packed = await self._preparing.run(packed_simplified, asked.strokes)
         return Asking(packed, asked.guesses, asked.show_images)
 
     def _whole(self, body: bytes) -> Asking:

@@ -15,7 +15,7 @@ from queue import SimpleQueue
 from threading import Thread
 from typing import Any, Generic, NamedTuple, TypeVar, TypeVarTuple
 
-from quickdraw_core.serving.web.answers import Refused, too_late, unavailable
+from quickdraw_core.serving.web.answers import Refused, unavailable
 from quickdraw_core.serving.web.config import Batching
 
 T = TypeVar("T")
@@ -181,19 +181,15 @@ class Batcher(Generic[T, R]):
             self._arriving -= 1
             self._schedule()
 
-    async def submit(self, item: T, timeout_seconds: float) -> R:
+    async def submit(self, item: T) -> R:
         """The result of an item. Raises what `compute` raised for this item alone, and `Refused`
-        (503) if there is no room, or no result in time.
+        (503) if there is no room. If it is cancelled, the item is left out, unless its batch runs.
         """
         self.require_room()
         answer: asyncio.Future[R] = asyncio.get_running_loop().create_future()
         self._waiting.append(_Waiting(item, answer))
         self._schedule()
-        try:
-            async with asyncio.timeout(timeout_seconds):
-                return await answer
-        except TimeoutError as error:
-            raise too_late(timeout_seconds) from error
+        return await answer
 
     def close(self) -> None:
         """Refuses what has no result yet, and waits for nothing."""

@@ -1,6 +1,7 @@
 """What `quickdraw serve` is told: address, limits of a request, how requests are batched."""
 
 import re
+from functools import lru_cache
 from ipaddress import ip_address
 from typing import Annotated
 
@@ -40,7 +41,7 @@ class Limits(Config):
 class Batching(Config):
     """How concurrent requests become batches, and how many may wait."""
 
-    drawings: int = Field(32, ge=1, le=1024, description="drawings of a batch at most")
+    drawings: int = Field(16, ge=1, le=1024, description="drawings of a batch at most")
     gather_ms: float = Field(
         2.0, ge=0, le=100, description="how long a batch waits for requests that are being read"
     )
@@ -66,7 +67,7 @@ class ServeConfig(Config):
         None, ge=1, description="threads that compute guesses, default: the cores"
     )
     store: Location | None = Field(
-        None, description="store whose drawings the game shows as examples"
+        None, description="store whose drawings the game shows as examples; it may come later"
     )
     allow_origin: tuple[Origin, ...] = Field(
         (), description="origins, such as https://example.org, whose pages may call the API"
@@ -105,6 +106,7 @@ class ServeConfig(Config):
         return self.compute_threads // self.batches_at_once
 
 
+@lru_cache(256)
 def host_name(value: str) -> str:
     """The name or address in a header Host, or in an option: without port and brackets."""
     value = value.strip().lower()

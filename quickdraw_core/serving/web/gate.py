@@ -7,7 +7,6 @@ import asyncio
 import time
 from collections.abc import Callable, Iterable
 
-from starlette.datastructures import MutableHeaders
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 from quickdraw_core.serving.web.answers import Refused, json_response, unavailable
@@ -80,9 +79,11 @@ class Gate:
             nonlocal status
             if message["type"] == "http.response.start":
                 status = message["status"]
-                message["headers"] = [*message.get("headers", ()), *self._headers]
+                headers = [*message.get("headers", ()), *self._headers]
                 # A page's files are asked for again, and answered by "not changed".
-                MutableHeaders(scope=message).setdefault("cache-control", "no-cache")
+                if all(name != b"cache-control" for name, _ in headers):
+                    headers.append((b"cache-control", b"no-cache"))
+                message["headers"] = headers
             await send(message)
 
         async def refuse(error: Refused) -> None:

@@ -54,11 +54,18 @@ class Metrics:
         )
         queue.set_function(waiting)
         self.registry.register(_ModelCollector(slot))
+        # Looking them up by their labels takes longer than counting.
+        self._requests: dict[tuple[str, str, int], Counter] = {}
+        self._seconds: dict[str, Histogram] = {}
 
     def answered(self, method: str, route: str, status: int, seconds: float) -> None:
         """Counts a request. route: the path's template, so that there are few of them."""
-        self.requests.labels(method, route, str(status)).inc()
-        self.seconds.labels(route).observe(seconds)
+        key = method, route, status
+        if key not in self._requests:
+            self._requests[key] = self.requests.labels(method, route, str(status))
+            self._seconds[route] = self.seconds.labels(route)
+        self._requests[key].inc()
+        self._seconds[route].observe(seconds)
 
     def text(self) -> bytes:
         """All of it, as Prometheus reads it."""

@@ -1,8 +1,6 @@
 """The body of a request → bytes, within limits of size and time."""
 
 import asyncio
-from collections.abc import AsyncIterator
-from contextlib import asynccontextmanager
 
 from fastapi import Request
 from starlette.requests import ClientDisconnect
@@ -32,9 +30,8 @@ class Reader:
         self._seconds = seconds
         self._bytes = 0
 
-    @asynccontextmanager
-    async def body(self, request: Request, most_bytes: int) -> AsyncIterator[bytes]:
-        """A block that has the body. It counts as being read until the block ends.
+    async def read(self, request: Request, most_bytes: int) -> bytes:
+        """The body. It counts as being read until `release`.
 
         Raises `Refused`: 413 if it is longer than `most_bytes`, whatever its header says, 408 if
         it does not come in time, 503 if too much is being read, 499 if the client is gone.
@@ -59,10 +56,11 @@ class Reader:
             if isinstance(error, ClientDisconnect):
                 raise Refused(499, "the client is gone", closes=True) from error
             raise
-        try:
-            yield bytes(body)
-        finally:
-            self._bytes -= len(body)
+        return bytes(body)
+
+    def release(self, body: bytes) -> None:
+        """Says that a body is no longer needed."""
+        self._bytes -= len(body)
 
 
 def _too_slow(seconds: float) -> Refused:
