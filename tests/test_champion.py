@@ -24,10 +24,12 @@ from mlflow_server import MlflowServer, free_port, serving_model, wait_until_ans
 
 from quickdraw_core.errors import BundleError, CheckpointError, ConfigError
 from quickdraw_core.exporting import open_recognizer
+from quickdraw_core.inference.options import Precision, Tta
 from quickdraw_core.labels import LabelMap
 from quickdraw_core.serving import champion
 from quickdraw_core.serving.bundle import Bundle
 from quickdraw_core.serving.champion import ChampionWatch, registered_bundle
+from quickdraw_core.serving.evaluated import digest_of
 from quickdraw_core.serving.mlflow_model import DrawingModel
 from quickdraw_core.serving.recognizer import BundleRecognizer
 from quickdraw_core.serving.slot import NO_MODEL, ModelSlot
@@ -150,6 +152,43 @@ def test_without_its_registry_a_server_goes_on_with_what_it_has(mlflow: Registry
     (mlflow.folder / "away.db").rename(database)
     assert not watch.check()
     assert slot.problem is None
+
+
+def evaluation(seed: int) -> dict[str, Any]:
+    """What an evaluation of the model of `promote` leaves, in short."""
+    score = {"value": 0.5, "low": 0.4, "high": 0.6, "n": 8}
+    classes = {word: {"map_at_3": score, "mistaken_for": None} for word in WORDS}
+    return {
+        **{"map_at_3": score, "recognized": {}, "unrecognized": {}, "classes": classes},
+        "confusions": {"sun": ["star", "envelope"]},
+        "evaluated": {
+            **{"model_digest": digest_of([(f"{seed:064x}", False, Tta.NONE, Precision.FP32)])},
+            **{"store_fingerprint": "e" * 64, "per_class": "2"},
+        },
+    }
+
+
+def test_numbers_of_the_same_model_are_served_once_they_are_in_its_run(mlflow: Registry) -> None:
+    slot, said = ModelSlot(), list[str]()
+    watch = watch_of(mlflow.uri, slot, said)
+    run_id = mlflow.promote(1).run_id
+    assert watch.check()
+    for wrong in (evaluation(2), {}, [], evaluation(1) | {"classes": {"sun": {}}}):
+        client(mlflow.uri).log_text(run_id, json.dumps(wrong), "evaluation/evaluation.json")
+        assert not watch.check()
+        assert slot.current is not None
+        assert slot.current.info is not None
+        assert slot.current.info.metrics is None
+    text = json.dumps(evaluation(1))
+    client(mlflow.uri).log_text(run_id, text, "evaluation/evaluation.json")
+    assert not watch.check()
+    info = slot.current.info
+    assert info is not None
+    assert info.metrics is not None
+    assert info.metrics["map_at_3"].value == 0.5
+    assert info.confusions == {"sun": ["star", "envelope"]}
+    assert said == [said[0]]  # it is the same model
+    assert registered_bundle(REFERENCE, mlflow.uri, no_export).info == info
 
 
 def test_the_thread_looks_again_and_again(mlflow: Registry) -> None:

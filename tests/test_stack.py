@@ -7,6 +7,7 @@ share the stack.
 
 from collections.abc import Iterator
 from typing import Any
+from urllib.parse import quote
 
 import pytest
 from stack import SOURCE, Stack, mlflow_runs, running_engine, running_stack, runs_of, wait_for
@@ -107,6 +108,9 @@ def test_the_game_says_that_there_is_no_champion_yet(stack: Stack) -> None:
         status, answer = stack.play(path, body)
         assert status == 503
         assert answer["error"].startswith("there is no model to guess with yet: no model models:/")
+    status, answer = stack.play("/api/words/cat/drawings")
+    assert status == 503
+    assert answer["error"].startswith("there are no drawings to show yet: the store")
     assert stack.play("/healthz")[0] == 200
 
 
@@ -147,7 +151,13 @@ def test_its_model_is_promoted_and_guesses(stack: Stack) -> None:
     assert status == 200, answer
     assert answer["model"]["name"] == "quickdraw@1"
     assert len(answer["guesses"]) == 3
-    assert stack.ask("http://127.0.0.1:8000/api/model")["problem"] is None
+    model = stack.ask("http://127.0.0.1:8000/api/model")
+    assert model["problem"] is None
+    assert 0 < model["metrics"]["map_at_3"]["value"] <= 1
+    word = quote(answer["guesses"][0]["word"])
+    status, answer = stack.play(f"/api/words/{word}/drawings?count=2")
+    assert status == 200, answer
+    assert len(answer["drawings"]) == 2
 
 
 def test_the_next_scheduled_run_completes(stack: Stack) -> None:

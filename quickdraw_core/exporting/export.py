@@ -7,11 +7,12 @@ from pathlib import Path
 
 from quickdraw_core.errors import BundleError
 from quickdraw_core.exporting.config import ExportConfig
-from quickdraw_core.exporting.evaluated import Evaluated, find_evaluation
+from quickdraw_core.exporting.evaluated import find_evaluation
 from quickdraw_core.exporting.members import bundle_members, name_of
 from quickdraw_core.inference.ensemble import Ensemble, load_models
 from quickdraw_core.inference.held_out import HeldOut, find_held_out, require_same_store
 from quickdraw_core.serving.bundle import BundleInfo, is_bundle, open_bundle
+from quickdraw_core.serving.evaluated import Evaluated
 from quickdraw_core.stage import Opened, Stage, key_of
 from quickdraw_core.store.store import open_store
 from quickdraw_core.system.code_version import code_version

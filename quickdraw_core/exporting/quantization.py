@@ -16,7 +16,6 @@ from quickdraw_core.bundling.quantize import quantized_graph
 from quickdraw_core.drawing import Int64Array
 from quickdraw_core.errors import BundleError
 from quickdraw_core.exporting.config import ExportConfig
-from quickdraw_core.exporting.evaluated import Evaluated, evaluated_of
 from quickdraw_core.inference.held_out import HeldOut
 from quickdraw_core.inference.predictions import Predictions, ranked
 from quickdraw_core.labels import LabelMap
@@ -24,6 +23,7 @@ from quickdraw_core.metrics.judgement import judge
 from quickdraw_core.metrics.metrics import values_of
 from quickdraw_core.progress import progress
 from quickdraw_core.serving.bundle import BundleInfo, open_bundle
+from quickdraw_core.serving.evaluated import Evaluated, evaluated_of
 from quickdraw_core.serving.recognizer import BundleRecognizer
 from quickdraw_core.store.holdout import Split
 from quickdraw_core.store.pack import Pack
@@ -79,7 +79,7 @@ def quantized(
             "--quantize"
         )
     evaluated = evaluated_of(
-        judge(after, config.seed).to_json(), after, held_out.pack.fingerprint, config.per_class
+        judge(after, config.seed).to_json(), held_out.pack.fingerprint, config.per_class
     )
     return Quantized(smaller, evaluated, scores[0])
 

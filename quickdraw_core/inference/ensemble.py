@@ -4,7 +4,6 @@ Models that differ err on different drawings; their mean errs on fewer than each
 Salamon, "Neural network ensembles", 1990). They may read different encodings and sizes.
 """
 
-import hashlib
 import math
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -20,6 +19,7 @@ from quickdraw_core.inference.options import Precision, Tta
 from quickdraw_core.inference.references import load_model
 from quickdraw_core.labels import GUESSES, LabelMap, require_same_labels
 from quickdraw_core.render.encodings import ImageConfig
+from quickdraw_core.serving.evaluated import digest_of
 from quickdraw_core.stage import Opened
 from quickdraw_core.tracking.run_record import tracking_uri_of_run
 
@@ -46,12 +46,10 @@ class Ensemble:
     @property
     def digest(self) -> str:
         """SHA-256 of what decides the predictions: all members' weights, TTA and precision."""
-        parts = [
-            f"{m.checkpoint.weights_sha256} {m.config.model.flip_tta} {m.tta}"
-            + ("" if m.precision == Precision.FP32 else f" {m.precision}")
+        return digest_of(
+            (m.checkpoint.weights_sha256, m.config.model.flip_tta, m.tta, m.precision)
             for m in self.members
-        ]
-        return hashlib.sha256("\n".join(sorted(parts)).encode()).hexdigest()
+        )
 
     @property
     def name(self) -> str:

@@ -31,6 +31,7 @@ from quickdraw_core.metrics.metrics import (
     calibration_bins,
     confused_pairs,
     confusion,
+    confusions_of,
     mistaken_for,
     values_of,
 )
@@ -97,6 +98,7 @@ class Judgement:
                 row.word: {**_plain(row.scores), "mistaken_for": row.mistaken_for}
                 for row in self.classes
             },
+            "confusions": confusions_of(self.confusion, words),
             "worst_classes": [row.word for row in self.worst],
             "confused_pairs": [
                 {

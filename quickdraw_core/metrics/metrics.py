@@ -15,6 +15,7 @@ accuracy over groups of drawings (Guo, Pleiss, Sun and Weinberger, "On calibrati
 neural networks", 2017).
 """
 
+from collections.abc import Sequence
 from typing import NamedTuple
 
 import numpy as np
@@ -27,6 +28,8 @@ CALIBRATION = "expected_calibration_error"
 CLASS_MEAN = "map_at_3_class_mean"
 BINS = 15
 """Groups of equal width in confidence, as in the paper."""
+CONFUSIONS = 3
+"""Words that are named for each word that it is taken for."""
 
 
 class Estimate(NamedTuple):
@@ -184,3 +187,15 @@ def mistaken_for(counts: Int64Array) -> Int64Array:
     wrong = counts.copy()
     np.fill_diagonal(wrong, 0)
     return np.where(wrong.any(1), wrong.argmax(1), -1)
+
+
+def confusions_of(counts: Int64Array, words: Sequence[str]) -> dict[str, list[str]]:
+    """Word → up to three words that were guessed first in its place, most often first."""
+    wrong = counts.copy()
+    np.fill_diagonal(wrong, 0)
+    order = np.argsort(-wrong, axis=1, kind="stable")[:, :CONFUSIONS]
+    named = {
+        words[label]: [words[other] for other in row if wrong[label, other]]
+        for label, row in enumerate(order)
+    }
+    return {word: others for word, others in named.items() if others}

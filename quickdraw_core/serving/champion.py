@@ -24,6 +24,7 @@ from quickdraw_core.errors import (
     first_line,
 )
 from quickdraw_core.serving.bundle import Bundle, UnreadBundleError, is_bundle, open_bundle
+from quickdraw_core.serving.evaluated import fetch_evaluated
 from quickdraw_core.serving.recognizer import BundleRecognizer
 from quickdraw_core.serving.slot import ModelSlot
 from quickdraw_core.system.files import cache_folder, write_errors
@@ -61,8 +62,12 @@ def bundle_of_version(version: Version, uri: str, export: Export) -> Bundle:
         bundle = export(version.reference, uri)
     else:
         bundle = _opened(version, folder)
-    info = bundle.info.model_copy(update={"name": f"{version.name}@{version.number}"})
-    return replace(bundle, info=info)
+    found = None
+    if bundle.info.metrics is None:
+        found = fetch_evaluated(bundle.info, uri, version.run_id)
+    name = {"name": f"{version.name}@{version.number}"}
+    update = name if found is None else name | found._asdict()
+    return replace(bundle, info=bundle.info.model_copy(update=update))
 
 
 def _opened(version: Version, folder: Path) -> Bundle:
@@ -134,6 +139,7 @@ class ChampionWatch:
         self._reference, self._uri, self._slot, self._export = reference, uri, slot, export
         self._say, self._threads, self._every_seconds = say, threads, every_seconds
         self._version: Version | None = None
+        self._served: BundleRecognizer | None = None
         self._refused: Version | None = None
         self._refused_why, self._failures, self._again_at = "", 0, 0.0
         self._said = ""
@@ -149,21 +155,34 @@ class ChampionWatch:
             return False
         if version == self._version:
             self._is_well()
+            self._look_for_evaluation(version)
             return False
         if version == self._refused and time.monotonic() < self._again_at:
             self._show(self._refused_why)
             return False
         try:
             bundle = bundle_of_version(version, self._uri, self._export)
-            self._slot.swap(BundleRecognizer(bundle, self._threads))
+            served = BundleRecognizer(bundle, self._threads)
+            self._slot.swap(served)
         except Exception as error:  # noqa: BLE001 — whatever it is, the next try may do
             self._put_off(version)
             self._failed(error, self._refused_why)
             return False
-        self._version = version
+        self._version, self._served = version, served
         self._is_well()
         self._tell(f"serving {version.reference}, weights {bundle.version}")
         return True
+
+    def _look_for_evaluation(self, version: Version) -> None:
+        """Shows the numbers of an evaluation that ended after the model was put in."""
+        served = self._served
+        if served is None or served.info.metrics is not None:
+            return
+        evaluated = fetch_evaluated(served.info, self._uri, version.run_id)
+        if evaluated is not None:
+            info = served.info.model_copy(update=evaluated._asdict())
+            self._served = served.described_by(info)
+            self._slot.swap(self._served)
 
     @property
     def is_alive(self) -> bool:

@@ -1,6 +1,8 @@
 """What guesses: drawings → words with their probabilities, by a bundle's graphs."""
 
 from collections.abc import Sequence
+from copy import copy
+from dataclasses import replace
 from typing import TYPE_CHECKING, NamedTuple, Protocol
 
 import numpy as np
@@ -78,6 +80,12 @@ class BundleRecognizer:
     def info(self) -> BundleInfo:
         """What the bundle says of itself."""
         return self._bundle.info
+
+    def described_by(self, info: BundleInfo) -> "BundleRecognizer":
+        """The same graphs, of which something else is said."""
+        other = copy(self)
+        other._bundle = replace(self._bundle, info=info)
+        return other
 
     def log_probabilities(self, drawings: DrawingBatch) -> Float32Array:
         """Natural log probabilities of N drawings, float32 [N, K]."""
