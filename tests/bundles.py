@@ -37,9 +37,11 @@ def made_bundle(
     folder: Path,
     members: Sequence[BundleMember] | None = None,
     words: Sequence[str] = WORDS,
+    graphs: dict[str, bytes] | None = None,
     **facts: Any,
 ) -> Bundle:
-    """A bundle of `members`, by default of one small network."""
+    """A bundle of `members`, by default of one small network. graphs: in place of theirs."""
     told = BundleFacts("small", LabelMap.of(words), "f" * 64, **facts)
-    write_bundle(folder, members or [member_of(classes=len(words))], told, lambda info: info.name)
+    members = members or [member_of(classes=len(words))]
+    write_bundle(folder, members, told, lambda info: info.name, graphs)
     return open_bundle(folder)

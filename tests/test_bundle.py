@@ -15,6 +15,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from quickdraw_core.bundling.graph import BundleMember, MeanOfMembers
+from quickdraw_core.bundling.quantize import quantized_graph
+from quickdraw_core.bundling.write import graphs_of
 from quickdraw_core.drawing import DrawingBatch
 from quickdraw_core.errors import BundleError, ConfigError
 from quickdraw_core.labels import LabelMap
@@ -104,6 +106,25 @@ def test_members_that_read_different_images_have_a_graph_each(
         ("model-1.onnx", 1),
     ]
     assert [network.graph for network in info.networks] == [0, 1, 0]
+
+
+@pytest.mark.parametrize("name", ["stroke_transformer", "small_cnn"])
+def test_a_network_in_integers_of_8_bits_is_smaller_and_guesses_nearly_alike(
+    name: str, drawings: DrawingBatch, tmp_path: Path
+) -> None:
+    member = member_of(name)
+    [(file, graph)] = graphs_of([member]).items()
+    small = quantized_graph(graph, member.image, render(drawings, member.image))
+    assert len(small) < len(graph) / 2
+    whole, quantized = (
+        np.exp(BundleRecognizer(bundle).log_probabilities(drawings))
+        for bundle in (
+            made_bundle(tmp_path / "whole", [member]),
+            made_bundle(tmp_path / "small", [member], graphs={file: small}),
+        )
+    )
+    np.testing.assert_allclose(quantized, whole, atol=0.05)
+    assert not np.array_equal(quantized, whole)
 
 
 def test_weights_are_those_of_the_network(whole: Path) -> None:
