@@ -8,6 +8,7 @@ from pathlib import Path
 import numpy as np
 from file_tree import sha256_of
 
+from quickdraw_core.dataset_card.card_files import card_files
 from quickdraw_core.drawing import Stroke
 from quickdraw_core.formats.rows import ParsedRows, Rows
 from quickdraw_core.labels import LabelMap
@@ -47,14 +48,17 @@ def build_store(
         sources.append(_source(word, records))
     words = [word for word in windows if word is not None]
     rule = HoldoutRule(salt=DEFAULT_SALT, test_share=test_share, validation_share=0.2)
-    Manifest(
+    manifest = Manifest(
         format_version=FORMAT_VERSION,
         options={"rows": "all", "salt": rule.salt, "validation_share": 0.2, "test_per_class": 1},
         label_map=LabelMap.of(words) if words else None,
         holdout=rule,
         sources=sources,
         files=sorted(files, key=lambda file: file.path),
-    ).write(path)
+    )
+    manifest.write(path)
+    for name, data in card_files(manifest, LocalStorage(path)).items():
+        (path / name).write_bytes(data)
     return Store.open(path)
 
 

@@ -2,7 +2,9 @@
 starts; then the store is what was asked for already, or `make_store` makes it.
 """
 
-from dataclasses import dataclass
+import os
+from dataclasses import dataclass, replace
+from pathlib import Path
 from typing import Any
 
 from quickdraw_core.errors import ConfigError, InputError, StoreError, StoreUnreachableError
@@ -17,7 +19,12 @@ from quickdraw_core.sources.find import FoundFiles, find_readable
 from quickdraw_core.stage import Opened, Stage, key_of, options_of
 from quickdraw_core.storage.factory import storage_of
 from quickdraw_core.store.holdout import HoldoutRule
-from quickdraw_core.store.manifest import MANIFEST_NAME, PREVIOUS_NAME, Manifest
+from quickdraw_core.store.manifest import (
+    MANIFEST_NAME,
+    PREVIOUS_NAME,
+    Manifest,
+    card_fault,
+)
 from quickdraw_core.store.store import keep_store, open_manifest, open_store
 
 
@@ -68,7 +75,9 @@ class PreparedIngest:
         manifest = self.previous()
         if manifest is None or self.sources.bad or not self._is_current(manifest):
             return None
-        return None if self._fault(manifest) else self._unchanged(manifest)
+        if self._fault(manifest) or self._may_write_card(manifest):
+            return None
+        return self._unchanged(manifest)
 
     def run(self) -> IngestResult:
         """Brings the store to what is asked for. Raises what `ingest` raises."""
@@ -79,7 +88,8 @@ class PreparedIngest:
             elif fault := self._fault(manifest):
                 raise InputError(fault)
             else:
-                result = self._unchanged(manifest)
+                problem = self._card_written(manifest) if self._may_write_card(manifest) else None
+                result = replace(self._unchanged(manifest), card_problem=problem)
         if result.left_out:
             raise LeftOutError(result)
         return result
@@ -150,6 +160,27 @@ class PreparedIngest:
         names = ("rows", "seed", "test_per_class", "max_test_share", "validation_share", "salt")
         values = {name: getattr(self.config, name) for name in names}
         return {"ingest_version": INGEST_VERSION} | values
+
+    def _may_write_card(self, manifest: Manifest) -> bool:
+        """Whether the dataset card is missing or of other drawings, as in stores of earlier
+        versions, and is not kept from being written.
+        """
+        store = self.config.store
+        if card_fault(storage_of(store), manifest) is None:
+            return False
+        return not isinstance(store, Path) or os.access(store, os.W_OK)
+
+    def _card_written(self, manifest: Manifest) -> str | None:
+        """Writes the card of a store that is left as it is. Returns why that failed, or None."""
+        from quickdraw_core.dataset_card.card_files import card_files
+
+        storage = storage_of(self.config.store)
+        try:
+            for name, data in card_files(manifest, storage).items():
+                storage.write(name, data)
+        except (StoreError, OSError) as error:  # the drawings can be used without it
+            return str(error)
+        return None
 
     def _fault(self, manifest: Manifest) -> str | None:
         """Why a store cannot be used: too many rows of a class were rejected, or it was cut."""

@@ -8,6 +8,7 @@ could be read before is unchanged.
 from pathlib import Path
 from typing import Any, NamedTuple
 
+from quickdraw_core.dataset_card.card_files import card_files
 from quickdraw_core.ingest.build_manifest import build_manifest
 from quickdraw_core.ingest.cluster import SMALL_BYTES, cluster
 from quickdraw_core.ingest.config import IngestConfig
@@ -47,7 +48,10 @@ def make_store(
     receipts = list(run.receipts.values())
     manifest = build_manifest(config, options, run.planned, receipts, previous)
     failed = [source.word for source in sources.files if source.address in run.failures]
-    publish(target, manifest, receipts, left_out=[*failed, *(file.word for file in sources.bad)])
+    paths = {receipt.file.path: target.path_of(receipt) for receipt in receipts}
+    card = card_files(manifest, target.storage(staged=False), paths)
+    left_out = [*failed, *(file.word for file in sources.bad)]
+    publish(target, manifest, card, receipts, left_out)
     return MadeStore(manifest, run.failures, len(run.reused))
 
 

@@ -25,6 +25,8 @@ def ingest_facts(result: "IngestResult") -> dict[str, str]:
         facts["reused"] = (
             f"{result.windows_reused:,} of {result.windows:,} windows were done before"
         )
+    if result.card_problem:
+        facts["dataset card"] = f"not written: {result.card_problem}"
     if result.unread:
         facts["not read"] = first_few(result.unread)
     if result.cut:

@@ -7,7 +7,7 @@ done, so that an ingest that fails leaves the earlier store unchanged. Windows o
 were left out stay there: a later ingest uses them, and people read their quarantine.
 """
 
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from contextlib import contextmanager, nullcontext
 from dataclasses import dataclass
 from pathlib import Path
@@ -20,8 +20,10 @@ from quickdraw_core.storage.factory import storage_of
 from quickdraw_core.storage.location import Location
 from quickdraw_core.storage.storage import PACKS, Storage
 from quickdraw_core.store.manifest import (
+    CROISSANT_NAME,
     MANIFEST_NAME,
     PREVIOUS_NAME,
+    README_NAME,
     UNFINISHED,
     Manifest,
 )
@@ -45,6 +47,9 @@ def check_target(store: Location) -> None:
     except NotADirectoryError:
         raise StoreError(f"{store} is a file; give a folder for the store") from None
     ours = {MANIFEST_NAME, PREVIOUS_NAME, *_FOLDERS, UNFINISHED, PACKS}
+    if ours.intersection(inside) and CROISSANT_NAME in inside:
+        # A README.md by itself is of something else, and would be overwritten.
+        ours |= {CROISSANT_NAME, README_NAME}
     strangers = [name for name in inside if name not in ours and name[0] != "."]
     if strangers:
         raise StoreError(
@@ -135,23 +140,31 @@ def is_begun_anew(store: Location) -> bool:
 
 
 def publish(
-    target: Target, manifest: Manifest, receipts: Iterable[Receipt], left_out: Iterable[str | None]
+    target: Target,
+    manifest: Manifest,
+    card: Mapping[str, bytes],
+    receipts: Iterable[Receipt],
+    left_out: Iterable[str | None],
 ) -> None:
     """Makes the windows of `receipts` the store, and nothing else; `manifest` is its record.
 
-    left_out: words whose windows are kept in `unfinished`; what cannot be a word has none. If the
-    process is killed here, the store counts as unfinished, with all that the next ingest needs.
+    card: name → content of the files that describe it. left_out: words whose windows are kept in
+    `unfinished`; what cannot be a word has none. If the process is killed here, the store counts
+    as unfinished, with all that the next ingest needs.
     """
     storage, anew = storage_of(target.store), is_begun_anew(target.store)
     words = [word for word in left_out if word is None or is_word(word)]
     kept = {part_name(word, 0).partition("/")[0] for word in words}
     # Written while the old one is still valid: nothing after it needs room on the disk.
+    for name, data in card.items():
+        storage.write(f"{UNFINISHED}/{name}", data)
     manifest.write(target.store, f"{UNFINISHED}/{MANIFEST_NAME}")
     Manifest.set_aside(target.store, keep=not anew)
     staged = [name for r in receipts if r.staged for name in r.file.window_paths]
     _each(lambda name: storage.replace(f"{UNFINISHED}/{name}", name), staged, storage)
     _set_apart(storage, manifest, kept, overwrite=not target.staged)
-    storage.replace(f"{UNFINISHED}/{MANIFEST_NAME}", MANIFEST_NAME)
+    for name in (*card, MANIFEST_NAME):
+        storage.replace(f"{UNFINISHED}/{name}", name)
     storage.remove(PREVIOUS_NAME)
     storage.prune(UNFINISHED)
 

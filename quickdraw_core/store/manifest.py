@@ -27,6 +27,8 @@ FORMAT_VERSION = 2
 MANIFEST_NAME = "manifest.json"
 PREVIOUS_NAME = "manifest.previous.json"
 """The previous manifest, while the windows of a new one are renamed."""
+CROISSANT_NAME, README_NAME = "croissant.json", "README.md"
+"""The dataset card, made by `dataset_card/`, for programs and for people. Not fingerprinted."""
 UNFINISHED = "unfinished"
 """The folder of a store with windows that are not part of it: of an ingest that has not finished,
 and of classes that were left out.
@@ -155,10 +157,14 @@ class Manifest(Config):
         }
         return hashlib.sha256(json.dumps(content, sort_keys=True).encode()).hexdigest()
 
+    def as_bytes(self) -> bytes:
+        """The content of the file."""
+        text = json.dumps(self.model_dump(mode="json"), indent=1, ensure_ascii=False) + "\n"
+        return text.encode()
+
     def write(self, store: Location, name: str = MANIFEST_NAME) -> None:
         """Writes the manifest, whole or not at all."""
-        text = json.dumps(self.model_dump(mode="json"), indent=1, ensure_ascii=False) + "\n"
-        storage_of(store).write(name, text.encode())
+        storage_of(store).write(name, self.as_bytes())
 
     @staticmethod
     def set_aside(store: Location, keep: bool) -> None:
@@ -197,6 +203,23 @@ class Manifest(Config):
             raise StoreError(
                 f"{path} is damaged at {field}: {fault['msg']}; ingest again with --fresh"
             ) from error
+
+
+def card_fault(storage: Storage, manifest: Manifest) -> str | None:
+    """What is wrong with a store's dataset card; None if both files are there and are of this
+    content. Raises `StoreError` if the store cannot be reached.
+    """
+    missing = [name for name in (README_NAME, CROISSANT_NAME) if not storage.is_file(name)]
+    if missing:
+        return f"{storage} has no {' and no '.join(missing)}"
+    try:
+        value = json.loads(storage.read(CROISSANT_NAME).decode())
+        described = value.get("identifier") if isinstance(value, dict) else None
+    except ValueError:
+        described = None
+    if described == manifest.fingerprint:
+        return None
+    return f"{storage.address(CROISSANT_NAME)} describes other drawings than the manifest's"
 
 
 def _explain_missing(storage: Storage) -> str:

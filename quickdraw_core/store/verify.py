@@ -20,7 +20,15 @@ from quickdraw_core.storage.factory import storage_of
 from quickdraw_core.storage.location import Location
 from quickdraw_core.store.duplicates import DuplicateSearch, find_duplicates
 from quickdraw_core.store.holdout import Split
-from quickdraw_core.store.manifest import MANIFEST_NAME, PREVIOUS_NAME, UNFINISHED, Manifest
+from quickdraw_core.store.manifest import (
+    CROISSANT_NAME,
+    MANIFEST_NAME,
+    PREVIOUS_NAME,
+    README_NAME,
+    UNFINISHED,
+    Manifest,
+    card_fault,
+)
 from quickdraw_core.store.store import Store
 from quickdraw_core.store.verify_manifest import manifest_faults
 from quickdraw_core.store.verify_pack import find_pack, packed_parts
@@ -28,6 +36,7 @@ from quickdraw_core.store.verify_part import Part, PartCheck, check_part
 from quickdraw_core.system.prefetch import on_threads
 
 _SHOWN = 3
+_TOP_FILES = (MANIFEST_NAME, README_NAME, CROISSANT_NAME)
 _SIGMAS = 6
 """A share so many standard deviations off is the result of chance in one of 30 million stores."""
 
@@ -88,6 +97,7 @@ class _Verification:
             for fault in manifest_faults(self.manifest)
         ]
         self._check_names()
+        self._check_card()
         files = self.manifest.files
         with progress("verify", sum(file.size_bytes for file in files), "bytes") as bar:
             self._check_parts(bar)
@@ -136,10 +146,15 @@ class _Verification:
                 self.notes.append(
                     f"{path} was left by an ingest that was killed; nothing reads it"
                 )
-            elif top == relative and top != MANIFEST_NAME and not top.startswith("."):
+            elif top == relative and top not in _TOP_FILES and not top.startswith("."):
                 self.notes.append(
                     f"{path} is not a file of a store: move it away, or no ingest runs here"
                 )
+
+    def _check_card(self) -> None:
+        """A store of an earlier version has no card, and can be used all the same."""
+        if fault := card_fault(self.storage, self.manifest):
+            self.notes.append(f"{fault}: no dataset card; the next ingest writes it")
 
     def _check_parts(self, bar: Bar) -> None:
         """Drawings, quarantine, receipt and pack of each window."""
