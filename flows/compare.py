@@ -5,13 +5,15 @@ from prefect import flow
 from flows.artifacts import add_page
 from flows.gpus import gpu_slots
 from flows.stages import StageTask
+from quickdraw_core.differences.text import why_markdown
 from quickdraw_core.evaluation.compare import COMPARE_STAGE, CompareResult
 from quickdraw_core.evaluation.config import CompareConfig
 from quickdraw_core.metrics.comparison_text import comparison_markdown
 
 
 def _markdown(result: CompareResult) -> str:
-    return comparison_markdown(result.comparisons, [[] for _ in result.comparisons])
+    figures = [()] * len(result.comparisons)  # they are in the comparison's folder alone
+    return comparison_markdown(result.comparisons, figures, why_markdown(result.why))
 
 
 compare_stage = StageTask(

@@ -382,6 +382,7 @@ def test_models_are_compared_by_folder_run_and_version(trained: Trained, tmp_pat
             "tracking_uri": trained.uri,
             "json_file": tmp_path / "all.json",
             "out_dir": tmp_path / "out",
+            "why": True,
         }
     )
     result = prepare_comparison(config, Opened()).run()
@@ -399,6 +400,21 @@ def test_models_are_compared_by_folder_run_and_version(trained: Trained, tmp_pat
     for picture in ("differences-1.png", "classes-1.png", "differences-2.png"):
         assert (tmp_path / "out" / picture).read_bytes().startswith(b"\x89PNG")
         assert f"]({picture})" in page
+    # By its folder, its run or its version, the same differs.
+    assert [answer.sentence for answer in result.why] == [
+        "nothing differs but epochs (0.4 and 1)"
+    ] * 2
+    assert [answer.not_recorded for answer in result.why] == [{}] * 2
+    rows = [row for row in value["why"][1]["differences"] if row["group"] == "options"]
+    assert rows == [{"group": "options", "name": "epochs", "first": "0.4", "second": "1"}]
+    assert page.count("### Why they differ") == 2
+    assert page.count("| options | epochs | 0.4 | 1 |") == 2
+    assert result.tracking_problem is None
+    run = client(trained.uri).get_run(trained.runs["good"])
+    assert "nothing differs but epochs" in run.data.tags["compared_with.poor"]
+    assert float(run.data.tags["cost.seconds"]) > 0
+    files = client(trained.uri).list_artifacts(trained.runs["good"], "comparison-poor")
+    assert "comparison-poor/comparison.md" in {file.path for file in files}
 
 
 def test_models_of_another_store_or_other_words_are_not_compared(
@@ -550,7 +566,11 @@ def test_what_evaluations_left_is_compared_whatever_they_judged(
         asked = {"model": good, "report_dir": tmp_path / name, **more}
         evaluate_unreported(EvaluateConfig.parse(values | asked))
     models = [poor, str(tmp_path / "both"), str(tmp_path / "flipped" / "predictions.parquet")]
-    result = prepare_comparison(CompareConfig.parse(values | {"models": models}), Opened()).run()
+    asked = values | {"models": models, "why": True}
+    result = prepare_comparison(CompareConfig.parse(asked), Opened()).run()
+    ensemble, unknown = (answer.sentence for answer in result.why)
+    assert ensemble.startswith("good + poor is an ensemble of good and poor: only the predictions")
+    assert unknown.startswith("the training of good (flip) is not recorded")
     assert result.names == ("poor", "good + poor", "good (flip)")
     assert all(found.differences["map_at_3"].significant for found in result.comparisons)
     fewer = CompareConfig.parse(values | {"models": models, "per_class": PER_CLASS - 1})

@@ -31,7 +31,7 @@ REFUSED = [
     "evaluate nothing --store {store}",
     "evaluate " + RUN_ID + " --store {store} --report-dir new",
     "evaluate {run} --store {store} --json no/numbers.json --report-dir new",
-    "compare {run} " + RUN_ID + " --store {store} --out new --json numbers.json",
+    "compare {run} " + RUN_ID + " --store {store} --why --out new --json numbers.json",
     "promote " + RUN_ID + " --store {store}",
     "promote models:/quickdraw@champion --store {store} --dry-run",
     "export nothing --out new",

@@ -43,6 +43,7 @@ def compare(
     precision: PrecisionOption = None,
     json_file: JsonFile = None,
     out_dir: Annotated[Path | None, typer.Option("--out")] = None,
+    why: Annotated[bool | None, typer.Option("--why")] = None,
     allow_short: AllowShort = None,
     other_store: OtherStore = None,
     ranks: Processes = None,
@@ -50,7 +51,10 @@ def compare(
     prefect: Prefect = False,
     changes: Set = None,
 ) -> None:
-    """Say which model is better, by how much, and whether it is more than noise."""
+    """Say which model is better, by how much, and whether it is more than noise; with --why, what
+    differs between their trainings.
+    """
+    from quickdraw_core.differences.text import why_lines, why_table
     from quickdraw_core.evaluation.compare import COMPARE_STAGE
     from quickdraw_core.evaluation.config import CompareConfig
     from quickdraw_core.evaluation.summary import compare_facts
@@ -64,6 +68,10 @@ def compare(
         if comparison.changed:
             show_table(*class_table(comparison, _WORDS))
         show_lines(sentences(comparison))
+    for answer in result.why:
+        if answer.rows:
+            show_table(*why_table(answer))
+        show_lines(why_lines(answer))
     show_facts(compare_facts(result))
 
 

@@ -1,7 +1,8 @@
 """The comparison stage: models against a first one, on the same held-out drawings.
 
 Out, if asked for: a JSON file of all numbers, and a folder with `comparison.md` and its figures.
-Nothing is written to MLflow, since a comparison belongs to no single run.
+A comparison belongs to no single run, so MLflow gets nothing of it; but if asked why models
+differ, the run of each further model gets the answer.
 """
 
 import json
@@ -10,7 +11,12 @@ from contextlib import nullcontext
 from dataclasses import dataclass, field
 from pathlib import Path
 
+from quickdraw_core.differences.evaluated import recorded_of_evaluation
+from quickdraw_core.differences.recorded import recorded_of
+from quickdraw_core.differences.text import why_markdown
+from quickdraw_core.differences.why import Why, why
 from quickdraw_core.evaluation.config import CompareConfig
+from quickdraw_core.evaluation.publish import publish_why
 from quickdraw_core.inference.cached_predictions import (
     EvaluatedPredictions,
     cached_or_predicted,
@@ -37,7 +43,8 @@ from quickdraw_core.tracking.registry import is_registered
 class CompareResult:
     """Each further model against the first. precisions: what each model computed in, a name of
     PRECISIONS, or UNKNOWN if an evaluation did not record it. reused: how many of the models had
-    cached predictions. files: what was written.
+    cached predictions. files: what was written. why: for each comparison, if asked for, what
+    differs between the trainings. tracking_problem: why MLflow does not have that, or None.
     """
 
     comparisons: tuple[Comparison, ...]
@@ -45,6 +52,8 @@ class CompareResult:
     precisions: tuple[str, ...]
     reused: int
     files: tuple[Path, ...]
+    why: tuple[Why, ...] = ()
+    tracking_problem: str | None = None
 
 
 @dataclass(frozen=True)
@@ -101,9 +110,37 @@ class PreparedComparison:
                 cached |= {reference} if was_cached else set()
         judged = [Candidate(n, predictions[r]) for n, r in zip(names, config.models, strict=True)]
         comparisons = tuple(compare(judged[0], other, config.seed) for other in judged[1:])
-        files = _write(config, comparisons, precisions, held_out.pack.fingerprint)
+        answers = self._why(names, evaluated) if config.why else ()
+        files = _write(config, comparisons, precisions, held_out.pack.fingerprint, answers)
+        problem = self._publish(comparisons, answers, files) if answers else None
         count = sum(reference in cached for reference in config.models)
-        return CompareResult(comparisons, names, precisions, count, files)
+        return CompareResult(comparisons, names, precisions, count, files, answers, problem)
+
+    def _why(
+        self, names: Sequence[str], evaluated: Mapping[str, EvaluatedPredictions]
+    ) -> tuple[Why, ...]:
+        """What differs between the first model's training and that of each other."""
+        uri, manifest = self.config.tracking_uri, self.store.manifest
+        sides = [
+            recorded_of_evaluation(name, r, evaluated[r].facts, uri, manifest, self.opened)
+            if r in evaluated
+            else recorded_of(name, self.models[r], uri, manifest)
+            for name, r in zip(names, self.config.models, strict=True)
+        ]
+        return tuple(why(sides[0], side) for side in sides[1:])
+
+    def _publish(
+        self, comparisons: Sequence[Comparison], answers: Sequence[Why], files: Sequence[Path]
+    ) -> str | None:
+        """Gives each further model's run in MLflow what differs; returns why that failed."""
+        problems = []
+        for reference, comparison, answer in zip(
+            self.config.models[1:], comparisons, answers, strict=True
+        ):
+            model = self.models.get(reference)
+            if model is not None:
+                problems.append(publish_why(model, self.config, comparison, answer, files))
+        return next(filter(None, problems), None)
 
 
 def prepare(config: CompareConfig, opened: Opened) -> PreparedComparison:
@@ -146,9 +183,11 @@ def _write(
     comparisons: Sequence[Comparison],
     precisions: Sequence[str],
     fingerprint: str,
+    answers: Sequence[Why],
 ) -> tuple[Path, ...]:
     value = {
         "comparisons": [comparison.to_json() for comparison in comparisons],
+        **({"why": [answer.to_json() for answer in answers]} if answers else {}),
         "interval": {"level": LEVEL, "resamples": RESAMPLES, "seed": config.seed},
         "compared": {
             "models": list(config.models),
@@ -172,6 +211,7 @@ def _write(
             draw_differences(comparison, config.out_dir / metrics)
             draw_class_changes(comparison, config.out_dir / classes)
         page = config.out_dir / "comparison.md"
-        write_atomic(page, comparison_markdown(comparisons, figures), sync=False)
+        text = comparison_markdown(comparisons, figures, why_markdown(answers))
+        write_atomic(page, text, sync=False)
         files += [page, *(config.out_dir / name for pair in figures for name in pair)]
     return tuple(files)

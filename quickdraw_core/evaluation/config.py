@@ -50,6 +50,11 @@ class CompareConfig(HeldOutConfig):
         None, description="file to write all numbers to, as JSON; - is standard output"
     )
     out_dir: Path | None = Field(None, description="folder for a page in Markdown and figures")
+    why: bool = Field(
+        False,
+        description="list what differs between the trainings: options, code, data, environment, "
+        "cost",
+    )
 
 
 def evaluate_command(config: EvaluateConfig, references: Sequence[str]) -> str:

@@ -5,13 +5,21 @@ The scores of a run's best checkpoint go to `test/…` and `evaluation/`; those 
 `evaluation-flip/`. An ensemble is a run of its own.
 """
 
+import re
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
+from quickdraw_core.differences.text import why_tag
+from quickdraw_core.differences.why import Why
 from quickdraw_core.errors import ConfigError, TrackingError
+from quickdraw_core.evaluation.config import CompareConfig
 from quickdraw_core.evaluation.delivering import has_journal
 from quickdraw_core.inference.ensemble import Ensemble
+from quickdraw_core.inference.model import TrainedModel
 from quickdraw_core.inference.predictions import PREDICTIONS_NAME
+from quickdraw_core.metrics.comparison_text import sentence
+from quickdraw_core.metrics.differences import Comparison
 from quickdraw_core.metrics.judgement import Judgement
 from quickdraw_core.metrics.metrics import MEANS
 from quickdraw_core.tracking.address import NO_TRACKING
@@ -26,12 +34,14 @@ from quickdraw_core.tracking.journal import (
     tags_record,
     write_table,
 )
-from quickdraw_core.tracking.run_record import RunRecord, tracked_run_id
+from quickdraw_core.tracking.run_record import RunRecord, tracked_run_id, tracking_uri_of_run
 from quickdraw_core.tracking.start_run import start_run
 from quickdraw_core.training.run_folder import RunFolder
 
 _FILES = ("evaluation.json", "guesses.txt", "report.html", PREDICTIONS_NAME)
 _MODELS_PARAM = "models_sha256"
+_NOT_IN_KEYS = re.compile(r"[^\w\-. /]+")
+"""What the name of a tag may not hold in MLflow."""
 
 
 def publish(
@@ -57,6 +67,27 @@ def publish(
         return run_id, None
     records = _records(judgement, folder, figures, first.variant, first.report_name)
     return send_to_run(run_dir, uri, run_id, records, deliver)
+
+
+def publish_why(
+    model: TrainedModel,
+    config: CompareConfig,
+    comparison: Comparison,
+    answer: Why,
+    files: Sequence[Path],
+) -> str | None:
+    """Gives a model's MLflow run what differs from the first model: as a tag, and the files of
+    the comparison as artifacts. Returns why that failed, or None.
+    """
+    run_id, run_dir = model.checkpoint.mlflow_run_id, model.run_dir
+    uri = tracking_uri_of_run(config.tracking_uri, run_dir)
+    if uri == NO_TRACKING or not (run_id or run_dir):
+        return None
+    name = _NOT_IN_KEYS.sub("_", comparison.first)
+    tag = {f"compared_with.{name}": f"{sentence(comparison)}\n{why_tag(answer)}"}
+    folder = f"comparison-{name}".replace("/", "_")
+    artifacts = [file_record(path, f"{folder}/{path.name}") for path in files]
+    return send_to_run(run_dir, uri, run_id, [tags_record(tag), *artifacts])[1]
 
 
 def send_to_run(

@@ -88,4 +88,6 @@ def compare_facts(result: "CompareResult") -> dict[str, str]:
     }
     if result.files:
         facts["written"] = first_few([str(path) for path in result.files])
+    if result.tracking_problem:
+        facts["MLflow"] = result.tracking_problem
     return facts

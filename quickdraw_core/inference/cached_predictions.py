@@ -6,6 +6,7 @@ that have them takes seconds.
 """
 
 import tempfile
+from collections.abc import Mapping
 from pathlib import Path
 from typing import NamedTuple
 
@@ -100,12 +101,13 @@ def is_evaluation(reference: str) -> bool:
 
 class EvaluatedPredictions(NamedTuple):
     """Predictions of an evaluation, the name of what it judged, and the precision: a name of
-    PRECISIONS, or UNKNOWN.
+    PRECISIONS, or UNKNOWN. facts: what else the evaluation recorded.
     """
 
     predictions: Predictions
     name: str
     precision: str
+    facts: Mapping[str, str]
 
 
 def evaluated_predictions(
@@ -134,7 +136,7 @@ def evaluated_predictions(
             f"{pack.fingerprint[:12]}; evaluate again, or give its --store and --per-class"
         )
     name, precision = facts.get("model", path.parent.name), facts.get("precision", UNKNOWN)
-    return EvaluatedPredictions(predictions, name, precision)
+    return EvaluatedPredictions(predictions, name, precision, facts)
 
 
 def _are_of(predictions: Predictions, held_out: HeldOut) -> bool:

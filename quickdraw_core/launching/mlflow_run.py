@@ -3,15 +3,15 @@ model; and when.
 """
 
 import getpass
-import shutil
-import subprocess
 from collections.abc import Callable
 from contextlib import nullcontext
 from pathlib import Path
 from typing import Any
 
 from quickdraw_core.assignments import flattened
+from quickdraw_core.diagnosis.cost import cost_of, cost_tags
 from quickdraw_core.launching.best_model import log_best, warming_up
+from quickdraw_core.launching.provenance import provenance_tags
 from quickdraw_core.stage import Opened
 from quickdraw_core.store.pack import Pack
 from quickdraw_core.store.store import Store
@@ -19,12 +19,14 @@ from quickdraw_core.tracking.address import NO_TRACKING
 from quickdraw_core.tracking.delivery import deliver_rest, delivery_thread
 from quickdraw_core.tracking.journal import (
     JOURNAL_NAME,
+    Record,
     append,
     file_record,
     follow,
     last_status,
     now_ms,
     status_record,
+    tags_record,
 )
 from quickdraw_core.training.checkpoint import LAST_ARTIFACT, find_checkpoint
 from quickdraw_core.training.config import TrainConfig, training_code
@@ -41,9 +43,11 @@ def params_of(config: TrainConfig) -> dict[str, object]:
     return flattened(config.model_dump(mode="json", exclude=excluded))
 
 
-def tags_of(config: TrainConfig, store: Store) -> dict[str, str]:
+def tags_of(run: RunFolder, store: Store) -> dict[str, str]:
     """Code, data and machine of a training."""
-    commit, device = _git_commit(), choose_device(config.hardware.device, config.hardware.ranks)
+    config = run.config
+    device = choose_device(config.hardware.device, config.hardware.ranks)
+    commit = str(run.provenance.get("code", {}).get("git commit", "unknown"))
     return {
         "code_version": training_code(),
         "git_commit": commit,
@@ -56,6 +60,7 @@ def tags_of(config: TrainConfig, store: Store) -> dict[str, str]:
         "classes": str(len(store.label_map)),
         "world_size": str(config.world_size),
         "device": device,
+        **provenance_tags(run.provenance),
     }
 
 
@@ -78,8 +83,7 @@ def report_training(
             status, failure = "FAILED", error
             raise
         finally:
-            _record_last(run.path)
-            append(run.path, status_record(status, failure))
+            _record_end(run.path, status_record(status, failure))
     return notes, thread.delivery.problem
 
 
@@ -88,17 +92,20 @@ def report_finished(run: RunFolder, pack: Pack, uri: str, opened: Opened) -> Rep
     notes = [] if uri == NO_TRACKING else log_best(run, pack, opened)
     records, _ = follow(run.path / JOURNAL_NAME, 0)
     if last_status(records) != "FINISHED":
-        _record_last(run.path)
         # At the time of the last record, which is when it ended.
         times = [record["time_ms"] for record in records if "time_ms" in record]
-        append(run.path, status_record("FINISHED") | {"time_ms": max(times, default=now_ms())})
+        ended = {"time_ms": max(times, default=now_ms())}
+        _record_end(run.path, status_record("FINISHED") | ended)
     return notes, None if uri == NO_TRACKING else deliver_rest(run.path).problem
 
 
-def _record_last(run_dir: Path) -> None:
+def _record_end(run_dir: Path, status: Record) -> None:
+    """The last checkpoint, what the training has cost, and its status."""
     last = find_checkpoint(run_dir, "last")
     if last is not None:
         append(run_dir, file_record(last, LAST_ARTIFACT))
+    records, _ = follow(run_dir / JOURNAL_NAME, 0)
+    append(run_dir, tags_record(cost_tags(cost_of([*records, status]))), status)
 
 
 def _user() -> str:
@@ -107,13 +114,3 @@ def _user() -> str:
         return getpass.getuser()
     except (KeyError, OSError):  # a user id without a name, as containers have
         return "unknown"
-
-
-def _git_commit() -> str:
-    """The commit of this code; `unknown` outside a checkout."""
-    if shutil.which("git") is None:
-        return "unknown"
-    command = ["git", "rev-parse", "HEAD"]
-    here = Path(__file__).parent
-    done = subprocess.run(command, capture_output=True, encoding="utf-8", check=False, cwd=here)
-    return done.stdout.strip() if done.returncode == 0 else "unknown"

@@ -9,6 +9,7 @@ from functools import partial
 from pathlib import Path
 
 from quickdraw_core.errors import CheckpointError
+from quickdraw_core.launching.provenance import provenance_of
 from quickdraw_core.launching.rank_failure import ERRORS_NAME
 from quickdraw_core.launching.rendezvous import Attempt, Rendezvous, join_attempt
 from quickdraw_core.progress import progress
@@ -54,13 +55,16 @@ def begin_run(config: TrainConfig, store: Store, plan: Plan, opened: Opened) -> 
                 "or --fresh to start over there"
             )
         # What does not decide the weights, such as the number of ranks, may be another now.
-        run = replace(run, config=resolved)
+        provenance = provenance_of(config, store)
+        run = replace(run, config=resolved, provenance=provenance)
     else:
         _fetch_weights(config, len(store.label_map))
         _clear(path)
         plan.write(path)
         key = secrets.token_hex(8)
-        run = RunFolder(path, resolved, fingerprint, key, code=training_code())
+        provenance = provenance_of(config, store)
+        code = training_code()
+        run = RunFolder(path, resolved, fingerprint, key, code=code, provenance=provenance)
     run.write()
     keep_run_folder(run, opened)
     return run

@@ -167,7 +167,7 @@ def _run(config: TrainConfig, store: Store, context: RunContext, opened: Opened)
             bar.note(unused)  # now as well, not only after hours on the CPU
     ranks = partial(launch, run, plan, latest, context, opened, rendezvous)
     if is_host_0:
-        tags = tags_of(config, store) | dict(context.tags)
+        tags = tags_of(run, store) | dict(context.tags)
         # The MLflow run of a run that is to be trained is made while its ranks start.
         track = start_run if done else record_run
         tracked = track(run.path, config.tracking.uri, run.path.name, params_of(config), tags)

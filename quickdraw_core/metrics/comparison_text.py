@@ -105,17 +105,23 @@ def _cells(row: Difference | ClassChange, digits: int) -> list[str]:
 
 
 def comparison_markdown(
-    comparisons: Sequence[Comparison], figures: Sequence[Sequence[str]]
+    comparisons: Sequence[Comparison],
+    figures: Sequence[Sequence[str]],
+    sections: Sequence[Sequence[str]] = (),
 ) -> str:
-    """A page of all comparisons. figures: file names of each one's figures."""
+    """A page of all comparisons. figures: file names of each one's figures. sections: further
+    lines for each, if any.
+    """
     lines = ["# Comparison", ""]
-    for comparison, names in zip(comparisons, figures, strict=True):
+    further = sections or [[] for _ in comparisons]
+    for comparison, names, more in zip(comparisons, figures, further, strict=True):
         lines += [f"## {comparison.second} against {comparison.first}", ""]
         lines += [f"**{sentence(comparison)}**", ""]
         lines += [f"- {line}" for line in sentences(comparison)[1:]]
         lines += ["", *markdown_table(*difference_table(comparison)), ""]
         if comparison.changed:
             lines += [*markdown_table(*class_table(comparison, len(comparison.classes))), ""]
+        lines += more
         lines += [f"![{name.removesuffix('.png')}]({name})\n" for name in names]
     return "\n".join(lines).rstrip() + "\n"
 
@@ -133,10 +139,10 @@ def _verdict(difference: Difference) -> str:
 
 
 def _heads(comparison: Comparison) -> tuple[str, str]:
-    return _head(comparison.first), _head(comparison.second)
+    return short_name(comparison.first), short_name(comparison.second)
 
 
-def _head(name: str) -> str:
+def short_name(name: str) -> str:
     """A model's name, shortened to the width of a column."""
     return name if len(name) <= _WIDTH else f"{name[: _WIDTH // 2]}…{name[1 - _WIDTH // 2 :]}"
 

@@ -12,13 +12,14 @@ from typing import Literal, NamedTuple
 
 import numpy as np
 
+from quickdraw_core.diagnosis.cost import training_seconds
 from quickdraw_core.diagnosis.curves import Curves, read_curves, read_failure
 from quickdraw_core.diagnosis.diagnosis import Findings, diagnose
 from quickdraw_core.errors import TrainingError
 from quickdraw_core.metrics.metrics import METRICS, Estimate
 from quickdraw_core.sweep.plan import PlannedRow, Sweep
 from quickdraw_core.sweep.rows import has_diverged, is_finished, run_record_of
-from quickdraw_core.tracking.journal import JOURNAL_NAME, Record, follow
+from quickdraw_core.tracking.journal import JOURNAL_NAME, follow
 
 Verdict = Literal["agrees", "differs", "open"]
 
@@ -159,25 +160,6 @@ def read_row(sweep: Sweep, row: PlannedRow, failure: str | None = None) -> RowRe
         diverged=diverged,
         findings=diagnose(curves, row.classes, diverged) if scores or diverged else (),
     )
-
-
-def training_seconds(records: Sequence[Record]) -> float:
-    """Seconds of all training attempts in a journal.
-
-    An attempt begins with the status RUNNING and ends with another status, or if it was killed
-    with its last record. What an evaluation added later does not count.
-    """
-    total_ms, begun, last = 0, None, 0
-    for record in records:
-        status = record.get("status")
-        if status == "RUNNING":
-            total_ms += last - begun if begun is not None else 0
-            begun = last = record["time_ms"]
-        elif begun is not None and "time_ms" in record and not record.get("again"):
-            last = record["time_ms"]
-            if status is not None:
-                total_ms, begun = total_ms + last - begun, None
-    return (total_ms + (last - begun if begun is not None else 0)) / 1_000
 
 
 def compare_orders(rows: Sequence[RowResult]) -> tuple[Pair, ...]:

@@ -28,6 +28,16 @@ def code_version(*names: str) -> str:
     return digest.hexdigest()[:12]
 
 
+def version_of_each(*names: str) -> dict[str, str]:
+    """The digest of each package that `names` are, or are modules of: package → `code_version`.
+    A module outside of packages is one by itself.
+    """
+    packages: dict[str, list[str]] = {}
+    for name in sorted(names):
+        packages.setdefault(name.partition("/")[0].removesuffix(".py"), []).append(name)
+    return {package: code_version(*parts) for package, parts in packages.items()}
+
+
 @cache
 def package_version() -> str:
     """A short digest of every source file of `quickdraw_core`, to the byte."""

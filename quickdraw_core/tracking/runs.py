@@ -206,6 +206,15 @@ def _run(mlflow: "MlflowClient", uri: str, run_id: str) -> "Run":
         ) from error
 
 
+def fetch_tags(uri: str, run_id: str) -> dict[str, str]:
+    """The tags of a run. Raises `CheckpointError`: no run; `TrackingError` if MLflow does not
+    answer.
+    """
+    mlflow = reader(uri)
+    with mlflow_errors(uri):
+        return dict(_run(mlflow, uri, run_id).data.tags)
+
+
 def fetch_curves(uri: str, run_id: str) -> dict[str, tuple[list[int], list[float]]]:
     """The curves of a run, by the journal's names: rising steps, and a value for each.
 

@@ -8,8 +8,10 @@ this one only appends to the journal, and the training process need not load MLf
 import os
 import sys
 import threading
+import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
+from pathlib import Path
 from typing import Any
 
 import psutil  # type: ignore[import-untyped]
@@ -18,6 +20,8 @@ from quickdraw_core.tracking.journal import Journal, NoJournal
 
 PREFIX = "system/"
 _MEGABYTE = 1e6
+_MICRO = 1e6
+_POWERCAP = Path("/sys/class/powercap")
 
 
 @contextmanager
@@ -56,7 +60,7 @@ def _run(journal: Journal | NoJournal, every_seconds: float, ending: threading.E
 
 def sampler() -> Callable[[], dict[str, float]]:
     """A function that gives the machine's state; network traffic counts from now on."""
-    process, gpus = psutil.Process(), _gpus()
+    process, gpus, cpu_power = psutil.Process(), _gpus(), cpu_power_meter()
     psutil.cpu_percent()  # the first call only sets the beginning
     network = psutil.net_io_counters()
 
@@ -74,11 +78,62 @@ def sampler() -> Callable[[], dict[str, float]]:
             "network_transmit_megabytes": (traffic.bytes_sent - network.bytes_sent) / _MEGABYTE,
             "process_resident_megabytes": process.memory_info().rss / _MEGABYTE,
         }
+        watts = cpu_power()
+        if watts is not None:
+            values["cpu_power_usage_watts"] = watts
         for number, gpu in enumerate(gpus):
             values |= {f"gpu_{number}_{name}": value for name, value in gpu().items()}
         return {name: round(value, 3) for name, value in values.items()}
 
     return sample
+
+
+def cpu_power_meter(
+    powercap: Path = _POWERCAP, clock: Callable[[], float] = time.monotonic
+) -> Callable[[], float | None]:
+    """A function that gives the mean power of all processors since its last call, watts; None
+    where Linux does not say it (RAPL), or not to this user.
+    """
+    # Not their parts, `intel-rapl:0:0`, nor `psys`, which counts the processors again.
+    counters = [
+        zone
+        for zone in sorted(powercap.glob("intel-rapl:*"))
+        if _text_of(zone / "name").startswith("package")
+    ]
+
+    def joules(zone: Path, file: str) -> float:
+        return int((zone / file).read_text("ascii")) / _MICRO
+
+    def read() -> tuple[float, list[float]] | None:
+        try:
+            return clock(), [joules(zone, "energy_uj") for zone in counters]
+        except (OSError, ValueError):
+            return None
+
+    last = read() if counters else None
+
+    def watts() -> float | None:
+        nonlocal last
+        now = read() if last is not None else None
+        if last is None or now is None or now[0] <= last[0]:
+            return None
+        used = 0.0
+        for zone, before, after in zip(counters, last[1], now[1], strict=True):
+            # A counter begins again at 0 when it has reached its range.
+            around = joules(zone, "max_energy_range_uj") if after < before else 0.0
+            used += after - before + around
+        seconds = now[0] - last[0]
+        last = now
+        return used / seconds
+
+    return watts
+
+
+def _text_of(path: Path) -> str:
+    try:
+        return path.read_text("utf-8")
+    except OSError:
+        return ""
 
 
 def _gpus() -> list[Callable[[], dict[str, float]]]:

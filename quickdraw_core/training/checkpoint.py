@@ -54,7 +54,8 @@ class Checkpoint:
 
     states: the state of each part that advances, by name, see `TrainState`. train_counts:
     drawings of each label in the training split. finished: nothing is left to do. versions: of
-    the packages that decide the numbers.
+    the packages that decide the numbers. provenance: code, data and environment of the training,
+    see `launching/provenance.py`; empty in older ones.
     """
 
     step: int
@@ -67,6 +68,7 @@ class Checkpoint:
     finished: bool = False
     versions: dict[str, str] = field(default_factory=dict)
     version: int = CHECKPOINT_VERSION
+    provenance: dict[str, dict[str, Any]] = field(default_factory=dict)
 
     @cached_property
     def label_map(self) -> LabelMap:

@@ -17,7 +17,7 @@ from quickdraw_core.modeling.optimizers import OptimizerConfig
 from quickdraw_core.modeling.schedules import ScheduleConfig
 from quickdraw_core.render.encodings import ImageConfig
 from quickdraw_core.storage.location import Location
-from quickdraw_core.system.code_version import code_version
+from quickdraw_core.system.code_version import code_version, version_of_each
 from quickdraw_core.training.checkpoint import CheckpointsConfig
 from quickdraw_core.training.former_keys import FORMER_KEYS
 from quickdraw_core.training.hardware import HardwareConfig
@@ -159,6 +159,11 @@ DECISIVE = {
 def training_code() -> str:
     """The version of the code that decides the trained weights."""
     return code_version(*_DECISIVE_CODE)
+
+
+def training_code_by_package() -> dict[str, str]:
+    """The same by package, for whoever asks where two versions differ."""
+    return version_of_each(*_DECISIVE_CODE)
 
 
 _DECISIVE_CODE = (

@@ -134,6 +134,18 @@ def choose_arithmetic(hardware: HardwareConfig, precision: str, device: str) -> 
     )
 
 
+def describe_hardware(device: "torch.device", arithmetic: Arithmetic) -> dict[str, str | int]:
+    """What a rank computes on, and how: GPU's name, threads, arithmetic."""
+    import torch
+
+    is_gpu = device.type == "cuda"
+    return {
+        "device": torch.cuda.get_device_name(device) if is_gpu else device.type,
+        "threads": torch.get_num_threads(),
+        "arithmetic": "bf16" if arithmetic.bf16 else "fp32",
+    }
+
+
 def is_compiled(hardware: HardwareConfig, device: str) -> bool:
     """Whether a network goes through `torch.compile` on `cpu` or `cuda`."""
     return device == "cuda" if hardware.compile is None else hardware.compile

@@ -7,8 +7,9 @@ printed), `checkpoints/`, and what MLflow's side needs (`tracking/run_record.py`
 
 import json
 from collections.abc import Hashable
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, field
 from pathlib import Path
+from typing import Any
 
 from quickdraw_core.errors import CheckpointError, ConfigError
 from quickdraw_core.stage import Opened
@@ -32,7 +33,8 @@ class RunFolder:
 
     key: random, made once for each run. micro_split: into how many pieces a micro-batch is
     cut since the memory did not suffice for a whole one. code: the version of the code that it
-    was begun with, as `training_code` gives it; empty for older runs.
+    was begun with, as `training_code` gives it; empty for older runs. provenance: of the last
+    attempt, as `Checkpoint` has it.
     """
 
     path: Path
@@ -41,6 +43,7 @@ class RunFolder:
     key: str
     micro_split: int = 1
     code: str = ""
+    provenance: dict[str, dict[str, Any]] = field(default_factory=dict, hash=False)
 
     @property
     def identity(self) -> str:

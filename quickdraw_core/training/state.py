@@ -15,7 +15,7 @@ from quickdraw_core.store.pack import Pack
 from quickdraw_core.tracking.run_record import tracked_run_id
 from quickdraw_core.training.checkpoint import Checkpoint, latest_checkpoint, load_checkpoint
 from quickdraw_core.training.distributed import Ranks
-from quickdraw_core.training.hardware import choose_arithmetic
+from quickdraw_core.training.hardware import choose_arithmetic, describe_hardware
 from quickdraw_core.training.network import new_network
 from quickdraw_core.training.plan import Plan
 from quickdraw_core.training.run_folder import RunFolder
@@ -137,6 +137,9 @@ def checkpoint_of(
     run: RunFolder, plan: Plan, pack: Pack, state: TrainState, step: int, finished: bool
 ) -> Checkpoint:
     """All that the run needs to go on after `step` steps, and what a model is used with."""
+    trainer = state.trainer
+    environment = run.provenance.get("environment", {})
+    environment = environment | describe_hardware(trainer.ranks.device, trainer.arithmetic)
     return Checkpoint(
         step=step,
         states=state.state_dict(),
@@ -148,4 +151,5 @@ def checkpoint_of(
         finished=finished,
         versions={name: version(name) for name in _DECISIVE_PACKAGES}
         | {"python": platform.python_version()},
+        provenance=run.provenance | {"environment": environment},
     )

@@ -1,0 +1,168 @@
+"""Why two models differ: what differs in what is recorded of them. Pure."""
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+from quickdraw_core.differences.recorded import GROUPS, Recorded
+from quickdraw_core.errors import first_few
+
+_WIDTH = 44
+"""Characters of a value in a table."""
+_DIGEST = 12
+_COMMIT, _WHOLE_CODE, _STORE = "git commit", "training code", "store"
+_PACKAGES = {"drawing", "labels", "loading", "modeling", "render", "store", "training"}
+"""Packages whose digest a training records."""
+_NAMED = 3
+
+
+@dataclass(frozen=True)
+class Row:
+    """One thing that differs. group: a name of GROUPS. first, second: as people read them."""
+
+    group: str
+    name: str
+    first: str
+    second: str
+
+
+@dataclass(frozen=True)
+class Why:
+    """What differs between a first and a second model.
+
+    sentence: all of it in one. rows: by group; without what is alike. not_recorded: name of the
+    model → what the other one's training recorded and its did not.
+    """
+
+    first: str
+    second: str
+    sentence: str
+    rows: tuple[Row, ...] = ()
+    not_recorded: Mapping[str, Sequence[str]] | None = None
+    problems: tuple[str, ...] = ()
+
+    def to_json(self) -> dict[str, Any]:
+        """As plain values."""
+        return {
+            "first": self.first,
+            "second": self.second,
+            "sentence": self.sentence,
+            "differences": [vars(row) for row in self.rows],
+            "not_recorded": {name: list(what) for name, what in (self.not_recorded or {}).items()},
+            "problems": list(self.problems),
+        }
+
+
+def why(first: Recorded, second: Recorded) -> Why:
+    """What differs between two models, and whether it is all in one thing."""
+    problems = tuple(side.problem for side in (first, second) if side.problem)
+    ensembles = [side for side in (first, second) if side.members]
+    if ensembles or not (first.groups and second.groups):
+        return Why(first.name, second.name, _cannot_say(first, second), problems=problems)
+    rows = tuple(row for group in GROUPS for row in _rows(group, first, second))
+    not_recorded = {
+        side.name: missing
+        for side, other in ((first, second), (second, first))
+        if (missing := _missing(side, other))
+    }
+    sentence = _sentence(first, second, rows, bool(not_recorded))
+    return Why(first.name, second.name, sentence, rows, not_recorded, problems)
+
+
+def _rows(group: str, first: Recorded, second: Recorded) -> list[Row]:
+    """What both sides recorded differently in a group."""
+    a, b = first.groups.get(group, {}), second.groups.get(group, {})
+    names = [name for name in a if name in b]
+    if group == "code" and _PACKAGES & set(names):
+        packages_are_same = all(a[name] == b[name] for name in _PACKAGES & set(names))
+        # A commit that changed nothing of the training's code is no difference.
+        hidden = (_WHOLE_CODE, _COMMIT) if packages_are_same else (_WHOLE_CODE,)
+        names = [name for name in names if name not in hidden]
+    return [
+        Row(group, name, _text(a[name], name), _text(b[name], name))
+        for name in names
+        if a[name] != b[name]
+    ]
+
+
+def _missing(side: Recorded, other: Recorded) -> list[str]:
+    """What the other side's training recorded and this one's did not; energy and the like are
+    not among it, since a machine may not measure them.
+    """
+    missing = []
+    for group in GROUPS:
+        if group == "cost":
+            continue
+        mine, theirs = side.groups.get(group, {}), other.groups.get(group, {})
+        names = [name for name in theirs if name not in mine]
+        if group == "code" and set(names) >= _PACKAGES:
+            names = ["digest of each package", *(n for n in names if n not in _PACKAGES)]
+        missing += [f"{group}: {first_few(names)}"] if names else []
+    return missing
+
+
+def _sentence(
+    first: Recorded, second: Recorded, rows: Sequence[Row], is_less_recorded: bool
+) -> str:
+    causes = [row for row in rows if _is_cause(row, first, second)]
+    known = ", as far as it is recorded" if is_less_recorded else ""
+    if first.weights and first.weights == second.weights and not causes:
+        return f"{second.name} and {first.name} have the same weights"
+    if not causes:
+        return (
+            f"nothing differs{known}: options, code, data and environment are the same; what "
+            "remains is chance, such as the order in which threads add"
+        )
+    if len(causes) <= _NAMED:
+        named = " and ".join(
+            filter(None, [", ".join(map(_named, causes[:-1])), _named(causes[-1])])
+        )
+        return f"nothing differs but {named}{known}"
+    groups = [group for group in GROUPS if any(row.group == group for row in causes)]
+    counts = [f"{group} ({sum(row.group == group for row in causes)})" for group in groups]
+    return f"{len(causes)} things differ{known}: {', '.join(counts)}"
+
+
+def _is_cause(row: Row, first: Recorded, second: Recorded) -> bool:
+    """Cost is an effect; so is the best step, but for two checkpoints of one training."""
+    if row.group == "model" and row.name == "step":
+        return bool(first.run) and first.run == second.run
+    return row.group != "cost"
+
+
+def _named(row: Row) -> str:
+    name = {"seed": "the seed", _STORE: "the store", "step": "the step"}.get(row.name, row.name)
+    return f"{name} ({row.first} and {row.second})"
+
+
+def _cannot_say(first: Recorded, second: Recorded) -> str:
+    """Of ensembles, and of evaluations whose training is not known."""
+    parts = []
+    for side in (first, second):
+        if side.members:
+            parts.append(f"{side.name} is an ensemble of {' and '.join(side.members)}")
+        elif not side.groups:
+            parts.append(f"the training of {side.name} is not recorded")
+    return (
+        f"{'; '.join(parts)}: only the predictions are compared; to see what differs in the "
+        "trainings, compare models one by one, each by its run folder"
+    )
+
+
+def _text(value: Any, name: str) -> str:
+    if value is None:
+        return "none"
+    if isinstance(value, bool):
+        return str(value).lower()
+    if isinstance(value, Mapping):
+        value = " ".join(f"{k}={_text(v, k)}" for k, v in value.items())
+    elif isinstance(value, list | tuple):
+        value = f"{len(value)}: {first_few([str(v) for v in value], _NAMED)}"
+    elif isinstance(value, int):
+        return f"{value:,}" if name != "seed" else str(value)
+    elif isinstance(value, float):
+        return f"{value:g}"
+    text = str(value)
+    if name in (_STORE, _COMMIT):
+        return text[:_DIGEST]
+    return text if len(text) <= _WIDTH else f"{text[: _WIDTH - 1]}…"
