@@ -190,5 +190,5 @@ def test_refuses_before_any_work(tmp_path: Path) -> None:
 
 def test_a_folder_that_cannot_be_written_is_named(tmp_path: Path) -> None:
     (tmp_path / "taken").write_text("a file")
-    with pytest.raises(InputError, match="taken"):
+    with pytest.raises(ConfigError, match="taken"):
         generate_csvs(tmp_path / "taken", ["sun"], 1, 0)

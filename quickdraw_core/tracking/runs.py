@@ -73,7 +73,8 @@ def quiet_mlflow() -> None:
     logging.getLogger("alembic").setLevel(logging.WARNING)
     logging.getLogger("mlflow").setLevel(logging.WARNING)
     logging.getLogger("urllib3").setLevel(logging.ERROR)  # a line for each try
-    logging.getLogger("mlflow.store.db.utils").setLevel(logging.ERROR)
+    # It prints an error of the database with its traceback; `mlflow_errors` says it in one line.
+    logging.getLogger("mlflow.store.db.utils").setLevel(logging.CRITICAL)
 
 
 def is_missing(uri: str) -> bool:

@@ -17,7 +17,7 @@ from pathlib import Path
 
 import numpy as np
 
-from quickdraw_core.errors import ConfigError, InputError
+from quickdraw_core.errors import ConfigError, WriteError
 from quickdraw_core.formats.detect import TRAIN_COLUMNS
 from quickdraw_core.formats.kaggle import format_drawing
 from quickdraw_core.formats.scanning.simplification import nested, simplify_points
@@ -25,7 +25,7 @@ from quickdraw_core.labels import challenge_words, spaced
 from quickdraw_core.sources.doodles.geometry import chance
 from quickdraw_core.sources.doodles.hand import drawn, spoiled, usual_sloppiness
 from quickdraw_core.sources.doodles.programs import program_of
-from quickdraw_core.system.files import cause_of
+from quickdraw_core.system.files import cause_of, require_writable
 
 UNRECOGNIZED_SHARE = 0.06
 ROWS_PER_REPORT = 500
@@ -82,8 +82,8 @@ def generate_csvs(
 
     A file appears only when it is whole; one of the same name is replaced. `on_rows` is called
     with the number of rows made since its last call. Raises `InputError` for a word without a
-    program or a folder that cannot be written, `ConfigError` for a number out of range, both
-    before any file is made (but for a disk that fills up).
+    program, `ConfigError` for a number out of range or a folder that cannot be written, both
+    before any file is made, and `WriteError` for a disk that fills up.
     """
     words = list(dict.fromkeys(spaced(word) for word in words))
     for word in words:
@@ -97,6 +97,7 @@ def generate_csvs(
     if not 0.0 <= unrecognized_share <= 1.0:
         raise ConfigError(f"the unrecognized share must be 0 to 1, found {unrecognized_share}")
     report = on_rows or (lambda _: None)
+    require_writable(folder)
     try:
         folder.mkdir(parents=True, exist_ok=True)
         return [
@@ -106,7 +107,7 @@ def generate_csvs(
             for word in words
         ]
     except OSError as error:
-        raise InputError(f"cannot write the doodles to {folder}: {cause_of(error)}") from error
+        raise WriteError(f"cannot write the doodles to {folder}: {cause_of(error)}") from error
 
 
 def csv_lines(word: str, seed: int, unrecognized_share: float) -> Iterator[str]:
