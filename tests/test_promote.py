@@ -8,6 +8,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import pyarrow.parquet as pq
 import pytest
 import torch
@@ -30,6 +31,9 @@ from quickdraw_core.errors import (
 )
 from quickdraw_core.evaluation.compare import prepare as prepare_comparison
 from quickdraw_core.evaluation.config import CompareConfig, EvaluateConfig, HeldOutConfig
+from quickdraw_core.exporting.config import ExportConfig
+from quickdraw_core.exporting.export import EXPORT_STAGE
+from quickdraw_core.exporting.open_recognizer import find_bundle
 from quickdraw_core.inference.cached_predictions import find_cached
 from quickdraw_core.inference.held_out import find_held_out
 from quickdraw_core.inference.references import load_model
@@ -43,6 +47,8 @@ from quickdraw_core.promotion.config import PromoteConfig
 from quickdraw_core.promotion.decision import Decision, PromoteResult, decide_alone
 from quickdraw_core.promotion.promote import PROMOTE_STAGE
 from quickdraw_core.render.encodings import render
+from quickdraw_core.serving.bundle import open_bundle
+from quickdraw_core.serving.recognizer import BundleRecognizer
 from quickdraw_core.sources.doodles.generator import generate_csvs
 from quickdraw_core.stage import Opened, perform
 from quickdraw_core.store.store import Store
@@ -468,6 +474,33 @@ def test_what_an_evaluation_left_is_used_again_if_it_is_the_same_and_whole(
     again = prepare_comparison(CompareConfig.parse(config | {"models": models}), Opened()).run()
     assert again.reused == 0
     assert again.comparisons == result.comparisons
+
+
+def test_a_champion_is_exported_and_served_with_the_numbers_of_its_evaluation(
+    trained: Trained, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("QUICKDRAW_CACHE", str(tmp_path / "cache"))
+    trained.promote("good", "exported")
+    asked = {"store": trained.store, "per_class": 10, "tracking_uri": trained.uri}
+    asked |= {"model": trained.run_dir("good"), "report_dir": tmp_path / "report"}
+    evaluate_unreported(EvaluateConfig.parse(asked))
+    reference = "models:/exported@champion"
+    values = {"models": [reference], "out": tmp_path / "bundle", "tracking_uri": trained.uri}
+    exported = perform(EXPORT_STAGE, ExportConfig.parse(values)).info
+    served = find_bundle(reference, trained.uri)
+    for info in (exported, served.info):
+        assert info.name == "exported@1"
+        assert info.held_out is not None
+        assert info.held_out.drawings == 40
+        assert info.metrics == exported.metrics
+        assert info.per_class == exported.per_class
+        assert info.confusions == exported.confusions
+    drawings = DrawingBatch.from_strokes([EXAMPLE])
+    want, got = (
+        BundleRecognizer(bundle).log_probabilities(drawings)
+        for bundle in (open_bundle(tmp_path / "bundle"), served)
+    )
+    np.testing.assert_allclose(np.exp(got), np.exp(want), atol=1e-5)
 
 
 def without_prefect(monkeypatch: pytest.MonkeyPatch, arguments: list[object]) -> tuple[int, str]:
