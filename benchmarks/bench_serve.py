@@ -53,9 +53,6 @@ DRAWINGS, BATCH, WORDS = 200, 32, 35
 SCALE, STEP_PX = 2.7, 6.0
 """Of a canvas of 700 px, on which a pointer moves so far between two events."""
 
-ANSWERED_SECONDS = 0.1
-"""In which an overloaded server answers in the mean, refusals among the answers: a guess."""
-
 Strokes = list[tuple[list[int], list[int]]]
 
 SCRIPT = """
@@ -189,10 +186,13 @@ def overload(
     """Of connections that each ask again some time after they are answered, `think` seconds in the
     mean: so many that together they ask at a rate, whether it can be carried or not.
     """
-    crowd = math.ceil(rate * (think + ANSWERED_SECONDS))
     text = script.read_text().replace("THINK_MS", f"{2000 * think:.0f}")
     thinking = script.with_name("thinking.lua")
     thinking.write_text(text)
+    # How long answers take, refusals among them, is not known before.
+    crowd = math.ceil(rate * think)
+    tried = wrk(address, thinking, crowd, seconds)
+    crowd = math.ceil(crowd * rate * tried["seconds"] / tried["answers"])
     found = wrk(address, thinking, crowd, seconds)
     return {
         "asked_per_second": found["answers"] / found["seconds"],
