@@ -18,7 +18,7 @@ from prefect.runtime import flow_run, task_run
 from flows.artifacts import reported
 from quickdraw_core.config import Config
 from quickdraw_core.errors import QuickdrawError
-from quickdraw_core.stage import RETRIES, RETRY_SECONDS, Opened, Stage, is_worth_retrying
+from quickdraw_core.stage import RETRIES, RETRY_SECONDS, Opened, Prepared, Stage, is_worth_retrying
 
 C = TypeVar("C", bound=Config)
 R = TypeVar("R")
@@ -63,12 +63,13 @@ class StageTask(Generic[C, R]):
         description: str,
         show: Callable[[R], None] = lambda result: None,
         slots: Callable[[C], AbstractContextManager[object]] = lambda config: nullcontext(),
+        announce: Callable[[Prepared[R]], None] = lambda prepared: None,
     ) -> None:
         """description: for people, in Prefect's UI. show: makes the artifacts of a result, of one
         too that an error brings as its `result`. slots: a block that holds what the work needs of
-        the server's limits.
+        the server's limits. announce: makes the artifacts of work that is about to begin.
         """
-        self.stage, self._show, self._slots = stage, show, slots
+        self.stage, self._show, self._slots, self._announce = stage, show, slots, announce
         self.task: Task[[C], R] = task(
             name=stage.name,
             description=description,
@@ -105,7 +106,9 @@ class StageTask(Generic[C, R]):
             else:
                 try:
                     with self._slots(config):
-                        result = self.stage.prepared(config, opened).run()
+                        prepared = self.stage.prepared(config, opened)
+                        self._announce(prepared)
+                        result = prepared.run()
                 except Exception as error:
                     self._show_of(error)
                     raise

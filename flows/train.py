@@ -5,14 +5,16 @@ from contextlib import suppress
 from prefect import flow
 from prefect.runtime import flow_run
 
-from flows.artifacts import add_mlflow_link, add_page
+from flows.artifacts import add_artifact, add_mlflow_link, add_page, reported
 from flows.gpus import gpu_slots
 from flows.stages import StageTask, opened_here
 from quickdraw_core.errors import StoreError
+from quickdraw_core.launching.estimate import Estimate
 from quickdraw_core.launching.result import TrainResult
-from quickdraw_core.launching.summary import training_markdown
-from quickdraw_core.launching.train import TRAIN_STAGE
+from quickdraw_core.launching.summary import estimate_markdown, training_markdown
+from quickdraw_core.launching.train import TRAIN_STAGE, PreparedTraining
 from quickdraw_core.recipes import RecipedConfig
+from quickdraw_core.stage import Prepared
 from quickdraw_core.storage.location import Location
 from quickdraw_core.store.store import open_store
 from quickdraw_core.tracking.runs import run_page
@@ -24,10 +26,17 @@ def _show(result: TrainResult) -> None:
     add_mlflow_link("training-mlflow-run", run_page(result.tracking_uri, result.mlflow_run_id))
 
 
+def _announce(prepared: Prepared[TrainResult]) -> None:
+    """Shows what the training will take before it starts, as far as that is known unmeasured."""
+    assert isinstance(prepared, PreparedTraining)
+    add_artifact(lambda: _show_plan(prepared.estimate(None)))
+
+
 train_stage = StageTask(
     TRAIN_STAGE,
     "Trains, or continues from the last checkpoint, on GPUs that no other run uses.",
     show=_show,
+    announce=_announce,
     slots=lambda config: gpu_slots(config.hardware.ranks, config.hardware.device),
 )
 
@@ -43,11 +52,28 @@ def name_of(config: TrainConfig, store: Location | None = None) -> str:
 
 
 def _run_name() -> str:
-    config = RecipedConfig.model_validate(flow_run.parameters["config"])
-    return f"train {name_of(config.whole())}"
+    given = flow_run.parameters
+    config = RecipedConfig.model_validate(given["config"])
+    return f"{'plan' if given.get('plan') else 'train'} {name_of(config.whole())}"
 
 
 @flow(name="train", flow_run_name=_run_name)
-def train(config: RecipedConfig) -> TrainResult:
-    """Trains a recogniser on a store."""
-    return train_stage(config.whole())
+def train(config: RecipedConfig, plan: bool = False) -> TrainResult | Estimate:
+    """Trains a recogniser on a store. With `plan` it only says what that will take: steps,
+    files, and by a probe of 21 steps memory, speed and time.
+    """
+    return _planned(config.whole()) if plan else train_stage(config.whole())
+
+
+def _planned(config: TrainConfig) -> Estimate:
+    with reported("train"):
+        prepared = TRAIN_STAGE.prepared(config, opened_here())
+        assert isinstance(prepared, PreparedTraining)
+        with gpu_slots(config.hardware.ranks, config.hardware.device):
+            estimate = prepared.estimate()
+        _show_plan(estimate)
+    return estimate
+
+
+def _show_plan(estimate: Estimate) -> None:
+    add_page("training-plan", estimate_markdown, estimate)

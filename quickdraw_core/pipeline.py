@@ -4,6 +4,7 @@ from dataclasses import dataclass
 from typing import NamedTuple, Protocol, TypeVar
 
 from quickdraw_core.config import Config
+from quickdraw_core.errors import QuickdrawError
 from quickdraw_core.evaluation.config import EvaluateConfig
 from quickdraw_core.evaluation.evaluate import (
     EVALUATE_STAGE,
@@ -12,16 +13,21 @@ from quickdraw_core.evaluation.evaluate import (
 )
 from quickdraw_core.evaluation.result import EvaluateResult
 from quickdraw_core.ingest.config import IngestConfig
-from quickdraw_core.ingest.ingest import INGEST_STAGE
+from quickdraw_core.ingest.ingest import INGEST_STAGE, PreparedIngest
 from quickdraw_core.ingest.result import IngestResult
+from quickdraw_core.ingest.room import store_needs
 from quickdraw_core.launching.result import TrainResult
-from quickdraw_core.launching.train import TRAIN_STAGE, check_options
+from quickdraw_core.launching.room import checkpoint_bytes, checkpoints_need
+from quickdraw_core.launching.train import TRAIN_STAGE, check_options, needs_of
 from quickdraw_core.promotion.config import PromoteConfig
 from quickdraw_core.promotion.decision import PromoteResult
 from quickdraw_core.promotion.promote import PROMOTE_STAGE, check_promotable
 from quickdraw_core.stage import Opened, Stage
 from quickdraw_core.store.pack_stage import PACK_STAGE, PackConfig, PackResult
+from quickdraw_core.store.store import open_store
+from quickdraw_core.system.disk import Need, require_room
 from quickdraw_core.training.config import TrainConfig
+from quickdraw_core.training.run_folder import RUNS
 
 C = TypeVar("C", bound=Config)
 R = TypeVar("R")
@@ -77,6 +83,7 @@ def run_pipeline(job: Pipeline, perform: Perform, opened: Opened) -> PipelineRes
     for.
     """
     job.check()
+    require_room(_needs(job, opened))
     ingested = perform(INGEST_STAGE, job.ingest, opened)
     store = {"store": ingested.store}
     packed = perform(PACK_STAGE, PackConfig(store=ingested.store), opened)
@@ -89,3 +96,28 @@ def run_pipeline(job: Pipeline, perform: Perform, opened: Opened) -> PipelineRes
     if job.promote is not None:
         promoted = perform(PROMOTE_STAGE, job.promote.updated(model | store), opened)
     return PipelineResult(ingested, packed, trained, judged, promoted)
+
+
+def _needs(job: Pipeline, opened: Opened) -> list[Need]:
+    """What the stages are still going to write, as far as it is known before there is a store.
+    Nothing, if it cannot be found out: the stages then say why.
+    """
+    try:
+        return _known_needs(job, opened)
+    except (QuickdrawError, OSError):
+        return []
+
+
+def _known_needs(job: Pipeline, opened: Opened) -> list[Need]:
+    if INGEST_STAGE.finished(job.ingest, opened) is not None:
+        config = job.train.updated({"store": job.ingest.store})
+        return needs_of(config, open_store(job.ingest.store, opened), opened)
+    prepared = INGEST_STAGE.prepared(job.ingest, opened)
+    assert isinstance(prepared, PreparedIngest)
+    files = prepared.sources.files
+    size = checkpoint_bytes(job.train, len({file.word for file in files}))
+    run_dir = job.train.run_dir or RUNS
+    return [
+        *store_needs(job.ingest, files),
+        checkpoints_need(job.train, run_dir, size),
+    ]

@@ -29,8 +29,8 @@ def laptop() -> Values:
     """Some tens of classes with some hundreds of drawings each, on two CPU cores.
 
     The 35 richest real classes (20,093 train drawings of 412 to 4,534 a class): validation MAP@3
-    0.9606 on 1,539 drawings (standard error 0.004) after 9 min 13 s. Aimed at was 0.965 in ten
-    minutes. The validation stood at 0.960 from epoch 14 on: more epochs of this are no help.
+    0.9606 on all 1,539 drawings (standard error 0.004) after 9 min 13 s. Aimed at was 0.965 in
+    ten minutes. The validation stood at 0.960 from epoch 14 on: more epochs of this are no help.
     """
     return {
         "model": {"flip_tta": True},
@@ -47,7 +47,7 @@ def laptop340() -> Values:
 
     All 340 classes of the public sample (35,536 train drawings, median 21 a class; ingested with
     `--set max_test_share=0.1 --set validation_share=0.1`): mean over classes of validation
-    MAP@3 0.603 on 4,280 drawings (standard error about 0.015), and 0.832 over all drawings, at
+    MAP@3 0.603 on all 4,280 drawings (standard error about 0.015), and 0.832 over all drawings, at
     epoch 9 of 18; 12 minutes in all. Aimed at was 0.62 in 20 minutes. From epoch 9 on the mean
     over classes falls a little while MAP@3 over all drawings, most of them of rich classes, still
     rises to 0.837.
@@ -97,8 +97,8 @@ def full() -> Values:
     instead of 56 × 56, hence 4.8 G at 64 px, and 3 × 2 × 4.8 = 29 GFLOP a drawing with the
     backward pass. An epoch is 1.4e18 FLOP. At 125 TFLOP/s a GPU (40 % of an A100's 312 in bf16)
     that is 1,360 s, 34,500 images/s; 12 epochs are 4.5 hours. Each GPU then asks for 4,300
-    images/s, which one core draws 40 times over (`benchmarks/RESULTS.md`). The 2.5 million
-    validation drawings take 24 s, every quarter of an epoch.
+    images/s, which one core draws 40 times over (`benchmarks/RESULTS.md`). The 34,000 validation
+    drawings take a third of a second, every quarter of an epoch.
     """
     return {
         "model": "resnet34",

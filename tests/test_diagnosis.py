@@ -29,7 +29,7 @@ from quickdraw_core.store.pack import open_pack
 from quickdraw_core.store.store import Store
 from quickdraw_core.training.distributed import Ranks
 from quickdraw_core.training.loop import train_loop
-from quickdraw_core.training.plan import Plan
+from quickdraw_core.training.plan import Rows
 from quickdraw_core.training.run_folder import RunFolder
 
 WORDS = (
@@ -75,8 +75,7 @@ def diagnosis(store10: Store, ranks: Ranks, tmp_path: Path) -> Diagnosis:
         values |= {"tracking.log_every_steps": 5, "tracking.system_metrics_seconds": 1000}
         values |= {"global_batch_size": 64, "epochs": 8}
         config = train_config(values, **options)
-        plan = Plan.of(config, open_pack(store))
-        plan.write(tmp_path)
+        Rows.of(config, open_pack(store)).write(tmp_path)
         run = RunFolder(tmp_path, config, store.manifest.fingerprint, "key")
         run.write()
         train_loop(run, ranks)

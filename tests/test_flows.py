@@ -1,13 +1,16 @@
 """The policy around the stages; that flows run is tested with the command line."""
 
+import json
 import os
 import shutil
 import time
 from collections.abc import Callable, Iterator
 from pathlib import Path
+from urllib.request import urlopen
 
 import pytest
 from openings import counted_openings
+from prefect.settings import get_current_settings
 from prefect.states import Completed, Failed
 from prefect.testing.utilities import prefect_test_harness
 
@@ -29,8 +32,11 @@ from quickdraw_core.ingest.ingest import INGEST_STAGE, PreparedIngest
 from quickdraw_core.ingest.make_store import MadeStore
 from quickdraw_core.ingest.result import IngestResult
 from quickdraw_core.ingest.target import open_target
+from quickdraw_core.launching.estimate import Estimate
+from quickdraw_core.launching.probe import Probe
 from quickdraw_core.launching.result import TrainResult
 from quickdraw_core.launching.train import PreparedTraining
+from quickdraw_core.recipes import RecipedConfig
 from quickdraw_core.stage import perform
 from quickdraw_core.store.manifest import MANIFEST_NAME
 from quickdraw_core.store.store import Store
@@ -214,3 +220,26 @@ def test_a_run_is_taken_up_in_the_folder_that_it_was_started_in(
     (tmp_path / "here").rename(tmp_path / "moved")
     with pytest.raises(ConfigError, match=r"was started in \S*here, which is not here"):
         run_again(run)
+
+
+def latest_page(key: str) -> str:
+    """The page of a key on the server that flows report to."""
+    with urlopen(f"{get_current_settings().api.url}/artifacts/{key}/latest", timeout=60) as answer:
+        return str(json.load(answer)["data"])
+
+
+def test_a_training_s_plan_is_a_page_in_prefect(
+    server: None, store: Store, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    measured = Probe((0.1, 0.12) * 10, 5.0, 0.001, 12_300_000, 0.5, 612.0, 9.0)
+    monkeypatch.setattr("quickdraw_core.launching.train.probe", lambda *_: measured)
+    values = {"store": store.path, "run_dir": tmp_path / "run", "tracking": {"uri": "none"}}
+    estimate = train(RecipedConfig.model_validate(values), plan=True)
+    assert isinstance(estimate, Estimate)
+    assert not (tmp_path / "run").exists()
+    assert "| memory | 612.0 MB a rank at most" in latest_page("training-plan")
+
+    done = TrainResult(tmp_path, "", "none", tmp_path, {"map_at_3": 1}, 1, 0, False, (), None)
+    monkeypatch.setattr(PreparedTraining, "run", lambda self: done)
+    train(RecipedConfig.model_validate(values))
+    assert "quickdraw train --plan" in latest_page("training-plan")

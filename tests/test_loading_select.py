@@ -12,6 +12,8 @@ from quickdraw_core.loading.order import permute
 from quickdraw_core.loading.select import select_rows
 from quickdraw_core.store.holdout import Split
 from quickdraw_core.store.pack import Pack
+from quickdraw_core.training.config import TrainConfig
+from quickdraw_core.training.plan import Rows
 
 counts_of_classes = st.lists(st.integers(1, 60), min_size=1, max_size=8)
 
@@ -162,3 +164,28 @@ def test_a_selection_that_leaves_nothing_is_refused(pack: Pack) -> None:
     none_known = Pack(**{**vars(pack), "recognized": np.full(len(pack), 2, np.uint8)})
     with pytest.raises(ConfigError, match=r"no train drawing .* recognized_only=True"):
         select_rows(none_known, Split.TRAIN, SelectConfig(recognized_only=True))
+
+
+def judged_on(pack: Pack, most: int | None, **select: object) -> set[int]:
+    """The key_ids of the drawings that a training is validated on."""
+    values = {"validation": {"per_class": most}, "select": select, "global_batch_size": 1}
+    rows = Rows.of(
+        TrainConfig.parse(values | {"micro_batch_size": 1, "hardware": {"ranks": 1}}), pack
+    )
+    return set(pack.key_ids[rows.validation].tolist())
+
+
+def test_a_training_is_validated_on_a_number_a_class_by_the_holdout_s_hashes(pack: Pack) -> None:
+    everything = judged_on(pack, None)
+    rows = pack.rows(Split.VALIDATION)
+    assert everything == set(pack.key_ids[rows].tolist())
+    assert judged_on(pack, 10**6) == everything
+    few, more = judged_on(pack, 2), judged_on(pack, 3)
+    assert few < more < everything
+    assert few == judged_on(pack, 2, per_class=5, recognized_only=True)
+    for label in range(len(pack.label_map)):
+        ids = pack.key_ids[pack.rows(Split.VALIDATION, label)]
+        in_order = ids[np.argsort(pack.holdout.hashes(ids))]
+        assert set(in_order[:2].tolist()) <= few
+        # A drawing of a larger hash that comes to the store later changes nothing.
+        assert not few & set(in_order[2:].tolist())

@@ -311,3 +311,13 @@ def test_a_network_is_exported_for_batches_of_any_size(name: str) -> None:
         images = inputs(name, n, 3, 24)
         with torch.inference_mode():
             torch.testing.assert_close(exported(images), network(images), atol=1e-4, rtol=1e-4)
+
+
+@pytest.mark.parametrize("name", MODELS)
+def test_the_number_of_weights_is_known_without_the_network(name: str) -> None:
+    row = MODELS[name]
+    for side, classes, small in ((32, 340, True), (64, 10, True), (128, 340, False)):
+        with torch.device("meta"):
+            network = row.build(row.channels[-1], classes, side, small)
+        actual = sum(parameter.numel() for parameter in network.parameters())
+        assert row.weights(classes, side, small) == pytest.approx(actual, rel=0.02)

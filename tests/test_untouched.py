@@ -22,6 +22,8 @@ REFUSED = [
     "show {store} --class sunn --out a/b.png",
     "train --store nowhere",
     "train --store {store} --set model=resnet",
+    "train --store {store} --set max_steps=9 --set max_minutes=1 --run-dir new",
+    "train --store {store} --plan --run-dir thesis/chapter.txt/x",
     "train --store {store} --set hardware.ranks=2 --set global_batch_size=3 --run-dir new",
     "losses --plot figure.txt",
     "inspect nothing",

@@ -28,7 +28,7 @@ from quickdraw_core.commands.options import (
     configured_by,
     train_config_of,
 )
-from quickdraw_core.commands.running import run_stage
+from quickdraw_core.commands.running import flow_of, run, run_stage
 from quickdraw_core.errors import ConfigError
 from quickdraw_core.terminal.console import (
     leave_stdout_to,
@@ -40,6 +40,7 @@ from quickdraw_core.terminal.progress_display import show_progress
 
 if TYPE_CHECKING:
     from quickdraw_core.evaluation.result import EvaluateResult
+    from quickdraw_core.training.config import TrainConfig
 
 
 @configured_by("quickdraw_core.training.config:TrainConfig")
@@ -55,6 +56,13 @@ def train(
     rendezvous: Annotated[
         str | None, typer.Option(help="host:port of host 0, for several hosts.")
     ] = None,
+    plan: Annotated[
+        bool,
+        typer.Option(
+            "--plan",
+            help="Only say what it will take, by a probe of 21 steps: time, memory, disk.",
+        ),
+    ] = False,
     prefect: Prefect = False,
     changes: Set = None,
 ) -> None:
@@ -63,10 +71,28 @@ def train(
     if nnodes > 1 or node_rank or rendezvous:
         hosts = {"nodes": nnodes, "node_rank": node_rank, "rendezvous": rendezvous}
         config = config.updated({"hosts": hosts})
+    if plan:
+        _show_plan(config, prefect)
+        return
     from quickdraw_core.launching.summary import train_facts
     from quickdraw_core.launching.train import TRAIN_STAGE
 
     show_facts(train_facts(run_stage(TRAIN_STAGE, config, prefect)))
+
+
+def _show_plan(config: "TrainConfig", prefect: bool) -> None:
+    """Prints what a training will take, without training."""
+    from quickdraw_core.launching.summary import estimate_facts
+    from quickdraw_core.launching.train import prepare
+    from quickdraw_core.stage import Opened
+
+    opened = Opened()
+    prepared = prepare(config, opened)
+    show_facts(
+        estimate_facts(
+            run(prepared.estimate, lambda: flow_of("train")(config, plan=True), opened, prefect)
+        )
+    )
 
 
 def losses(

@@ -4,6 +4,7 @@ import secrets
 import shutil
 import threading
 import time
+from collections.abc import Callable
 from dataclasses import replace
 from functools import partial
 from pathlib import Path
@@ -21,7 +22,7 @@ from quickdraw_core.tracking.logged_model import MODEL_FOLDER
 from quickdraw_core.tracking.run_record import RUN_RECORD_NAME
 from quickdraw_core.training.checkpoint import Resumable, latest_checkpoint, open_checkpoint
 from quickdraw_core.training.config import TrainConfig, training_code
-from quickdraw_core.training.plan import ROWS_NAME, Plan
+from quickdraw_core.training.plan import ROWS_NAME, Plan, Rows
 from quickdraw_core.training.run_folder import RUNS, RunFolder, keep_run_folder, open_run_folder
 from quickdraw_core.training.samples import SAMPLES_NAME
 
@@ -38,35 +39,51 @@ def open_latest(run: RunFolder, opened: Opened) -> Resumable:
     return latest_checkpoint(run.path, run.owns, partial(open_checkpoint, opened=opened))
 
 
-def begin_run(config: TrainConfig, store: Store, plan: Plan, opened: Opened) -> RunFolder:
+def begin_run(
+    config: TrainConfig, store: Store, rows: Rows, steps: Callable[[], int], opened: Opened
+) -> RunFolder:
     """The run to continue, or a new one.
 
-    Raises `CheckpointError` if the folder holds another one, and what first weights that
-    cannot be had raise.
+    steps: asked of a new one, before the folder is changed. Raises `CheckpointError` if the
+    folder holds another one, and what first weights that cannot be had raise.
     """
     fingerprint = store.manifest.fingerprint
     path = run_path(config, store)
     resolved = config.updated({"store": store.path, "run_dir": path, "fresh": False})
     if RunFolder.is_there(path) and not config.fresh:
-        run = open_run_folder(path, opened)
-        if run.identity != config.identity(fingerprint):
-            raise CheckpointError(
-                f"{path} holds a run with other options, data or code; give another --run-dir, "
-                "or --fresh to start over there"
-            )
+        run = continued_run(config, store, opened)
         # What does not decide the weights, such as the number of ranks, may be another now.
         provenance = provenance_of(config, store)
         run = replace(run, config=resolved, provenance=provenance)
     else:
         _fetch_weights(config, len(store.label_map))
+        plan = Plan.of(config, rows, steps())
         _clear(path)
-        plan.write(path)
+        rows.write(path)
         key = secrets.token_hex(8)
-        provenance = provenance_of(config, store)
-        code = training_code()
-        run = RunFolder(path, resolved, fingerprint, key, code=code, provenance=provenance)
+        run = RunFolder(
+            path,
+            resolved,
+            fingerprint,
+            key,
+            code=training_code(),
+            provenance=provenance_of(config, store),
+            steps=plan.steps,
+        )
     run.write()
     keep_run_folder(run, opened)
+    return run
+
+
+def continued_run(config: TrainConfig, store: Store, opened: Opened) -> RunFolder:
+    """The run of a folder that has one. Raises `CheckpointError` if it is another one."""
+    path = run_path(config, store)
+    run = open_run_folder(path, opened)
+    if run.identity != config.identity(store.manifest.fingerprint):
+        raise CheckpointError(
+            f"{path} holds a run with other options, data or code; give another --run-dir, "
+            "or --fresh to start over there"
+        )
     return run
 
 

@@ -8,7 +8,7 @@ import threading
 import time
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any, BinaryIO
 
@@ -35,12 +35,17 @@ class RunContext:
 
     environment: variables of the ranks, over those of this process: which GPUs they see. tags:
     further ones of the MLflow run. stopping: once it is set, the training ends as by Ctrl-C,
-    which reaches the main thread alone.
+    which reaches the main thread alone. title: what its progress is called.
     """
 
     environment: Mapping[str, str] = field(default_factory=dict)
     tags: Mapping[str, str] = field(default_factory=dict)
     stopping: threading.Event | None = None
+    title: str = "train"
+
+    def titled(self, title: str) -> "RunContext":
+        """The same for work that is called otherwise."""
+        return replace(self, title=title)
 
 
 STANDALONE = RunContext()
@@ -66,7 +71,7 @@ def run_ranks(
     images = (plan.steps - start) * run.config.global_batch_size
     with (
         log_path.open("ab") as log,
-        progress("train", images, "images") as bar,
+        progress(context.title, images, "images") as bar,
         _process(
             launcher_command(run, errors, rendezvous),
             launcher_environment(run.config, context.environment, rendezvous),

@@ -4,11 +4,13 @@ Who wants to go on after a failure calls it again: the same configuration on the
 continues from the latest checkpoint.
 """
 
+from collections.abc import Callable
 from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
 
 from quickdraw_core.errors import ConfigError, QuickdrawError
+from quickdraw_core.launching.estimate import Estimate, estimate, steps_within
 from quickdraw_core.launching.launch import launch
 from quickdraw_core.launching.mlflow_run import (
     params_of,
@@ -18,30 +20,35 @@ from quickdraw_core.launching.mlflow_run import (
 )
 from quickdraw_core.launching.open_run import (
     begin_run,
+    continued_run,
     finished_run,
     join_run,
     open_latest,
     run_path,
 )
+from quickdraw_core.launching.probe import Probe, probe
 from quickdraw_core.launching.processes import STANDALONE, RunContext
 from quickdraw_core.launching.rendezvous import release_hosts
 from quickdraw_core.launching.result import TrainResult, result_of
+from quickdraw_core.launching.room import checkpoint_bytes, checkpoints_need
 from quickdraw_core.loading.select import find_label
 from quickdraw_core.progress import progress
 from quickdraw_core.stage import Opened, Stage, key_of, options_of
 from quickdraw_core.storage.local import LocalStorage
-from quickdraw_core.store.pack import opened_pack
+from quickdraw_core.store.pack import is_packed, opened_pack, pack_folder
+from quickdraw_core.store.pack_arrays import pack_bytes
 from quickdraw_core.store.store import Store, open_store
+from quickdraw_core.system.disk import Need, require_room
 from quickdraw_core.system.files import require_writable
 from quickdraw_core.system.locks import FOLDER_LOCK, held_folder, require_free
 from quickdraw_core.tracking.address import check_address, resolve_tracking_uri
 from quickdraw_core.tracking.delivery import is_delivered
 from quickdraw_core.tracking.journal import JOURNAL_NAME, follow, last_status
 from quickdraw_core.tracking.start_run import record_run, start_run
-from quickdraw_core.training.checkpoint import find_checkpoint
+from quickdraw_core.training.checkpoint import find_checkpoint, step_of
 from quickdraw_core.training.config import TrainConfig
 from quickdraw_core.training.hardware import check_hardware, unused_gpus
-from quickdraw_core.training.plan import Plan
+from quickdraw_core.training.plan import Plan, Rows, checked_rows, steps_of
 from quickdraw_core.training.run_folder import RUN_NAME, RUNS, RunFolder
 
 
@@ -82,11 +89,47 @@ class PreparedTraining:
         context: set if the training is one of several, such as the rows of a sweep. Raises
         `BusyError` if another training is at work in the run folder, `StoreError`,
         `ConfigError` or `CheckpointError` before anything is started, and `TrainingError` if
-        a rank fails.
+        a rank fails. `ConfigError` as well if the disk cannot hold what is to be written.
         """
         store = open_store(self.config.store, self.opened)  # it may be another one meanwhile
+        require_room(needs_of(self.config, store, self.opened))
         with held_folder(run_path(self.config, store), "training", _lock_name(self.config)):
             return _run(self.config, store, context, self.opened)
+
+    def estimate(self, context: RunContext | None = STANDALONE) -> Estimate:
+        """What the training will take. It leaves nothing, but for the pack of the store.
+
+        context: of a probe that measures speed and memory; None: without. Raises what a training
+        raises.
+        """
+        store, config = open_store(self.config.store, self.opened), self.config
+        pack = opened_pack(store, self.opened)
+        rows = checked_rows(config, pack)
+        steps, done = None, 0
+        if RunFolder.is_there(self.path) and not config.fresh:
+            run = continued_run(config, store, self.opened)
+            last = find_checkpoint(self.path, "last")
+            steps, done = run.steps, 0 if last is None else step_of(last)
+        if done and finished_run(config, store, self.opened) is not None:
+            steps = done  # it may have run out of patience before the last
+        measured = None
+        if context is not None and not 0 < done == steps:
+            measured = probe(config, store, pack, context, self.opened)
+        return estimate(config, self.path, rows, len(store.label_map), measured, steps, done)
+
+
+def needs_of(config: TrainConfig, store: Store, opened: Opened) -> list[Need]:
+    """What a training is still going to write: the pack of the store, and checkpoints."""
+    path = run_path(config, store)
+    goes_on = RunFolder.is_there(path) and not config.fresh
+    if goes_on and finished_run(config, store, opened) is not None:
+        return []
+    checkpoints = checkpoints_need(config, path, checkpoint_bytes(config, len(store.label_map)))
+    folder = pack_folder(store)
+    if is_packed(folder):
+        return [checkpoints]
+    option = "--store" if isinstance(store.path, Path) else "QUICKDRAW_CACHE"
+    return [Need("pack", pack_bytes(store.manifest), folder, option), checkpoints]
 
 
 def prepare(config: TrainConfig, opened: Opened) -> PreparedTraining:
@@ -151,10 +194,11 @@ def _lock_name(config: TrainConfig) -> str:
 
 def _run(config: TrainConfig, store: Store, context: RunContext, opened: Opened) -> TrainResult:
     pack = opened_pack(store, opened)
-    plan = Plan.of(config, pack)
+    rows = checked_rows(config, pack)
     is_host_0, rendezvous, problem = config.hosts.node_rank == 0, None, None
     if is_host_0:
-        run = begin_run(config, store, plan, opened)
+        probing = partial(probe, config, store, pack, context, opened)
+        run = begin_run(config, store, rows, partial(_steps_by, config, rows, probing), opened)
         latest = open_latest(run, opened)
     else:
         run, latest, rendezvous = join_run(config, store, opened, context.stopping)
@@ -165,9 +209,10 @@ def _run(config: TrainConfig, store: Store, context: RunContext, opened: Opened)
         notes.append(unused)
         with progress("train", None, "") as bar:
             bar.note(unused)  # now as well, not only after hours on the CPU
+    plan = Plan.of(config, rows, run.steps)  # of host 0's run, for all of them
     ranks = partial(launch, run, plan, latest, context, opened, rendezvous)
     if is_host_0:
-        tags = tags_of(run, store) | dict(context.tags)
+        tags = tags_of(run, store) | {"steps": str(plan.steps)} | dict(context.tags)
         # The MLflow run of a run that is to be trained is made while its ranks start.
         track = start_run if done else record_run
         tracked = track(run.path, config.tracking.uri, run.path.name, params_of(config), tags)
@@ -181,3 +226,18 @@ def _run(config: TrainConfig, store: Store, context: RunContext, opened: Opened)
     elif not done:
         notes += ranks()
     return result_of(run.path, opened, latest.step, done, notes, problem)
+
+
+def _steps_by(config: TrainConfig, rows: Rows, probing: Callable[[], Probe]) -> int:
+    """The steps of a new run: those of the configuration, or as many as a probe says will fit."""
+    steps = steps_of(config, rows.steps_an_epoch)
+    if steps is None:
+        measured = probing()
+        steps = steps_within(config, rows, measured)
+        with progress("train", None, "") as bar:
+            bar.log(
+                f"{steps:,} steps fit into {config.max_minutes:g} minutes, by a probe of "
+                f"{measured.seconds:.0f} s: {config.global_batch_size / measured.step_mean:,.0f} "
+                "images/s"
+            )
+    return steps

@@ -28,11 +28,13 @@ class Model(NamedTuple):
 
     channels: numbers of input channels that it takes. reads: what they must hold. least_px: the
     smallest side that the usual stem can take; None: there is but one stem, and any side will
-    do. imagenet: torchvision has weights for it, trained on ImageNet.
+    do. imagenet: torchvision has weights for it, trained on ImageNet. weights: how many it has
+    about, at (classes, side in px, small stem), known without torch.
     """
 
     build: "Callable[[int, int, int, bool], nn.Module]"
     reason: str
+    weights: "Callable[[int, int, bool], int]"
     channels: tuple[int, ...] = (1, 3)
     reads: Reads = "picture"
     least_px: int | None = None
@@ -60,36 +62,78 @@ def _net(channels: int, classes: int, side_px: int, small_stem: bool) -> "nn.Mod
     return net(channels, classes, side_px)
 
 
-def _torchvision(name: str, reason: str, least_px: int = 1) -> Model:
+def _body_and_last(body: int, features: int) -> Callable[[int, int, bool], int]:
+    """Weights of a network whose last layer alone depends on the classes."""
+    return lambda classes, side_px, small_stem: body + (features + 1) * classes
+
+
+def _net_weights(classes: int, side_px: int, small_stem: bool) -> int:
+    cells = ((side_px - 4) // 2 - 4) // 2
+    return 13_032 + 1_920 * cells * cells + 85 * classes
+
+
+def _vgg_weights(classes: int, side_px: int, small_stem: bool) -> int:
+    cells = min(side_px // 16, 7) if small_stem else 7
+    return 26_005_888 + (512 * 4_096) * cells * cells + 4_097 * classes
+
+
+def _torchvision(
+    name: str, reason: str, weights: Callable[[int, int, bool], int], least_px: int = 1
+) -> Model:
     def build(channels: int, classes: int, side_px: int, small_stem: bool) -> "nn.Module":
         from quickdraw_core.modeling.torchvision_models import torchvision_network
 
         return torchvision_network(name, channels, classes, side_px, small_stem)
 
-    return Model(build, reason, least_px=least_px, imagenet=True)
+    return Model(build, reason, weights, least_px=least_px, imagenet=True)
 
 
 MODELS: dict[str, Model] = {
     "small_cnn": Model(
         _small_cnn,
         "for CPUs: a narrow residual network, 1.2 M weights",
+        _body_and_last(1_226_400, 256),
     ),
     "stroke_transformer": Model(
         _stroke_transformer,
         "reads the points themselves, in the order they were drawn; 1.3 M weights",
+        _body_and_last(1_272_800, 160),
         channels=(3,),
         reads="points",
     ),
     "net": Model(
         _net,
         "the report's own: two convolutions, three linear layers",
+        _net_weights,
     ),
-    "vgg11": _torchvision("vgg11", "the report's; no norms, 130 M weights", least_px=32),
-    "resnet18": _torchvision("resnet18", "the report's best, 11 M weights; for GPUs"),
-    "resnet34": _torchvision("resnet34", "the report's; twice as deep, 21 M weights"),
-    "densenet121": _torchvision("densenet121", "the report's; 121 layers, 7 M", least_px=29),
-    "mobilenet_v3_small": _torchvision("mobilenet_v3_small", "for phones and CPUs, 1.9 M weights"),
-    "convnext_tiny": _torchvision("convnext_tiny", "a newer one, 28 M weights", least_px=32),
+    "vgg11": _torchvision("vgg11", "the report's; no norms, 130 M weights", _vgg_weights, 32),
+    "resnet18": _torchvision(
+        "resnet18",
+        "the report's best, 11 M weights; for GPUs",
+        _body_and_last(11_176_512, 512),
+    ),
+    "resnet34": _torchvision(
+        "resnet34",
+        "the report's; twice as deep, 21 M weights",
+        _body_and_last(21_284_672, 512),
+    ),
+    "densenet121": _torchvision(
+        "densenet121",
+        "the report's; 121 layers, 7 M",
+        _body_and_last(6_953_856, 1_024),
+        least_px=29,
+    ),
+    "mobilenet_v3_small": _torchvision(
+        "mobilenet_v3_small",
+        "for phones and CPUs, 1.9 M weights",
+        _body_and_last(1_517_856, 1_024),
+    ),
+    "convnext_tiny": _torchvision(
+        "convnext_tiny",
+        "a newer one, 28 M weights",
+        _body_and_last(27_820_128, 768),
+        least_px=32,
+    ),
 }
 
 

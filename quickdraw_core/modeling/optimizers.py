@@ -50,12 +50,14 @@ class OptimizerRow(NamedTuple):
     """A row of the table: makes the optimiser of (parameters, learning rate, decay), and why.
 
     weight_decay: if none is asked for. Decay that is part of the gradient wants far less of it
-    than decay that is not: 0.02 keeps sgd and adam from learning at all.
+    than decay that is not: 0.02 keeps sgd and adam from learning at all. numbers: what is kept
+    of each weight beside it, at least.
     """
 
     make: "Callable[[Trained, float, float], Optimizer]"
     reason: str
     weight_decay: float
+    numbers: int
 
 
 def _sgd(trained: Trained, learning_rate: float, weight_decay: float) -> "Optimizer":
@@ -97,11 +99,11 @@ def _muon(trained: Trained, learning_rate: float, weight_decay: float) -> "Optim
 
 
 OPTIMIZERS: dict[str, OptimizerRow] = {
-    "sgd": OptimizerRow(_sgd, "with momentum 0.9, as the original report", 0.0),
-    "adam": OptimizerRow(_adam, "the report's other; decay is part of the gradient", 0.0),
-    "adamw": OptimizerRow(_adamw, "decoupled weight decay (Loshchilov and Hutter, 2017)", 0.02),
+    "sgd": OptimizerRow(_sgd, "with momentum 0.9, as the original report", 0.0, 1),
+    "adam": OptimizerRow(_adam, "the report's other; decay is part of the gradient", 0.0, 2),
+    "adamw": OptimizerRow(_adamw, "decoupled weight decay (Loshchilov and Hutter, 2017)", 0.02, 2),
     "muon": OptimizerRow(
-        _muon, "orthogonal steps for hidden matrices, AdamW for the rest (Jordan, 2024)", 0.05
+        _muon, "orthogonal steps for hidden matrices, AdamW for the rest (Jordan, 2024)", 0.05, 1
     ),
 }
 

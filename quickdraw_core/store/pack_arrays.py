@@ -43,6 +43,12 @@ def array_lengths(manifest: Manifest) -> dict[str, int]:
     return lengths | {"stroke_lengths": strokes} | offsets
 
 
+def pack_bytes(manifest: Manifest) -> int:
+    """What the arrays of the pack of a store take on the disk, but for their headers."""
+    lengths = array_lengths(manifest)
+    return sum(length * np.dtype(ARRAYS[name]).itemsize for name, length in lengths.items())
+
+
 def packed_columns(
     table: pa.Table, label: int, holdout: HoldoutRule, start: Position
 ) -> dict[str, tuple[slice, npt.NDArray[Any]]]:

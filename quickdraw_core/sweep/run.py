@@ -31,7 +31,7 @@ from quickdraw_core.system.locks import held_folder, require_free_folder
 from quickdraw_core.tracking.journal import JOURNAL_NAME, append, status_record
 from quickdraw_core.tracking.run_record import RUN_RECORD_NAME
 from quickdraw_core.tracking.start_run import start_run
-from quickdraw_core.training.plan import Plan
+from quickdraw_core.training.plan import checked_rows
 from quickdraw_core.training.run_folder import RunFolder
 
 RunRows = Callable[[Sweep, Opened], dict[str, str]]
@@ -59,7 +59,7 @@ class PreparedSweep:
         classes = []
         for row in sweep.rows:
             with row_named(sweep.table, row):
-                classes.append(int(np.count_nonzero(Plan.of(row.config, pack).train_counts)))
+                classes.append(int(np.count_nonzero(checked_rows(row.config, pack).train_counts)))
         if config.fresh:
             _clear(sweep)
         name, params = sweep.path.name, _params(sweep)

@@ -32,7 +32,7 @@ _VERSION_2 = {"model", "optimizer", "loader", "ema", "metrics", "best", "since_b
 """Entries that tell a checkpoint of version 2 from another program's file."""
 BEST_ARTIFACT, LAST_ARTIFACT = "checkpoints/best.pt", "checkpoints/last.pt"
 """Paths of a run's best and last checkpoint among its MLflow artifacts."""
-_FOLDER = "checkpoints"
+CHECKPOINTS = "checkpoints"
 _NAME = re.compile(r"step-\d+\.pt")
 _AVERAGED = "module."
 """Prefix of a weight's name in the state of torch's `AveragedModel`."""
@@ -116,7 +116,7 @@ def save_checkpoint(run_dir: Path, checkpoint: Checkpoint, is_best: bool, keep: 
     """Writes a checkpoint, points `last` (and `best`) to it, deletes the oldest beyond `keep`."""
     import torch
 
-    folder = run_dir / _FOLDER
+    folder = run_dir / CHECKPOINTS
     path = folder / f"step-{checkpoint.step:08d}.pt"
     # Not `asdict`, which would copy every tensor.
     values = {entry.name: getattr(checkpoint, entry.name) for entry in fields(checkpoint)}
@@ -133,7 +133,7 @@ def save_checkpoint(run_dir: Path, checkpoint: Checkpoint, is_best: bool, keep: 
 
 def find_checkpoint(run_dir: Path, name: str) -> Path | None:
     """The checkpoint that `last` or `best` points to; None if there is none yet."""
-    pointer = run_dir / _FOLDER / name
+    pointer = run_dir / CHECKPOINTS / name
     if not pointer.is_file():
         return None
     target = pointer.read_text("utf-8", "replace").strip()
@@ -178,7 +178,7 @@ def latest_checkpoint(
     """
     load = load or load_checkpoint
     refused = []
-    for path in sorted((run_dir / _FOLDER).glob("step-*.pt"), reverse=True):
+    for path in sorted((run_dir / CHECKPOINTS).glob("step-*.pt"), reverse=True):
         try:
             checkpoint = load(path)
         except CheckpointError as error:

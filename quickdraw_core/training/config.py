@@ -30,6 +30,12 @@ class ValidationConfig(Config):
     every_steps: int | None = Field(
         None, ge=1, description="steps between two validations, in place of epochs"
     )
+    per_class: int | None = Field(
+        100,
+        ge=1,
+        description="validation drawings of a class to judge on, at most, those with the smallest "
+        "hashes of the holdout rule; none: all",
+    )
     best_by: Literal["map_at_3", "map_at_3_class_mean"] = Field(
         "map_at_3", description="validation metric whose highest value makes the best checkpoint"
     )
@@ -93,7 +99,14 @@ class TrainConfig(Config):
     seed: int = Field(
         0, ge=0, lt=1 << 63, description="of weights, order, augmentation and dropout"
     )
-    epochs: float = Field(20, gt=0, description="passes over the train drawings")
+    epochs: float | None = Field(20, gt=0, description="passes over the train drawings")
+    max_steps: int | None = Field(None, ge=1, description="steps to train, in place of epochs")
+    max_minutes: float | None = Field(
+        None,
+        gt=0,
+        description="minutes to train, in place of epochs: as many steps as a probe at the start "
+        "says will fit, the validations between them included",
+    )
     global_batch_size: int = Field(128, ge=1, description="drawings a step, over all ranks")
     micro_batch_size: int = Field(64, ge=1, description="drawings computed at once by a rank")
 
@@ -111,6 +124,33 @@ class TrainConfig(Config):
     hardware: HardwareConfig = Field(HardwareConfig(), description="ranks and their devices")
     hosts: HostsConfig = Field(HostsConfig(), description="the hosts that train together")
     tracking: TrackingConfig = Field(TrackingConfig(), description="the curves, and MLflow")
+
+    @classmethod
+    def layered(cls, *layers: Mapping[str, Any]) -> dict[str, Any]:
+        """As of any configuration; a layer that says how long to train replaces what the layers
+        before it say of that, in whatever unit.
+        """
+        whole = dict[str, Any]()
+        for layer in layers:
+            if any(not _is_none(layer.get(name)) for name in BUDGETS):
+                whole |= {name: None for name in BUDGETS if whole.get(name) is not None}
+            whole = super().layered(whole, layer)
+        return whole
+
+    @model_validator(mode="before")
+    @classmethod
+    def _has_one_budget(cls, values: Any) -> Any:
+        if not isinstance(values, Mapping):
+            return values
+        given = {name: values[name] for name in BUDGETS if not _is_none(values.get(name))}
+        if len(given) > 1:
+            found = " and ".join(f"{name}={value}" for name, value in given.items())
+            raise ConfigError(
+                f"{found} each say how long to train; give one of {', '.join(BUDGETS)}"
+            )
+        if not given and "epochs" in values:
+            raise ConfigError(f"nothing says how long to train; give one of {', '.join(BUDGETS)}")
+        return values if "epochs" in given or not given else {**values, "epochs": None}
 
     @model_validator(mode="before")
     @classmethod
@@ -149,9 +189,17 @@ class TrainConfig(Config):
         return hashlib.sha256(text.encode()).hexdigest()[:10]
 
 
+BUDGETS = ("epochs", "max_steps", "max_minutes")
+"""What says how long to train: one of them, in a configuration."""
+
+
+def _is_none(value: Any) -> bool:
+    return value is None or (isinstance(value, str) and value.casefold() in ("none", "null"))
+
+
 DECISIVE = {
     *("model", "image", "select", "augment", "loss", "optimizer", "schedule", "validation"),
-    *("seed", "epochs", "global_batch_size", "micro_batch_size"),
+    *("seed", *BUDGETS, "global_batch_size", "micro_batch_size"),
 }
 """What decides the trained weights: these groups whole, and these values."""
 

@@ -16,7 +16,7 @@ from quickdraw_core.training.distributed import Ranks
 from quickdraw_core.training.hardware import choose_loader_threads
 from quickdraw_core.training.meter import Meter, require_finite
 from quickdraw_core.training.network import with_flip
-from quickdraw_core.training.plan import Plan
+from quickdraw_core.training.plan import Plan, Rows
 from quickdraw_core.training.run_folder import RunFolder
 from quickdraw_core.training.samples import recorded
 from quickdraw_core.training.state import checkpoint_of, open_state
@@ -32,12 +32,12 @@ def train_loop(run: RunFolder, ranks: Ranks) -> None:
     """Trains from the latest checkpoint, or from nothing, to the end of the plan."""
     config = run.config
     pack = _open_pack(run)
-    plan = Plan.read(config, pack, run.path)
+    plan = Plan.of(config, Rows.read(config, pack, run.path), run.steps)
     threads = choose_loader_threads(config.hardware, ranks.device.type)
     feed = Feed(threads, max(config.hardware.prefetch_batches, threads), ranks.device)
     state = open_state(run, plan, pack, ranks, feed)
     trainer, loader, validations = state.trainer, state.loader, state.validations
-    validation_rows = plan.validation_rows[ranks.rank :: ranks.world_size]
+    validation_rows = plan.rows.validation[ranks.rank :: ranks.world_size]
     parts, patience = config.shape.micro_batches_a_rank, config.validation.patience
     batches = iter(loader)
     if config.tracking.record_samples:
@@ -52,10 +52,10 @@ def train_loop(run: RunFolder, ranks: Ranks) -> None:
             done, learning_rate = step + 1, config.optimizer.learning_rate * plan.factor(step)
             meter.add(done, learning_rate, trainer.step(step, batches, parts, learning_rate))
 
-            validating = due(done, plan.validate_every, plan.steps)
-            saving = validating or due(done, plan.save_every, plan.steps)
+            validating = due(done, plan.every.validate, plan.steps)
+            saving = validating or due(done, plan.every.save, plan.steps)
             if saving or due(done, config.tracking.log_every_steps, plan.steps):
-                numbers = meter.close() | {"epoch": done / plan.steps_an_epoch}
+                numbers = meter.close() | {"epoch": done / plan.rows.steps_an_epoch}
                 journal.write(done, {f"train/{key}": value for key, value in numbers.items()})
             if not saving:
                 continue

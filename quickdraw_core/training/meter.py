@@ -1,6 +1,8 @@
 """What happened between two points of the training curves."""
 
 import math
+import resource
+import sys
 import time
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -11,6 +13,8 @@ from torch import Tensor
 from quickdraw_core.errors import DivergedError
 from quickdraw_core.training.distributed import Ranks
 from quickdraw_core.training.step import StepResult
+
+_MEGABYTE = 1e6
 
 
 class Meter:
@@ -38,13 +42,15 @@ class Meter:
 
     def close(self) -> dict[str, float]:
         """Loss, learning rate, images a second (all ranks) and share of time spent waiting for
-        data, since the last call. Every rank must call it.
+        data, since the last call; the most memory that a rank has taken so far, as the mean over
+        the ranks. Every rank must call it.
 
         Raises `DivergedError` on all ranks if a loss was not finite, naming the first.
         """
-        waited = torch.tensor([self._waited_seconds], device=self._ranks.device)
-        sums = self._ranks.sum(torch.cat([torch.stack(self._losses), waited]).double())
-        *losses, waited_seconds = (sums / self._ranks.world_size).tolist()
+        device = self._ranks.device
+        own = torch.tensor([self._waited_seconds, peak_memory_megabytes(device)], device=device)
+        sums = self._ranks.sum(torch.cat([torch.stack(self._losses), own]).double())
+        *losses, waited_seconds, memory = (sums / self._ranks.world_size).tolist()
         seconds = time.perf_counter() - self._begun - self._paused_seconds
         for (step, rate), loss in zip(self._rates, losses, strict=True):
             require_finite("loss", loss, step, rate)
@@ -53,6 +59,7 @@ class Meter:
             "learning_rate": self._rates[-1][1],
             "images_per_second": len(losses) * self._images_a_step / seconds,
             "data_wait_share": waited_seconds / seconds,
+            "memory_megabytes": memory,
         }
         self._begin()
         return numbers
@@ -63,6 +70,14 @@ class Meter:
         begun = time.perf_counter()
         yield
         self._paused_seconds += time.perf_counter() - begun
+
+
+def peak_memory_megabytes(device: torch.device) -> float:
+    """The most that this process has had of the GPU's memory; on a CPU, of the machine's."""
+    if device.type == "cuda":
+        return torch.cuda.max_memory_reserved(device) / _MEGABYTE
+    unit = 1 if sys.platform == "darwin" else 1024
+    return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * unit / _MEGABYTE
 
 
 def require_finite(what: str, value: float, step: int, learning_rate: float) -> None:

@@ -1,7 +1,14 @@
-"""Which drawings a run learns from and is judged on, and how many steps it takes."""
+"""Which drawings a run learns from and is judged on, and how many steps it takes.
 
+`epochs` and `max_steps` say the number of steps themselves. With `max_minutes` it depends on the
+speed, which a probe measures when the run begins (`launching/probe.py`); the run folder records it
+(`RunFolder.steps`), so that whoever continues or joins the run has the same number.
+"""
+
+import math
 from dataclasses import dataclass
 from pathlib import Path
+from typing import NamedTuple
 
 import numpy as np
 
@@ -20,31 +27,24 @@ _SPLITS = ("train", "validation")
 
 
 @dataclass(frozen=True)
-class Plan:
-    """What a run is going to do.
+class Rows:
+    """Which drawings of a pack a run takes.
 
-    train_rows, validation_rows: rows of the pack, int64 [n] each. train_counts: train rows of
-    each label. factor: of the learning rate, as a function of the step. The numbers are steps.
+    train, validation: rows of the pack, int64 [n] each. train_counts: train rows of each label.
+    steps_an_epoch: whole global batches in the train rows.
     """
 
-    train_rows: Int64Array
-    validation_rows: Int64Array
+    train: Int64Array
+    validation: Int64Array
     train_counts: list[int]
-    factor: Factor
     steps_an_epoch: int
-    steps: int
-    validate_every: int
-    save_every: int
 
     @classmethod
-    def of(cls, config: TrainConfig, pack: Pack) -> "Plan":
-        """The plan for a pack.
-
-        Raises `ConfigError` if there is too little to train on, or the schedule does not fit
-        the number of steps.
-        """
-        # Judged on all drawings of the classes, also if not all of them are trained on.
-        judged = SelectConfig(classes=config.select.classes)
+    def of(cls, config: TrainConfig, pack: Pack) -> "Rows":
+        """The rows that a configuration chooses. Raises `ConfigError` if they are too few."""
+        # Judged on drawings of the classes that are not chosen otherwise, also if not all of
+        # them are trained on; a number a class that does not grow with the store.
+        judged = SelectConfig(classes=config.select.classes, per_class=config.validation.per_class)
         return cls._of(
             config,
             pack,
@@ -53,9 +53,9 @@ class Plan:
         )
 
     @classmethod
-    def read(cls, config: TrainConfig, pack: Pack, run_dir: Path) -> "Plan":
-        """The plan that `write` put into the run folder; its rows stay on the disk, and all
-        ranks of a host share what is read of them.
+    def read(cls, config: TrainConfig, pack: Pack, run_dir: Path) -> "Rows":
+        """What `write` put into the run folder; it stays on the disk, and all ranks of a host
+        share what is read of it.
         """
         train, validation = (
             # A plain array over the map: `np.memmap` makes each slice a Python object of its own.
@@ -66,35 +66,96 @@ class Plan:
 
     def write(self, run_dir: Path) -> None:
         """Puts the rows into the run folder."""
-        for split, rows in zip(_SPLITS, (self.train_rows, self.validation_rows), strict=True):
+        for split, rows in zip(_SPLITS, (self.train, self.validation), strict=True):
             with open_atomic(run_dir / ROWS_NAME / f"{split}.npy", sync=False) as file:
                 np.save(file, rows)
 
     @classmethod
     def _of(
-        cls, config: TrainConfig, pack: Pack, train_rows: Int64Array, validation_rows: Int64Array
-    ) -> "Plan":
-        steps_an_epoch = len(train_rows) // config.global_batch_size
+        cls, config: TrainConfig, pack: Pack, train: Int64Array, validation: Int64Array
+    ) -> "Rows":
+        steps_an_epoch = len(train) // config.global_batch_size
         if not steps_an_epoch:
             raise ConfigError(
-                f"{len(train_rows)} drawings to train on do not fill one global batch of "
+                f"{len(train)} drawings to train on do not fill one global batch of "
                 f"{config.global_batch_size}; choose a smaller global_batch_size"
             )
-        steps = max(1, round(config.epochs * steps_an_epoch))
-        validation = config.validation
-        every = validation.every_steps or max(1, round(validation.every_epochs * steps_an_epoch))
         # The pack is in the order of the labels, and so are the rows.
         ends = np.searchsorted(
             pack.labels, np.arange(len(pack.label_map), dtype=np.uint16), "right"
         )
-        train_counts = np.diff(np.searchsorted(train_rows, ends), prepend=0)
-        return cls(
-            train_rows=train_rows,
-            validation_rows=validation_rows,
-            train_counts=train_counts.tolist(),
-            factor=build_schedule(config.schedule, steps),
-            steps_an_epoch=steps_an_epoch,
-            steps=steps,
-            validate_every=min(every, steps),
-            save_every=min(config.checkpoints.every_steps or every, steps),
-        )
+        train_counts = np.diff(np.searchsorted(train, ends), prepend=0)
+        return cls(train, validation, train_counts.tolist(), steps_an_epoch)
+
+
+def checked_rows(config: TrainConfig, pack: Pack) -> Rows:
+    """The rows, once the schedule fits the steps, as far as these are known without a probe.
+
+    Raises `ConfigError`.
+    """
+    rows = Rows.of(config, pack)
+    if steps_of(config, rows.steps_an_epoch) is not None:
+        Plan.of(config, rows)
+    return rows
+
+
+def steps_of(config: TrainConfig, steps_an_epoch: int) -> int | None:
+    """Steps that a configuration says itself; None: as many as `max_minutes` will do for."""
+    if config.max_steps is not None:
+        return config.max_steps
+    return None if config.epochs is None else max(1, round(config.epochs * steps_an_epoch))
+
+
+class Every(NamedTuple):
+    """Steps between two validations, and between two checkpoints at most; both come after the
+    last step, too, and each validation makes a checkpoint.
+    """
+
+    validate: int
+    save: int
+
+    @classmethod
+    def of(cls, config: TrainConfig, steps_an_epoch: int, steps: int) -> "Every":
+        """Of a training of so many steps."""
+        validation = config.validation
+        every = validation.every_steps or max(1, round(validation.every_epochs * steps_an_epoch))
+        return cls(min(every, steps), min(config.checkpoints.every_steps or every, steps))
+
+    def validations(self, steps: int) -> int:
+        """How many a training of so many steps has; one comes at its end."""
+        return -(-steps // self.validate)
+
+    def checkpoints(self, steps: int) -> int:
+        """How many it writes: at each validation, and between them."""
+        is_due = steps % self.validate == 0 or steps % self.save == 0
+        return self.checkpoints_until(steps) + (not is_due)
+
+    def validations_until(self, step: int) -> int:
+        """How many there are up to a step that is not the last."""
+        return step // self.validate
+
+    def checkpoints_until(self, step: int) -> int:
+        """How many are written up to a step that is not the last."""
+        both = math.lcm(self.validate, self.save)
+        return step // self.validate + step // self.save - step // both
+
+
+@dataclass(frozen=True)
+class Plan:
+    """What a run is going to do. factor: of the learning rate, as a function of the step."""
+
+    rows: Rows
+    steps: int
+    every: Every
+    factor: Factor
+
+    @classmethod
+    def of(cls, config: TrainConfig, rows: Rows, steps: int | None = None) -> "Plan":
+        """The plan of so many steps; None: those that the configuration says.
+
+        Raises `ConfigError` if the schedule does not fit the number of steps.
+        """
+        steps = steps or steps_of(config, rows.steps_an_epoch)
+        assert steps is not None, "max_minutes without the steps that the run folder records"
+        every = Every.of(config, rows.steps_an_epoch, steps)
+        return cls(rows, steps, every, build_schedule(config.schedule, steps))

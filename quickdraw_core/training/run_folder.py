@@ -34,7 +34,8 @@ class RunFolder:
     key: random, made once for each run. micro_split: into how many pieces a micro-batch is
     cut since the memory did not suffice for a whole one. code: the version of the code that it
     was begun with, as `training_code` gives it; empty for older runs. provenance: of the last
-    attempt, as `Checkpoint` has it.
+    attempt, as `Checkpoint` has it. steps: of the whole run, fixed when it began; None in older
+    runs, whose configuration says it.
     """
 
     path: Path
@@ -44,6 +45,7 @@ class RunFolder:
     micro_split: int = 1
     code: str = ""
     provenance: dict[str, dict[str, Any]] = field(default_factory=dict, hash=False)
+    steps: int | None = None
 
     @property
     def identity(self) -> str:

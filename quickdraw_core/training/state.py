@@ -117,7 +117,7 @@ def open_state(run: RunFolder, plan: Plan, pack: Pack, ranks: Ranks, feed: Feed)
     )
     loader = Loader(
         pack,
-        plan.train_rows,
+        plan.rows.train,
         config.shape,
         ranks.rank,
         config.image,
@@ -145,7 +145,7 @@ def checkpoint_of(
         states=state.state_dict(),
         config=run.config.model_dump(mode="json"),
         labels=pack.label_map.to_json(),
-        train_counts=plan.train_counts,
+        train_counts=plan.rows.train_counts,
         store_fingerprint=pack.fingerprint,
         mlflow_run_id=tracked_run_id(run.path),
         finished=finished,

@@ -1,0 +1,162 @@
+"""A probe: a training's first steps in a folder of their own, to learn its speed and its memory.
+
+It is a real one, from torch's launcher to the checkpoint, with the same ranks, loader and step;
+its weights are thrown away. One step that is not counted (it compiles, allocates and reads the
+first pages), then `PROBE_STEPS` that are, one validation and one checkpoint.
+"""
+
+import os
+import statistics
+import tempfile
+import time
+from collections.abc import Iterable
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from quickdraw_core.errors import TrainingError
+from quickdraw_core.launching.launch import launch
+from quickdraw_core.launching.open_run import begin_run
+from quickdraw_core.launching.processes import RunContext
+from quickdraw_core.launching.room import checkpoint_bytes
+from quickdraw_core.stage import Opened
+from quickdraw_core.store.pack import Pack
+from quickdraw_core.store.store import Store
+from quickdraw_core.system.disk import Need, require_room
+from quickdraw_core.tracking.journal import JOURNAL_NAME, follow
+from quickdraw_core.training.checkpoint import Resumable, find_checkpoint
+from quickdraw_core.training.config import HostsConfig, TrainConfig
+from quickdraw_core.training.plan import Plan, Rows
+
+PROBE_STEPS = 20
+_WARM_STEPS = 1
+_STEPS = _WARM_STEPS + PROBE_STEPS
+_T_95 = 2.093
+"""Student's t of 95 % for the mean of `PROBE_STEPS` values."""
+_VALIDATED = 1_000
+"""Drawings that a probe validates on, about."""
+
+
+@dataclass(frozen=True)
+class Probe:
+    """What a probe measured.
+
+    step_seconds: of each counted step. start_seconds: of all that is neither a counted step nor a
+    validation nor a checkpoint: starting the ranks, the first step, ending. drawing_seconds: of
+    one validation drawing. checkpoint_bytes, checkpoint_seconds: of one. memory_megabytes: the
+    most of a rank, of the GPU's memory if it has one. seconds: of the whole probe. notes: what
+    went otherwise than asked for.
+    """
+
+    step_seconds: tuple[float, ...]
+    start_seconds: float
+    drawing_seconds: float
+    checkpoint_bytes: int
+    checkpoint_seconds: float
+    memory_megabytes: float
+    seconds: float
+    notes: tuple[str, ...] = ()
+
+    @property
+    def step_mean(self) -> float:
+        """Seconds of a step."""
+        return statistics.fmean(self.step_seconds)
+
+    def half_width(self, steps: int) -> float:
+        """Half of the interval, in seconds, that holds the time of so many further steps with
+        95 % probability, if they vary as those of the probe and each for itself.
+        """
+        spread = statistics.stdev(self.step_seconds)
+        share = 1 / len(self.step_seconds) + 1 / steps if steps else 0.0
+        return float(_T_95 * spread * steps * share**0.5)
+
+
+def probe(
+    config: TrainConfig, store: Store, pack: Pack, context: RunContext, opened: Opened
+) -> Probe:
+    """Trains a few steps and measures them; leaves nothing. Of several hosts this one probes
+    alone, with its share of the global batch: what they exchange between them is not in it.
+
+    Raises what a training raises.
+    """
+    begun = time.perf_counter()
+    with tempfile.TemporaryDirectory(prefix="quickdraw-probe-") as folder:
+        path = Path(folder)
+        size = checkpoint_bytes(config, len(store.label_map))
+        require_room([Need("the probe's checkpoint", size, path, "TMPDIR")])
+        probing, here = probing_config(config, path, len(store.label_map)), opened.branch()
+        rows = Rows.of(probing, pack)
+        run = begin_run(probing, store, rows, lambda: _STEPS, here)
+        try:
+            plan = Plan.of(probing, rows, _STEPS)
+            titled = context.titled("probe")
+            notes = launch(run, plan, Resumable(None), titled, here)
+        except TrainingError as error:
+            reason = str(error).partition(f"; see {folder}")[0]
+            raise type(error)(f"a probe of {_STEPS} steps failed: {reason}") from error
+        records, _ = follow(path / JOURNAL_NAME, 0)
+        checkpoint = find_checkpoint(path, "last")
+        assert checkpoint is not None
+        return _measured(
+            records,
+            images_a_step=probing.global_batch_size,
+            validated=len(rows.validation),
+            checkpoint=checkpoint.stat(),
+            seconds=time.perf_counter() - begun,
+            notes=tuple(notes),
+        )
+
+
+def probing_config(config: TrainConfig, path: Path, classes: int) -> TrainConfig:
+    """The configuration of a probe: what the speed depends on is as in `config`."""
+    per_class = max(1, _VALIDATED // classes)
+    if config.validation.per_class is not None:
+        per_class = min(per_class, config.validation.per_class)
+    return config.updated(
+        {
+            "run_dir": path,
+            "fresh": False,
+            "max_steps": _STEPS,
+            "global_batch_size": config.global_batch_size // config.hosts.nodes,
+            "model": {"pretrained": None},
+            # A step takes as long at any rate, and none diverges at this one.
+            "optimizer": {"learning_rate": 1e-6},
+            "schedule": {"name": "constant", "warmup_steps": 0},
+            "validation": {"every_steps": _STEPS, "per_class": per_class, "patience": None},
+            "checkpoints": {"every_steps": None, "keep": 1},
+            "tracking": {"uri": "none", "log_every_steps": 1, "record_samples": False},
+            "hosts": HostsConfig().model_dump(),
+        }
+    )
+
+
+def _measured(
+    records: Iterable[dict[str, Any]],
+    *,
+    images_a_step: int,
+    validated: int,
+    checkpoint: os.stat_result,
+    seconds: float,
+    notes: tuple[str, ...],
+) -> Probe:
+    """What the journal of a probe says. Pure."""
+    points = [record for record in records if "metrics" in record]
+    trained = [record for record in points if "train/loss" in record["metrics"]]
+    judged = [record for record in points if "validation/loss" in record["metrics"]]
+    steps = [
+        images_a_step / record["metrics"]["train/images_per_second"]
+        for record in trained[_WARM_STEPS:]
+    ]
+    validation_ms = judged[-1]["time_ms"] - trained[-1]["time_ms"]
+    checkpoint_ms = max(0.0, checkpoint.st_mtime_ns / 1e6 - judged[-1]["time_ms"])
+    measured = sum(steps) + (validation_ms + checkpoint_ms) / 1e3
+    return Probe(
+        step_seconds=tuple(steps),
+        start_seconds=max(0.0, seconds - measured),
+        drawing_seconds=validation_ms / 1e3 / validated,
+        checkpoint_bytes=checkpoint.st_size,
+        checkpoint_seconds=checkpoint_ms / 1e3,
+        memory_megabytes=trained[-1]["metrics"]["train/memory_megabytes"],
+        seconds=seconds,
+        notes=notes,
+    )
