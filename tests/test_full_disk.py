@@ -3,6 +3,8 @@ command goes on. On a small file system of its own, by every stage that writes t
 """
 
 import shutil
+import threading
+import time
 from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
@@ -30,11 +32,14 @@ def disk(tmp_path: Path) -> Iterator[SmallDisk]:
 
 @dataclass(frozen=True)
 class Case:
-    """A command, how much room it finds, and what must not be there then, but at the end."""
+    """A command, how much room it finds, and what must not be there then, but at the end. code:
+    it ends with; 2: it is refused before it starts.
+    """
 
     words: str
     room_bytes: int
     made: str
+    code: int = 1
 
 
 SMALL = (
@@ -46,7 +51,7 @@ CASES = {
     "generate": Case("generate {disk}/csv --classes 4 --rows 400", 500 * KB, "csv/*.csv"),
     "ingest": Case("ingest {csv} --store {disk}/store", 30 * KB, "store/manifest.json"),
     "pack": Case(
-        f"train --store {{disk}}/store --run-dir run {SMALL}", 40 * KB, "store/pack/*/pack.json"
+        f"train --store {{disk}}/store --run-dir run {SMALL}", 40 * KB, "store/pack/*/pack.json", 2
     ),
     "evaluate": Case(
         "evaluate {run} --store {store} --per-class 20 --allow-short --report-dir {disk}/report",
@@ -92,7 +97,7 @@ def test_a_full_disk_is_one_line_and_with_more_room_the_same_command_ends(
         shutil.copytree(store.path, disk.outside / "store", ignore=shutil.ignore_patterns("pack"))
     disk.fill(case.room_bytes)
     full = disk.quickdraw(*words)
-    require_one_line(full.returncode, full.stderr)
+    require_one_line(full.returncode, full.stderr, case.code)
     assert len(list(disk.outside.glob(case.made))) < 4
     if name != "generate":  # whose words stand for themselves
         assert not list(disk.outside.glob(case.made))
@@ -105,8 +110,8 @@ def test_a_full_disk_is_one_line_and_with_more_room_the_same_command_ends(
         assert is_bundle(open_bundle(disk.outside / "bundle").path)
 
 
-def require_one_line(code: int, told: str) -> None:
-    assert code == 1, told
+def require_one_line(code: int, told: str, expected: int = 1) -> None:
+    assert code == expected, told
     (line,) = [line for line in told.splitlines() if line.startswith("error: ")]
     assert "no space left on the device" in line or "disk" in line
     assert "make room" in line
@@ -120,11 +125,19 @@ def test_a_training_goes_on_from_its_last_whole_checkpoint_and_is_promoted(
     shutil.copy(empty_database, disk.outside / "mlflow.db")
     tracked = ("--tracking-uri", f"sqlite:///{disk.inside}/mlflow.db")
     words = [*TRAIN.format(disk=disk.inside, store=store.path).split(), *tracked]
-    size = max(file.stat().st_size for file in (trained / "checkpoints").glob("*.pt"))
-    disk.fill(int(2.5 * size))
-    full = disk.quickdraw(*words)
-    require_one_line(full.returncode, full.stderr)
     run = disk.outside / "run"
+    disk.fill(100 * KB)  # less than its checkpoints need
+    refused = disk.quickdraw(*words)
+    require_one_line(refused.returncode, refused.stderr, 2)
+    assert not run.exists()
+    disk.make_room()
+
+    words += ["--set", "epochs=20", "--set", "validation.every_steps=20"]
+    filler = threading.Thread(target=_fill_once_saved, args=(disk,))
+    filler.start()
+    full = disk.quickdraw(*words)
+    filler.join()
+    require_one_line(full.returncode, full.stderr)
     last = find_checkpoint(run, "last")
     assert last is not None
     before = load_checkpoint(last)
@@ -148,3 +161,11 @@ def test_a_training_goes_on_from_its_last_whole_checkpoint_and_is_promoted(
     again = disk.quickdraw(*words)
     assert again.returncode == 0, again.stderr
     assert "champion" in again.stdout
+
+
+def _fill_once_saved(disk: SmallDisk) -> None:
+    """Takes the room of a training's next checkpoint when it has written the first."""
+    last, deadline = disk.outside / "run" / "checkpoints" / "last", time.monotonic() + 240
+    while not last.exists() and time.monotonic() < deadline:
+        time.sleep(0.005)
+    disk.fill(last.with_name(last.read_text().strip()).stat().st_size // 2)
