@@ -23,7 +23,10 @@ _REMOVED = (
 )
 """How the names begin of variables that change what the program or its libraries do."""
 
-_KEPT = ("QUICKDRAW_SHARED", "QUICKDRAW_BROWSER", "QUICKDRAW_STACK", "QUICKDRAW_TEST_")
+_KEPT = (
+    *("QUICKDRAW_SHARED", "QUICKDRAW_BROWSER", "QUICKDRAW_STACK", "QUICKDRAW_TEST_"),
+    "QUICKDRAW_PICTURE_RUN",
+)
 """Where the tests find what they need, and what `session.py` hands on to its workers."""
 
 _SET = {

@@ -20,6 +20,9 @@ if TYPE_CHECKING:
 _AT_ONCE = 256
 """Rows of a file that are guessed together; a picture is guessed at once."""
 
+PICTURE_SECONDS = 60.0
+"""A picture that takes longer to read is given up."""
+
 
 def guess(
     model: ServedModel,
@@ -46,6 +49,7 @@ def guess(
 ) -> None:
     """Guess what drawings and pictures show; exit code 1 if a file cannot be read."""
     from quickdraw_core.exporting.open_recognizer import open_recognizer
+    from quickdraw_core.formats.pictures.processes import PictureProcesses
     from quickdraw_core.serving.drawing_files import FileProblem, drawings_of, files_of
 
     names = files_of(files)
@@ -57,27 +61,29 @@ def guess(
     if explain is not None:
         _make_folder(explain)
     failed, taken = False, {Path(name).resolve() for name in names}
-    for group in _groups(chain.from_iterable(map(drawings_of, names))):
-        if isinstance(group, FileProblem):
-            failed = True
-            errors.print(f"{group.name}: {group.problem}", markup=False, soft_wrap=True)
-        else:
+    with PictureProcesses(1, PICTURE_SECONDS) as processes:
+        drawings = chain.from_iterable(drawings_of(name, processes.read) for name in names)
+        for group in _groups(drawings):
+            if isinstance(group, FileProblem):
+                failed = True
+                errors.print(f"{group.name}: {group.problem}", markup=False, soft_wrap=True)
+                continue
             _guess_group(recognizer, group, guesses, as_json)
             if explain is not None:
-                for found in group:
-                    _explain(recognizer, found, guesses, explain, taken)
+                for item in group:
+                    _explain(recognizer, item, guesses, explain, taken)
     if failed:
         raise typer.Exit(1)
 
 
 def _groups(
-    found: "Iterable[FileDrawing | FileProblem]",
+    items: "Iterable[FileDrawing | FileProblem]",
 ) -> "Iterator[list[FileDrawing] | FileProblem]":
     """Drawings that are guessed together, and problems, in their order."""
     from quickdraw_core.serving.drawing_files import FileProblem
 
     group: list[FileDrawing] = []
-    for item in found:
+    for item in items:
         if isinstance(item, FileProblem):
             if group:
                 yield group
@@ -102,24 +108,24 @@ def _guess_group(
     from quickdraw_core.drawing import DrawingBatch
     from quickdraw_core.serving.recognizer import top_guesses
 
-    batch = DrawingBatch.concat([found.drawing for found in group])
+    batch = DrawingBatch.concat([item.drawing for item in group])
     guesses = top_guesses(recognizer.log_probabilities(batch), recognizer.label_map, count)
-    for found, words in zip(group, guesses, strict=True):
+    for item, words in zip(group, guesses, strict=True):
         if as_json:
-            typer.echo(json.dumps(_facts(found, words), ensure_ascii=False))
+            typer.echo(json.dumps(_facts(item, words), ensure_ascii=False))
         else:
-            show_lines([f"{found.name}: {_text(words)}"])
+            show_lines([f"{item.name}: {_text(words)}"])
 
 
 def _text(words: "list[Guess]") -> str:
     return ", ".join(f"{word} {probability:.1%}" for word, probability in words)
 
 
-def _facts(found: "FileDrawing", words: "list[Guess]") -> dict[str, object]:
+def _facts(item: "FileDrawing", words: "list[Guess]") -> dict[str, object]:
     return {
-        "file": found.file,
-        "line": found.line,
-        **found.facts,
+        "file": item.file,
+        "line": item.line,
+        **item.facts,
         "guesses": [{"word": word, "probability": probability} for word, probability in words],
     }
 
@@ -139,7 +145,7 @@ def _make_folder(folder: Path) -> None:
 
 
 def _explain(
-    recognizer: "Recognizer", found: "FileDrawing", count: int, folder: Path, taken: set[Path]
+    recognizer: "Recognizer", item: "FileDrawing", count: int, folder: Path, taken: set[Path]
 ) -> None:
     """Writes what was understood of a drawing: `cat-explained.png`, `cats-17-explained.png` for
     a row. Only figures of earlier commands are replaced: where anything else has that name, a
@@ -152,14 +158,12 @@ def _explain(
     from quickdraw_core.serving.recognizer import top_guesses
     from quickdraw_core.system.files import open_atomic
 
-    stem = Path(found.file).stem + ("" if found.line is None else f"-{found.line}")
+    stem = Path(item.file).stem + ("" if item.line is None else f"-{item.line}")
     path, number = folder / f"{stem}{FIGURE_ENDING}", 2
     while path.resolve() in taken or not may_be_written(path):
         path, number = folder / f"{stem}-{number}{FIGURE_ENDING}", number + 1
     taken.add(path.resolve())
-    (words,) = top_guesses(
-        recognizer.log_probabilities(found.drawing), recognizer.label_map, count
-    )
-    sheet = explained(found, recognizer.images(found.drawing), _text(words))
+    (words,) = top_guesses(recognizer.log_probabilities(item.drawing), recognizer.label_map, count)
+    sheet = explained(item, recognizer.images(item.drawing), _text(words))
     with open_atomic(path) as file:
         save_figure(sheet, file)

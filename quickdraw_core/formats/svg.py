@@ -1,26 +1,34 @@
 """SVG → strokes: `strokes_of_svg`.
 
-Paths, lines, polylines, polygons, rectangles, circles and ellipses, with their transforms; read by
-svgelements. What has a stroke was drawn; in a file without any, the outlines of what is filled.
-Text, pictures and references to other files are passed over: nothing is fetched.
+Paths, lines, polylines, polygons, rectangles, circles and ellipses, as far as they are visible,
+with their transforms. What has a stroke was drawn; in a file without any, the outlines of what is
+filled. Text, pictures and references to other files are passed over: nothing is fetched.
 """
 
 import io
-from xml.etree.ElementTree import ParseError, iterparse
+from typing import TYPE_CHECKING
+from xml.etree.ElementTree import Element, ParseError, iterparse
 
 import numpy as np
 
 from quickdraw_core.errors import PictureError, first_line
 from quickdraw_core.formats.raw_drawing import RawStrokes
+from quickdraw_core.formats.scanning.simplification import MAX_POINTS
+from quickdraw_core.formats.svg_shapes import drawn_shapes, name_of
+
+if TYPE_CHECKING:
+    from svgelements import Path
 
 MAX_BYTES = 1 << 20
 _MAX_DEPTH, _MAX_ELEMENTS = 64, 10_000
+_LONG = ("transform", "class", "style")
 _MAX_TRANSFORM, _MAX_STYLE = 2_000, 20_000
-"""Characters of an element's transform and class, and of all style sheets together."""
-_MAX_PIECES = 20_000
-"""Lines and curves of a file."""
+"""Characters of an element's transform, class and style, and of all style sheets together."""
 
-_CURVE_POINTS = 16
+_CURVE_SHARES = np.linspace(0, 1, 16)[1:-1]
+"""Where points are taken along a curve, but for its ends."""
+
+Strokes = list[tuple[list[float], list[float]]]
 
 
 def is_svg(head: bytes) -> bool:
@@ -34,22 +42,21 @@ def strokes_of_svg(data: bytes) -> RawStrokes:
 
     Raises `PictureError`: too large, no XML, entities of its own, nothing drawn.
     """
-    from svgelements import SVG, Path, Shape
-
     if len(data) > MAX_BYTES:
         raise PictureError(f"the SVG has {len(data):,} bytes, and {MAX_BYTES:,} are allowed")
     if b"<!ENTITY" in data:
         raise _not_plain("defines entities")
+    strokes: Strokes = []
     try:
-        _check(data)
-        svg = SVG.parse(io.BytesIO(data))
-        shapes = [element for element in svg.elements() if isinstance(element, Shape)]
-        stroked = [shape for shape in shapes if shape.stroke.value is not None]
-        strokes: list[tuple[list[float], list[float]]] = []
-        for shape in stroked or [s for s in shapes if not _is_background(s, svg)]:
-            path = Path(shape)
-            path.reify()
-            _add_strokes(path, strokes)
+        shapes = drawn_shapes(_checked(data))
+        stroked = [shape for shape in shapes if shape.is_stroked]
+        points = 0
+        for shape in stroked or [shape for shape in shapes if not shape.is_background]:
+            for stroke in _strokes(shape.path):
+                points += len(stroke[0])
+                strokes.append(stroke)
+                if points > MAX_POINTS:
+                    raise PictureError(f"the SVG has more than {MAX_POINTS:,} points; simplify it")
     except PictureError:
         raise
     except ParseError as error:
@@ -59,7 +66,7 @@ def strokes_of_svg(data: bytes) -> RawStrokes:
     except Exception as error:  # whatever the library makes of odd attributes
         raise PictureError(f"the SVG cannot be read: {first_line(error)}") from error
     if not strokes:
-        raise PictureError("the SVG draws nothing: it has no path, line or other shape")
+        raise PictureError("the SVG draws nothing: it has no path, line or other visible shape")
     return strokes
 
 
@@ -67,11 +74,13 @@ def _not_plain(what: str) -> PictureError:
     return PictureError(f"the SVG {what}, which is not read; save it as plain paths")
 
 
-def _check(data: bytes) -> None:
-    """Refuses what would take the library long. Raises `PictureError`, `ParseError`."""
+def _checked(data: bytes) -> Element:
+    """The root, unless it would take long to read. Raises `PictureError`, `ParseError`."""
     depth = elements = style = 0
+    root: Element | None = None
     for event, element in iterparse(io.BytesIO(data), ("start", "end")):
-        name = element.tag.rpartition("}")[2]
+        root = element if root is None else root
+        name = name_of(element)
         if event == "end":
             depth -= 1
             style += len(element.text or "") if name == "style" else 0
@@ -83,41 +92,26 @@ def _check(data: bytes) -> None:
             raise _not_plain("repeats parts by <use>")
         if depth > _MAX_DEPTH or elements > _MAX_ELEMENTS:
             raise _not_plain(f"has over {_MAX_ELEMENTS:,} parts, or {_MAX_DEPTH} in each other")
-        if any(len(element.get(key, "")) > _MAX_TRANSFORM for key in ("transform", "class")):
-            raise _not_plain("has a very long transform or class")
+        if any(len(element.get(key, "")) > _MAX_TRANSFORM for key in _LONG):
+            raise _not_plain("has a very long transform, class or style")
+    if root is None:
+        raise ParseError("no element found")
+    return root
 
 
-def _is_background(shape: object, svg: object) -> bool:
-    """Whether a shape is a rectangle as large as the whole."""
-    from svgelements import Rect
-
-    box = shape.bbox() if isinstance(shape, Rect) else None
-    width, height = getattr(svg, "width", None), getattr(svg, "height", None)
-    if box is None or not width or not height:
-        return False
-    return bool(box[2] - box[0] >= 0.99 * width and box[3] - box[1] >= 0.99 * height)
-
-
-def _add_strokes(path: object, strokes: list[tuple[list[float], list[float]]]) -> None:
-    """Appends the strokes of a path: one for each of its moves."""
+def _strokes(path: "Path") -> Strokes:
+    """The strokes of a path: one for each of its moves."""
     from svgelements import Close, Line, Move
 
-    pieces = list(path)  # type: ignore[call-overload]
-    if len(pieces) + sum(len(x) for x, _ in strokes) > _MAX_PIECES:
-        raise PictureError(f"the SVG has more than {_MAX_PIECES:,} lines and curves; simplify it")
-    for piece in pieces:
+    strokes: Strokes = []
+    for piece in path:
         if isinstance(piece, Move) or not strokes:
             strokes.append(([], []))
-        if isinstance(piece, Move):
-            shares = [1.0]
-        elif isinstance(piece, Line | Close):
-            shares = [0.0, 1.0]
-        else:
-            shares = np.linspace(0, 1, _CURVE_POINTS).tolist()
-        for share in shares:
-            point = piece.end if share == 1.0 else piece.point(share)
-            if point is not None:
-                strokes[-1][0].append(float(point[0]))
-                strokes[-1][1].append(float(point[1]))
-    while strokes and not strokes[-1][0]:
-        strokes.pop()
+        if not isinstance(piece, Move | Line | Close):
+            for x, y in piece.npoint(_CURVE_SHARES).tolist():
+                strokes[-1][0].append(x)
+                strokes[-1][1].append(y)
+        if piece.end is not None:
+            strokes[-1][0].append(float(piece.end.x))
+            strokes[-1][1].append(float(piece.end.y))
+    return [stroke for stroke in strokes if stroke[0]]

@@ -10,7 +10,7 @@ import io
 import json
 import sys
 import zlib
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import AbstractContextManager, nullcontext
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -23,7 +23,7 @@ from quickdraw_core.formats.svg import is_svg
 from quickdraw_core.system.files import cause_of
 
 if TYPE_CHECKING:
-    from quickdraw_core.formats.pictures.reading import PictureStrokes
+    from quickdraw_core.formats.pictures.strokes import PictureStrokes
 
 STDIN = "-"
 ENDINGS = (".png", ".jpg", ".jpeg", ".webp", ".svg", ".ndjson", ".jsonl", ".csv")
@@ -31,6 +31,9 @@ ENDINGS = (".png", ".jpg", ".jpeg", ".webp", ".svg", ".ndjson", ".jsonl", ".csv"
 
 FIGURE_ENDING = "-explained.png"
 """Of the figures that `--explain` writes, which are passed over in folders."""
+
+ReadPicture = Callable[[bytes], "PictureStrokes"]
+"""The bytes of a picture's file → its strokes."""
 
 _HEAD_BYTES = 4096
 _MAX_LINE_BYTES = 16 << 20
@@ -83,12 +86,15 @@ def files_of(names: Sequence[str]) -> list[str]:
     return files
 
 
-def drawings_of(file: str) -> Iterator[FileDrawing | FileProblem]:
-    """The drawings of a file, one by one, and what cannot be read of it. `-`: standard input."""
+def drawings_of(file: str, read_picture: ReadPicture) -> Iterator[FileDrawing | FileProblem]:
+    """The drawings of a file, one by one, and what cannot be read of it. `-`: standard input.
+
+    read_picture: `PictureProcesses.read`, or the same in this process.
+    """
     name = "standard input" if file == STDIN else file
     try:
         with _opened(file) as stream:
-            yield from _drawings(name, stream)
+            yield from _drawings(name, stream, read_picture)
     except OSError as error:
         yield FileProblem(name, f"cannot be read: {cause_of(error)}")
     except (EOFError, zlib.error) as error:
@@ -137,7 +143,9 @@ def _with_head(stream: BinaryIO) -> tuple[bytes, BinaryIO]:
     return head, cast(BinaryIO, io.BufferedReader(_After(head, stream), 1 << 16))
 
 
-def _drawings(name: str, stream: BinaryIO) -> Iterator[FileDrawing | FileProblem]:
+def _drawings(
+    name: str, stream: BinaryIO, read_picture: ReadPicture
+) -> Iterator[FileDrawing | FileProblem]:
     from quickdraw_core.formats.pictures import opening
     from quickdraw_core.formats.raw_drawing import drawing_of_raw
 
@@ -145,10 +153,8 @@ def _drawings(name: str, stream: BinaryIO) -> Iterator[FileDrawing | FileProblem
     if head.startswith(b"\x1f\x8b"):
         head, stream = _with_head(cast(BinaryIO, gzip.GzipFile(fileobj=stream)))
     if opening.is_picture(head[:12]):
-        from quickdraw_core.formats.pictures.reading import strokes_of_picture
-
-        found = strokes_of_picture(opening.open_picture(stream.read(opening.MAX_BYTES + 1)))
-        yield FileDrawing(name, found.drawing, picture=found)
+        picture = read_picture(stream.read(opening.MAX_BYTES + 1))
+        yield FileDrawing(name, picture.drawing, picture=picture)
     elif is_svg(head):
         from quickdraw_core.formats.svg import MAX_BYTES, strokes_of_svg
 

@@ -23,22 +23,22 @@ _MADE_BY = "quickdraw guess --explain"
 
 
 def explained(
-    found: FileDrawing, seen: "list[tuple[ImageConfig, UInt8Array]]", guesses: str
+    item: FileDrawing, model_images: "list[tuple[ImageConfig, UInt8Array]]", guesses: str
 ) -> "Image.Image":
     """Panels side by side: the picture and its ink if it is one, the strokes in colours, and each
     channel of the pixels that the model saw.
 
-    seen: uint8 [1, C, S, S] for each kind of image; guesses: a line below.
+    model_images: uint8 [1, C, S, S] for each kind of image; guesses: a line below.
     """
     from PIL import Image, ImageDraw
 
     panels: list[tuple[str, Image.Image]] = []
-    if found.picture is not None:
-        panels.append(("picture", _on_checks(found.picture.pixels)))
-        ink = Image.fromarray(np.where(found.picture.ink, 0, 255).astype(np.uint8))
+    if item.picture is not None:
+        panels.append(("picture", _on_checks(item.picture.pixels)))
+        ink = Image.fromarray(np.where(item.picture.ink, 0, 255).astype(np.uint8))
         panels.append(("ink", ink.convert("RGB")))
-    panels.append(("strokes", _strokes(found)))
-    for config, images in seen:
+    panels.append(("strokes", _strokes(item)))
+    for config, images in model_images:
         for name, channel in zip(config.channel_names, images[0], strict=True):
             panels.append((name, Image.fromarray(255 - channel).convert("RGB")))
     width = _GAP_PX + len(panels) * (_SIDE_PX + _GAP_PX)
@@ -91,13 +91,13 @@ def _on_checks(pixels: UInt8Array) -> "Image.Image":
     return below.convert("RGB")
 
 
-def _strokes(found: FileDrawing) -> "Image.Image":
+def _strokes(item: FileDrawing) -> "Image.Image":
     """The simplified strokes, each in its colour, with a dot where it begins."""
     from PIL import Image, ImageDraw
 
     panel = Image.new("RGB", (_SIDE_PX * 2, _SIDE_PX * 2), "white")
     draw = ImageDraw.Draw(panel)
-    for number, (xs, ys) in enumerate(found.drawing.strokes(0)):
+    for number, (xs, ys) in enumerate(item.drawing.strokes(0)):
         colour = _COLOURS[number % len(_COLOURS)]
         points = [(10 + x * 1.92, 10 + y * 1.92) for x, y in zip(xs, ys, strict=True)]
         draw.line(points, fill=colour, width=4, joint="curve")

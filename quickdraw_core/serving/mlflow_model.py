@@ -49,12 +49,12 @@ class DrawingModel:
                 drawings.append(_drawing(row))
             except QuickdrawError as error:
                 raise refusal(f"row {number}: {error}") from error
-        found: list[list[dict[str, object]]] = []
+        rows: list[list[dict[str, object]]] = []
         if drawings:
             scores = self.recognizer.log_probabilities(DrawingBatch.concat(drawings))
             words = top_guesses(scores, self.recognizer.label_map, count)
-            found = [[guess._asdict() for guess in guesses] for guesses in words]
-        return pd.DataFrame({WORDS: found}, index=model_input.index)
+            rows = [[guess._asdict() for guess in guesses] for guesses in words]
+        return pd.DataFrame({WORDS: rows}, index=model_input.index)
 
 
 def _drawing(row: Mapping[Any, Any]) -> DrawingBatch:

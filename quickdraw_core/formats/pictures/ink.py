@@ -9,12 +9,10 @@ the two polarities, of which a photo has one.
 from typing import NamedTuple
 
 import numpy as np
-import numpy.typing as npt
 from scipy import ndimage
 
 from quickdraw_core.drawing import Float32Array, UInt8Array
-
-Mask = npt.NDArray[np.bool_]
+from quickdraw_core.formats.pictures.strokes import Mask
 
 _FLAT_SHARE, _FLAT_LEVELS = 0.5, 6
 _FLAT_PAPER_SHARE = 0.9

@@ -23,7 +23,7 @@ MAX_PIXELS = 50_000_000
 """Of a picture as its header says: a phone's largest photos have 50 megapixels."""
 
 WORK_PX = 1200
-"""The longer side of what is looked at; larger pictures are scaled down while they are opened."""
+"""The longer side that is read at; larger pictures are scaled down while they are opened."""
 
 MAX_SCANS = 100
 """Of a JPEG: each goes over all of its pixels. Programs write ten or so."""
@@ -104,16 +104,17 @@ def open_picture(
 def _has_too_many_scans(data: bytes) -> bool:
     """Whether a JPEG does, by its markers up to its end; what follows may be anything."""
     scans, place = 0, 2
-    while (found := _MARKER.search(data, place)) is not None and found[1] != b"\xd9":
-        scans += found[1] == b"\xda"
+    while (marker := _MARKER.search(data, place)) is not None and marker[1] != b"\xd9":
+        scans += marker[1] == b"\xda"
         if scans > MAX_SCANS:
             return True
-        place = found.end() + int.from_bytes(data[found.end() : found.end() + 2], "big")
+        end = marker.end()
+        place = end + int.from_bytes(data[end : end + 2], "big")
     return False
 
 
-def _too_many_pixels(found: str, limit: int) -> PictureError:
-    return PictureError(f"the picture has {found}, and {limit:,} are allowed; save it smaller")
+def _too_many_pixels(pixels: str, limit: int) -> PictureError:
+    return PictureError(f"the picture has {pixels}, and {limit:,} are allowed; save it smaller")
 
 
 def _pixels(picture: "Image.Image") -> UInt8Array:

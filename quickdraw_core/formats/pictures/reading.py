@@ -1,18 +1,16 @@
 """A picture → the strokes of the drawing in it: `strokes_of_picture`."""
 
-from dataclasses import dataclass
-
 import numpy as np
 from scipy import ndimage
 
-from quickdraw_core.drawing import DrawingBatch, Float32Array, UInt8Array
-from quickdraw_core.errors import InputError, PictureError
-from quickdraw_core.formats.pictures.ink import Ink, Mask, ink_of
+from quickdraw_core.drawing import Float32Array, UInt8Array
+from quickdraw_core.errors import PictureError
+from quickdraw_core.formats.pictures.ink import Ink, ink_of
 from quickdraw_core.formats.pictures.ruling import closed, without_ruling
 from quickdraw_core.formats.pictures.skeleton import skeleton_of
 from quickdraw_core.formats.pictures.steps import without_steps
-from quickdraw_core.formats.pictures.tracing import Traced, trace
-from quickdraw_core.formats.raw_drawing import drawing_of_raw
+from quickdraw_core.formats.pictures.strokes import Mask, PictureStrokes
+from quickdraw_core.formats.pictures.tracing import trace
 
 _TRACED_PX = 400
 """The longer side of the drawing where it is traced; a thinner pen is not made thinner."""
@@ -23,38 +21,14 @@ NO_INK = (
 )
 
 
-@dataclass(frozen=True)
-class PictureStrokes:
-    """What was understood of a picture.
-
-    pixels: uint8 [H, W, 3 or 4], as it was looked at; ink: bool [H, W]; strokes: x and y in
-    pixels of `pixels`; pen_px: the pen's width in them.
-    """
-
-    pixels: UInt8Array
-    ink: Mask
-    strokes: list[Traced]
-    pen_px: float
-
-    @property
-    def drawing(self) -> DrawingBatch:
-        """The simplified drawing, a batch of one. Raises `PictureError` if it is too long."""
-        try:
-            return drawing_of_raw(self.strokes)
-        except InputError as error:
-            raise PictureError(
-                f"the picture has too many lines to be a drawing: {error}"
-            ) from error
-
-
 def strokes_of_picture(pixels: UInt8Array) -> PictureStrokes:
     """The strokes in a picture, uint8 [H, W, 3 or 4], as `open_picture` gives it.
 
     Raises `PictureError` if it shows no drawing.
     """
-    found = ink_of(pixels)
-    ink = _mask_of(found)
-    if found.is_photo:
+    shades = ink_of(pixels)
+    ink = _mask_of(shades)
+    if shades.is_photo:
         ink = without_steps(ink, pixels[..., :3])
     rows, columns = np.flatnonzero(ink.any(1)), np.flatnonzero(ink.any(0))
     if not len(rows):
@@ -102,10 +76,10 @@ def _mask_of(ink: Ink) -> Mask:
 
 def _ink_level(strength: Float32Array, noise: float) -> float | None:
     """How strong full ink is: a high quantile of what stands out from the noise."""
-    found = strength[strength > max(0.04, 5 * noise)]
-    if len(found) < 4:
+    inked = strength[strength > max(0.04, 5 * noise)]
+    if len(inked) < 4:
         return None
-    return float(np.quantile(found, 0.8))
+    return float(np.quantile(inked, 0.8))
 
 
 def _without_specks(mask: Mask) -> Mask:

@@ -13,7 +13,7 @@ import numpy as np
 from scipy import ndimage
 
 from quickdraw_core.drawing import Float32Array, Float64Array
-from quickdraw_core.formats.pictures.ink import Mask
+from quickdraw_core.formats.pictures.strokes import Mask
 
 _LARGEST_TILT = 14.0
 """Degrees that lines may be off the picture's sides."""
@@ -26,7 +26,7 @@ _REACH_PX = 5
 """A ridge is thinner than this; a line is followed by so much at most."""
 
 _BLOCK_PX = 24
-"""Columns that are looked at together while a line is followed."""
+"""Columns that are taken together while a line is followed."""
 
 _STRONGER = 1.5
 """What is stronger than the line by this factor is a stroke on it."""
@@ -85,10 +85,10 @@ def closed(mask: Mask, ruling: Ruling) -> Mask:
 def _lines(strength: Float32Array, noise: float) -> list[_Line]:
     """The nearly level lines that go through the picture."""
     ridge = _ridge(strength)
-    found = ridge[ridge > max(0.025, 3 * noise)]
-    if len(found) < 0.2 * strength.shape[1] * _LEAST_LINES:
+    ridges = ridge[ridge > max(0.025, 3 * noise)]
+    if len(ridges) < 0.2 * strength.shape[1] * _LEAST_LINES:
         return []
-    least = max(0.025, 3 * noise, 0.3 * float(np.quantile(found, 0.5)))
+    least = max(0.025, 3 * noise, 0.3 * float(np.quantile(ridges, 0.5)))
     lines: list[_Line] = []
     taken = np.zeros(strength.shape, bool)
     for start, end in _candidates(ridge, least):

@@ -7,6 +7,7 @@ stand out at corners and bulges by no more than half a pen, and crossings torn i
 
 import math
 from dataclasses import dataclass
+from functools import cached_property
 from itertools import pairwise
 
 import numpy as np
@@ -14,7 +15,7 @@ from scipy import ndimage
 
 from quickdraw_core.drawing import Float32Array
 from quickdraw_core.errors import PictureError
-from quickdraw_core.formats.pictures.ink import Mask
+from quickdraw_core.formats.pictures.strokes import Mask
 
 Pixel = tuple[int, int]
 
@@ -32,10 +33,15 @@ class Edge:
     pixels: list[Pixel]
     nodes: tuple[int, int]
 
-    @property
+    @cached_property
     def length(self) -> float:
-        """In pixels, along the line."""
+        """In pixels, along the line; worked out once, and again after `extend`."""
         return math.fsum(math.dist(a, b) for a, b in pairwise(self.pixels))
+
+    def extend(self, pixel: Pixel, at_start: bool) -> None:
+        """Has the line begin or end at another pixel."""
+        self.pixels.insert(0 if at_start else len(self.pixels), pixel)
+        self.__dict__.pop("length", None)
 
 
 @dataclass
@@ -93,7 +99,7 @@ def _edges_of(pixels: set[Pixel]) -> tuple[list[Edge], list[Pixel]]:
     nodes = {p: i for i, p in enumerate(sorted(p for p in pixels if len(around[p]) != 2))}
     edges: list[Edge] = []
     passed: set[tuple[Pixel, Pixel]] = set()
-    seen: set[Pixel] = set()
+    walked: set[Pixel] = set()
 
     def walk(start: Pixel, first: Pixel) -> None:
         line = [start, first]
@@ -101,7 +107,7 @@ def _edges_of(pixels: set[Pixel]) -> tuple[list[Edge], list[Pixel]]:
         while line[-1] not in nodes:
             a, b = around[line[-1]]
             line.append(b if a == line[-2] else a)
-        seen.update(line)
+        walked.update(line)
         passed.add((line[-1], line[-2]))
         edges.append(Edge(line, (nodes[start], nodes[line[-1]])))
 
@@ -110,7 +116,7 @@ def _edges_of(pixels: set[Pixel]) -> tuple[list[Edge], list[Pixel]]:
             if (node, first) not in passed:
                 walk(node, first)
     for pixel in sorted(pixels):  # what is left are loops without a node
-        if pixel not in seen and pixel not in nodes:
+        if pixel not in walked and pixel not in nodes:
             nodes[pixel] = len(nodes)
             walk(pixel, around[pixel][0])
     dots = [pixel for pixel in nodes if not around[pixel]]
@@ -176,9 +182,9 @@ class _Builder:
         for edge in {id(e): e for e in self.at[kept] + self.at[gone]}.values():
             a, b = edge.nodes
             if a in (kept, gone):
-                edge.pixels.insert(0, middle)
+                edge.extend(middle, at_start=True)
             if b in (kept, gone):
-                edge.pixels.append(middle)
+                edge.extend(middle, at_start=False)
             edge.nodes = (kept if a == gone else a, kept if b == gone else b)
         self.at[kept] += self.at.pop(gone)
 

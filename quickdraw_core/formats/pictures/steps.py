@@ -9,10 +9,10 @@ import numpy as np
 from scipy import ndimage
 
 from quickdraw_core.drawing import UInt8Array
-from quickdraw_core.formats.pictures.ink import Mask
+from quickdraw_core.formats.pictures.strokes import Mask
 
 _SIDE_PX = 200
-"""The longer side that steps are looked for at."""
+"""The longer side at which steps are searched."""
 
 _AROUND_PX = 15
 _DARKER = 0.78

@@ -9,11 +9,8 @@ import math
 
 import numpy as np
 
-from quickdraw_core.drawing import Float64Array
 from quickdraw_core.formats.pictures.skeleton import Edge, Skeleton
-
-Traced = tuple[Float64Array, Float64Array]
-"""x and y of a stroke's points, float64 [n] each, in pixels."""
+from quickdraw_core.formats.pictures.strokes import Traced
 
 Way = tuple[int, int]
 """A direction: y and x."""
@@ -78,7 +75,7 @@ def _partners(skeleton: Skeleton) -> dict[End, End]:
 
 
 def _direction(pixels: list[tuple[int, int]], side: int, reach: float) -> Way:
-    """The way from an end into its line, looked at where the ink of the node is left behind."""
+    """The way from an end into its line, measured where the ink of the node is left behind."""
     points = pixels if side == 0 else pixels[::-1]
     beyond = (i for i, point in enumerate(points) if math.dist(point, points[0]) >= reach)
     last = next(beyond, len(points) - 1)

@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 from fastapi import APIRouter, Path, Query, Request, Response
 
+from quickdraw_core.formats.pictures.processes import PictureProcesses
 from quickdraw_core.serving.slot import ModelSlot
 from quickdraw_core.serving.web.answers import (
     JsonBytes,
@@ -48,8 +49,10 @@ if TYPE_CHECKING:
 INLINE_BYTES = 1 << 15
 """A body up to here is parsed where it is read, in well under a millisecond; longer ones on a
 thread, so that others are answered in the meantime."""
-PICTURES = 8
-"""Pictures that are read or wait for it."""
+TRACED, PICTURES = 2, 8
+"""Pictures that are read at once, and with those that wait for it."""
+TRACED_SHARE = 0.8
+"""Of the time for an answer: one that takes longer is refused while its client still waits."""
 PREPARED = 128
 """The same of drawings to simplify and of long bodies."""
 LOOKED_UP = 32
@@ -83,7 +86,8 @@ class Api:
         self._drawings = drawings
         self._reader = Reader(limits.read_seconds)
         self._preparing = Workers(2, "prepare", PREPARED, _busy("drawings"))
-        self._tracing = Workers(2, "picture", PICTURES, _busy("pictures"))
+        self._tracing = Workers(TRACED, "picture", PICTURES, _busy("pictures"))
+        self._pictures = PictureProcesses(TRACED, TRACED_SHARE * limits.answer_seconds)
         self._looking_up = Workers(1, "drawings", LOOKED_UP, _busy("words"))
         self.router = APIRouter(prefix="/api", tags=["API"], default_response_class=JsonBytes)
         self._add_routes()
@@ -92,6 +96,7 @@ class Api:
         """Refuses what is not done yet, and waits for nothing."""
         for workers in (self._preparing, self._tracing, self._looking_up):
             workers.close()
+        self._pictures.close()
 
     def _add_routes(self) -> None:
         add = self.router.add_api_route
@@ -176,7 +181,9 @@ class Api:
         deadline = self._deadline()
         try:
             async with self._by(deadline):
-                packed = await self._tracing.run(packed_picture, body, boundary, self._limits)
+                packed = await self._tracing.run(
+                    packed_picture, body, boundary, self._limits, self._pictures
+                )
         finally:
             self._reader.release(body)
         return await self.answer(Asking(packed, guesses, show_images), deadline)

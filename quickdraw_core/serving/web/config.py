@@ -1,4 +1,4 @@
-"""What `quickdraw serve` is told: address, limits of a request, how requests are batched."""
+"""The configuration of `quickdraw serve`: address, limits of requests, batches."""
 
 import re
 from functools import lru_cache

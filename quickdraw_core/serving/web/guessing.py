@@ -42,8 +42,8 @@ def guess_batch(slot: ModelSlot) -> Callable[[Sequence[Asking]], list[Guessed]]:
         for asking, guesses in zip(batch, words, strict=True):
             images = None
             if asking.show_images:
-                seen = recognizer.images(_batch_of([asking]))
-                images = [(config, pixels[0]) for config, pixels in seen]
+                of_one = recognizer.images(_batch_of([asking]))
+                images = [(config, pixels[0]) for config, pixels in of_one]
             answers.append(
                 Guessed(recognizer.name, recognizer.version, guesses[: asking.guesses], images)
             )

@@ -7,6 +7,7 @@ from python_multipart.exceptions import MultipartParseError
 from python_multipart.multipart import MultipartParser, parse_options_header
 
 from quickdraw_core.errors import InputError
+from quickdraw_core.formats.pictures.processes import PictureProcesses
 from quickdraw_core.formats.strokes import Packed
 from quickdraw_core.serving.web.answers import Refused
 from quickdraw_core.serving.web.config import Limits
@@ -109,15 +110,14 @@ def form_fields(body: bytes, boundary: bytes) -> dict[str, list[bytes]]:
     return fields
 
 
-def packed_picture(body: bytes, boundary: bytes, limits: Limits) -> Packed:
+def packed_picture(
+    body: bytes, boundary: bytes, limits: Limits, processes: PictureProcesses
+) -> Packed:
     """The drawing in the picture of a form, simplified. Raises `Refused`. Takes up to a second."""
-    from quickdraw_core.formats.pictures.opening import open_picture
-    from quickdraw_core.formats.pictures.reading import strokes_of_picture
-
     data = picture_in(body, boundary)
     try:
-        pixels = open_picture(data, limits.picture_bytes, limits.picture_pixels)
-        drawing = strokes_of_picture(pixels).drawing
+        picture = processes.read(data, limits.picture_bytes, limits.picture_pixels)
+        drawing = picture.drawing
     except InputError as error:
         raise Refused(422, str(error)) from error
     lengths = drawing.stroke_lengths.astype("<u2").tobytes()

@@ -14,10 +14,10 @@ _BUSY = "too much is being sent to the server at once; try again in a second"
 
 def require_type(request: Request, expected: str) -> None:
     """Raises `Refused` (415) unless the request says that its body has this media type."""
-    found = request.headers.get("content-type", "")
-    if found.partition(";")[0].strip().lower() != expected:
-        given = f"found {found!r}" if found else "there is none"
-        raise Refused(415, f"the header Content-Type is not {expected}, {given}", closes=True)
+    given = request.headers.get("content-type", "")
+    if given.partition(";")[0].strip().lower() != expected:
+        found = f"found {given!r}" if given else "there is none"
+        raise Refused(415, f"the header Content-Type is not {expected}, {found}", closes=True)
 
 
 class Reader:
