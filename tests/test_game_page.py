@@ -1,5 +1,6 @@
 """The page to draw on, in real Chromium on a real server: guesses, the game, what leaves it."""
 
+import io
 import json
 import re
 from collections.abc import Iterator
@@ -10,6 +11,8 @@ import httpx
 import numpy as np
 import pytest
 from axe_playwright_python.sync_playwright import Axe
+from drawn_pictures import picture_of
+from PIL import Image
 from playwright.sync_api import Browser, Page, expect
 
 from browser import browser, sideways  # isort: skip
@@ -18,8 +21,10 @@ from game_page import (
     WORDS,
     Finger,
     SayingRecognizer,
+    copy_picture,
     downloaded,
     draw,
+    drop,
     page_at,
     rows_of,
     served,
@@ -28,6 +33,8 @@ from game_page import (
 )
 
 from quickdraw_core.drawing import DrawingBatch
+from quickdraw_core.formats.pictures.opening import open_picture
+from quickdraw_core.formats.pictures.reading import strokes_of_picture
 from quickdraw_core.ingest.config import IngestConfig
 from quickdraw_core.ingest.ingest import ingest
 from quickdraw_core.serving.slot import ModelSlot
@@ -78,6 +85,11 @@ def model(slot: ModelSlot) -> SayingRecognizer:
     return recognizer
 
 
+def outline(page: Page) -> str:
+    """Of the paper while the keyboard draws; then it also shows where its pen is."""
+    return str(page.locator("#pad").evaluate("pad => getComputedStyle(pad).outlineStyle"))
+
+
 def begin_round(page: Page) -> str:
     """Starts a round of the game; returns its word."""
     expect(page.locator("#card")).to_be_visible()
@@ -112,6 +124,7 @@ def test_the_guesses_are_those_of_the_drawing_on_the_paper(
         page = seen.page
         draw(page, FACE)
         settle(page)
+        assert outline(page) == "none"
         assert shown_guesses(page)[:2] == [("fish", "70 %"), ("clock", "9 %")]
         expect(page.locator("#speech")).to_have_text("I see a fish…")
         model.probability = 0.85
@@ -336,6 +349,43 @@ def test_a_file_of_strokes_is_opened(
         expect(page.locator("#notice")).to_contain_text("no drawing in Google's ndjson form")
 
 
+def test_a_picture_is_dropped_or_pasted_anywhere_but_in_a_game(
+    chromium: Browser, address: str, model: SayingRecognizer, tmp_path: Path
+) -> None:
+    file = io.BytesIO()
+    picture = picture_of([(x, y) for x, y in FACE], "screenshot", 2, longest_px=500)
+    Image.open(io.BytesIO(picture)).convert("RGB").save(file, "PNG")
+    (tmp_path / "face.png").write_bytes(file.getvalue())
+    (tmp_path / "bad.png").write_bytes(b"no picture")
+    drawing = strokes_of_picture(open_picture(file.getvalue())).drawing.strokes(0)
+    model.says = "fish"
+    with page_at(chromium, address, permissions=["clipboard-read", "clipboard-write"]) as seen:
+        page = seen.page
+
+        def is_guessed() -> bool:
+            expect(page.locator("#speech")).to_have_text("Oh I know, it’s a fish!")
+            settle(page)
+            return all(asked == drawing for asked in model.drawings)
+
+        drop(page, tmp_path / "face.png")
+        expect(page.locator("#studio-title")).to_have_text("Draw anything")
+        assert is_guessed()
+        page.locator("#clear").click()
+        copy_picture(page, file.getvalue())
+        page.keyboard.press("Control+v")
+        assert is_guessed()
+        page.goto(f"{address}/#play")
+        begin_round(page)
+        model.forget()
+        drop(page, tmp_path / "face.png")
+        expect(page.locator("#notice")).to_have_text("A game is on: draw by hand.")
+        page.keyboard.press("Control+v")
+        page.goto(f"{address}/#draw")
+        drop(page, tmp_path / "bad.png")
+        expect(page.locator("#notice")).to_contain_text("o picture: it begins with")
+        assert model.drawings == []
+
+
 def test_a_stroke_drawn_on_an_opened_file_goes_on_in_time(
     chromium: Browser, address: str, model: SayingRecognizer
 ) -> None:
@@ -405,6 +455,7 @@ def test_everything_works_by_keyboard_alone(
             press(key)
         press("Space")
         expect(page.locator("#pen")).to_have_text("Pen up")
+        assert outline(page) == "solid"
         model.probability = 0.9
         press("Space")
         press("Space")

@@ -4,24 +4,42 @@ import csv
 import json
 import re
 import signal
+import socket
 import subprocess
 from collections.abc import Iterator
+from contextlib import closing, suppress
 from itertools import islice
 from pathlib import Path
+from types import SimpleNamespace
 
 import pytest
 from browser import browser
 from command_line import command, environment_of, quickdraw
 from game_page import downloaded, draw, page_at, rows_of, settle, shown_guesses
+from service import until
 
+from flows import local
+from quickdraw_core.commands import jobs
 from quickdraw_core.exporting.open_recognizer import open_recognizer
 from quickdraw_core.formats.raw_drawing import drawing_of_raw
 from quickdraw_core.serving.recognizer import top_guesses
+from quickdraw_core.serving.web.config import ServeConfig
 from quickdraw_core.sources.doodles.generator import generate_csvs
 from quickdraw_core.store.store import Store
+from quickdraw_core.system.child_environment import program_to_type
 from quickdraw_core.training.run_folder import newest_run, store_of_model
 
 DRAWINGS = 20
+
+
+def port_taken(port: int) -> socket.socket:
+    """A socket that listens there, if no other program does already."""
+    listener = socket.socket()
+    listener.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+    with suppress(OSError):
+        listener.bind(("127.0.0.1", port))
+        listener.listen()
+    return listener
 
 
 @pytest.fixture(scope="module")
@@ -35,11 +53,19 @@ def folder(trained: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 @pytest.fixture(scope="module")
 def played(folder: Path) -> Iterator[tuple[str, str]]:
-    """What `quickdraw play` prints, and its address; it is ended by Ctrl-C."""
-    words = [*command(), "play", "--no-browser", "--port", "0"]
-    with subprocess.Popen(
-        words, cwd=folder, env=environment_of(folder), stdout=subprocess.PIPE, text=True
-    ) as process:
+    """What `quickdraw play` prints, and its address; it is ended by Ctrl-C. Its usual port is
+    taken, and its browser is a program that writes down what it is to open.
+    """
+    program = folder / "browser"
+    program.write_text(f'#!/bin/sh\necho "$1" >> "{folder / "opened"}"\n')
+    program.chmod(0o755)
+    environment = environment_of(folder) | {"BROWSER": str(program)}
+    with (
+        closing(port_taken(ServeConfig().port)),
+        subprocess.Popen(
+            [*command(), "play"], cwd=folder, env=environment, stdout=subprocess.PIPE, text=True
+        ) as process,
+    ):
         assert process.stdout is not None
         printed = ""
         for line in process.stdout:
@@ -100,6 +126,36 @@ def test_guesses_are_those_of_the_recognizer_on_the_strokes_of_the_download(
         word = store.label_map.words[0]
         found = page.request.get(f"{address}/api/words/{word}/drawings?count=3").json()
         assert len(found["drawings"]) == 3  # of the store that the model was trained on
+
+
+@pytest.mark.services
+def test_the_page_is_opened_at_a_free_port_if_the_usual_one_is_taken(
+    played: tuple[str, str], folder: Path
+) -> None:
+    printed, address = played
+    port = ServeConfig().port
+    assert f"{port} is taken, so any free one" in " ".join(printed.split())
+    assert not address.endswith(f":{port}")
+    until((folder / "opened").exists, 60, "the browser")
+    until((folder / "opened").read_text, 60, "the page")
+    assert (folder / "opened").read_text() == f"{address}\n"
+
+
+def test_the_demo_says_at_its_end_how_to_play(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    run = tmp_path / "runs" / "demo-1"
+    result = SimpleNamespace(train=SimpleNamespace(run_dir=run))
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setattr(local, "begin_local_server", lambda: None)
+    monkeypatch.setattr(jobs, "generate_csvs_into", lambda *values: None)
+    monkeypatch.setattr(jobs, "_run_job", lambda job, prefect: result)
+    jobs.demo(tmp_path / "demo")
+    last = " ".join(capsys.readouterr().out.split())
+    program = program_to_type("quickdraw")
+    assert last.endswith(
+        f"play {program} play runs/demo-1 (opens a page on which you draw and the model guesses)"
+    )
 
 
 def test_without_a_run_it_says_what_to_do(tmp_path: Path) -> None:

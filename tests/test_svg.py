@@ -54,7 +54,7 @@ def test_the_view_box_and_units_are_those_of_the_viewport() -> None:
         '<line x2="5" y2="5" fill="none"/><path d="M0 0"/>',
         '<path d="M0 0h9v9" stroke="none" fill="none"/>',
         '<path d="M0 0h9v9" stroke="transparent" fill="#0000"/>',
-        '<g stroke-width="0"><path d="M0 0h9v9" stroke="red"/></g>',
+        '<g stroke-width="0"><path d="M0 0h9v9" stroke="red" fill="none"/></g>',
         '<svg width="0">' + LINE + "</svg>",
         '<rect stroke="red" width="0" height="9"/><circle stroke="red"/>',
     ],
@@ -69,7 +69,8 @@ def test_what_a_browser_does_not_show_is_left_out(hidden: str) -> None:
     [
         f'<g visibility="hidden">{LINE[:-2]} visibility="visible"/></g>',
         '<g color="red"><line x2="5" y2="5" stroke="currentColor"/></g>',
-        '<line x2="5" y2="5" stroke="url(#gradient)"/>',
+        '<linearGradient id="a"><stop stop-color="red"/></linearGradient>'
+        '<line x2="5" y2="5" stroke="url(#a)"/>',
         "<style>g { stroke: blue } @media print { g { display: none } }</style>"
         '<g><line x2="5" y2="5"/></g>',
         f'<g opacity=".5" style="display:inline">{LINE}</g>',

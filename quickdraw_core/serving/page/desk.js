@@ -39,8 +39,8 @@ export function ask() {
 }
 
 export function changed(isDrawing) {
-  $("undo").disabled = !pad.canUndo;
-  $("redo").disabled = !pad.canRedo;
+  $("undo").disabled = !pad.can(-1);
+  $("redo").disabled = !pad.can(1);
   $("clear").disabled = !pad.strokes.length;
   if (isDrawing) live ??= setTimeout(ask, LIVE_MS);
   else if (pad.strokes.length) ask();

@@ -78,22 +78,21 @@ export function firstOfNdjson(text) {
 export const fileStem = (word) =>
   word.replace(/[^\p{L}\p{M}\p{N} '_-]+/gu, "_").slice(0, 80).trim() || "drawing";
 
-/** {name, bytes} of the drawings as `quickdraw ingest` takes them, which wants a file for each
+/** {name, content} of the drawings as `quickdraw ingest` takes them, which wants a file for each
  * word: one file if they have one word, else a zip file. */
 export function asFile(items) {
   const byWord = new Map();
   for (const item of items) byWord.set(item.word, (byWord.get(item.word) ?? "") + ndjsonLine(item));
-  const names = new Set();
-  const nameOf = (word) => {
+  const contents = new Map();
+  for (const [word, text] of byWord) {
     const stem = fileStem(word);
     let name = stem;
-    for (let n = 2; names.has(name); n++) name = `${stem}-${n}`;
-    names.add(name);
-    return `${name}.ndjson`;
-  };
-  const files = [...byWord].map(([word, text]) => [nameOf(word), new TextEncoder().encode(text)]);
-  if (files.length === 1) return { name: files[0][0], bytes: files[0][1] };
-  return { name: "my-drawings.zip", bytes: zipped(files) };
+    for (let n = 2; contents.has(`${name}.ndjson`); n++) name = `${stem}-${n}`;
+    contents.set(`${name}.ndjson`, new TextEncoder().encode(text));
+  }
+  const files = [...contents];
+  if (files.length === 1) return { name: files[0][0], content: files[0][1] };
+  return { name: "my-drawings.zip", content: zipped(files) };
 }
 
 const CRC_TABLE = Uint32Array.from({ length: 256 }, (_, byte) => {
@@ -107,35 +106,28 @@ function crc32(bytes) {
   return ~crc >>> 0;
 }
 
+/** Numbers as bytes, lowest first: `size` of each. */
+const numbers = (size, ...values) =>
+  values.flatMap((value) => Array.from({ length: size }, (_, i) => (value >>> (8 * i)) & 255));
+
 /** A zip file of [name, bytes] pairs, stored as they are. Form: PKWARE's APPNOTE.TXT, 4.3. */
 function zipped(files) {
+  const DATE = 0x5a21; // 2025-01-01: the drawings' own times are in the lines
   const parts = [];
   const directory = [];
   let offset = 0;
-  const record = (format, ...values) => {
-    const view = new DataView(new ArrayBuffer([...format].reduce((sum, n) => sum + Number(n), 0)));
-    let at = 0;
-    [...format].forEach((size, i) => {
-      if (size === "2") view.setUint16(at, values[i], true);
-      else view.setUint32(at, values[i], true);
-      at += Number(size);
-    });
-    return new Uint8Array(view.buffer);
-  };
-  const DATE = 0x5a21; // 2025-01-01: the drawings' own times are in the lines
   for (const [name, bytes] of files) {
     const path = new TextEncoder().encode(name);
     // Version 2.0, names in UTF-8, stored.
-    const common = [20, 0x800, 0, 0, DATE, crc32(bytes), bytes.length, bytes.length, path.length, 0];
-    const local = record("42222244422", 0x04034b50, ...common);
-    directory.push(record("42222224442222244", 0x02014b50, 20, ...common, 0, 0, 0, 0, offset), path);
-    parts.push(local, path, bytes);
-    offset += local.length + path.length + bytes.length;
+    const common = numbers(2, 20, 0x800, 0, 0, DATE);
+    common.push(...numbers(4, crc32(bytes), bytes.length, bytes.length), ...numbers(2, path.length, 0));
+    const local = [...numbers(4, 0x04034b50), ...common, ...path];
+    directory.push(...numbers(4, 0x02014b50), ...numbers(2, 20), ...common);
+    directory.push(...numbers(2, 0, 0, 0), ...numbers(4, 0, offset), ...path);
+    parts.push(Uint8Array.from(local), bytes);
+    offset += local.length + bytes.length;
   }
-  const length = directory.reduce((sum, part) => sum + part.length, 0);
-  const end = record("42222442", 0x06054b50, 0, 0, files.length, files.length, length, offset, 0);
-  const all = [...parts, ...directory, end];
-  const out = new Uint8Array(all.reduce((sum, part) => sum + part.length, 0));
-  all.reduce((at, part) => (out.set(part, at), at + part.length), 0);
-  return out;
+  const sizes = numbers(4, directory.length, offset);
+  const end = [...numbers(4, 0x06054b50), ...numbers(2, 0, 0, files.length, files.length), ...sizes, 0, 0];
+  return new Blob([...parts, Uint8Array.from([...directory, ...end])]);
 }

@@ -15,8 +15,8 @@ export function chooseWords(words, before, count = ROUNDS) {
 
 export class Game {
   /** hooks: announce(round, number, count): a word; tick(seconds left); known(round): its word is
-   * recognised; ended(round): no more drawing; left(round): what is guessed is final; unknown(round): the model lacks its word;
-   * finished(rounds). */
+   * recognised; ended(round): no more drawing; left(round): what is guessed is final;
+   * unknown(round): the model lacks its word; finished(rounds). */
   constructor(words, hooks) {
     this.rounds = words.map((word) => ({ word, drawing: [], guesses: [], recognized: false, seconds: null }));
     this.hooks = hooks;

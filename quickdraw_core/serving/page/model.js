@@ -43,5 +43,5 @@ async function fillWall() {
   if (!drawings.length) return; // there is no store: not asked again
   const others = await Promise.all(rest.map((word) => othersDrawings(word, 1)));
   const all = [...drawings, ...others.flat()];
-  $("wall").replaceChildren(...all.map((drawing) => thumbnail(drawing, "")));
+  $("wall").replaceChildren(...all.map((drawing) => thumbnail(drawing)));
 }

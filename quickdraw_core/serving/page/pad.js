@@ -22,8 +22,8 @@ export class Pad {
     const on = (type, handle) => canvas.addEventListener(type, (event) => handle.call(this, event));
     on("pointerdown", this.pointerDown);
     on("pointermove", this.pointerMove);
-    on("pointerup", this.pointerUp);
-    on("pointercancel", this.pointerCancel);
+    on("pointerup", (event) => this.pointer?.id === event.pointerId && this.end());
+    on("pointercancel", (event) => this.pointer?.id === event.pointerId && this.drop());
     on("keydown", this.keyDown);
     on("keyup", (event) => this.held.delete(event.key));
     on("blur", this.leave);
@@ -53,27 +53,22 @@ export class Pad {
     return this.stroke ? null : this.past[this.at].simplified;
   }
 
-  get canUndo() {
-    return this.at > 0;
-  }
-
-  get canRedo() {
-    return this.at < this.past.length - 1;
+  /** Whether there is a drawing before (-1) or after (1) this one. */
+  can(by) {
+    return this.past[this.at + by] !== undefined;
   }
 
   keep(strokes, simplified = null) {
     this.past = [...this.past.slice(0, this.at + 1), { strokes, simplified }];
     this.at += 1;
-    this.paint();
-    this.changed(false);
+    this.update(false);
   }
 
   move(by) {
     this.end();
-    if (this.locked || !this.past[this.at + by]) return;
+    if (this.locked || !this.can(by)) return;
     this.at += by;
-    this.paint();
-    this.changed(false);
+    this.update(false);
   }
 
   clear() {
@@ -141,6 +136,7 @@ export class Pad {
   pointerDown(event) {
     if (this.locked || event.button > 0 || this.isPalm(event)) return;
     event.preventDefault();
+    this.canvas.classList.add("pointed"); // the pen of the keyboard is not shown
     this.canvas.focus({ preventScroll: true });
     if (this.pointer?.type === "touch" && event.pointerType === "pen") this.drop();
     if (this.pointer) return;
@@ -149,7 +145,7 @@ export class Pad {
     this.canvas.setPointerCapture(event.pointerId);
     this.begin(event.timeStamp);
     this.addEvent(event);
-    this.touched();
+    this.update(true);
   }
 
   pointerMove(event) {
@@ -157,31 +153,23 @@ export class Pad {
     if (this.pointer?.id !== event.pointerId || !this.stroke) return;
     const all = event.getCoalescedEvents?.() ?? [];
     for (const part of all.length ? all : [event]) this.addEvent(part);
-    this.touched();
-  }
-
-  pointerUp(event) {
-    if (this.pointer?.id === event.pointerId) this.end();
-  }
-
-  pointerCancel(event) {
-    if (this.pointer?.id === event.pointerId) this.drop();
+    this.update(true);
   }
 
   /** Takes back the stroke under way: the browser or a pen says that it was none. */
   drop() {
     this.pointer = this.stroke = null;
-    this.paint();
-    this.changed(false);
+    this.update(false);
   }
 
-  touched() {
+  update(isDrawing) {
     this.paint();
-    this.changed(true);
+    this.changed(isDrawing);
   }
 
   keyDown(event) {
     if (event.ctrlKey || event.metaKey || event.altKey) return;
+    this.canvas.classList.remove("pointed");
     const [x, y] = this.cursor;
     if (event.key in ARROWS) {
       this.held.add(event.key);
@@ -199,7 +187,7 @@ export class Pad {
       else {
         this.begin(event.timeStamp);
         this.add(x, y, event.timeStamp);
-        this.touched();
+        this.update(true);
         this.say("Pen down");
       }
     } else if (event.key === "Escape") this.lift();
@@ -216,6 +204,7 @@ export class Pad {
 
   leave() {
     this.held.clear();
+    this.canvas.classList.remove("pointed");
     if (!this.pointer) this.end();
     this.paint();
   }
@@ -234,7 +223,7 @@ export class Pad {
     const style = getComputedStyle(canvas);
     context.clearRect(0, 0, canvas.width, canvas.height);
     paintStrokes(context, this.strokes, { scale, width: 7 * scale, colour: style.getPropertyValue("--ink") });
-    if (!canvas.matches(":focus-visible") || this.pointer) return;
+    if (!canvas.matches(":focus-visible:not(.pointed)")) return;
     const [x, y] = this.cursor.map((value) => value * scale);
     context.strokeStyle = context.fillStyle = style.getPropertyValue("--accent");
     context.lineWidth = 2 * scale;

@@ -1,5 +1,7 @@
 // Drawings and pixels on canvases.
 
+import { make } from "./page.js";
+
 /** Draws strokes whose coordinates are multiplied by `scale` and moved by `left` and `top`. */
 export function paintStrokes(context, strokes, { scale = 1, left = 0, top = 0, width, colour }) {
   context.strokeStyle = context.fillStyle = colour;
@@ -14,54 +16,52 @@ export function paintStrokes(context, strokes, { scale = 1, left = 0, top = 0, w
   }
 }
 
-/** {left, top, width, height} around strokes. */
-export function boundsOf(strokes) {
-  const all = (axis) => strokes.flatMap((stroke) => stroke[axis]);
-  const [x, y] = [all(0), all(1)];
-  const least = (values) => values.reduce((a, b) => Math.min(a, b), Infinity);
-  const most = (values) => values.reduce((a, b) => Math.max(a, b), -Infinity);
-  const [left, top] = [least(x), least(y)];
-  return { left, top, width: most(x) - left, height: most(y) - top };
-}
-
 /** Where strokes stand if they fill a square of `side`, but for a margin: for `paintStrokes`. */
 export function fitted(strokes, side, margin) {
-  const { left, top, width, height } = boundsOf(strokes);
-  const scale = (side - 2 * margin) / Math.max(width, height, 1);
-  return {
-    scale,
-    left: (side - width * scale) / 2 - left * scale,
-    top: (side - height * scale) / 2 - top * scale,
+  const range = (axis) => {
+    const values = strokes.flatMap((stroke) => stroke[axis]);
+    const pick = (choose, start) => values.reduce((a, b) => choose(a, b), start);
+    return [pick(Math.min, Infinity), pick(Math.max, -Infinity)];
   };
+  const [[left, right], [top, bottom]] = [range(0), range(1)];
+  const scale = (side - 2 * margin) / Math.max(right - left, bottom - top, 1);
+  return { scale, left: (side - (left + right) * scale) / 2, top: (side - (top + bottom) * scale) / 2 };
 }
 
-const inkOf = (element) => getComputedStyle(element).getPropertyValue("--ink");
+/** An empty canvas. label: what it shows; none: it is decoration. */
+function canvasOf(width, height, label) {
+  const role = label ? { role: "img", ariaLabel: label } : { ariaHidden: "true" };
+  return make("canvas", { width, height, ...role });
+}
 
-/** A small picture of a drawing. label: what it shows; none: it is decoration. */
-export function thumbnail(strokes, label, side = 160) {
-  const canvas = document.createElement("canvas");
-  canvas.width = canvas.height = side * 2;
+/** A small picture of a drawing. */
+export function thumbnail(strokes, label, side = 320) {
+  const canvas = canvasOf(side, side, label);
   canvas.className = "thumbnail";
-  if (label) {
-    canvas.setAttribute("role", "img");
-    canvas.setAttribute("aria-label", label);
-  } else canvas.setAttribute("aria-hidden", "true");
-  const paint = () => {
+  canvas.repaint = () => {
     const context = canvas.getContext("2d");
-    context.clearRect(0, 0, canvas.width, canvas.height);
+    context.clearRect(0, 0, side, side);
     if (!strokes.length) return;
-    const place = fitted(strokes, canvas.width, canvas.width / 10);
-    paintStrokes(context, strokes, { ...place, width: canvas.width / 50, colour: inkOf(document.body) });
+    const colour = getComputedStyle(document.body).getPropertyValue("--ink");
+    paintStrokes(context, strokes, { ...fitted(strokes, side, side / 10), width: side / 50, colour });
   };
-  canvas.repaint = paint;
-  paint();
+  canvas.repaint();
   return canvas;
 }
 
+/** A card with a drawing, its word and what else there is. label: of the drawing. */
+export const card = ({ drawing, word, recognized }, label, ...rest) =>
+  make(
+    "article",
+    { class: recognized ? "card right" : "card" },
+    thumbnail(drawing, label),
+    make("h2", { text: word }),
+    ...rest,
+  );
+
 /** A drawing as a PNG file, dark on white. */
 export function pngOf(strokes, side = 800) {
-  const canvas = document.createElement("canvas");
-  canvas.width = canvas.height = side;
+  const canvas = canvasOf(side, side);
   const context = canvas.getContext("2d");
   context.fillStyle = "#fff";
   context.fillRect(0, 0, side, side);
@@ -73,12 +73,8 @@ export function pngOf(strokes, side = 800) {
 export async function pixelsOf(base64, label) {
   const bytes = Uint8Array.from(atob(base64), (character) => character.charCodeAt(0));
   const image = await createImageBitmap(new Blob([bytes], { type: "image/png" }));
-  const canvas = document.createElement("canvas");
-  canvas.width = image.width;
-  canvas.height = image.height;
+  const canvas = canvasOf(image.width, image.height, label);
   canvas.getContext("2d").drawImage(image, 0, 0);
-  canvas.setAttribute("role", "img");
-  canvas.setAttribute("aria-label", label);
   return canvas;
 }
 

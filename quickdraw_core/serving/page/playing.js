@@ -1,18 +1,16 @@
 // The game on the page: its cards, its clock, its result.
 
-import { Album } from "./album.js";
+import { album } from "./album.js";
 import { desk, guessList, pad } from "./desk.js";
 import { newKeyId } from "./forms.js";
 import { chooseWords, Game, SECONDS } from "./game.js";
 import { model, othersDrawings, ready } from "./model.js";
 import { $, make, notice, speak } from "./page.js";
 import { withArticle } from "./phrases.js";
-import { thumbnail } from "./pictures.js";
+import { card, thumbnail } from "./pictures.js";
 
 const OTHERS = 8;
 const SAID_SECONDS = [10, 5]; // to a screen reader
-
-export const album = new Album();
 
 let finished = []; // the rounds of the last game
 
@@ -53,7 +51,7 @@ const hooks = {
 
   left(round) {
     Object.assign(round, { drawing: pad.strokes, timestamp: Date.now(), key_id: newKeyId() });
-    if (round.drawing.length) album.add([round]);
+    if (round.drawing.length) album.add(round);
   },
 
   unknown(round) {
@@ -99,11 +97,9 @@ function roundCard({ word, drawing, guesses, recognized, seconds }) {
   const verdict = recognized ? `Recognised after ${seconds.toFixed(1)} s` : thought;
   const others = make("div", { class: "others" });
   othersDrawings(word, OTHERS).then((drawings) => drawings.length && fill(others, word, drawings));
-  return make(
-    "article",
-    { class: recognized ? "card right" : "card" },
-    thumbnail(drawing, drawing.length ? `Your drawing of ${withArticle(word)}` : "No drawing"),
-    make("h2", { text: word }),
+  return card(
+    { drawing, word, recognized },
+    drawing.length ? `Your drawing of ${withArticle(word)}` : "No drawing",
     make("p", { class: "verdict", text: verdict }),
     guessList(guesses.slice(0, 3)),
     others,
@@ -111,9 +107,8 @@ function roundCard({ word, drawing, guesses, recognized, seconds }) {
 }
 
 function fill(others, word, drawings) {
-  const row = make("div", {}, ...drawings.map((drawing) => thumbnail(drawing, "")));
-  row.setAttribute("role", "img");
-  row.setAttribute("aria-label", `${drawings.length} drawings of ${withArticle(word)} by others`);
+  const ariaLabel = `${drawings.length} drawings of ${withArticle(word)} by others`;
+  const row = make("div", { role: "img", ariaLabel }, ...drawings.map((drawing) => thumbnail(drawing)));
   others.append(make("p", { class: "muted", text: "How others drew it" }), row);
 }
 

@@ -1,12 +1,13 @@
 // Drawings that leave the page or come to it: links, files, the album.
 
+import { album } from "./album.js";
 import { desk, GUESSES, pad } from "./desk.js";
 import { asFile, decodeLink, encodeLink, fileStem, firstOfNdjson, newKeyId } from "./forms.js";
 import { model, ready } from "./model.js";
 import { $, attempt, make, notice } from "./page.js";
 import { withArticle } from "./phrases.js";
-import { pngOf, save, thumbnail } from "./pictures.js";
-import { album, lastGame } from "./playing.js";
+import { card, pngOf, save } from "./pictures.js";
+import { lastGame } from "./playing.js";
 import { guessDrawing, guessPicture } from "./server.js";
 
 /** What is on the paper, as a drawing to keep. */
@@ -32,8 +33,8 @@ const simplify = async (drawing) => (await guessDrawing({ drawing, simplified: f
 
 function saveItems(items) {
   if (!items.length) throw new Error("There is no drawing to download.");
-  const { name, bytes } = asFile(items);
-  save(name, bytes);
+  const { name, content } = asFile(items);
+  save(name, content);
 }
 
 function refuseInGame() {
@@ -81,28 +82,16 @@ export function showAlbum() {
 
 function albumCard(item) {
   const name = `${item.word}, ${new Date(item.timestamp).toLocaleString()}`;
-  const button = (text, action) => {
-    const element = make("button", { type: "button", text, onclick: () => attempt(action) });
-    element.setAttribute("aria-label", `${text}: ${name}`);
-    return element;
-  };
+  const button = (text, action) =>
+    make("button", { type: "button", text, ariaLabel: `${text}: ${name}`, onclick: () => attempt(action) });
   const remove = () => {
-    album.remove(item.key_id);
+    album.keep(album.items.filter((other) => other.key_id !== item.key_id));
     showAlbum();
     $("mine-title").focus();
   };
-  return make(
-    "article",
-    { class: item.recognized ? "card right" : "card" },
-    thumbnail(item.drawing, `Drawing of ${withArticle(item.word)}`),
-    make("h2", { text: item.word }),
-    make(
-      "p",
-      { class: "row" },
-      button("Copy link", async () => copyLink(await simplify(item.drawing), item.word)),
-      button("Delete", remove),
-    ),
-  );
+  const copy = button("Copy link", async () => copyLink(await simplify(item.drawing), item.word));
+  const buttons = make("p", { class: "row" }, copy, button("Delete", remove));
+  return card(item, `Drawing of ${withArticle(item.word)}`, buttons);
 }
 
 function onClick(id, action) {
@@ -119,13 +108,13 @@ onClick("save-all", () => saveItems(album.items));
 onClick("save-game", () => saveItems(lastGame().filter((round) => round.drawing.length)));
 onClick("forget-all", () => {
   if (!confirm("Delete all drawings that this browser keeps?")) return;
-  album.clear();
+  album.keep([]);
   showAlbum();
 });
 $("keep").addEventListener("submit", (event) => {
   event.preventDefault();
   attempt(() => {
-    album.add([itemNow()]);
+    album.add(itemNow());
     notice("Kept in My drawings.");
   });
 });
