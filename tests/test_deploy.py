@@ -7,8 +7,8 @@ from typing import Any
 import pytest
 import yaml
 
-from flows.deploy import deploy, laid_over, read, upcoming_times
-from flows.deploy_config import DEPLOYMENTS, DeployConfig
+from flows.deployments.config import DEPLOYMENTS, DeployConfig
+from flows.deployments.deploy import deploy, laid_over, read, upcoming_times
 from quickdraw_core.errors import ConfigError
 from quickdraw_core.recipes import RecipedConfig, find_recipe
 from quickdraw_core.training.config import TrainConfig

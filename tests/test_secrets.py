@@ -21,7 +21,7 @@ from session import prefect_api
 from trainings import train_config
 from writers import csv_line, random_rows
 
-from flows.deploy_config import DeployConfig
+from flows.deployments.config import DeployConfig
 from quickdraw_core import cli, credentials
 from quickdraw_core.credentials import set_apart, tracking_address, whole_address
 from quickdraw_core.errors import ConfigError, QuickdrawError

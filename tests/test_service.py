@@ -22,8 +22,8 @@ from mlflow_server import MlflowServer
 from processes import launcher_process, rank_processes
 from service import Service, service, until
 
-from flows.deploy import HEARTBEAT_SECONDS
-from flows.deploy_config import DEPLOYMENTS
+from flows.deployments.config import DEPLOYMENTS
+from flows.deployments.deploy import HEARTBEAT_SECONDS
 from flows.gpus import LEASE_SECONDS
 from quickdraw_core.diagnosis.curves import Curves, read_curves
 from quickdraw_core.stage import Opened

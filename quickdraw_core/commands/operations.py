@@ -11,7 +11,7 @@ from quickdraw_core.errors import ConfigError
 from quickdraw_core.terminal.console import show_facts, show_lines, show_table
 
 
-@configured_by("flows.deploy_config:DeployConfig")
+@configured_by("flows.deployments.config:DeployConfig")
 def deploy(
     pool: Annotated[str | None, typer.Option(envvar="QUICKDRAW_POOL")] = None,
     gpu_pool: Annotated[str | None, typer.Option(envvar="QUICKDRAW_GPU_POOL")] = None,
@@ -35,8 +35,8 @@ def deploy(
     options = {name: None if value == "" else value for name, value in locals().items()}
     if source:
         options["source"] = tuple(part.strip() for part in source.split(","))
-    from flows.deploy import deploy as make
-    from flows.deploy_config import DeployConfig
+    from flows.deployments.config import DeployConfig
+    from flows.deployments.deploy import deploy as make
 
     config = config_of(DeployConfig, options)
     deployed = make(config)
@@ -78,7 +78,7 @@ def rerun(
 
 
 def _rerun(reference: str | None, watch: bool) -> None:
-    from flows.rerun import find_run, folder_of, follow, run_again, schedule_again
+    from flows.reruns.again import find_run, folder_of, follow, run_again, schedule_again
 
     run = find_run(reference)
     if run.deployment_id is None:

@@ -60,7 +60,7 @@ def run_flow(flow: Callable[[], R], opened: "Opened") -> R:
     """Runs a flow and shows its progress, on a temporary server if none is configured."""
     _require_open_files()
     from flows.local import start_local_server
-    from flows.rerun import started_here
+    from flows.reruns.again import started_here
     from flows.server import answering
     from flows.stages import sharing
 

@@ -30,7 +30,7 @@ from prefect.settings import get_current_settings
 from prefect.utilities.importtools import import_object
 from pydantic import ValidationError
 
-from flows.deploy_config import CPU_POOL, GPU_POOL, DeployConfig
+from flows.deployments.config import CPU_POOL, GPU_POOL, DeployConfig
 from flows.gpus import LIMIT
 from flows.server import require_server
 from quickdraw_core.errors import ConfigError, UnreachableError

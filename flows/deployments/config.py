@@ -9,7 +9,7 @@ from pydantic import Field, field_validator
 from quickdraw_core.config import Config
 from quickdraw_core.redaction import HIDDEN
 
-DEPLOYMENTS = Path(__file__).parents[1] / "infra" / "prefect.yaml"
+DEPLOYMENTS = Path(__file__).parents[2] / "infra" / "prefect.yaml"
 CPU_POOL, GPU_POOL = "cpu", "gpu"
 
 
