@@ -2,6 +2,7 @@
 
 from prefect import flow
 
+from flows.alerts.events import alerting
 from flows.artifacts import add_page, reported
 from flows.configured import results_folder
 from flows.needs import needs_of_runs
@@ -11,7 +12,12 @@ from quickdraw_core.retention.config import CleanConfig
 from quickdraw_core.retention.summary import clean_markdown
 
 
-@flow(name="clean", flow_run_name="clean {config.runs}")
+@flow(
+    name="clean",
+    flow_run_name="clean {config.runs}",
+    on_failure=alerting(),
+    on_crashed=alerting(),
+)
 def clean(config: CleanConfig) -> CleanResult:
     """Removes runs, checkpoints, packs and kept results that nothing needs and that were not used
     for as long as asked. What a champion, a sweep or a run under way needs stays. If not all could

@@ -3,6 +3,7 @@
 from prefect import flow
 from prefect.artifacts import create_table_artifact
 
+from flows.alerts.events import alerting
 from flows.artifacts import add_artifact, add_mlflow_link, add_page
 from flows.gpus import gpu_slots
 from flows.stages import StageTask
@@ -31,7 +32,12 @@ evaluate_stage = StageTask(
 )
 
 
-@flow(name="evaluate", flow_run_name="evaluate {config.model}")
+@flow(
+    name="evaluate",
+    flow_run_name="evaluate {config.model}",
+    on_failure=alerting(),
+    on_crashed=alerting(),
+)
 def evaluate(config: EvaluateConfig) -> EvaluateResult:
     """Judges a model: MAP@3 and more with their intervals, the report, the table of guesses."""
     return evaluate_stage(config)

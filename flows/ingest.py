@@ -2,6 +2,7 @@
 
 from prefect import flow
 
+from flows.alerts.events import alerting
 from flows.artifacts import add_page
 from flows.stages import StageTask
 from quickdraw_core.ingest.config import IngestConfig
@@ -16,7 +17,12 @@ ingest_stage = StageTask(
 )
 
 
-@flow(name="ingest", flow_run_name="ingest {config.source[0]}")
+@flow(
+    name="ingest",
+    flow_run_name="ingest {config.source[0]}",
+    on_failure=alerting(),
+    on_crashed=alerting(),
+)
 def ingest(config: IngestConfig) -> IngestResult:
     """Reads doodles from files into a store. One that cannot be read costs its class: the flow
     then fails at its end, with the others in the store.

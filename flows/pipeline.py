@@ -6,15 +6,16 @@ from prefect import flow
 from prefect.logging import get_run_logger
 from prefect.runtime import flow_run
 
+from flows.alerts.events import alerting
 from flows.evaluate import evaluate_stage
 from flows.ingest import ingest_stage
 from flows.promote import promote_stage
-from flows.stages import StageTask, opened_here
-from flows.train import name_of, train_stage
+from flows.stages import StageTask, begun, opened_here
+from flows.train import mlflow_page, name_of, train_stage
 from quickdraw_core.config import Config
 from quickdraw_core.evaluation.config import EvaluateConfig
 from quickdraw_core.ingest.config import IngestConfig
-from quickdraw_core.pipeline import Pipeline, PipelineResult, run_pipeline
+from quickdraw_core.pipeline import Pipeline, PipelineResult, StageName, run_pipeline
 from quickdraw_core.promotion.config import PromoteConfig
 from quickdraw_core.recipes import RecipedConfig
 from quickdraw_core.stage import Opened, Stage
@@ -38,22 +39,29 @@ def _run_name() -> str:
     return f"pipeline {ingest.source[0]} {name_of(train, ingest.store)}"
 
 
-@flow(name="pipeline", flow_run_name=_run_name)
+@flow(
+    name="pipeline",
+    flow_run_name=_run_name,
+    on_failure=alerting(mlflow_page),
+    on_crashed=alerting(mlflow_page),
+)
 def pipeline(
     ingest: IngestConfig,
     train: RecipedConfig,
     evaluate: EvaluateConfig,
     promote: PromoteConfig | None = None,
+    redo_from: StageName | None = None,
 ) -> PipelineResult:
     """Reads doodles, trains on them, judges the result and makes it the champion if it is better.
 
     The store of `ingest` serves all stages, whatever the others name; `evaluate` judges the
     model that `train` made, in the same MLflow. Without `promote` no model becomes champion. A
-    stage whose outputs are there and whole is skipped. If `ingest` leaves a class out, nothing
+    stage whose outputs are there and whole is skipped, unless `redo_from` names it or one before
+    it: those are done anew. If `ingest` leaves a class out, nothing
     is trained: a model of fewer classes is not what was asked for.
     """
-    job = Pipeline(ingest, train.whole(), evaluate, promote)
-    result = run_pipeline(job, _as_task, opened_here())
+    job = Pipeline(ingest, train.whole(), evaluate, promote, redo_from)
+    result = run_pipeline(job, _as_task, opened_here(), begun() or None)
     if result.skipped:
         get_run_logger().info("nothing was to do: all of it was done before, and is whole")
     return result

@@ -142,6 +142,21 @@ def require_home() -> None:
         _require_database(settings.home)
 
 
+def require_records() -> None:
+    """Raises `ConfigError` if no run can have been recorded: no server is configured, and there is
+    no database of temporary ones.
+    """
+    settings = get_current_settings()
+    database = settings.home / "prefect.db"
+    named = "PREFECT_SERVER_DATABASE_CONNECTION_URL" in os.environ
+    if settings.api.url is None and not named and not database.exists():
+        raise ConfigError(
+            "no runs are recorded: no Prefect server is configured (PREFECT_API_URL), and no "
+            f"temporary one left {database}; a command that ran without a server goes on if it "
+            "is given again"
+        )
+
+
 def _require_database(home: Path) -> None:
     """Checks the database of the temporary server, unless its address was set."""
     path = home / "prefect.db"

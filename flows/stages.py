@@ -99,7 +99,7 @@ class StageTask(Generic[C, R]):
             opened = opened_here()
             if max(task_run.run_count, flow_run.run_count) > 1:
                 opened.forget()
-                config = self.stage.going_on(config, _begun(), opened)
+                config = self.stage.going_on(config, begun(), opened)
             result = self.stage.finished(config, opened)
             if result is not None:
                 self._say_skipped()
@@ -138,8 +138,8 @@ class StageTask(Generic[C, R]):
             return None
 
 
-def _begun() -> float:
-    """When the flow run was first begun, in seconds since the epoch."""
+def begun() -> float:
+    """When the flow run was first begun, in seconds since the epoch; 0 if it begins now."""
     context = FlowRunContext.get()
-    begun = context.flow_run.start_time if context and context.flow_run else None
-    return begun.timestamp() if begun else 0.0
+    started = context.flow_run.start_time if context and context.flow_run else None
+    return started.timestamp() if started else 0.0

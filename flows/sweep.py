@@ -12,6 +12,7 @@ from prefect.futures import PrefectFuture
 from prefect.runtime import flow_run
 from prefect.task_runners import ThreadPoolTaskRunner
 
+from flows.alerts.events import alerting
 from flows.artifacts import add_artifact, reported
 from flows.gpus import slots_taken
 from flows.stages import opened_here, sharing, worth_retrying
@@ -53,7 +54,12 @@ def sweep_rows(sweep: Sweep) -> dict[str, str]:
         raise
 
 
-@flow(name="sweep", flow_run_name="sweep {config.table}")
+@flow(
+    name="sweep",
+    flow_run_name="sweep {config.table}",
+    on_failure=alerting(),
+    on_crashed=alerting(),
+)
 def sweep(config: SweepConfig) -> SweepResult:
     """Trains and judges every row of a table, and compares them.
 

@@ -1,15 +1,20 @@
 """Store → trained model. The task starts torch's launcher as a sub-process and follows it."""
 
+from collections.abc import Mapping
 from contextlib import suppress
+from typing import Any
 
 from prefect import flow
 from prefect.runtime import flow_run
 
+from flows.alerts.events import alerting
 from flows.artifacts import add_artifact, add_mlflow_link, add_page, reported
 from flows.gpus import gpu_slots
 from flows.stages import StageTask, opened_here
 from quickdraw_core.errors import StoreError
+from quickdraw_core.ingest.config import IngestConfig
 from quickdraw_core.launching.estimate import Estimate
+from quickdraw_core.launching.open_run import run_path
 from quickdraw_core.launching.result import TrainResult
 from quickdraw_core.launching.summary import estimate_markdown, training_markdown
 from quickdraw_core.launching.train import TRAIN_STAGE, PreparedTraining
@@ -17,6 +22,7 @@ from quickdraw_core.recipes import RecipedConfig
 from quickdraw_core.stage import Prepared
 from quickdraw_core.storage.location import Location
 from quickdraw_core.store.store import open_store
+from quickdraw_core.tracking.run_record import RunRecord
 from quickdraw_core.tracking.runs import run_page
 from quickdraw_core.training.config import TrainConfig
 
@@ -51,13 +57,29 @@ def name_of(config: TrainConfig, store: Location | None = None) -> str:
     return f"{config.model.name}{classes} {ranks} rank{'s' if ranks > 1 else ''}"
 
 
+def mlflow_page(parameters: Mapping[str, Any]) -> str | None:
+    """The page of the MLflow run of a training, by the parameters of this flow or the pipeline;
+    None if it has none yet.
+    """
+    config = RecipedConfig.model_validate(parameters.get("train") or parameters["config"]).whole()
+    ingest = parameters.get("ingest")
+    store = IngestConfig.model_validate(ingest).store if ingest else config.store
+    record = RunRecord.read(run_path(config, open_store(store, opened_here())))
+    return None if record is None else run_page(record.uri, record.run_id)
+
+
 def _run_name() -> str:
     given = flow_run.parameters
     config = RecipedConfig.model_validate(given["config"])
     return f"{'plan' if given.get('plan') else 'train'} {name_of(config.whole())}"
 
 
-@flow(name="train", flow_run_name=_run_name)
+@flow(
+    name="train",
+    flow_run_name=_run_name,
+    on_failure=alerting(mlflow_page),
+    on_crashed=alerting(mlflow_page),
+)
 def train(config: RecipedConfig, plan: bool = False) -> TrainResult | Estimate:
     """Trains a recogniser on a store. With `plan` it only says what that will take: steps,
     files, and by a probe of 21 steps memory, speed and time.

@@ -21,6 +21,7 @@ from quickdraw_core.commands import (
     models,
     operations,
     playing,
+    reruns,
     serving,
     sweeps,
 )
@@ -63,7 +64,8 @@ for command in (
     jobs.pipeline,
     jobs.demo,
     operations.deploy,
-    operations.rerun,
+    reruns.rerun,
+    reruns.status,
     cleaning.clean,
 ):
     app.command(cls=ConfiguredCommand)(with_progress_options(command))

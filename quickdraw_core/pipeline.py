@@ -1,10 +1,12 @@
 """The main job: ingest → pack → train → evaluate → promote, whoever runs its stages."""
 
+import time
+from collections.abc import Mapping
 from dataclasses import dataclass
-from typing import NamedTuple, Protocol, TypeVar
+from typing import Literal, NamedTuple, Protocol, TypeVar, get_args
 
 from quickdraw_core.config import Config
-from quickdraw_core.errors import QuickdrawError
+from quickdraw_core.errors import ConfigError, QuickdrawError, nearest
 from quickdraw_core.evaluation.config import EvaluateConfig
 from quickdraw_core.evaluation.evaluate import (
     EVALUATE_STAGE,
@@ -22,12 +24,16 @@ from quickdraw_core.launching.train import TRAIN_STAGE, check_options, needs_of
 from quickdraw_core.promotion.config import PromoteConfig
 from quickdraw_core.promotion.decision import PromoteResult
 from quickdraw_core.promotion.promote import PROMOTE_STAGE, check_promotable
-from quickdraw_core.stage import Opened, Stage
+from quickdraw_core.stage import Action, Opened, Outlook, Stage
 from quickdraw_core.store.pack_stage import PACK_STAGE, PackConfig, PackResult
 from quickdraw_core.store.store import open_store
 from quickdraw_core.system.disk import Need, require_room
 from quickdraw_core.training.config import TrainConfig
 from quickdraw_core.training.run_folder import RUNS
+
+StageName = Literal["ingest", "pack", "train", "evaluate", "promote"]
+"""The stages, in their order."""
+STAGES: tuple[StageName, ...] = get_args(StageName)
 
 C = TypeVar("C", bound=Config)
 R = TypeVar("R")
@@ -46,13 +52,21 @@ class Pipeline:
 
     The store of `ingest` serves all of them, whatever the others name; `evaluate` judges the
     model that `train` makes, in the same MLflow, and so does `promote`, without which nobody
-    becomes champion.
+    becomes champion. redo_from: the first stage that is done anew, with all after it.
     """
 
     ingest: IngestConfig
     train: TrainConfig
     evaluate: EvaluateConfig
     promote: PromoteConfig | None = None
+    redo_from: StageName | None = None
+
+    def is_redone(self, stage: str) -> bool:
+        """Whether a stage is done anew, whatever is finished of it."""
+        if self.redo_from is None:
+            return False
+        order: tuple[str, ...] = STAGES
+        return order.index(self.redo_from) <= order.index(stage)
 
     def check(self) -> None:
         """Finds what can be found wrong before there is a store."""
@@ -77,25 +91,88 @@ class PipelineResult(NamedTuple):
         return all(stage.skipped for stage in self[:4])
 
 
-def run_pipeline(job: Pipeline, perform: Perform, opened: Opened) -> PipelineResult:
-    """Runs one stage after the other; one whose outputs are there and whole is skipped. If the
-    ingest leaves a class out, nothing is trained: a model of fewer classes is not what was asked
-    for.
+def run_pipeline(
+    job: Pipeline, perform: Perform, opened: Opened, begun: float | None = None
+) -> PipelineResult:
+    """Runs one stage after the other; one whose outputs are there and whole is skipped, unless it
+    is to be done anew. If the ingest leaves a class out, nothing is trained: a model of fewer
+    classes is not what was asked for.
+
+    begun: when the work first began, in seconds since the epoch; default: now. What another
+    attempt of it has made since then is not done anew.
     """
+    begun = time.time() if begun is None else begun
+
+    def performed(stage: Stage[C, R], config: C) -> R:
+        if job.is_redone(stage.name):
+            config = stage.anew(config, opened, begun)
+        return perform(stage, config, opened)
+
     job.check()
     require_room(_needs(job, opened))
-    ingested = perform(INGEST_STAGE, job.ingest, opened)
+    ingested = performed(INGEST_STAGE, job.ingest)
     store = {"store": ingested.store}
-    packed = perform(PACK_STAGE, PackConfig(store=ingested.store), opened)
+    packed = performed(PACK_STAGE, PackConfig(store=ingested.store))
     evaluate = job.evaluate.updated(store)
     check_before_training(evaluate, opened)  # now, and not after hours of training
-    trained = perform(TRAIN_STAGE, job.train.updated(store), opened)
+    trained = performed(TRAIN_STAGE, job.train.updated(store))
     model = {"model": str(trained.run_dir), "tracking_uri": trained.tracking_uri}
-    judged = perform(EVALUATE_STAGE, evaluate.updated(model), opened)
+    judged = performed(EVALUATE_STAGE, evaluate.updated(model))
     promoted = None
     if job.promote is not None:
-        promoted = perform(PROMOTE_STAGE, job.promote.updated(model | store), opened)
+        promoted = performed(PROMOTE_STAGE, job.promote.updated(model | store))
     return PipelineResult(ingested, packed, trained, judged, promoted)
+
+
+def find_stage(name: str) -> StageName:
+    """The stage of a name. Raises `ConfigError` if there is none."""
+    for stage in STAGES:
+        if stage == name:
+            return stage
+    raise ConfigError(f"unknown stage {name!r}: {nearest(name, STAGES)}")
+
+
+def plan_pipeline(job: Pipeline, opened: Opened) -> dict[str, Outlook]:
+    """What each stage would do now, and why. Writes nothing.
+
+    A stage after one that has work to do is looked at only as far as its inputs are known. Raises
+    what the stages raise before work.
+    """
+    job.check()
+    plan: dict[str, Outlook] = {}
+
+    def finished(stage: Stage[C, R], config: C) -> R | None:
+        """The stage's result if it is reused. Notes what it would do."""
+        stage.prepared(config, opened)
+        if job.is_redone(stage.name):
+            return None
+        plan[stage.name] = stage.outlook(config, opened)
+        return stage.finished(config, opened)
+
+    ingested = finished(INGEST_STAGE, job.ingest)
+    if ingested is not None:
+        store = {"store": ingested.store}
+        finished(PACK_STAGE, PackConfig(store=ingested.store))
+        trained = finished(TRAIN_STAGE, job.train.updated(store))
+        if trained is not None:
+            model = {"model": str(trained.run_dir), "tracking_uri": trained.tracking_uri}
+            finished(EVALUATE_STAGE, job.evaluate.updated(store | model))
+            if job.promote is not None:
+                finished(PROMOTE_STAGE, job.promote.updated(store | model))
+    return {
+        name: plan.get(name) or Outlook(Action.ANEW, _why_anew(job, name, plan))
+        for name in STAGES
+        if name != "promote" or job.promote is not None
+    }
+
+
+def _why_anew(job: Pipeline, stage: str, plan: Mapping[str, Outlook]) -> str:
+    """Why a stage has work to do that was asked for, or whose inputs are not there yet."""
+    if job.is_redone(stage):
+        return f"asked for, from {job.redo_from} on"
+    if "train" in plan:
+        return "follows train, which makes its model"
+    return "follows ingest; reused if the store comes out as it was"
 
 
 def _needs(job: Pipeline, opened: Opened) -> list[Need]:

@@ -3,6 +3,7 @@
     prepare(config, opened) → Prepared     opens and checks everything; refuses before work starts
     Prepared.key()                         what decides the result, as a digest
     Prepared.finished()                    the earlier result, if all of it is still there
+    Prepared.unfinished()                  what `run` would do now, and why
     Prepared.run()                         does the work, from where it was
 
 `perform` does all of it without an orchestrator; with one, a task does the same. Both try again
@@ -15,7 +16,8 @@ import threading
 import time
 from collections.abc import Callable, Hashable
 from dataclasses import dataclass
-from typing import Any, Generic, Protocol, TypeVar, cast
+from enum import StrEnum
+from typing import Any, Generic, NamedTuple, Protocol, TypeVar, cast
 
 from quickdraw_core.config import Config
 from quickdraw_core.errors import (
@@ -73,6 +75,24 @@ class Opened:
             self._kept.clear()
 
 
+class Action(StrEnum):
+    """What a stage would do."""
+
+    REUSE = "reuse"
+    """Nothing: the earlier result holds."""
+    CONTINUE = "continue"
+    """The rest: part of the work is done and is kept."""
+    ANEW = "do anew"
+    """All of the work."""
+
+
+class Outlook(NamedTuple):
+    """What a stage would do now, and why, in words."""
+
+    action: Action
+    why: str
+
+
 class Prepared(Protocol[R_co]):
     """A stage that can begin: all it reads is open, all that can be wrong was checked."""
 
@@ -84,6 +104,9 @@ class Prepared(Protocol[R_co]):
         whole. Writes nothing.
         """
 
+    def unfinished(self) -> Outlook:
+        """What `run` would do now, and why `finished` finds nothing. Writes nothing."""
+
     def run(self) -> R_co:
         """Does the work, from what is finished of it."""
 
@@ -93,12 +116,14 @@ class Stage(Generic[C, R]):
     """How a stage is prepared.
 
     begun_at: of a stage whose configuration has `fresh`, when its work last started over, in
-    seconds since the epoch; None if nothing is there.
+    seconds since the epoch; None if nothing is there. forget: of a stage without `fresh`, has its
+    work done anew: what it made before such a moment no longer counts as finished.
     """
 
     name: str
     prepare: Callable[[C, Opened], Prepared[R]]
     begun_at: Callable[[C, Opened], float | None] | None = None
+    forget: Callable[[C, Opened, float], None] | None = None
 
     def prepared(self, config: C, opened: Opened) -> Prepared[R]:
         """What `prepare` returns, once for each configuration."""
@@ -109,6 +134,24 @@ class Stage(Generic[C, R]):
         """What the prepared stage says is finished, asked once."""
         name = (self.name, "finished", config.as_text())
         return opened.once(name, self.prepared(config, opened).finished)
+
+    def outlook(self, config: C, opened: Opened) -> Outlook:
+        """What `perform` would do now, and why. Writes nothing; raises what `prepare` raises."""
+        if self.finished(config, opened) is not None:
+            return Outlook(Action.REUSE, "made of the same inputs, options and code, and whole")
+        return self.prepared(config, opened).unfinished()
+
+    def anew(self, config: C, opened: Opened, since: float) -> C:
+        """The configuration with which all of the work is done, whatever was finished before
+        `since`, in seconds since the epoch. What was made later stays: a further attempt of the
+        same work goes on.
+        """
+        if "fresh" in type(config).model_fields:
+            return self.going_on(config.updated({"fresh": True}), since, opened)
+        if self.forget is not None:
+            self.forget(config, opened, since)
+            opened.forget()
+        return config
 
     def going_on(self, config: C, since: float, opened: Opened) -> C:
         """What a further attempt is to do, of work first begun at `since`: `fresh` is for what was

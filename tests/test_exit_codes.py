@@ -44,6 +44,7 @@ REFUSED = {
     "demo": "demo --rows 5",
     "deploy": "deploy --dry-run --cron 1",
     "rerun": "rerun",
+    "status": "status --since yesterday",
     "clean": "clean --older-than 30",
 }
 """Of each command, one that is refused."""

@@ -15,7 +15,8 @@ from prefect.states import Completed, Failed
 from prefect.testing.utilities import prefect_test_harness
 
 from flows.ingest import ingest, ingest_stage
-from flows.reruns.again import find_run, folder_of, run_again, started_here
+from flows.reruns.again import folder_of, run_again, started_here
+from flows.reruns.find import find_run
 from flows.stages import worth_retrying
 from flows.train import train, train_stage
 from quickdraw_core.errors import (

@@ -40,12 +40,14 @@ class Finished:
         return f"sqlite:///{self.folder}/mlflow.db"
 
 
-def pipeline(source: Path, folder: Path) -> subprocess.CompletedProcess[str]:
+def pipeline(
+    source: Path, folder: Path, *more: object, prefect: bool = True
+) -> subprocess.CompletedProcess[str]:
     done = quickdraw(
         "pipeline", source, "--classes-file", folder / "classes.txt", "--store", "store",
         "--nproc", 2, "--set", "train.epochs=6", "--set", "train.validation.every_epochs=1",
         "--set", "train.model=net", "--set", "train.image.side_px=24",
-        "--set", "train.image.encoding=gray", cwd=folder, prefect=True,
+        "--set", "train.image.encoding=gray", *more, cwd=folder, prefect=prefect,
     )  # fmt: skip
     assert done.returncode == 0, done.stderr
     return done
@@ -181,6 +183,42 @@ def test_the_same_again_finds_everything_done(finished: Finished, source: Path) 
     experiment = mlflow.get_experiment_by_name("quickdraw")
     assert experiment is not None
     assert len(mlflow.search_runs([experiment.experiment_id])) == 1
+
+
+def planned(output: str) -> dict[str, str]:
+    """What `--plan` says that each stage would do, and why."""
+    found = re.findall(r"^ *(ingest|pack|train|evaluate) +(.+?) *$", output, re.MULTILINE)
+    return {stage: " ".join(words.split()) for stage, words in found}
+
+
+def test_a_plan_says_what_each_stage_would_do_and_does_nothing(
+    finished: Finished, source: Path
+) -> None:
+    def files() -> dict[Path, int]:
+        return {path: path.stat().st_mtime_ns for path in finished.folder.rglob("*")}
+
+    before = files()
+    plan = planned(pipeline(source, finished.folder, "--plan", prefect=False).stdout)
+    assert {stage: why.split()[0] for stage, why in plan.items()} == dict.fromkeys(
+        ("ingest", "pack", "train", "evaluate"), "reuse"
+    )
+    other = ("--plan", "--set", "train.seed=5")
+    plan = planned(pipeline(source, finished.folder, *other, prefect=False).stdout)
+    assert plan["train"].startswith("do anew no run of these options, data and code")
+    assert plan["evaluate"].startswith("do anew follows train")
+    assert plan["pack"].startswith("reuse")
+    assert files() == before
+
+
+def test_a_stage_is_done_anew_and_those_before_it_are_kept(
+    finished: Finished, source: Path
+) -> None:
+    report, model = finished.run_dir / "evaluation" / "report.html", finished.run_dir / "run.json"
+    before = report.stat().st_mtime_ns, model.stat().st_mtime_ns
+    output = pipeline(source, finished.folder, "--from", "evaluate", prefect=False).stdout
+    assert "finished before" in output
+    assert report.stat().st_mtime_ns > before[0]
+    assert model.stat().st_mtime_ns == before[1]
 
 
 def test_evaluate_by_run_id_agrees_with_the_pipeline(finished: Finished, tmp_path: Path) -> None:

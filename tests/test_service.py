@@ -4,6 +4,7 @@ done again, what is not goes on, whatever was killed or went away meanwhile.
 
 import json
 import os
+import re
 import select
 import signal
 import subprocess
@@ -233,7 +234,16 @@ def test_what_failed_is_rerun_and_nothing_else(
     run = running.create_run("pipeline/demo", asked)
     assert running.ended(run) == "Failed"
     (running.home / "blocked").unlink()
-    done = running.quickdraw("rerun", run)
+    shown = running.quickdraw("status")
+    assert shown.returncode == 0, shown.stderr
+    assert f"again: quickdraw rerun {run}" in shown.stdout
+    planned = running.quickdraw("rerun", run, "--plan")
+    assert planned.returncode == 0, planned.stderr
+    assert len(re.findall(r"^ *(?:ingest|pack|train) +reuse ", planned.stdout, re.M)) == 3
+    assert re.search(
+        r"^ *evaluate +do anew +the model has no whole report yet", planned.stdout, re.M
+    )
+    done = running.quickdraw("rerun", "--all-failed", "--flow", "pipeline", "--since", "1d")
     assert done.returncode == 0, done.stderr
     until(lambda: running.run(run)["run_count"] == 2, 300, "the second attempt")
     assert running.ended(run) == "Completed"
@@ -245,6 +255,29 @@ def test_what_failed_is_rerun_and_nothing_else(
         "promote": ["Completed"],
     }
     require_as_undisturbed(running, "mended", undisturbed)
+
+
+def test_a_run_is_rerun_from_a_stage_and_with_other_options(
+    running: Service, scheduled: str
+) -> None:
+    """As a new run of the same deployment."""
+    rate = "train.optimizer.learning_rate=0.005"
+    planned = running.quickdraw("rerun", scheduled, "--set", rate, "--plan")
+    assert planned.returncode == 0, planned.stderr
+    assert f"{rate.replace('=', ' = ')} (was " in planned.stdout
+    assert re.search(r"^ *train +do anew .*/undisturbed-[0-9a-f]{10}", planned.stdout, re.M)
+    done = running.quickdraw(
+        "rerun", scheduled, "--from", "evaluate", "--set", "evaluate.guesses=5", "--watch"
+    )
+    assert done.returncode == 0, done.stderr
+    (again,) = re.findall(r"\(([0-9a-f-]{36})\) is scheduled instead of", done.stdout)
+    assert running.run(again)["deployment_id"] == running.deployment("pipeline/nightly")
+    kept = {stage: ["Cached"] for stage in ("ingest", "pack", "train")}
+    made = {stage: ["Completed"] for stage in ("evaluate", "promote")}
+    assert running.tasks(again) == kept | made
+    refused = running.quickdraw("rerun", scheduled, "--set", "train.epochs=0")
+    assert refused.returncode == 2
+    assert "epochs" in refused.stderr
 
 
 def test_a_run_without_a_deployment_is_rerun_by_the_command(running: Service) -> None:

@@ -19,7 +19,14 @@ from quickdraw_core.errors import (
     UnreadableError,
     WriteError,
 )
-from quickdraw_core.stage import Opened, Stage, is_worth_retrying, perform
+from quickdraw_core.stage import (
+    Action,
+    Opened,
+    Outlook,
+    Stage,
+    is_worth_retrying,
+    perform,
+)
 
 
 class JobConfig(Config):
@@ -52,6 +59,10 @@ class Job:
     def finished(self) -> int | None:
         self.seen.append("finished")
         return self.before
+
+    def unfinished(self) -> Outlook:
+        self.seen.append("unfinished")
+        return Outlook(Action.CONTINUE, "from step 3")
 
     def run(self) -> int:
         self.seen.append("run")
@@ -167,3 +178,18 @@ def test_a_branch_has_what_was_open_and_keeps_its_own_to_itself() -> None:
     assert branch.once("a", lambda: 2) == 1
     branch.keep("b", 3)
     assert opened.once("b", lambda: 4) == 4
+
+
+@pytest.mark.parametrize(("before", "action"), [(1, Action.REUSE), (None, Action.CONTINUE)])
+def test_a_plan_asks_what_is_finished_and_runs_nothing(before: int | None, action: Action) -> None:
+    job = Job(before=before)
+    assert job.stage().outlook(JobConfig(), Opened()).action == action
+    assert "run" not in job.seen
+
+
+@pytest.mark.parametrize(("begun", "fresh"), [(10.0, True), (30.0, False), (None, False)])
+def test_what_is_redone_starts_over_what_was_there_before_and_nothing_else(
+    begun: float | None, fresh: bool
+) -> None:
+    job = Job(begun_at=begun)
+    assert job.stage().anew(JobConfig(), Opened(), since=20.0).fresh == fresh

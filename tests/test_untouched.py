@@ -53,6 +53,10 @@ REFUSED = [
     "demo new --tracking-uri nowhere://x",
     "deploy --cron never --dry-run",
     "rerun",
+    "rerun --last-failed --since 1d",
+    "status --since yesterday",
+    "pipeline {csv} --from nowhere",
+    "deploy --alert nowhere --dry-run",
     "clean --runs nowhere",
     "clean --older-than 30",
 ]
@@ -65,6 +69,7 @@ ASKING = [
     "inspect {run} --json",
     "sweep --list",
     "deploy --dry-run",
+    "pipeline {csv} --store {store} --plan --tracking-uri none",
     "clean --dry-run",
     "--help",
 ]

@@ -3,8 +3,9 @@ makes deployments need not load Prefect.
 """
 
 from pathlib import Path
+from typing import Self
 
-from pydantic import Field, field_validator
+from pydantic import Field, SecretStr, field_validator, model_validator
 
 from quickdraw_core.config import Config
 from quickdraw_core.redaction import HIDDEN
@@ -35,7 +36,18 @@ class DeployConfig(Config):
     dask: str | None = Field(
         None, description="Dask's scheduler for every ingest, as tcp://host:8786; default: local"
     )
+    alert: tuple[SecretStr, ...] = Field(
+        (), description="where alerts go, each an Apprise address; default: as on the server"
+    )
+    no_alert: bool = Field(False, description="delete the alerts and their addresses")
+    alert_test: bool = Field(False, description="send a message to the addresses of the alerts")
     dry_run: bool = Field(False, description="check and say what would be made, make nothing")
+
+    @model_validator(mode="after")
+    def _alerts_or_none(self) -> Self:
+        if self.no_alert and (self.alert or self.alert_test):
+            raise ValueError("no_alert deletes the alerts; leave out alert and alert_test")
+        return self
 
     @field_validator("source")
     @classmethod

@@ -30,9 +30,12 @@ from prefect.settings import get_current_settings
 from prefect.utilities.importtools import import_object
 from pydantic import ValidationError
 
+from flows.alerts.addresses import Address, address_of
+from flows.alerts.automations import delete_alerts, make_alerts
+from flows.alerts.events import TAG
 from flows.deployments.config import CPU_POOL, GPU_POOL, DeployConfig
 from flows.gpus import LIMIT
-from flows.server import require_server
+from flows.server import answering, require_server
 from quickdraw_core.errors import ConfigError, UnreachableError
 from quickdraw_core.system.child_environment import child_environment
 
@@ -64,6 +67,7 @@ def deploy(config: DeployConfig) -> list[Deployed]:
     and `UnreachableError` if the server does not answer.
     """
     document = laid_over(read(config.file), config)
+    addresses = [address_of(secret, number) for number, secret in enumerate(config.alert, 1)]
     deployed = [_checked(entry) for entry in document["deployments"]]
     if config.dry_run:
         return deployed
@@ -83,7 +87,18 @@ def deploy(config: DeployConfig) -> list[Deployed]:
     except (httpx.HTTPError, PrefectException) as error:
         raise UnreachableError(f"Prefect at {url} refuses: {error}") from error
     _make_deployments(document)
+    if addresses or config.no_alert:
+        _set_alerts(addresses)
     return deployed
+
+
+def _set_alerts(addresses: Sequence[Address]) -> None:
+    """Has the server send alerts to these addresses alone; without any, none."""
+    with answering(), get_client(sync_client=True) as client:
+        if addresses:
+            make_alerts(client, addresses, get_current_settings().ui_url)
+        else:
+            delete_alerts(client)
 
 
 def read(file: Path) -> dict[str, Any]:
@@ -111,6 +126,7 @@ def laid_over(document: dict[str, Any], config: DeployConfig) -> dict[str, Any]:
     for entry in result["deployments"]:
         pool = entry["work_pool"]
         pool["name"] = pools.get(pool["name"], pool["name"])
+        entry["tags"] = sorted({*entry.get("tags", ()), TAG})
         for schedule in entry.get("schedules", ()):
             if config.timezone is not None:
                 schedule["timezone"] = config.timezone

@@ -5,57 +5,30 @@ from contextlib import AbstractContextManager, chdir
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
-from uuid import UUID
 
-from prefect import tags
+from prefect import Flow, tags
 from prefect.client.orchestration import SyncPrefectClient, get_client
-from prefect.client.schemas.filters import (
-    FlowRunFilter,
-    FlowRunFilterName,
-    FlowRunFilterParentTaskRunId,
-    FlowRunFilterState,
-    FlowRunFilterStateType,
-)
 from prefect.client.schemas.objects import FlowRun, StateType
-from prefect.client.schemas.sorting import FlowRunSort
-from prefect.exceptions import ObjectNotFound
 from prefect.flow_engine import run_flow
 from prefect.states import Scheduled
 from prefect.utilities.importtools import import_object
 
+from flows.reruns.find import FLOWS, FOLDER_TAG, INSTEAD_TAG, folder_tag_of
 from quickdraw_core.errors import ConfigError
 from quickdraw_core.progress import progress
 
-_ENDED = (StateType.COMPLETED, StateType.FAILED, StateType.CRASHED, StateType.CANCELLED)
-_UNFINISHED = [StateType.FAILED, StateType.CRASHED, StateType.CANCELLED]
 _CRASH_REPORT_SECONDS = 30
-_FOLDER_TAG = "folder:"
-FLOWS = ("clean", "compare", "evaluate", "ingest", "pipeline", "promote", "sweep", "train")
-"""Flows that a run without a deployment may be of: each is a function of its own module."""
+_PULL_STEP = "prefect.deployments.steps.set_working_directory"
 
 
-def find_run(reference: str | None) -> FlowRun:
-    """The run of an id or a name (the newest of that name); None: the last one that failed,
-    crashed or was cancelled.
-
-    Raises `ConfigError`: there is none, or it has not ended.
-    """
+def flow_of_run(run: FlowRun) -> Flow[..., Any]:
+    """The flow of a run. Raises `ConfigError` for one of another project."""
     with get_client(sync_client=True) as client:
-        run = _last_failed(client) if reference is None else _named(client, reference)
-    if run is None:
-        what = "run that failed, crashed or was cancelled" if reference is None else "run"
-        raise ConfigError(
-            f"no {what}{f' {reference!r}' if reference else ''} on this Prefect server; list them "
-            "with: prefect flow-run ls"
-        )
-    if run.state is None or run.state.type not in _ENDED:
-        state = run.state.name if run.state else "unknown"
-        raise ConfigError(
-            f"run {run.name} ({run.id}) is {state}, not ended; if its machine died, it is "
-            "marked as crashed once its heartbeats have been missing for 90 s, and can be rerun "
-            f"then; to end it: prefect flow-run cancel {run.id}"
-        )
-    return run
+        name = client.read_flow(run.flow_id).name
+    if name not in FLOWS:
+        raise ConfigError(f"run {run.name} is of another project's flow, {name}")
+    flow: Flow[..., Any] = import_object(f"flows.{name}.{name}")
+    return flow
 
 
 def schedule_again(run: FlowRun) -> None:
@@ -63,6 +36,21 @@ def schedule_again(run: FlowRun) -> None:
     _wait_for_crash_report(run)
     with get_client(sync_client=True) as client:
         _set_scheduled(client, run)
+
+
+def schedule_instead(run: FlowRun, parameters: dict[str, Any]) -> FlowRun:
+    """Has a worker run the deployment of a run with other parameters. Returns the new run, which
+    stands for the old one.
+    """
+    assert run.deployment_id is not None
+    with get_client(sync_client=True) as client:
+        return client.create_flow_run_from_deployment(
+            run.deployment_id,
+            parameters=parameters,
+            tags=_tags_instead_of(run),
+            job_variables=run.job_variables,
+            work_queue_name=run.work_queue_name,
+        )
 
 
 def _wait_for_crash_report(run: FlowRun) -> None:
@@ -84,21 +72,35 @@ def _wait_for_crash_report(run: FlowRun) -> None:
 
 def started_here() -> AbstractContextManager[set[str]]:
     """A block whose flow runs record the working folder, where relative paths start."""
-    return tags(f"{_FOLDER_TAG}{Path.cwd()}")
+    return tags(f"{FOLDER_TAG}{Path.cwd()}")
 
 
 def folder_of(run: FlowRun) -> Path:
-    """The folder that a run without a deployment was started in; the working folder if it recorded
-    none. Raises `ConfigError` if the folder is not on this machine.
+    """The folder that a run works in: a deployment's own; else the one it was started in, the
+    working folder if it recorded none. Raises `ConfigError` if it is not on this machine.
     """
-    recorded = [tag.removeprefix(_FOLDER_TAG) for tag in run.tags if tag.startswith(_FOLDER_TAG)]
-    folder = Path(recorded[0]) if recorded else Path.cwd()
-    if not folder.is_dir():
+    home = _home_of(run) if run.deployment_id is not None else folder_tag_of(run)
+    folder = Path(home) if home is not None else Path.cwd()
+    if folder.is_dir():
+        return folder
+    if run.deployment_id is not None:
         raise ConfigError(
-            f"run {run.name} was started in {folder}, which is not here (moved, or on another "
-            "machine?); give its command again in the folder where its files are now"
+            f"run {run.name} works in {folder}, which is not on this machine; give the command "
+            "where its workers are (docker compose exec prefect-worker quickdraw …)"
         )
-    return folder
+    raise ConfigError(
+        f"run {run.name} was started in {folder}, which is not here (moved, or on another "
+        "machine?); give its command again in the folder where its files are now"
+    )
+
+
+def _home_of(run: FlowRun) -> str | None:
+    """The folder that `quickdraw deploy --home` gave the run's deployment."""
+    assert run.deployment_id is not None
+    with get_client(sync_client=True) as client:
+        steps = client.read_deployment(run.deployment_id).pull_steps or ()
+    folders = [step[_PULL_STEP]["directory"] for step in steps if _PULL_STEP in step]
+    return str(folders[-1]) if folders else None
 
 
 def run_again(run: FlowRun) -> Any:
@@ -107,49 +109,35 @@ def run_again(run: FlowRun) -> Any:
         return _run_again(run)
 
 
+def run_instead(run: FlowRun, parameters: dict[str, Any]) -> Any:
+    """Runs the flow of a run without a deployment with other parameters, in its folder. Returns
+    what the flow returns.
+    """
+    flow = flow_of_run(run)
+    with chdir(folder_of(run)), started_here(), tags(*_tags_instead_of(run)):
+        return flow(**flow.validate_parameters(parameters))
+
+
 def _run_again(run: FlowRun) -> Any:
+    flow = flow_of_run(run)
     with get_client(sync_client=True) as client:
-        name = client.read_flow(run.flow_id).name
-        if name not in FLOWS:
-            raise ConfigError(f"run {run.name} is of another project's flow, {name}")
         _set_scheduled(client, run)
         run = client.read_flow_run(run.id)
-    flow = import_object(f"flows.{name}.{name}")
     parameters = flow.validate_parameters(run.parameters)
     state = run_flow(flow=flow, flow_run=run, parameters=parameters, return_type="state")
     return state.result()  # type: ignore[union-attr]
+
+
+def _tags_instead_of(run: FlowRun) -> list[str]:
+    """The tags of a run that stands for another one."""
+    kept = [tag for tag in run.tags if not tag.startswith((INSTEAD_TAG, FOLDER_TAG))]
+    return [*kept, f"{INSTEAD_TAG}{run.id}"]
 
 
 def _set_scheduled(client: SyncPrefectClient, run: FlowRun) -> None:
     answer: Any = client.set_flow_run_state(run.id, Scheduled(message="rerun"), force=True)
     if answer.status.value == "ABORT":
         raise ConfigError(f"Prefect does not rerun {run.name}: {answer.details}")
-
-
-def _last_failed(client: SyncPrefectClient) -> FlowRun | None:
-    unfinished = FlowRunFilter(
-        state=FlowRunFilterState(type=FlowRunFilterStateType(any_=_UNFINISHED)),
-        # Runs that another flow started are run again with it.
-        parent_task_run_id=FlowRunFilterParentTaskRunId(is_null_=True),
-    )
-    runs = client.read_flow_runs(
-        flow_run_filter=unfinished, sort=FlowRunSort.END_TIME_DESC, limit=1
-    )
-    return runs[0] if runs else None
-
-
-def _named(client: SyncPrefectClient, reference: str) -> FlowRun | None:
-    try:
-        return client.read_flow_run(UUID(reference))
-    except ObjectNotFound:
-        return None
-    except ValueError:
-        pass  # not an id, so a name
-    named = FlowRunFilter(name=FlowRunFilterName(any_=[reference]))
-    runs = client.read_flow_runs(
-        flow_run_filter=named, sort=FlowRunSort.EXPECTED_START_TIME_DESC, limit=1
-    )
-    return runs[0] if runs else None
 
 
 def follow(run: FlowRun) -> str:

@@ -36,6 +36,7 @@ from quickdraw_core.commands.options import (
     train_config_of,
     words_of,
 )
+from quickdraw_core.commands.reruns import Plan, RedoFrom, show_plan
 from quickdraw_core.commands.running import flow_of, going_on_said, run
 from quickdraw_core.errors import ConfigError
 from quickdraw_core.ingest.summary import ingest_facts
@@ -75,6 +76,8 @@ def pipeline(
         typer.Option("--promote", help="Make the model the champion in MLflow if it is better."),
     ] = False,
     fresh: Annotated[bool | None, typer.Option("--fresh", help="New store and new run.")] = None,
+    redo_from: RedoFrom = None,
+    plan: Plan = False,
     tracking_uri: Tracking = None,
     prefect: Prefect = False,
     changes: Set = None,
@@ -104,7 +107,14 @@ def pipeline(
         train_config.updated(by_stage.get("train", {})),
         judging | by_stage.get("evaluate", {}),
         judging | by_stage.get("promote", {}) if promote else None,
+        redo_from,
     )
+    if plan:
+        from quickdraw_core.pipeline import plan_pipeline
+        from quickdraw_core.stage import Opened
+
+        show_plan(plan_pipeline(job, Opened()))
+        return
     _run_job(job, prefect)
 
 
@@ -142,16 +152,18 @@ def _job_of(
     train_config: "TrainConfig",
     evaluate_values: dict[str, Any],
     promote_values: dict[str, Any] | None,
+    redo_from: str | None = None,
 ) -> "Pipeline":
     """What the stages are to do, once nothing about it is refused."""
     from quickdraw_core.evaluation.config import EvaluateConfig
-    from quickdraw_core.pipeline import Pipeline
+    from quickdraw_core.pipeline import Pipeline, find_stage
     from quickdraw_core.promotion.config import PromoteConfig
 
     evaluate_config = EvaluateConfig.parse(evaluate_values)
     leave_stdout_to(evaluate_config.json_file)
     promote_config = None if promote_values is None else PromoteConfig.parse(promote_values)
-    job = Pipeline(ingest_config, train_config, evaluate_config, promote_config)
+    start = None if redo_from is None else find_stage(redo_from)
+    job = Pipeline(ingest_config, train_config, evaluate_config, promote_config, start)
     job.check()
     return job
 
@@ -167,7 +179,9 @@ def _run_job(job: "Pipeline", prefect: bool) -> "PipelineResult":
     with left_out_shown():
         result = run(
             lambda: run_pipeline(job, perform, opened),
-            lambda: flow_of("pipeline")(job.ingest, job.train, job.evaluate, job.promote),
+            lambda: flow_of("pipeline")(
+                job.ingest, job.train, job.evaluate, job.promote, job.redo_from
+            ),
             opened,
             prefect,
         )

@@ -1,4 +1,4 @@
-"""Commands for whoever runs this as a service: deployments on a Prefect server, and reruns."""
+"""The command for whoever runs this as a service: deployments on a Prefect server."""
 
 from pathlib import Path
 from typing import Annotated
@@ -6,8 +6,7 @@ from typing import Annotated
 import typer
 
 from quickdraw_core.commands.options import DryRun, config_of, configured_by
-from quickdraw_core.commands.running import going_on_said, run_flow
-from quickdraw_core.errors import ConfigError
+from quickdraw_core.errors import UnreachableError
 from quickdraw_core.terminal.console import show_facts, show_lines, show_table
 
 
@@ -28,6 +27,16 @@ def deploy(
     ] = None,
     dask: Annotated[str | None, typer.Option(envvar="QUICKDRAW_DASK")] = None,
     file: Annotated[Path | None, typer.Option()] = None,
+    alert: Annotated[
+        list[str] | None,
+        typer.Option(
+            envvar="QUICKDRAW_ALERT",
+            metavar="ADDRESS",
+            help="Send alerts there: mailto://…, slack://…, https://… of a web hook.",
+        ),
+    ] = None,
+    no_alert: Annotated[bool | None, typer.Option("--no-alert")] = None,
+    alert_test: Annotated[bool | None, typer.Option("--alert-test")] = None,
     dry_run: DryRun = None,
 ) -> None:
     """Make the pools, GPU slots, automation and deployments on the Prefect server."""
@@ -35,7 +44,12 @@ def deploy(
     options = {name: None if value == "" else value for name, value in locals().items()}
     if source:
         options["source"] = tuple(part.strip() for part in source.split(","))
+    from pydantic import SecretStr
+
     from flows.deployments.config import DeployConfig
+
+    # Not as text, which a configuration would show.
+    options["alert"] = tuple(SecretStr(address) for address in alert or () if address)
     from flows.deployments.deploy import deploy as make
 
     config = config_of(DeployConfig, options)
@@ -55,41 +69,28 @@ def deploy(
             "run one": f"prefect deployment run {deployed[0].name}",
         }
     )
+    if config.alert:
+        from flows.alerts.addresses import address_of
+
+        services = [address_of(address).service for address in config.alert]
+        show_facts({"alerts": f"of failed, crashed and late runs go to {', '.join(services)}"})
+    elif config.no_alert:
+        show_facts({"alerts": "deleted, with their addresses"})
+    if config.alert_test:
+        _try_alerts()
 
 
-def rerun(
-    reference: Annotated[
-        str | None, typer.Argument(metavar="RUN", help="Id or name of a Prefect flow run.")
-    ] = None,
-    last_failed: Annotated[
-        bool, typer.Option("--last-failed", help="The last run that did not complete.")
-    ] = False,
-    watch: Annotated[
-        bool, typer.Option("--watch", help="Follow a deployment's run to its end.")
-    ] = False,
-) -> None:
-    """Run a flow run again: what is finished is skipped, the rest continues."""
-    if (reference is None) != last_failed:
-        raise ConfigError("give a RUN, or --last-failed for the last one that did not complete")
-    from quickdraw_core.stage import Opened
+def _try_alerts() -> None:
+    """Sends a message to each address of the alerts. Raises `UnreachableError` if one fails."""
+    from flows.alerts.trial import try_alerts
+    from flows.server import answering
 
-    with going_on_said():
-        run_flow(lambda: _rerun(reference, watch), Opened())
-
-
-def _rerun(reference: str | None, watch: bool) -> None:
-    from flows.reruns.again import find_run, folder_of, follow, run_again, schedule_again
-
-    run = find_run(reference)
-    if run.deployment_id is None:
-        show_facts({"run": f"{run.name} ({run.id}), in this process, in {folder_of(run)}"})
-        run_again(run)
-        show_facts({"done": "completed"})
-        return
-    schedule_again(run)
-    show_facts({"run": f"{run.name} ({run.id}) is scheduled again; a worker takes it up"})
-    if watch:
-        state = follow(run)
-        show_facts({"done": state})
-        if state != "Completed":
-            raise typer.Exit(1)
+    with answering():
+        outcomes = try_alerts()
+    for number, why in enumerate(outcomes, 1):
+        show_facts({f"alert {number}": f"not sent: {why}" if why else "the server sent a message"})
+    if any(outcomes):
+        raise UnreachableError(
+            "not every alert could be sent; Prefect's server sends them: it must reach the "
+            "address, and the address must be right (give all again with --alert)"
+        )

@@ -31,7 +31,7 @@ from quickdraw_core.metrics.bootstrap import LEVEL, RESAMPLES
 from quickdraw_core.metrics.comparison_text import comparison_markdown
 from quickdraw_core.metrics.differences import Candidate, Comparison, compare
 from quickdraw_core.reporting.comparison_figures import draw_class_changes, draw_differences
-from quickdraw_core.stage import Opened, Stage, key_of, options_of
+from quickdraw_core.stage import Action, Opened, Outlook, Stage, key_of, options_of
 from quickdraw_core.store.store import Store, open_store
 from quickdraw_core.system.files import require_writable, write_atomic
 from quickdraw_core.system.locks import held_folder
@@ -76,6 +76,10 @@ class PreparedComparison:
 
     def finished(self) -> None:
         """Never: nothing of a comparison is kept that could be checked later."""
+
+    def unfinished(self) -> Outlook:
+        """A comparison is made each time."""
+        return Outlook(Action.ANEW, "made each time, of predictions that are kept")
 
     def run(self) -> CompareResult:
         """Compares the models with the first of them.

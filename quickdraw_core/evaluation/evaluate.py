@@ -16,8 +16,9 @@ from quickdraw_core.evaluation.publish import require_own_folder
 from quickdraw_core.evaluation.result import EvaluateResult
 from quickdraw_core.inference.ensemble import Ensemble, load_models
 from quickdraw_core.inference.held_out import find_held_out, on_store, require_same_store
-from quickdraw_core.outputs import result_of_outputs
-from quickdraw_core.stage import Opened, Stage, key_of
+from quickdraw_core.inference.predictions import PREDICTIONS_NAME
+from quickdraw_core.outputs import OUTPUTS_NAME, result_of_outputs
+from quickdraw_core.stage import Action, Opened, Outlook, Stage, key_of
 from quickdraw_core.store.store import open_store
 from quickdraw_core.system.files import require_writable
 from quickdraw_core.system.locks import held_folder
@@ -39,6 +40,15 @@ class PreparedEvaluation(EvaluationInputs):
             return None  # its reader waits for the numbers
         result = result_of_outputs(self.folder, self.digest, EvaluateResult)
         return None if result is None else replace(result, skipped=True)
+
+    def unfinished(self) -> Outlook:
+        """Why there is no report to use."""
+        if self.config.json_file is not None and is_stream(self.config.json_file):
+            return Outlook(Action.ANEW, f"{self.config.json_file} waits for the numbers")
+        if not (self.folder / OUTPUTS_NAME).is_file():
+            return Outlook(Action.ANEW, "the model has no whole report yet")
+        why = "its report is of another model, store, options or code, or a file of it was changed"
+        return Outlook(Action.ANEW, why)
 
     def run(self, stopping: threading.Event | None = None) -> EvaluateResult:
         """Judges the models, and writes numbers and report.
@@ -71,7 +81,16 @@ def prepare(config: EvaluateConfig, opened: Opened) -> PreparedEvaluation:
     return PreparedEvaluation(config, opened, store, models, report_folder(config, models))
 
 
-EVALUATE_STAGE = Stage("evaluate", prepare)
+def _forget(config: EvaluateConfig, opened: Opened, since: float) -> None:
+    """Deletes the record of a report of before, and the predictions that it would use again."""
+    folder = prepare(config, opened).folder
+    for name in (OUTPUTS_NAME, PREDICTIONS_NAME):
+        path = folder / name
+        if path.is_file() and path.stat().st_mtime < since:
+            path.unlink()
+
+
+EVALUATE_STAGE = Stage("evaluate", prepare, forget=_forget)
 
 
 def evaluate(

@@ -13,7 +13,7 @@ from quickdraw_core.inference.ensemble import Ensemble, load_models
 from quickdraw_core.inference.held_out import HeldOut, find_held_out, require_same_store
 from quickdraw_core.serving.bundle import BundleInfo, is_bundle, open_bundle
 from quickdraw_core.serving.evaluated import Evaluated
-from quickdraw_core.stage import Opened, Stage, key_of
+from quickdraw_core.stage import Action, Opened, Outlook, Stage, key_of
 from quickdraw_core.store.store import open_store
 from quickdraw_core.system.code_version import code_version
 
@@ -83,6 +83,11 @@ class PreparedExport:
         except BundleError:
             return None
         return ExportResult(self.folder, info, True) if info.key == self.content_key else None
+
+    def unfinished(self) -> Outlook:
+        """Why there is no bundle to use."""
+        there = "the one there is of other models or options, or was changed"
+        return Outlook(Action.ANEW, there if is_bundle(self.folder) else "there is no bundle yet")
 
     def into(self, folder: Path) -> "PreparedExport":
         """The same export to another folder."""

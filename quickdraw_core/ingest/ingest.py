@@ -16,7 +16,7 @@ from quickdraw_core.ingest.result import IngestResult, LeftOutError, result_of
 from quickdraw_core.ingest.target import FRESH_NAME, alone, check_target, is_begun_anew
 from quickdraw_core.sources.files import Stamp
 from quickdraw_core.sources.find import FoundFiles, find_readable
-from quickdraw_core.stage import Opened, Stage, key_of, options_of
+from quickdraw_core.stage import Action, Opened, Outlook, Stage, key_of, options_of
 from quickdraw_core.storage.factory import storage_of
 from quickdraw_core.store.holdout import HoldoutRule
 from quickdraw_core.store.manifest import (
@@ -79,6 +79,18 @@ class PreparedIngest:
             return None
         return self._unchanged(manifest)
 
+    def unfinished(self) -> Outlook:
+        """Why the store is not what is asked for, and whether windows of it are kept."""
+        manifest = self.previous()
+        if manifest is None:
+            return self._without_store()
+        if changed := self._changed(manifest):
+            return Outlook(Action.CONTINUE, f"{changed}; windows that stay the same are kept")
+        if not self._is_whole():
+            why = "files of the store are missing or damaged; the whole ones are kept"
+            return Outlook(Action.CONTINUE, why)
+        return Outlook(Action.CONTINUE, self._fault(manifest) or "a source cannot be read")
+
     def run(self) -> IngestResult:
         """Brings the store to what is asked for. Raises what `ingest` raises."""
         with alone(self.config.store):
@@ -112,12 +124,41 @@ class PreparedIngest:
 
     def _is_current(self, manifest: Manifest) -> bool:
         """Whether the store is of these sources and options, and all its files are whole."""
+        return not self._changed(manifest) and self._is_whole()
+
+    def _without_store(self) -> Outlook:
+        """Of a store that is not there, or that is begun anew."""
+        if self.config.fresh:
+            return Outlook(Action.ANEW, "starts over, as asked for")
+        if is_begun_anew(self.config.store):
+            why = "an ingest that started over has not ended; its finished windows are kept"
+            return Outlook(Action.CONTINUE, why)
+        if "receipts" in (storage_of(self.config.store).top() or ()):
+            why = "an ingest has not ended; its finished windows are kept"
+            return Outlook(Action.CONTINUE, why)
+        return Outlook(Action.ANEW, f"there is no store {self.config.store} yet")
+
+    def _changed(self, manifest: Manifest) -> str:
+        """Which options and sources are others than those of a store; empty if none are."""
+        now, before = self._options(), manifest.options
+        changes = [
+            f"{name} is {now.get(name)}, was {before.get(name)}"
+            for name in sorted(now.keys() | before.keys())
+            if now.get(name) != before.get(name)
+        ]
         recorded = {
-            (s.location, s.word, Stamp(s.size_bytes, s.mtime_ns, s.head_tail_sha256))
+            s.location: (s.word, Stamp(s.size_bytes, s.mtime_ns, s.head_tail_sha256))
             for s in manifest.sources
         }
-        current = {(file.address, file.word, file.stamp) for file in self.sources.files}
-        return manifest.options == self._options() and recorded == current and self._is_whole()
+        current = {file.address: (file.word, file.stamp) for file in self.sources.files}
+        both = recorded.keys() & current.keys()
+        counts = {
+            "new": len(current.keys() - both),
+            "changed": sum(recorded[address] != current[address] for address in both),
+            "no longer there or readable": len(recorded.keys() - both),
+        }
+        files = [f"{count:,} {what}" for what, count in counts.items() if count]
+        return ", ".join(changes + [f"of the files, {', '.join(files)}"] * bool(files))
 
     def _is_whole(self) -> bool:
         """Compares the checksums of all files, once for each manifest."""

@@ -33,7 +33,7 @@ from quickdraw_core.launching.result import TrainResult, result_of
 from quickdraw_core.launching.room import checkpoint_bytes, checkpoints_need
 from quickdraw_core.loading.select import find_label
 from quickdraw_core.progress import progress
-from quickdraw_core.stage import Opened, Stage, key_of, options_of
+from quickdraw_core.stage import Action, Opened, Outlook, Stage, key_of, options_of
 from quickdraw_core.storage.local import LocalStorage
 from quickdraw_core.store.pack import is_packed, opened_pack, pack_folder
 from quickdraw_core.store.pack_arrays import pack_bytes
@@ -81,6 +81,22 @@ class PreparedTraining:
             return result_of(self.path, self.opened, latest.step, True, latest.refused)
         except (QuickdrawError, OSError):
             return None  # the work itself then says why
+
+    def unfinished(self) -> Outlook:
+        """From which step the run goes on, or why it is begun. Raises `CheckpointError` for a
+        folder of another run, as `run` does.
+        """
+        if self.config.fresh:
+            return Outlook(Action.ANEW, "starts over, as asked for")
+        if not RunFolder.is_there(self.path):
+            return Outlook(Action.ANEW, f"no run of these options, data and code in {self.path}")
+        run = continued_run(self.config, self.store, self.opened)
+        latest = open_latest(run, self.opened)
+        if latest.is_finished:
+            return Outlook(Action.CONTINUE, "trained; what is missing is written and sent")
+        if latest.checkpoint is None:
+            return Outlook(Action.CONTINUE, "begun, without a checkpoint yet: from step 0")
+        return Outlook(Action.CONTINUE, f"from step {latest.step:,}, its last checkpoint")
 
     def run(self, context: RunContext = STANDALONE) -> TrainResult:
         """Trains to the end of the plan, from the run folder's latest checkpoint if it has

@@ -36,7 +36,7 @@ from quickdraw_core.promotion.decision import (
     decide,
     decide_alone,
 )
-from quickdraw_core.stage import Opened, Stage, key_of, options_of
+from quickdraw_core.stage import Action, Opened, Outlook, Stage, key_of, options_of
 from quickdraw_core.store.store import Store, open_store
 from quickdraw_core.tracking.address import NO_TRACKING, resolve_tracking_uri
 from quickdraw_core.tracking.registry import Version, alias_holder, move_alias
@@ -61,6 +61,10 @@ class PreparedPromotion:
 
     def finished(self) -> None:
         """Never: the registry says each time who is champion now."""
+
+    def unfinished(self) -> Outlook:
+        """A promotion is decided each time."""
+        return Outlook(Action.ANEW, "decided each time: the registry says who is champion then")
 
     def run(self) -> PromoteResult:
         """Judges the model against the champion, and moves the alias if it is better.

@@ -1,5 +1,6 @@
 """The pack stage: store → flat arrays on disk, which training and evaluation read."""
 
+import shutil
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -7,9 +8,9 @@ from pydantic import Field
 
 from quickdraw_core.config import Config
 from quickdraw_core.errors import StoreError
-from quickdraw_core.stage import Opened, Stage, key_of
+from quickdraw_core.stage import Action, Opened, Outlook, Stage, key_of
 from quickdraw_core.storage.location import Location
-from quickdraw_core.store.pack import opened_pack
+from quickdraw_core.store.pack import opened_pack, pack_folder
 from quickdraw_core.store.store import Store, open_store
 from quickdraw_core.store.verify_pack import find_pack
 
@@ -52,6 +53,11 @@ class PreparedPack:
         pack, _, _ = find_pack(self.store, self.opened)
         return None if pack is None else PackResult(pack.path, len(pack), skipped=True)
 
+    def unfinished(self) -> Outlook:
+        """Why there is no pack to use."""
+        _, problems, _ = find_pack(self.store, self.opened)
+        return Outlook(Action.ANEW, problems[0] if problems else "the store has no pack yet")
+
     def run(self) -> PackResult:
         """Builds the pack, unless another process has done so by now. Raises `WriteError` if
         it cannot be written, `StoreError` if the one that is there is damaged.
@@ -64,4 +70,11 @@ class PreparedPack:
         return PackResult(pack.path, len(pack))
 
 
-PACK_STAGE = Stage("pack", prepare)
+def _forget(config: PackConfig, opened: Opened, since: float) -> None:
+    """Deletes a pack of before. Processes that have it open keep it."""
+    folder = pack_folder(open_store(config.store, opened))
+    if folder.is_dir() and folder.stat().st_mtime < since:
+        shutil.rmtree(folder)
+
+
+PACK_STAGE = Stage("pack", prepare, forget=_forget)
