@@ -2,6 +2,7 @@
 
 from collections.abc import Callable, Iterator
 from datetime import UTC, datetime, timedelta
+from pathlib import PurePath
 from typing import Any, TypeVar
 
 from prefect.client.orchestration import SyncPrefectClient, get_client
@@ -58,8 +59,8 @@ def _result_keys(client: SyncPrefectClient, run: FlowRun) -> Iterator[str]:
     for task in _pages(client.read_task_runs, flow_run_filter=of_run):
         data = task.state.data if task.state is not None else None
         key = data.get("storage_key") if isinstance(data, dict) else _key_of(data)
-        if key:
-            yield str(key)
+        if key:  # of a folder's results it is their whole path
+            yield PurePath(str(key)).name
 
 
 def _key_of(data: object) -> object:

@@ -6,6 +6,7 @@ import json
 import os
 import re
 import select
+import shutil
 import signal
 import subprocess
 import sys
@@ -299,6 +300,35 @@ def test_what_cannot_be_rerun_is_refused_in_one_line(running: Service) -> None:
         refused = running.quickdraw("rerun", *words)
         assert refused.returncode == 2
         assert "error:" in refused.stderr
+
+
+def test_clean_keeps_what_a_failed_run_may_ask_for(running: Service, scheduled: str) -> None:
+    """Everything is old, but the run failed a moment ago, and no schedule makes another."""
+    results = running.home / "results"
+    before = set(results.iterdir())
+    (running.home / "in-the-way").write_text("a file where a folder should be")
+    asked = pipeline("uncleaned", report_dir="in-the-way/evaluation")
+    run = running.create_run("pipeline/demo", asked)
+    assert running.ended(run) == "Failed"
+    made = set(results.iterdir()) - before
+    assert made
+    unasked = results / f"train-{'0' * 32}"
+    unasked.write_text("{}")
+    forgotten = running.home / "forgotten"
+    shutil.copytree(running.home / "uncleaned", forgotten)
+    (forgotten / "mlflow.json").unlink()
+    for path in (*made, unasked, *forgotten.rglob("*"), *(running.home / "uncleaned").rglob("*")):
+        os.utime(path, (time.time() - 2 * 86_400,) * 2)
+    words = ("clean", "--runs", ".", "--store", "store", "--keep", 0, "--older-than", "1d")
+    done = running.quickdraw(*words)
+    assert done.returncode == 0, done.stderr
+    assert not forgotten.exists()
+    assert not unasked.exists()
+    assert all(path.exists() for path in made)
+    assert (running.home / "uncleaned" / "run.json").exists()
+    told = " ".join(done.stdout.split())  # the last column is wrapped
+    assert "a run or deployment of Prefect refers to it" in told
+    assert running.run_deployment("clean/weekly").returncode == 0
 
 
 def kill_rank(running: Service, run: str, folder: Path) -> None:
