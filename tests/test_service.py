@@ -190,7 +190,7 @@ def test_deploying_again_changes_nothing(running: Service, scheduled: str) -> No
     deploy(running)
     pause(running)
     assert names() == before
-    assert len([name for name in before if name.startswith("deployment")]) == 7
+    assert len([name for name in before if name.startswith("deployment")]) == 8
 
 
 def test_parameters_are_checked_when_a_run_is_created(running: Service) -> None:
