@@ -197,18 +197,17 @@ def test_what_is_not_answered_at_the_end_gets_503(monkeypatch, capfd):
 
 def test_a_picture_without_a_drawing_within_its_limits_is_422(monkeypatch):
     from quickdraw_core.errors import InputError
-    from quickdraw_core.formats.pictures import reading as tracing
 
     class Traced:
         @property
         def drawing(self) -> None:
             raise InputError("too many strokes")
 
-    monkeypatch.setattr(tracing, "strokes_of_picture", lambda pixels: Traced())
-    monkeypatch.setattr(pictures, "picture_in", lambda body, boundary: data)
-    file = io.BytesIO()
-    Image.new("RGB", (16, 16), "white").save(file, "PNG")
-    data = file.getvalue()
+    class Processes:
+        def read(self, data: bytes, max_bytes: int, max_pixels: int) -> Traced:
+            return Traced()
+
+    monkeypatch.setattr(pictures, "picture_in", lambda body, boundary: b"")
     with pytest.raises(Refused, match="too many strokes") as refused:
-        pictures.packed_picture(b"", b"", ServeConfig().limits)
+        pictures.packed_picture(b"", b"", ServeConfig().limits, Processes())
     assert refused.value.status == 422

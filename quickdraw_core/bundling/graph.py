@@ -19,6 +19,7 @@ from quickdraw_core.errors import BundleError, first_line
 from quickdraw_core.modeling.flip_tta import FlipTTA
 from quickdraw_core.modeling.models import ModelConfig
 from quickdraw_core.render.encodings import ImageConfig
+from quickdraw_core.system.quiet import quiet_thread
 
 OPSET = 20
 """Of the operators that a graph is made of: onnxruntime has them since 1.17, of January 2024."""
@@ -120,11 +121,7 @@ def _quiet() -> Iterator[None]:
     level = logger.level
     logger.setLevel(logging.ERROR)
     try:
-        with (
-            warnings.catch_warnings(),
-            contextlib.redirect_stdout(io.StringIO()),
-            contextlib.redirect_stderr(io.StringIO()),
-        ):
+        with warnings.catch_warnings(), quiet_thread():
             warnings.simplefilter("ignore")
             yield
     finally:

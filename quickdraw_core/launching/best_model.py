@@ -29,8 +29,8 @@ if TYPE_CHECKING:
     from quickdraw_core.serving.bundle import BundleInfo
 
 _EXPORTING = threading.Lock()
-"""Networks are written as models one at a time: what silences torch's exporter meanwhile is the
-whole process's, and two that end in the wrong order would leave it silent."""
+"""Networks are written as models one at a time: levels and streams by which torch's exporter is
+silenced are the whole process's, and two that end in the wrong order would leave them so."""
 _WARM = threading.Event()
 """Set if this process has written a model, or done all that getting ready takes."""
 

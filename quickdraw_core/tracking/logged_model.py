@@ -13,12 +13,10 @@ The folder `RUN/model/` is whole before any server hears of it, so that one that
 later; it can be served from there, too.
 """
 
-import io
 import shutil
 import tempfile
 import warnings
 from collections.abc import Callable, Iterator
-from contextlib import redirect_stderr
 from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path, PurePosixPath
 from typing import TYPE_CHECKING, Any
@@ -26,6 +24,7 @@ from typing import TYPE_CHECKING, Any
 from quickdraw_core.credentials import tracking_address
 from quickdraw_core.errors import QuickdrawError, TrackingError, first_line
 from quickdraw_core.labels import GUESSES
+from quickdraw_core.system.quiet import quiet_thread
 from quickdraw_core.tracking.address import artifact_folder
 from quickdraw_core.tracking.journal import JOURNAL_NAME, Record, append, follow
 from quickdraw_core.tracking.problems import mlflow_errors
@@ -148,7 +147,7 @@ def _save(folder: Path, bundle: Path, metadata: dict[str, object]) -> None:
     quiet_mlflow()
     with (
         warnings.catch_warnings(),
-        redirect_stderr(io.StringIO()),  # "Validating input example", and the like
+        quiet_thread(),  # "Validating input example", and the like
     ):
         warnings.simplefilter("ignore")  # it warns of its own types when it is loaded
         import mlflow.pyfunc
