@@ -14,6 +14,7 @@
     │   └── UnreachableError   … does not answer now: another try may do (exit code 1)
     ├── ClusterError       the Dask cluster was lost at work (exit code 1)
     ├── EvaluationError    a model or a process failed while predicting (exit code 1)
+    ├── ReaderError        what reads pictures cannot start: a library, processes (exit code 1)
     ├── WriteError         a file cannot be written: no space, a limit, no permission (exit code 1)
     └── TrainingError      the training processes ended without a model (exit code 1)
         ├── DivergedError      … since loss or weights were no longer finite
@@ -108,6 +109,14 @@ class EvaluationError(QuickdrawError):
     exit_code = 1
 
 
+class ReaderError(QuickdrawError):
+    """What reads pictures or SVG cannot start: a library is missing, or there is no process to be
+    had. Nothing is wrong with the picture, and the next one fares the same.
+    """
+
+    exit_code = 1
+
+
 class WriteError(QuickdrawError, OSError):
     """A file cannot be written: no space, a limit, no permission. Work was started, hence exit
     code 1. An `OSError`, so that those who do without a file need not know it.
@@ -128,6 +137,16 @@ class DivergedError(TrainingError):
 
 class OutOfMemoryError(TrainingError):
     """The memory of a training process or its GPU did not suffice for a micro-batch."""
+
+
+def cannot_load(error: Exception, what: str) -> ReaderError:
+    """What to raise where the libraries that read `what` cannot be loaded."""
+    module = (getattr(error, "name", None) or "a library").partition(".")[0]
+    name = {"skimage": "scikit-image", "PIL": "Pillow"}.get(module, module)
+    return ReaderError(
+        f"{what} cannot be read: {name} cannot be loaded here ({first_line(error)}); install this "
+        "package with its extra named serve"
+    )
 
 
 def nearest(

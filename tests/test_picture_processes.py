@@ -15,10 +15,11 @@ from forkserver import real_python
 from processes import children_of
 from service import until
 
-from quickdraw_core.errors import PictureError
+from quickdraw_core.errors import PictureError, ReaderError
 from quickdraw_core.formats.pictures.opening import open_picture
 from quickdraw_core.formats.pictures.processes import PictureProcesses
 from quickdraw_core.formats.pictures.reading import strokes_of_picture
+from quickdraw_core.serving.drawing_files import drawings_of
 
 WORKER = "quickdraw_core.formats.pictures.worker"
 STROKES = [([10.0, 200, 240], [20.0, 30, 200]), ([50.0, 60], [90.0, 150])]
@@ -104,6 +105,43 @@ def test_closing_ends_the_processes_and_who_reads_is_refused(
     with pytest.raises(PictureError, match="was ended"):
         processes.read(PICTURE)
     assert children_of(WORKER) == []
+
+
+def test_after_closing_pictures_are_refused_though_none_was_read_meanwhile(
+    processes: PictureProcesses,
+) -> None:
+    processes.close()
+    for _ in range(2):
+        with pytest.raises(PictureError, match="was ended"):
+            processes.read(PICTURE)
+    assert children_of(WORKER) == []
+
+
+def test_a_missing_library_is_named_and_stops_the_pictures_of_a_command(
+    processes: PictureProcesses,
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    capfd: pytest.CaptureFixture[str],
+) -> None:
+    missing = "raise ModuleNotFoundError(\"No module named 'skimage'\", name='skimage')"
+    (tmp_path / "skimage.py").write_text(missing)
+    (tmp_path / "sun.png").write_bytes(PICTURE)
+    paths = f"{tmp_path}{os.pathsep}{os.environ.get('PYTHONPATH', '')}"
+    with monkeypatch.context() as patch:
+        patch.setenv("PYTHONPATH", paths.rstrip(os.pathsep))
+        with pytest.raises(ReaderError, match=r"scikit-image cannot be .* extra named serve"):
+            list(drawings_of(str(tmp_path / "sun.png"), processes.read))
+    assert capfd.readouterr().err == ""
+    assert children_of(WORKER) == []
+    assert processes.read(PICTURE).strokes
+
+
+def test_a_process_that_cannot_be_started_is_no_fault_of_the_picture(
+    processes: PictureProcesses, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(sys, "executable", "/no/python")
+    with pytest.raises(ReaderError, match=r"no process can be started: .*No such file"):
+        processes.read(PICTURE)
 
 
 def test_a_process_ends_with_the_one_that_started_it() -> None:

@@ -211,3 +211,16 @@ def test_a_picture_without_a_drawing_within_its_limits_is_422(monkeypatch):
     with pytest.raises(Refused, match="too many strokes") as refused:
         pictures.packed_picture(b"", b"", ServeConfig().limits, Processes())
     assert refused.value.status == 422
+
+
+def test_pictures_that_cannot_be_read_at_all_are_503(monkeypatch):
+    from quickdraw_core.errors import ReaderError
+
+    class Processes:
+        def read(self, data: bytes, max_bytes: int, max_pixels: int) -> None:
+            raise ReaderError("no library")
+
+    monkeypatch.setattr(pictures, "picture_in", lambda body, boundary: b"")
+    with pytest.raises(Refused, match="no library") as refused:
+        pictures.packed_picture(b"", b"", ServeConfig().limits, Processes())
+    assert refused.value.status == 503

@@ -53,6 +53,35 @@ def test_the_view_box_and_units_are_those_of_the_viewport() -> None:
         '<line x2="5" y2="5"/>',
         '<line x2="5" y2="5" fill="none"/><path d="M0 0"/>',
         '<path d="M0 0h9v9" stroke="none" fill="none"/>',
+        f'<g transform="scale(0)">{LINE}</g><g transform="scale(3,0)">{LINE}</g>',
+        *(
+            f'<line x2="5" y2="5" stroke="{paint}"/>'
+            for paint in (
+                *(
+                    "rgb(0 0 0 / 0%)",
+                    "rgba(0,0,0,0)",
+                    "hsl(0 0% 0% / none)",
+                    "color(srgb 0 0 0/0)",
+                ),
+                *(
+                    "#1230",
+                    "NONE",
+                    "initial",
+                    "unset",
+                    "",
+                    "no colour",
+                    "rgb(0)",
+                    "var(--a, none)",
+                ),
+            )
+        ),
+        '<path d="M0 0h9v9" fill="none" style="fill: /* none */ NONE; stroke: initial"/>',
+        f"<style>g#n.a {{display: none}}</style><g id='n' class='b a'>{LINE}</g>",
+        f"<style>.c.d {{opacity: 0}}</style><g class='d c'>{LINE}</g>",
+        f"<style>.b {{display: inline}} .a {{display: none}}</style><g class='a b'>{LINE}</g>",
+        "<style>#n {display: none !important}</style>"
+        f"<g id='n' style='display: inline'>{LINE}</g>",
+        f"<style>@media screen {{ .n {{display: none}} }}</style><g class='n'>{LINE}</g>",
         '<path d="M0 0h9v9" stroke="transparent" fill="#0000"/>',
         '<g stroke-width="0"><path d="M0 0h9v9" stroke="red" fill="none"/></g>',
         '<svg width="0">' + LINE + "</svg>",
@@ -74,11 +103,26 @@ def test_what_a_browser_does_not_show_is_left_out(hidden: str) -> None:
         "<style>g { stroke: blue } @media print { g { display: none } }</style>"
         '<g><line x2="5" y2="5"/></g>',
         f'<g opacity=".5" style="display:inline">{LINE}</g>',
+        f'<style media="print">g {{display: none}}</style><g>{LINE}</g>',
+        f"<style>.a {{display: none}} .b {{display: inline}}</style><g class='b a'>{LINE}</g>",
+        f"<style>g g, a.b#c {{display: none}}</style><g id='c' class='b'>{LINE}</g>",
+        "<style>g {stroke: red; &amp; g {stroke: none} stroke-width: 2}</style>"
+        '<g><line x2="5" y2="5"/></g>',
+        '<g stroke="red"><line x2="5" y2="5" stroke="no colour"/></g>',
+        '<line x2="5" y2="5" stroke="rgb(0 0 0 / 1%)"/>',
+        '<line x2="5" y2="5" stroke="var(--line, RED)"/>',
         f'<g stroke-width="0">{LINE[:-2]} style="stroke-width: 2px"/></g>',
     ],
 )
 def test_what_a_browser_shows_is_read(shown: str) -> None:
     assert len(strokes_in(shown + '<path d="M0 0h9v9z"/>')) == 1
+
+
+def test_what_is_outside_of_the_viewport_is_left_out() -> None:
+    outside = '<line x1="-9" x2="-1" y2="5" stroke="red"/><path d="M50 95h9" stroke="red"/>'
+    edge = '<path d="M-1 0v9" stroke="red" stroke-width="4"/><path d="M8 8h9" stroke="red"/>'
+    assert len(strokes_in(outside + edge, 'viewBox="0 0 9 9"')) == 2
+    assert len(strokes_in(outside + edge)) == 4  # its size is not known
 
 
 def test_a_file_without_strokes_is_its_outlines_but_for_the_background() -> None:
@@ -107,6 +151,10 @@ def test_20_000_lines_are_read_and_one_more_is_refused() -> None:
         '<g transform="scale(1)">' * 2_000 + "</g>" * 2_000,
         f'<path d="M0 0{"z" * 50_000}"/>',
         f'<path d="M0 0{"c1 1 2 2 3 3" * 8_000}"/>',
+        '<rect width="1" height="1" rx="1"/>' * 9_000,
+        '<circle r="1"/>' * 9_000,
+        f"<style>{','.join(f'.a.b{n}' for n in range(2_000))}{{fill:red}}</style>"
+        + '<g class="a"/>' * 1_000,
     ],
 )
 def test_an_svg_that_would_take_long_is_refused(content: str) -> None:
@@ -121,3 +169,8 @@ def test_what_is_read_takes_time_in_proportion_to_its_length() -> None:
     sheet = "".join(f".c{n}{{{'stroke:red;' * 25}}}" for n in range(60))
     names = " ".join(f"c{n % 60}" for n in range(500))
     assert strokes_in(f"<style>{sheet}</style>" + f'<g class="{names}"/>' * 500 + LINE)
+    for part in ("@", "@a{", "/*", "a{", "}", ".a", "var(", "rgb("):
+        assert strokes_in(LINE + f"<style>{part * (20_000 // len(part))}</style>")
+        assert strokes_in(LINE + f'<g fill="{part * 100_000}" style="{part * 500}"/>')
+    with pytest.raises(PictureError, match="points; simplify it"):
+        strokes_in('<circle r="1" stroke="red"/>' * 4_990)

@@ -6,29 +6,18 @@ filled. Text, pictures and references to other files are passed over: nothing is
 """
 
 import io
-from typing import TYPE_CHECKING
 from xml.etree.ElementTree import Element, ParseError, iterparse
 
-import numpy as np
-
-from quickdraw_core.errors import PictureError, first_line
+from quickdraw_core.errors import PictureError, cannot_load, first_line
 from quickdraw_core.formats.raw_drawing import RawStrokes
 from quickdraw_core.formats.scanning.simplification import MAX_POINTS
-from quickdraw_core.formats.svg_shapes import drawn_shapes, name_of
-
-if TYPE_CHECKING:
-    from svgelements import Path
+from quickdraw_core.formats.svg_shapes import Strokes, drawn_shapes, name_of
 
 MAX_BYTES = 1 << 20
 _MAX_DEPTH, _MAX_ELEMENTS = 64, 10_000
 _LONG = ("transform", "class", "style")
 _MAX_TRANSFORM, _MAX_STYLE = 2_000, 20_000
 """Characters of an element's transform, class and style, and of all style sheets together."""
-
-_CURVE_SHARES = np.linspace(0, 1, 16)[1:-1]
-"""Where points are taken along a curve, but for its ends."""
-
-Strokes = list[tuple[list[float], list[float]]]
 
 
 def is_svg(head: bytes) -> bool:
@@ -40,7 +29,8 @@ def is_svg(head: bytes) -> bool:
 def strokes_of_svg(data: bytes) -> RawStrokes:
     """The strokes of an SVG file, in its own units, y downwards.
 
-    Raises `PictureError`: too large, no XML, entities of its own, nothing drawn.
+    Raises `PictureError`: too large, no XML, entities of its own, nothing drawn. `ReaderError`: a
+    library is missing.
     """
     if len(data) > MAX_BYTES:
         raise PictureError(f"the SVG has {len(data):,} bytes, and {MAX_BYTES:,} are allowed")
@@ -52,7 +42,7 @@ def strokes_of_svg(data: bytes) -> RawStrokes:
         stroked = [shape for shape in shapes if shape.is_stroked]
         points = 0
         for shape in stroked or [shape for shape in shapes if not shape.is_background]:
-            for stroke in _strokes(shape.path):
+            for stroke in shape.strokes:
                 points += len(stroke[0])
                 strokes.append(stroke)
                 if points > MAX_POINTS:
@@ -63,6 +53,8 @@ def strokes_of_svg(data: bytes) -> RawStrokes:
         raise PictureError(
             f"the SVG is no whole XML: {first_line(error)}; save it again"
         ) from error
+    except ImportError as error:
+        raise cannot_load(error, "SVG") from error
     except Exception as error:  # whatever the library makes of odd attributes
         raise PictureError(f"the SVG cannot be read: {first_line(error)}") from error
     if not strokes:
@@ -97,21 +89,3 @@ def _checked(data: bytes) -> Element:
     if root is None:
         raise ParseError("no element found")
     return root
-
-
-def _strokes(path: "Path") -> Strokes:
-    """The strokes of a path: one for each of its moves."""
-    from svgelements import Close, Line, Move
-
-    strokes: Strokes = []
-    for piece in path:
-        if isinstance(piece, Move) or not strokes:
-            strokes.append(([], []))
-        if not isinstance(piece, Move | Line | Close):
-            for x, y in piece.npoint(_CURVE_SHARES).tolist():
-                strokes[-1][0].append(x)
-                strokes[-1][1].append(y)
-        if piece.end is not None:
-            strokes[-1][0].append(float(piece.end.x))
-            strokes[-1][1].append(float(piece.end.y))
-    return [stroke for stroke in strokes if stroke[0]]

@@ -1,10 +1,11 @@
 """SVG → the shapes that a browser would draw, where it would draw them: `drawn_shapes`.
 
-Styles and transforms are worked out here, once for each element; svgelements reads what a path, a
-length, a colour or a transform says. Its own reader draws what is in symbols, masks and markers,
-and what is transparent; and it reads the transforms of all ancestors again for each element.
+Styles (`svg_styles`) and transforms are worked out here, once for each element; svgelements reads
+what a path, a length or a transform says. Its own reader draws what is in symbols, masks and
+markers, and what is transparent; and it reads the transforms of all ancestors again for each
+element.
 Only containers and shapes are entered, so whatever else holds a shape hides it: definitions, clip
-paths, patterns, markers, elements of other namespaces.
+paths, patterns, markers, elements of other namespaces. Clips and masks are not applied.
 """
 
 import re
@@ -13,7 +14,18 @@ from contextlib import suppress
 from typing import TYPE_CHECKING, NamedTuple
 from xml.etree.ElementTree import Element
 
+import numpy as np
+
 from quickdraw_core.errors import PictureError
+from quickdraw_core.formats.scanning.simplification import MAX_POINTS
+from quickdraw_core.formats.svg_styles import (
+    INHERITED,
+    Style,
+    StyleSheets,
+    is_painted,
+    number,
+    numbers,
+)
 
 if TYPE_CHECKING:
     from svgelements import Matrix, Path
@@ -25,17 +37,6 @@ _MAX_CLOSES = 100
 
 _NAMESPACE = "{http://www.w3.org/2000/svg}"
 _CONTAINERS = ("svg", "g", "a", "switch")
-_INHERITED = {
-    "visibility": "visible",
-    "color": "black",
-    "fill": "black",
-    "stroke": "none",
-    "fill-opacity": "1",
-    "stroke-opacity": "1",
-    "stroke-width": "1",
-}
-"""Properties that an element takes from its parent, if it has none of its own; the defaults."""
-_PROPERTIES = (*_INHERITED, "display", "opacity", "transform")
 _GEOMETRY: dict[str, tuple[str, ...]] = {
     "path": (),
     "line": ("x1", "y1", "x2", "y2"),
@@ -47,25 +48,28 @@ _GEOMETRY: dict[str, tuple[str, ...]] = {
 }
 _SIZES = {"rect": ("width", "height"), "circle": ("r",), "ellipse": ("rx", "ry")}
 """Attributes without which, or with zero for which, a shape is not drawn."""
+_CURVES = {"circle": 4, "ellipse": 4, "rect": 4}
+"""What a shape is made of."""
 _VIEWPORT = ("x", "y", "width", "height", "viewBox", "preserveAspectRatio")
 
-_COMMENT = re.compile(r"/\*.*?\*/", re.DOTALL)
-_AT_RULE = re.compile(r"@[^{};]*(?:;|\{(?:[^{}]*\{[^{}]*\})*[^{}]*\})")
-_RULE = re.compile(r"([^{}]+)\{([^{}]*)\}")
 _COMMANDS = "MmLlHhVvCcSsQqTtAaZz"
 _COMMAND = re.compile(f"([{_COMMANDS}])([^{_COMMANDS}]*)")
-_NUMBER = re.compile(r"[-+]?(?:\d+\.?\d*|\.\d+)(?:[eE][-+]?\d+)?")
 _NUMBERS_EACH = {"m": 2, "l": 2, "h": 1, "v": 1, "c": 6, "s": 4, "q": 4, "t": 2, "a": 7}
 
-Style = dict[str, str]
+_CURVE_SHARES = np.linspace(0, 1, 16)[1:-1]
+"""Where points are taken along a curve, but for its ends."""
+
+Strokes = list[tuple[list[float], list[float]]]
+Box = tuple[float, float, float, float]
+"""Left, upper, right and lower end."""
 
 
 class DrawnShape(NamedTuple):
-    """path: in the file's outermost units. is_stroked: whether its stroke is painted, else its
+    """strokes: in the file's outermost units. is_stroked: whether its stroke is painted, else its
     inside is. is_background: whether it is a rectangle as large as the whole.
     """
 
-    path: "Path"
+    strokes: Strokes
     is_stroked: bool
     is_background: bool
 
@@ -80,7 +84,8 @@ class _Context(NamedTuple):
 
 
 def drawn_shapes(root: Element) -> list[DrawnShape]:
-    """The shapes below a root that are painted, in their order.
+    """The shapes below a root that are painted, in their order. Those that are filled end where
+    the first is that has a stroke, and either kind where it has more than `MAX_POINTS`.
 
     The number and depth of the elements, and the length of their attributes, are bounded by the
     caller. Raises `PictureError`: too many lines and curves.
@@ -102,23 +107,27 @@ class _Walk:
 
         self.shapes: list[DrawnShape] = []
         self._pieces = 0
+        self._points = {True: 0, False: 0}  # of shapes that have a stroke, and of others
         self._whole: tuple[float, float] | None = None
-        texts = [element.text or "" for element in root.iter() if name_of(element) == "style"]
-        self._rules = _rules_of("\n".join(texts))
-        self._enter(root, _Context(_INHERITED, Matrix(), 0, 0))
+        self._has_size = False
+        self._sheets = StyleSheets(e for e in root.iter() if name_of(e) == "style")
+        self._enter(root, _Context(INHERITED, Matrix(), 0, 0))
 
     def _enter(self, element: Element, parent: _Context) -> None:
         """Adds the shapes of an element and of what it contains."""
         name = name_of(element)
         if name not in _CONTAINERS and name not in _GEOMETRY:
             return
-        own = self._own_style(name, element)
-        if own.get("display") == "none" or _number(own.get("opacity", "1")) <= 0:
+        own = self._sheets.own_style(name, element)
+        if own.get("display") == "none" or number(own.get("opacity", "1")) <= 0:
             return
-        inherited = {key: own[key] for key in _INHERITED if own.get(key, "inherit") != "inherit"}
+        inherited = {key: own[key] for key in INHERITED if key in own}
         context = parent._replace(style={**parent.style, **inherited})
         if "transform" in own:
-            context = context._replace(matrix=_matrix(own["transform"], parent) * parent.matrix)
+            matrix = _matrix(own["transform"], parent)
+            if matrix.a * matrix.d == matrix.b * matrix.c:  # nothing has an area there
+                return
+            context = context._replace(matrix=matrix * parent.matrix)
         if name in _GEOMETRY:
             self._add(name, element, context)
             return
@@ -126,15 +135,6 @@ class _Walk:
         if inside is not None:
             for child in element:
                 self._enter(child, inside)
-
-    def _own_style(self, name: str, element: Element) -> Style:
-        """Properties of an element by its attributes, the style sheets and its own style."""
-        classes = dict.fromkeys(element.get("class", "").split())
-        selectors = ["*", name, *(f".{c}" for c in classes), *(f"{name}.{c}" for c in classes)]
-        style = {key: element.attrib[key] for key in _PROPERTIES if key in element.attrib}
-        for selector in (*selectors, f"#{element.get('id')}"):
-            style |= self._rules.get(selector, {})
-        return style | _declarations(element.get("style", ""))
 
     def _viewport(self, element: Element, context: _Context) -> _Context | None:
         """The context inside an <svg>; None if it has no size."""
@@ -149,6 +149,7 @@ class _Walk:
         svg.render(ppi=DEFAULT_PPI, width=width, height=height)
         if self._whole is None:
             self._whole = svg.width, svg.height
+            self._has_size = box is not None or {"width", "height"} <= set(element.keys())
             svg.x = svg.y = 0
         if not svg.width or not svg.height or (box and (not box.width or not box.height)):
             return None
@@ -159,63 +160,100 @@ class _Walk:
         return _Context(context.style, inner * context.matrix, width, height)
 
     def _add(self, name: str, element: Element, context: _Context) -> None:
-        """Adds a shape if it is painted."""
-        import svgelements as library
-        from svgelements.svgelements import DEFAULT_PPI
-
+        """Adds a shape if it is painted, and something of it is in the viewport."""
         style = context.style
-        is_stroked = _is_painted(style, "stroke") and _number(style["stroke-width"]) > 0
+        is_stroked = is_painted(style, "stroke") and number(style["stroke-width"]) > 0
         is_hidden = style["visibility"] in ("hidden", "collapse")
-        is_filled = name != "line" and _is_painted(style, "fill")
+        is_filled = name != "line" and is_painted(style, "fill")
         if is_hidden or not (is_stroked or is_filled):
             return
-        text = element.get("d", "")
+        if any(number(element.get(key, "0")) <= 0 for key in _SIZES.get(name, ())):
+            return
+        self._count(name, element)
+        if self._points[is_stroked] > MAX_POINTS or (not is_stroked and self._points[True]):
+            return  # refused, or not asked for
+        path = _path(name, element, context)
+        strokes = [] if path is None else _strokes_of(path)
+        box = _box(strokes)
+        if box is None or (self._has_size and not self._is_inside(box, is_stroked, context)):
+            return
+        is_background = name == "rect" and self._is_whole(box)
+        if not is_background:
+            self._points[is_stroked] += sum(len(x) for x, _ in strokes)
+        self.shapes.append(DrawnShape(strokes, is_stroked, is_background))
+
+    def _count(self, name: str, element: Element) -> None:
+        """Counts lines and curves. Raises `PictureError`: too many."""
         if name == "path":
-            self._pieces += _pieces_of(text)
+            self._pieces += _pieces_of(element.get("d", ""))
+        elif name in _CURVES:
+            is_round = name == "rect" and not {"rx", "ry"}.isdisjoint(element.keys())
+            self._pieces += 4 * is_round + _CURVES[name]
         else:
-            self._pieces += 1 + _numbers(element.get("points", "")) // 2
+            self._pieces += 1 + numbers(element.get("points", "")) // 2
         if self._pieces > MAX_PIECES:
             raise PictureError(
                 f"the SVG has more than {MAX_PIECES:,} lines and curves; simplify it"
             )
-        kind = {"line": "SimpleLine"}.get(name, name.capitalize())
-        if any(_number(element.get(key, "0")) <= 0 for key in _SIZES.get(name, ())):
-            return
-        given = {key: element.attrib[key] for key in _GEOMETRY[name] if key in element.attrib}
-        shape = getattr(library, kind)(given)
-        if name == "path":
-            with suppress(ValueError):  # it is drawn up to its fault
-                shape.parse(text)
-        shape.transform = context.matrix
-        shape.render(ppi=DEFAULT_PPI, width=context.width, height=context.height)
-        if shape.is_degenerate():
-            return
-        path = library.Path(shape).reify()
-        box = path.bbox() if name == "rect" else None
+
+    def _is_inside(self, box: Box, is_stroked: bool, context: _Context) -> bool:
+        """Whether a shape, as wide as its stroke, and the whole have something in common."""
         width, height = self._whole or (0, 0)
-        is_whole = box is not None and (
-            box[2] - box[0] >= 0.99 * width > 0 and box[3] - box[1] >= 0.99 * height > 0
-        )
-        self.shapes.append(DrawnShape(path, is_stroked, is_whole))
+        matrix = context.matrix
+        scale = max(np.hypot(matrix.a, matrix.b), np.hypot(matrix.c, matrix.d))
+        pen = scale * number(context.style["stroke-width"]) / 2 if is_stroked else 0
+        left, upper, right, lower = box
+        return not (
+            right < -pen or lower < -pen or left > width + pen or upper > height + pen
+        )  # so that what is no number is left to be refused
+
+    def _is_whole(self, box: Box) -> bool:
+        width, height = self._whole or (0, 0)
+        left, upper, right, lower = box
+        return right - left >= 0.99 * width > 0 and lower - upper >= 0.99 * height > 0
 
 
-def _rules_of(sheet: str) -> dict[str, Style]:
-    """Selector (`*`, `name`, `.class`, `name.class` or `#id`) → properties, of a style sheet."""
-    rules: dict[str, Style] = {}
-    for selectors, text in _RULE.findall(_AT_RULE.sub("", _COMMENT.sub("", sheet))):
-        style = _declarations(text)
-        for selector in selectors.split(","):
-            rules[selector.strip()] = {**rules.get(selector.strip(), {}), **style}
-    return rules
+def _path(name: str, element: Element, context: _Context) -> "Path | None":
+    """A shape as lines and curves in the outermost units; None if it has no extent."""
+    import svgelements as library
+    from svgelements.svgelements import DEFAULT_PPI
+
+    kind = {"line": "SimpleLine"}.get(name, name.capitalize())
+    given = {key: element.attrib[key] for key in _GEOMETRY[name] if key in element.attrib}
+    shape = getattr(library, kind)(given)
+    if name == "path":
+        with suppress(ValueError):  # it is drawn up to its fault
+            shape.parse(element.get("d", ""))
+    shape.transform = context.matrix
+    shape.render(ppi=DEFAULT_PPI, width=context.width, height=context.height)
+    return None if shape.is_degenerate() else library.Path(shape).reify()
 
 
-def _declarations(text: str) -> Style:
-    pairs = (declaration.partition(":") for declaration in text.split(";"))
-    return {
-        key: value.partition("!")[0].strip()
-        for key, value in ((key.strip(), value) for key, _, value in pairs)
-        if key in _PROPERTIES
-    }
+def _strokes_of(path: "Path") -> Strokes:
+    """The strokes of a path: one for each of its moves."""
+    from svgelements import Close, Line, Move
+
+    strokes: Strokes = []
+    for piece in path:
+        if isinstance(piece, Move) or not strokes:
+            strokes.append(([], []))
+        if not isinstance(piece, Move | Line | Close):
+            for x, y in piece.npoint(_CURVE_SHARES).tolist():
+                strokes[-1][0].append(x)
+                strokes[-1][1].append(y)
+        if piece.end is not None:
+            strokes[-1][0].append(float(piece.end.x))
+            strokes[-1][1].append(float(piece.end.y))
+    return [stroke for stroke in strokes if stroke[0]]
+
+
+def _box(strokes: Strokes) -> Box | None:
+    """Around all strokes; None if there are none."""
+    if not strokes:
+        return None
+    x = [value for xs, _ in strokes for value in xs]
+    y = [value for _, ys in strokes for value in ys]
+    return min(x), min(y), max(x), max(y)
 
 
 def _matrix(text: str, parent: _Context) -> "Matrix":
@@ -227,34 +265,15 @@ def _matrix(text: str, parent: _Context) -> "Matrix":
     return matrix
 
 
-def _is_painted(style: Style, what: str) -> bool:
-    """Whether `fill` or `stroke` is a colour that is not transparent, or a gradient."""
-    from svgelements import Color
-
-    paint = style[what]
-    if _number(style[f"{what}-opacity"]) <= 0:
-        return False
-    if paint.startswith("url("):
-        return True
-    colour = Color(style["color"] if paint.lower() == "currentcolor" else paint)
-    return colour.value is not None and colour.alpha > 0
-
-
-def _number(text: str) -> float:
-    """The number that a text begins with; 1 if it begins with none."""
-    number = _NUMBER.match(text.strip())
-    return float(number[0]) if number else 1.0
-
-
 def _pieces_of(path: str) -> int:
     """How many lines and curves a path has. Raises `PictureError`: closed without end."""
     pieces = closes = 0
-    for command, numbers in _commands(path):
+    for command, count in _commands(path):
         if command == "z":
             pieces, closes = pieces + 1, closes + 1
         else:
             is_move = command == "m"
-            pieces += max(0, numbers // _NUMBERS_EACH[command] - is_move)
+            pieces += max(0, count // _NUMBERS_EACH[command] - is_move)
             closes = 0 if is_move else closes
         if closes > _MAX_CLOSES:
             raise PictureError(
@@ -266,8 +285,4 @@ def _pieces_of(path: str) -> int:
 def _commands(path: str) -> Iterator[tuple[str, int]]:
     """The commands of a path, in small letters, each with how many numbers follow."""
     for match in _COMMAND.finditer(path):
-        yield match[1].lower(), _numbers(match[2])
-
-
-def _numbers(text: str) -> int:
-    return sum(1 for _ in _NUMBER.finditer(text))
+        yield match[1].lower(), numbers(match[2])

@@ -17,7 +17,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, BinaryIO, cast
 
 from quickdraw_core.drawing import DrawingBatch
-from quickdraw_core.errors import InputError, QuickdrawError, first_line
+from quickdraw_core.errors import InputError, QuickdrawError, ReaderError, first_line
 from quickdraw_core.formats.rows import RowError
 from quickdraw_core.formats.svg import is_svg
 from quickdraw_core.system.files import cause_of
@@ -89,7 +89,7 @@ def files_of(names: Sequence[str]) -> list[str]:
 def drawings_of(file: str, read_picture: ReadPicture) -> Iterator[FileDrawing | FileProblem]:
     """The drawings of a file, one by one, and what cannot be read of it. `-`: standard input.
 
-    read_picture: `PictureProcesses.read`, or the same in this process.
+    read_picture: `PictureProcesses.read`, or the same in this process. Raises `ReaderError`.
     """
     name = "standard input" if file == STDIN else file
     try:
@@ -99,6 +99,8 @@ def drawings_of(file: str, read_picture: ReadPicture) -> Iterator[FileDrawing | 
         yield FileProblem(name, f"cannot be read: {cause_of(error)}")
     except (EOFError, zlib.error) as error:
         yield FileProblem(name, f"is cut short or damaged: {first_line(error)}; fetch it again")
+    except ReaderError:
+        raise  # nothing is wrong with the file, and the next one fares the same
     except QuickdrawError as error:
         yield FileProblem(name, str(error))
 

@@ -11,7 +11,7 @@ from multiprocessing.connection import Connection, Pipe
 from queue import Empty, LifoQueue
 from threading import Lock
 
-from quickdraw_core.errors import PictureError
+from quickdraw_core.errors import PictureError, ReaderError, first_line
 from quickdraw_core.formats.pictures.opening import MAX_BYTES, MAX_PIXELS
 from quickdraw_core.formats.pictures.strokes import PictureStrokes
 from quickdraw_core.system.child_environment import child_environment
@@ -22,7 +22,9 @@ START_SECONDS = 60.0
 
 _GIVEN_UP = "save it as a plain PNG, or crop it to the drawing"
 READ, REFUSED = b"+", b"-"
-"""What an answer begins with; the picture's strokes follow, or a sentence."""
+"""What an answer begins with; the picture's strokes follow, or a sentence. The first answer says
+whether the process has started.
+"""
 _PROGRAM = "quickdraw_core.formats.pictures.worker"
 
 
@@ -44,7 +46,8 @@ class PictureProcesses:
     ) -> PictureStrokes:
         """The strokes in the bytes of a picture's file: `open_picture`, `strokes_of_picture`.
 
-        Raises `PictureError`: theirs, and if it takes too long or ends the process.
+        Raises `PictureError`: theirs, and if it takes too long or ends the process. `ReaderError`:
+        no process can be started.
         """
         process = self._free.get()
         try:
@@ -56,9 +59,13 @@ class PictureProcesses:
         """Kills the processes. Pictures that are being read are refused, and so are later ones."""
         for process in self._all:
             process.kill()
+        free = []
         with suppress(Empty):
             while True:
-                self._free.get_nowait().end()
+                free.append(self._free.get_nowait())
+        for process in free:
+            process.end()
+            self._free.put(process)  # so that who comes later is refused, and does not wait
 
     def __enter__(self) -> "PictureProcesses":
         return self
@@ -114,7 +121,10 @@ class _Process:
                 self._running = None
 
     def _connection(self) -> Connection:
-        """Of the process, which is started if there is none. Raises `OSError`, `EOFError`."""
+        """Of the process, which is started if there is none.
+
+        Raises `OSError`, `EOFError`, `ReaderError`.
+        """
         if self._running is not None and self._running[0].poll() is not None:
             self.end()
         if self._running is None:
@@ -127,12 +137,34 @@ class _Process:
         with self._lock:
             if self._is_closed:
                 raise EOFError
-            ours, its = Pipe()
-            process = subprocess.Popen(
-                [sys.executable, "-m", _PROGRAM], env=environment, stdin=its.fileno()
+            try:
+                self._running = _started(environment)
+            except OSError as error:
+                raise ReaderError(
+                    f"pictures cannot be read: no process can be started: {first_line(error)}; "
+                    "end other programs, or raise the limits of processes, files and memory"
+                ) from error
+            connection = self._running[1]
+        if not connection.poll(START_SECONDS):
+            self.end()
+            raise ReaderError(
+                "pictures cannot be read: the process that reads them takes more than "
+                f"{START_SECONDS:g} seconds to start; try again when this machine is less busy"
             )
-            its.close()
-            self._running = process, ours
-        if not ours.poll(START_SECONDS):
-            raise EOFError
-        ours.recv_bytes()
+        answer = connection.recv_bytes()
+        if answer.startswith(REFUSED):
+            self.end()
+            raise ReaderError(answer[1:].decode())
+
+
+def _started(environment: dict[str, str]) -> tuple[subprocess.Popen[bytes], Connection]:
+    """A process that reads pictures, and the connection to it. Raises `OSError`."""
+    ours, its = Pipe()
+    try:
+        words = [sys.executable, "-m", _PROGRAM]
+        return subprocess.Popen(words, env=environment, stdin=its.fileno()), ours
+    except OSError:
+        ours.close()
+        raise
+    finally:
+        its.close()

@@ -6,16 +6,18 @@ from fastapi import Request
 from python_multipart.exceptions import MultipartParseError
 from python_multipart.multipart import MultipartParser, parse_options_header
 
-from quickdraw_core.errors import InputError
+from quickdraw_core.errors import InputError, ReaderError
 from quickdraw_core.formats.pictures.processes import PictureProcesses
 from quickdraw_core.formats.strokes import Packed
-from quickdraw_core.serving.web.answers import Refused
+from quickdraw_core.serving.web.answers import Refused, unavailable
 from quickdraw_core.serving.web.config import Limits
 
 FIELD = "picture"
 _FORM_BYTES = 1 << 14
 """Of a form around its picture."""
 _MAX_PARTS = 16
+_REPAIR_SECONDS = 60
+"""After which another try may do where pictures cannot be read at all."""
 _EXAMPLE = "curl -F picture=@FILE"
 
 
@@ -120,5 +122,7 @@ def packed_picture(
         drawing = picture.drawing
     except InputError as error:
         raise Refused(422, str(error)) from error
+    except ReaderError as error:
+        raise unavailable(str(error), _REPAIR_SECONDS) from error
     lengths = drawing.stroke_lengths.astype("<u2").tobytes()
     return drawing.x.tobytes(), drawing.y.tobytes(), lengths
