@@ -142,9 +142,13 @@ def test_what_decides_a_run_is_said_of_every_group() -> None:
 def test_a_stored_configuration_of_before_is_regrouped_whole() -> None:
     found = TrainConfig.parse(regrouped(FORMER))
     assert regrouped(found.model_dump(mode="json")) == found.model_dump(mode="json")
+    assert found.validation.per_class is None  # there was no limit then
+    grouped = found.model_dump(mode="json")
+    del grouped["validation"]["per_class"]
+    assert regrouped(grouped) == found.model_dump(mode="json")
     flat = flattened(found.model_dump(mode="json"))
     expected = {FORMER_KEYS.get(key, key): value for key, value in FORMER.items()}
-    later = {"max_steps": None, "max_minutes": None, "validation.per_class": 100}
+    later = {"max_steps": None, "max_minutes": None, "validation.per_class": None}
     assert flat == flattened(nested(expected)) | later
 
 

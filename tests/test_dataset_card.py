@@ -6,6 +6,7 @@ import re
 import shutil
 from collections import Counter
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import numpy as np
@@ -14,6 +15,8 @@ import pyarrow.parquet as pq
 import pytest
 import yaml
 
+from quickdraw_core.dataset_card.content import SplitCounts
+from quickdraw_core.dataset_card.readme import describe
 from quickdraw_core.drawing import DrawingBatch
 from quickdraw_core.errors import StoreError
 from quickdraw_core.ingest.config import IngestConfig
@@ -182,7 +185,7 @@ def test_a_card_that_cannot_be_written_costs_only_the_card(
     monkeypatch.setattr(LocalStorage, "write", refused)
     result = ingest(config)
     assert result.skipped
-    assert ingest_facts(result)["dataset card"] == "not written: access denied"
+    assert ingest_facts(result)["dataset card"] == "not all written: access denied"
 
 
 def test_a_folder_with_a_readme_of_its_own_is_no_store(tmp_path: Path) -> None:
@@ -193,6 +196,52 @@ def test_a_folder_with_a_readme_of_its_own_is_no_store(tmp_path: Path) -> None:
         ingest(config)
     shutil.rmtree(folder)
     ingest(config)
-    (folder / "croissant.json").unlink()
+    for name in ("manifest.json", "croissant.json"):
+        (folder / name).unlink()
     with pytest.raises(StoreError, match=r"holds README\.md"):
         ingest(config.updated({"rows": "head:10"}))
+
+
+def test_a_store_that_lost_half_of_its_card_gets_it_again(tmp_path: Path) -> None:
+    config, folder = small(tmp_path), tmp_path / "store"
+    ingest(config)
+    whole = {name: (folder / name).read_bytes() for name in CARD}
+    (folder / "croissant.json").unlink()
+    result = ingest(config)
+    assert result.skipped
+    assert "up to date, but croissant.json and README.md written" in ingest_facts(result)["store"]
+    assert {name: (folder / name).read_bytes() for name in CARD} == whole
+    assert "nothing to do" in ingest_facts(ingest(config))["store"]
+
+
+def test_a_readme_of_somebody_else_in_a_store_stays(tmp_path: Path) -> None:
+    config, folder = small(tmp_path), tmp_path / "store"
+    ingest(config)
+    (folder / "README.md").write_text("# My thesis\n", "utf-8")
+    (folder / "croissant.json").unlink()
+    for again in (config, config.updated({"rows": "head:10"})):
+        result = ingest(again)
+        assert "README.md is not a dataset card" in ingest_facts(result)["dataset card"]
+        assert (folder / "README.md").read_text("utf-8") == "# My thesis\n"
+        assert json.loads((folder / "croissant.json").read_bytes())["name"]
+        assert any("move it away" in note for note in verify_store(folder).notes)
+        (folder / "croissant.json").unlink()
+
+
+def test_the_card_has_the_digest_of_the_manifest_as_it_is_stored(tmp_path: Path) -> None:
+    config, folder = small(tmp_path), tmp_path / "store"
+    ingest(config)
+    manifest = folder / "manifest.json"
+    manifest.write_text(json.dumps(json.loads(manifest.read_bytes())), "utf-8")
+    (folder / "croissant.json").unlink()
+    assert ingest(config).skipped
+    value = json.loads((folder / "croissant.json").read_bytes())
+    digest = hashlib.sha256(manifest.read_bytes()).hexdigest()
+    assert value["distribution"][0]["sha256"] == digest
+
+
+def test_one_word_and_one_drawing_are_singular() -> None:
+    word = SimpleNamespace(total=SplitCounts(train=23), words=("sun",))
+    assert describe(word).startswith("23 drawings of 1 word in")  # type: ignore[arg-type]
+    one = SimpleNamespace(total=SplitCounts(train=1), words=())
+    assert describe(one).startswith("1 drawing in")  # type: ignore[arg-type]

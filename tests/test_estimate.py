@@ -1,5 +1,10 @@
 """What a training will take: its counts, its time with an interval, the steps of a budget."""
 
+import os
+import signal
+import subprocess
+import sys
+import tempfile
 from dataclasses import replace
 from pathlib import Path
 
@@ -11,8 +16,9 @@ from trainings import train_config
 
 from quickdraw_core.errors import ConfigError
 from quickdraw_core.launching.estimate import duration_of, estimate, steps_within
-from quickdraw_core.launching.probe import PROBE_STEPS, Probe, probing_config
+from quickdraw_core.launching.probe import PROBE_STEPS, Probe, own_folder, probing_config
 from quickdraw_core.launching.summary import estimate_facts, estimate_markdown
+from quickdraw_core.system.locks import held
 from quickdraw_core.training.config import TrainConfig
 from quickdraw_core.training.loop import due
 from quickdraw_core.training.plan import Every, Plan, Rows, steps_of
@@ -73,6 +79,10 @@ def test_a_budget_that_does_not_hold_one_step_is_refused_with_one_that_does() ->
     with pytest.raises(ConfigError, match=r"max_minutes=0\.2 is too short.* give 0\.3 or more"):
         steps_within(config_of(max_minutes=0.2), ROWS, PROBE)
     assert steps_within(config_of(max_minutes=0.3), ROWS, PROBE) >= 1
+    with pytest.raises(ConfigError, match=r"the probe took 9 s, what came before it 20 s, and"):
+        steps_within(config_of(max_minutes=0.3), ROWS, PROBE, 29.0)
+    whole = steps_within(config_of(max_minutes=2), ROWS, PROBE)
+    assert steps_within(config_of(max_minutes=2.5), ROWS, PROBE, PROBE.seconds + 30) == whole
 
 
 def test_a_probe_differs_in_nothing_that_its_speed_depends_on() -> None:
@@ -95,6 +105,40 @@ def test_a_probe_differs_in_nothing_that_its_speed_depends_on() -> None:
     assert probing_config(of_two, Path("there"), 340).shape == probing.shape
 
 
+def test_what_killed_probes_left_is_deleted_before_the_next_and_nothing_else(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(tempfile, "tempdir", str(tmp_path))
+    killed, at_work, begun, older, another = (
+        tmp_path / name
+        for name in (*(f"quickdraw-probe-{n}" for n in ("k", "w", "b", "o")), "quickdraw-x")
+    )
+    for folder in (killed, at_work, begun, older, another):
+        (folder / "checkpoints").mkdir(parents=True)
+    (killed / ".probe").touch()
+    os.utime(older, (0, 0))
+    os.utime(another, (0, 0))
+    with held(at_work / ".probe", "it", "probe"), own_folder() as own:
+        assert set(tmp_path.iterdir()) == {at_work, begun, another, own}
+    assert set(tmp_path.iterdir()) == {at_work, begun, another}
+
+
+def test_a_probe_that_is_terminated_leaves_nothing_and_ends_by_the_signal(tmp_path: Path) -> None:
+    code = (
+        "import sys, tempfile, time\nfrom quickdraw_core.launching.probe import own_folder\n"
+        "tempfile.tempdir = sys.argv[1]\n"
+        "with own_folder() as path:\n    print(path, flush=True)\n    time.sleep(20)\n"
+    )
+    command = [sys.executable, "-c", code, str(tmp_path)]
+    with subprocess.Popen(command, stdout=subprocess.PIPE, text=True) as process:
+        assert process.stdout is not None
+        folder = Path(process.stdout.readline().strip())
+        process.terminate()
+        assert process.wait(20) == -signal.SIGTERM
+    assert folder.parent == tmp_path
+    assert not folder.exists()
+
+
 def test_an_estimate_says_all_that_was_asked_for(tmp_path: Path) -> None:
     config = config_of(epochs=4, validation={"patience": 2})
     facts = estimate_facts(estimate(config, tmp_path / "run", ROWS, 4, PROBE, done=150))
@@ -111,6 +155,11 @@ def test_an_estimate_says_all_that_was_asked_for(tmp_path: Path) -> None:
     assert facts["speed"] == "1,164 images/s by 20 steps of 110 ms (100 to 120)"
     assert facts["time"].startswith("11 s, 95 % interval 11 s to 12 s; 0 s of it validates")
     assert "need 49.2 MB, " in facts["disk"]
+    finished = estimate_facts(estimate(config, tmp_path / "run", ROWS, 4, None, 200, done=200))
+    assert finished["run"].endswith("run (finished)")
+    assert not {"validations", "checkpoints"} & set(finished)
+    begun = estimate_facts(estimate(config, tmp_path / "run", ROWS, 4, recorded_steps=200))
+    assert begun["run"].endswith("run (begun, without a checkpoint yet: from step 0)")
     pages = estimate_markdown(estimate(config, tmp_path / "run", ROWS, 4))
     assert "| time |" not in pages
     assert "speed and memory are measured by quickdraw train --plan" in pages

@@ -128,6 +128,17 @@ def test_the_command_guesses_all_files_but_the_bad_one(drawn: Path, tmp_path: Pa
     }
 
 
+def test_a_model_of_two_words_guesses_both_unless_more_are_asked_for(
+    drawn: Path, tmp_path: Path
+) -> None:
+    made_bundle(tmp_path / "bundle", words=("cat", "dog"))
+    words = ["guess", str(tmp_path / "bundle"), str(drawn / "a.png")]
+    done = CliRunner().invoke(app, [*words, "--json"])
+    assert len(json.loads(done.stdout)["guesses"]) == 2
+    refused = CliRunner().invoke(app, [*words, "--guesses", "3"]).exception
+    assert "--guesses 3 is more than the 2 words" in str(refused)
+
+
 def test_figures_replace_nothing_but_figures(tmp_path: Path) -> None:
     made_bundle(tmp_path / "bundle")
     (folder := tmp_path / "drawn").mkdir()

@@ -81,8 +81,9 @@ def test_the_steps_of_a_budget_of_minutes_are_fixed_when_the_run_begins(
 ) -> None:
     probes = list[Probe]()
 
-    def twelve(config: TrainConfig, rows: Rows, probe: Probe) -> int:
-        assert steps_within(config, rows, probe) > STEPS
+    def twelve(config: TrainConfig, rows: Rows, probe: Probe, spent: float) -> int:
+        assert spent > probe.seconds
+        assert steps_within(config, rows, probe, spent) > STEPS
         probes.append(probe)
         return STEPS
 

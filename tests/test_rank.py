@@ -5,6 +5,8 @@ import torch
 
 from quickdraw_core.errors import DivergedError, OutOfMemoryError, TrainingError, WriteError
 from quickdraw_core.training.config import TrainConfig
+from quickdraw_core.training.distributed import Ranks
+from quickdraw_core.training.meter import Meter, peak_memory_megabytes
 from quickdraw_core.training.rank import typed_errors
 
 HOSTS = {"hosts": {"nodes": 2, "rendezvous": "host:29500"}, "hardware": {"ranks": 1}}
@@ -31,3 +33,13 @@ def test_an_error_has_a_class_of_its_own(raised: Exception, kind: type[Exception
 def test_on_a_single_host_no_other_one_is_waited_for() -> None:
     with pytest.raises(RuntimeError, match=r"^Timed out"), typed_errors(TrainConfig.parse({})):
         raise RuntimeError("Timed out waiting")
+
+
+def test_memory_is_that_of_the_rank_that_took_most() -> None:
+    class Others(Ranks):
+        def largest(self, value: float) -> float:
+            return max(value, 1e9)
+
+    device = torch.device("cpu")
+    assert 0 < peak_memory_megabytes(device) < 1e9
+    assert Meter(Others(0, 2, device), 64).memory_megabytes() == 1e9

@@ -1,5 +1,6 @@
 """Disks that cannot hold what work would write are refused before it starts, with both numbers."""
 
+import shutil
 from dataclasses import replace
 from pathlib import Path
 
@@ -12,13 +13,13 @@ from quickdraw_core.evaluation.config import EvaluateConfig
 from quickdraw_core.ingest.config import IngestConfig
 from quickdraw_core.ingest.room import drawings_in, store_needs
 from quickdraw_core.launching.room import checkpoint_bytes, checkpoints_need
-from quickdraw_core.launching.train import needs_of, train
+from quickdraw_core.launching.train import needs_of, prepare, train
 from quickdraw_core.modeling.optimizers import OPTIMIZERS, OptimizerConfig, build_optimizer
 from quickdraw_core.pipeline import Pipeline, run_pipeline
 from quickdraw_core.reading.windows import RowSelection
 from quickdraw_core.sources.find import find_sources
 from quickdraw_core.stage import Opened, perform
-from quickdraw_core.store.pack import Pack, pack_folder
+from quickdraw_core.store.pack import Pack, is_packed, pack_folder
 from quickdraw_core.store.pack_arrays import pack_bytes
 from quickdraw_core.store.store import Store
 from quickdraw_core.system import disk
@@ -76,6 +77,17 @@ def test_a_training_is_refused_before_it_starts(
     with pytest.raises(ConfigError, match=r"needed \(checkpoints .* --run-dir$"):
         train(config)
     assert not (tmp_path / "run").exists()
+
+
+def test_a_plan_is_refused_before_it_packs(
+    store: Store, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    copy = tmp_path / "store"
+    shutil.copytree(store.path, copy, ignore=shutil.ignore_patterns("pack*"))
+    monkeypatch.setattr(disk, "free_bytes", lambda _: 1_000)
+    with pytest.raises(ConfigError, match=r"needed \(pack .* --store$"):
+        prepare(config_of(copy, tmp_path / "run"), Opened()).estimate(None)
+    assert not is_packed(pack_folder(Store.open(copy)))
 
 
 def test_what_is_there_needs_no_room(store: Store, pack: Pack, tmp_path: Path) -> None:

@@ -101,6 +101,45 @@ def test_equal_groups_are_not_in_the_table_and_names_stand_once() -> None:
     assert json.loads(json.dumps(answer.to_json()))["differences"][2]["group"] == "code"
 
 
+def test_steps_that_a_budget_of_minutes_gave_are_a_cause_and_those_of_options_are_not() -> None:
+    minutes = {"epochs": None, "max_minutes": 1.0}
+    a = replace(A, groups={**A.groups, "options": {**minutes, "planned steps": 62}})
+    b = replace(a, name="b", run="b", weights="v", groups={
+        **a.groups, "options": {**minutes, "planned steps": 7},
+    })  # fmt: skip
+    assert why(a, b).sentence == "nothing differs but planned steps (62 and 7)"
+    b = replace(
+        b, groups={**b.groups, "options": {**minutes, "max_minutes": 2.0, "planned steps": 9}}
+    )
+    answer = why(a, b)
+    assert answer.sentence == "nothing differs but max_minutes (1 and 2)"
+    assert [row.name for row in answer.rows] == ["max_minutes", "planned steps"]
+
+
+@pytest.mark.parametrize(
+    ("first", "second", "texts"),
+    [
+        ({"shear": 0.1, "turn": 3}, {"shear": 0.1, "turn": 4}, ("3", "4")),
+        (list("abcde"), list("abcdf"), ("5, only here: e", "5, only here: f")),
+        (list("abcde"), list("abcdef"), ("5", "6, only here: f")),
+        (list("abcde"), list("abced"), (repr(list("abcde")), repr(list("abced")))),
+        (0.12345678, 0.12345679, ("0.12345678", "0.12345679")),
+        ("x" * 60, "x" * 61, (repr("x" * 60), repr("x" * 61))),
+        (1000, "1,000", ("1000", "'1,000'")),
+    ],
+)
+def test_values_that_differ_are_never_the_same_text(
+    first: object, second: object, texts: tuple[str, str]
+) -> None:
+    a = replace(A, groups={**A.groups, "options": {"augment": first}})
+    (row,) = why(a, other(options={"augment": second})).rows[-1:]
+    assert (row.first, row.second) == texts
+    value = row.to_json()
+    is_group = isinstance(first, dict)
+    assert row.name == ("augment.turn" if is_group else "augment")
+    assert (value["first"], value["second"]) == ((3, 4) if is_group else (first, second))
+
+
 def test_what_one_of_them_did_not_record_is_said_and_not_called_different() -> None:
     older = other(options={"seed": 1})
     groups = {**older.groups, "code": {"version": "1.0"}, "data": {"store": "f" * 64}}
@@ -137,6 +176,7 @@ def test_a_training_records_code_data_and_environment(trained: Path, store: Stor
     assert (environment["device"], environment["ranks"]) == ("cpu", 1)
     assert environment["threads"] >= 1
     assert RunFolder.read(trained).provenance["data"] == provenance["data"]
+    assert provenance["plan"] == {"steps": RunFolder.read(trained).steps}
     record = RunRecord.read(trained)
     assert record is not None
     assert record.tags["data.drawings"] == str(store.manifest.rows_kept)
@@ -171,7 +211,7 @@ def test_places_are_no_options(trained: Path, store: Store) -> None:
     assert {"seed", "epochs", "model.name", "augment", "hardware.compile"} <= set(options)
     assert not {"store", "run_dir", "tracking.uri", "hardware.ranks"} & set(options)
     config = train_config({"hardware.ranks": 2})
-    assert provenance_of(config, store)["environment"]["ranks"] == 2
+    assert provenance_of(config, store, 9)["environment"]["ranks"] == 2
 
 
 def test_the_digest_of_a_package_is_that_of_its_modules() -> None:

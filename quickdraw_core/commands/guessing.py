@@ -34,8 +34,14 @@ def guess(
         ),
     ],
     guesses: Annotated[
-        int, typer.Option("--guesses", min=1, help="How many words for each drawing.")
-    ] = 3,
+        int | None,
+        typer.Option(
+            "--guesses",
+            min=1,
+            help="How many words for each drawing; default: 3, or all of a model that has fewer.",
+            show_default=False,
+        ),
+    ] = None,
     as_json: Annotated[
         bool, typer.Option("--json", help="Print a JSON object a line for each drawing.")
     ] = False,
@@ -54,10 +60,10 @@ def guess(
 
     names = files_of(files)
     recognizer = open_recognizer(model, tracking_uri)
-    if guesses > len(recognizer.label_map):
-        raise ConfigError(
-            f"--guesses {guesses} is more than the {len(recognizer.label_map)} words of the model"
-        )
+    count = len(recognizer.label_map)
+    if guesses is not None and guesses > count:
+        raise ConfigError(f"--guesses {guesses} is more than the {count} words of the model")
+    wanted = min(3, count) if guesses is None else guesses
     if explain is not None:
         _make_folder(explain)
     failed, taken = False, {Path(name).resolve() for name in names}
@@ -68,10 +74,10 @@ def guess(
                 failed = True
                 errors.print(f"{group.name}: {group.problem}", markup=False, soft_wrap=True)
                 continue
-            _guess_group(recognizer, group, guesses, as_json)
+            _guess_group(recognizer, group, wanted, as_json)
             if explain is not None:
                 for item in group:
-                    _explain(recognizer, item, guesses, explain, taken)
+                    _explain(recognizer, item, wanted, explain, taken)
     if failed:
         raise typer.Exit(1)
 

@@ -16,7 +16,7 @@ from quickdraw_core.dataset_card.croissant import COLUMNS, FILES
 from quickdraw_core.errors import first_few
 from quickdraw_core.labels import underscored
 from quickdraw_core.storage.urls import scheme_of
-from quickdraw_core.store.manifest import SourceRecord
+from quickdraw_core.store.manifest import CARD_MARK, SourceRecord
 from quickdraw_core.store.schema import SCHEMA
 
 SPLIT = "drawings"
@@ -56,10 +56,11 @@ def readme(content: CardContent) -> str:
 
 def describe(content: CardContent) -> str:
     """The dataset in some sentences."""
-    words = f" of {len(content.words)} words" if content.words else ""
+    rows, count = content.total.rows, len(content.words)
+    words = f" of {count} word{'' if count == 1 else 's'}" if count else ""
     return (
-        f"{content.total.rows:,} drawings{words} in the simplified form of Google's Quick, Draw! "
-        "dataset: strokes on a grid of 256 × 256, in Parquet files that `quickdraw ingest` wrote."
+        f"{rows:,} drawing{'' if rows == 1 else 's'}{words} in the simplified form of Google's "
+        f"Quick, Draw! dataset: strokes on a grid of 256 × 256, in {CARD_MARK}."
     )
 
 

@@ -17,6 +17,7 @@ from quickdraw_core.store.manifest import Manifest
 from quickdraw_core.tracking.address import NO_TRACKING
 from quickdraw_core.tracking.run_record import RunRecord, tracking_uri_of_run
 from quickdraw_core.tracking.runs import fetch_tags
+from quickdraw_core.training.plan import steps_of
 from quickdraw_core.training.run_folder import RunFolder
 
 GROUPS = ("model", "options", "code", "data", "environment", "cost")
@@ -26,6 +27,8 @@ _ELSEWHERE = {
 }
 """Options that say where and not what, or that `environment` has."""
 _PROGRAM = "quickdraw-workflow"
+PLANNED_STEPS = "planned steps"
+"""Of the whole training; the option `max_minutes` does not say it."""
 _WHOLE_CODE = "training code"
 
 Values = Mapping[str, Any]
@@ -77,13 +80,26 @@ def recorded_of(
 
 def options_of(model: TrainedModel) -> dict[str, Any]:
     """The options of a training, a value each, by the keys that `--set` takes. A group that may be
-    absent is one value.
+    absent is one value. The planned steps are beside them, if they are known.
     """
     options: dict[str, Any] = {}
     for key, value in model.config.model_dump(mode="json").items():
         grouped = isinstance(value, dict) and key != "augment"
         options |= {f"{key}.{k}": v for k, v in value.items()} if grouped else {key: value}
-    return {key: value for key, value in options.items() if key not in _ELSEWHERE}
+    options = {key: value for key, value in options.items() if key not in _ELSEWHERE}
+    planned = _planned_steps(model)
+    return options if planned is None else {**options, PLANNED_STEPS: planned}
+
+
+def _planned_steps(model: TrainedModel) -> int | None:
+    """Of the whole training: as its run recorded, else as its options say."""
+    checkpoint, config = model.checkpoint, model.config
+    recorded = checkpoint.provenance.get("plan", {}).get("steps")
+    if recorded is None and model.run_dir is not None:
+        recorded = RunFolder.read(model.run_dir).steps
+    if recorded is not None:
+        return int(recorded)
+    return steps_of(config, sum(checkpoint.train_counts) // config.global_batch_size)
 
 
 def cost_texts(cost: Cost) -> dict[str, str]:
@@ -101,7 +117,7 @@ def cost_texts(cost: Cost) -> dict[str, str]:
 def _of_run(
     model: TrainedModel, tracking_uri: str | None
 ) -> tuple[Mapping[str, str], Cost, str | None]:
-    """Tags and cost of a model's run, from its folder or MLflow, and why MLflow has not told."""
+    """Tags and cost of a model's run, from its folder or MLflow, and why MLflow did not answer."""
     if model.run_dir is not None:
         record = RunRecord.read(model.run_dir)
         return record.tags if record is not None else {}, read_cost(model.run_dir), None

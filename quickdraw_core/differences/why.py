@@ -1,10 +1,10 @@
 """Why two models differ: what differs in what is recorded of them. Pure."""
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
-from quickdraw_core.differences.recorded import GROUPS, Recorded
+from quickdraw_core.differences.recorded import GROUPS, PLANNED_STEPS, Recorded
 from quickdraw_core.errors import first_few
 
 _WIDTH = 44
@@ -14,16 +14,25 @@ _COMMIT, _WHOLE_CODE, _STORE = "git commit", "training code", "store"
 _PACKAGES = {"drawing", "labels", "loading", "modeling", "render", "store", "training"}
 """Packages whose digest a training records."""
 _NAMED = 3
+_BUDGETS = ("epochs", "max_steps", "max_minutes")
 
 
 @dataclass(frozen=True)
 class Row:
-    """One thing that differs. group: a name of GROUPS. first, second: as people read them."""
+    """One thing that differs. group: a name of GROUPS. first, second: as people read them, never
+    the same text. values: both as they were recorded.
+    """
 
     group: str
     name: str
     first: str
     second: str
+    values: tuple[Any, Any]
+
+    def to_json(self) -> dict[str, Any]:
+        """As plain values: those that were recorded, whole."""
+        first, second = self.values
+        return {"group": self.group, "name": self.name, "first": first, "second": second}
 
 
 @dataclass(frozen=True)
@@ -47,7 +56,7 @@ class Why:
             "first": self.first,
             "second": self.second,
             "sentence": self.sentence,
-            "differences": [vars(row) for row in self.rows],
+            "differences": [row.to_json() for row in self.rows],
             "not_recorded": {name: list(what) for name, what in (self.not_recorded or {}).items()},
             "problems": list(self.problems),
         }
@@ -59,6 +68,7 @@ def why(first: Recorded, second: Recorded) -> Why:
     ensembles = [side for side in (first, second) if side.members]
     if ensembles or not (first.groups and second.groups):
         return Why(first.name, second.name, _cannot_say(first, second), problems=problems)
+    first, second = _flat(first, second), _flat(second, first)
     rows = tuple(row for group in GROUPS for row in _rows(group, first, second))
     not_recorded = {
         side.name: missing
@@ -67,6 +77,18 @@ def why(first: Recorded, second: Recorded) -> Why:
     }
     sentence = _sentence(first, second, rows, bool(not_recorded))
     return Why(first.name, second.name, sentence, rows, not_recorded, problems)
+
+
+def _flat(side: Recorded, other: Recorded) -> Recorded:
+    """A side whose options that are groups of values, such as `augment`, are a value each; not if
+    the other side has none of them.
+    """
+    mine, theirs = side.groups.get("options", {}), other.groups.get("options", {})
+    options: dict[str, Any] = {}
+    for name, value in mine.items():
+        is_group = isinstance(value, Mapping) and isinstance(theirs.get(name), Mapping)
+        options |= {f"{name}.{k}": v for k, v in value.items()} if is_group else {name: value}
+    return replace(side, groups={**side.groups, "options": options}) if mine else side
 
 
 def _rows(group: str, first: Recorded, second: Recorded) -> list[Row]:
@@ -79,7 +101,7 @@ def _rows(group: str, first: Recorded, second: Recorded) -> list[Row]:
         hidden = (_WHOLE_CODE, _COMMIT) if packages_are_same else (_WHOLE_CODE,)
         names = [name for name in names if name not in hidden]
     return [
-        Row(group, name, _text(a[name], name), _text(b[name], name))
+        Row(group, name, *_texts(a[name], b[name], name), (a[name], b[name]))
         for name in names
         if a[name] != b[name]
     ]
@@ -124,9 +146,14 @@ def _sentence(
 
 
 def _is_cause(row: Row, first: Recorded, second: Recorded) -> bool:
-    """Cost is an effect; so is the best step, but for two checkpoints of one training."""
+    """Cost is an effect; so is the best step, but for two checkpoints of one training, and the
+    number of planned steps, but of a budget of minutes, which gives another on another machine.
+    """
     if row.group == "model" and row.name == "step":
         return bool(first.run) and first.run == second.run
+    if row.name == PLANNED_STEPS:
+        a, b = first.groups["options"], second.groups["options"]
+        return a.get("max_minutes") is not None and all(a.get(n) == b.get(n) for n in _BUDGETS)
     return row.group != "cost"
 
 
@@ -147,6 +174,22 @@ def _cannot_say(first: Recorded, second: Recorded) -> str:
         f"{'; '.join(parts)}: only the predictions are compared; to see what differs in the "
         "trainings, compare models one by one, each by its run folder"
     )
+
+
+def _texts(first: Any, second: Any, name: str) -> tuple[str, str]:
+    """Two values that differ, so that people see in what."""
+    lists = isinstance(first, list | tuple) and isinstance(second, list | tuple)
+    if lists and max(len(first), len(second)) > _NAMED:
+        texts = _items_text(first, second), _items_text(second, first)
+    else:
+        texts = _text(first, name), _text(second, name)
+    return texts if texts[0] != texts[1] else (repr(first), repr(second))
+
+
+def _items_text(items: Sequence[Any], others: Sequence[Any]) -> str:
+    """A long list by what only it has."""
+    own = [str(item) for item in items if item not in others]
+    return f"{len(items)}, only here: {first_few(own, _NAMED)}" if own else f"{len(items)}"
 
 
 def _text(value: Any, name: str) -> str:

@@ -22,8 +22,10 @@ from quickdraw_core.store.holdout import HoldoutRule
 from quickdraw_core.store.manifest import (
     MANIFEST_NAME,
     PREVIOUS_NAME,
+    README_NAME,
     Manifest,
     card_fault,
+    readme_fault,
 )
 from quickdraw_core.store.store import keep_store, open_manifest, open_store
 
@@ -100,8 +102,10 @@ class PreparedIngest:
             elif fault := self._fault(manifest):
                 raise InputError(fault)
             else:
-                problem = self._card_written(manifest) if self._may_write_card(manifest) else None
-                result = replace(self._unchanged(manifest), card_problem=problem)
+                result = self._unchanged(manifest)
+                if self._may_write_card(manifest):
+                    written, problem = self._write_card(manifest)
+                    result = replace(result, card_written=written, card_problem=problem)
         if result.left_out:
             raise LeftOutError(result)
         return result
@@ -182,7 +186,8 @@ class PreparedIngest:
 
         made = make_store(self.config, self.sources, self._options(), previous)
         keep_store(self.config.store, made.manifest, self.opened)
-        return self._result(made.manifest, made.reused, False, made.failures)
+        result = self._result(made.manifest, made.reused, False, made.failures)
+        return replace(result, card_problem=made.card_problem)
 
     def _unchanged(self, manifest: Manifest) -> IngestResult:
         return self._result(manifest, len(manifest.files), True, {})
@@ -211,17 +216,24 @@ class PreparedIngest:
             return False
         return not isinstance(store, Path) or os.access(store, os.W_OK)
 
-    def _card_written(self, manifest: Manifest) -> str | None:
-        """Writes the card of a store that is left as it is. Returns why that failed, or None."""
+    def _write_card(self, manifest: Manifest) -> tuple[tuple[str, ...], str | None]:
+        """Writes the card of a store that is left as it is. Returns the names of the files that
+        were written, and why not all of them, or None.
+        """
         from quickdraw_core.dataset_card.card_files import card_files
 
-        storage = storage_of(self.config.store)
+        storage, written = storage_of(self.config.store), list[str]()
         try:
-            for name, data in card_files(manifest, storage).items():
+            files = card_files(manifest, storage, stored=storage.read(MANIFEST_NAME))
+            problem = readme_fault(storage)
+            if problem is not None:
+                del files[README_NAME]
+            for name, data in files.items():
                 storage.write(name, data)
+                written.append(name)
         except (StoreError, OSError) as error:  # the drawings can be used without it
-            return str(error)
-        return None
+            problem = str(error)
+        return tuple(written), problem
 
     def _fault(self, manifest: Manifest) -> str | None:
         """Why a store cannot be used: too many rows of a class were rejected, or it was cut."""

@@ -18,18 +18,19 @@ from quickdraw_core.progress import progress
 from quickdraw_core.sources.files import SourceFile
 from quickdraw_core.sources.find import FoundFiles
 from quickdraw_core.storage.urls import scheme_of
-from quickdraw_core.store.manifest import Manifest
+from quickdraw_core.store.manifest import README_NAME, Manifest, readme_fault
 from quickdraw_core.system.files import require_writable
 
 
 class MadeStore(NamedTuple):
     """The store's new manifest; why files could not be used, by their address; how many windows
-    of the store were there before.
+    of the store were there before; why not all of the dataset card was written, or None.
     """
 
     manifest: Manifest
     failures: dict[str, str]
     reused: int
+    card_problem: str | None
 
 
 def make_store(
@@ -49,10 +50,13 @@ def make_store(
     manifest = build_manifest(config, options, run.planned, receipts, previous)
     failed = [source.word for source in sources.files if source.address in run.failures]
     paths = {receipt.file.path: target.path_of(receipt) for receipt in receipts}
-    card = card_files(manifest, target.storage(staged=False), paths)
+    storage = target.storage(staged=False)
+    card, problem = card_files(manifest, storage, paths), readme_fault(storage)
+    if problem is not None:
+        del card[README_NAME]
     left_out = [*failed, *(file.word for file in sources.bad)]
     publish(target, manifest, card, receipts, left_out)
-    return MadeStore(manifest, run.failures, len(run.reused))
+    return MadeStore(manifest, run.failures, len(run.reused), problem)
 
 
 def _is_small(sources: list[SourceFile]) -> bool:

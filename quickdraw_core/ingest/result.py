@@ -19,8 +19,9 @@ class IngestResult:
     rejected rows by the name of their file; cut: names of files that end in the middle of a row;
     left_out: why a file could not be read and its class is not in the store, by address; unread:
     what looks like a file of drawings and was not read, each with the reason; examples: a row for
-    each reason of `rejected`, by file and line, and what it has; card_problem: why the dataset
-    card could not be written, or None.
+    each reason of `rejected`, by file and line, and what it has; card_written: files of
+    the dataset card that were written though all else was there; card_problem: why not all of the
+    card could be written, or None.
     """
 
     store: Location
@@ -38,6 +39,7 @@ class IngestResult:
     left_out: dict[str, str] = field(default_factory=dict)
     unread: tuple[str, ...] = ()
     examples: dict[str, str] = field(default_factory=dict)
+    card_written: tuple[str, ...] = ()
     card_problem: str | None = None
 
 

@@ -13,7 +13,10 @@ _FILES = 20
 
 def ingest_facts(result: "IngestResult") -> dict[str, str]:
     """Where the store is, what it holds, and what was rejected: name → text."""
-    state = "up to date, nothing to do" if result.skipped else "written"
+    state = "written"
+    if result.skipped:
+        card = " and ".join(result.card_written)
+        state = f"up to date, but {card} written" if card else "up to date, nothing to do"
     facts = {
         "store": f"{result.store} ({state})",
         "drawings": f"{result.rows_kept:,} of {result.classes} classes, "
@@ -26,7 +29,7 @@ def ingest_facts(result: "IngestResult") -> dict[str, str]:
             f"{result.windows_reused:,} of {result.windows:,} windows were done before"
         )
     if result.card_problem:
-        facts["dataset card"] = f"not written: {result.card_problem}"
+        facts["dataset card"] = f"not all written: {result.card_problem}"
     if result.unread:
         facts["not read"] = first_few(result.unread)
     if result.cut:

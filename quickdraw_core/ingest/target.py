@@ -47,8 +47,9 @@ def check_target(store: Location) -> None:
     except NotADirectoryError:
         raise StoreError(f"{store} is a file; give a folder for the store") from None
     ours = {MANIFEST_NAME, PREVIOUS_NAME, *_FOLDERS, UNFINISHED, PACKS}
-    if ours.intersection(inside) and CROISSANT_NAME in inside:
-        # A README.md by itself is of something else, and would be overwritten.
+    is_store = not {MANIFEST_NAME, PREVIOUS_NAME}.isdisjoint(inside)
+    if is_store or (ours.intersection(inside) and CROISSANT_NAME in inside):
+        # A README.md by itself is of something else; in a store it stays if it is not the card's.
         ours |= {CROISSANT_NAME, README_NAME}
     strangers = [name for name in inside if name not in ours and name[0] != "."]
     if strangers:

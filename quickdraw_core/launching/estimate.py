@@ -30,7 +30,8 @@ class Estimate:
     """A training before it starts.
 
     run_dir: where it will be. steps: of the whole run; None: what `max_minutes` allows is not
-    known without a probe. done: steps that the run folder has. classes: with drawings to train
+    known without a probe. done: steps that the run folder has. begun: whether it holds the run.
+    classes: with drawings to train
     on. validations, checkpoints: that are to come, every so many steps. checkpoint_bytes: as
     the probe wrote it, else computed. needed_bytes, free_bytes: for checkpoints, on the run
     folder's disk. world_size, device: of the ranks. probe, duration: None if nothing was
@@ -41,6 +42,7 @@ class Estimate:
     config: TrainConfig
     steps: int | None
     done: int
+    begun: bool
     steps_an_epoch: int
     train_drawings: int
     validation_drawings: int
@@ -81,7 +83,9 @@ def estimate(
     written = None if every is None or steps is None else every.checkpoints(steps)
     need = checkpoints_need(config, path, size, written)
     to_come = None
-    if every is not None and steps is not None:
+    if done and done == steps:
+        to_come = (0, 0)
+    elif every is not None and steps is not None:
         to_come = (
             every.validations(steps) - every.validations_until(done),
             every.checkpoints(steps) - every.checkpoints_until(done),
@@ -91,6 +95,7 @@ def estimate(
         config=config,
         steps=steps,
         done=done,
+        begun=recorded_steps is not None or done > 0,
         steps_an_epoch=rows.steps_an_epoch,
         train_drawings=len(rows.train),
         validation_drawings=len(rows.validation),
@@ -125,24 +130,32 @@ def duration_of(
     return Duration(expected, max(others, expected - half), expected + half, validating)
 
 
-def steps_within(config: TrainConfig, rows: Rows, probe: Probe) -> int:
-    """The most steps that end within `max_minutes` of the command's start, the probe included, by
-    the upper end of the interval. Pure.
+def steps_within(
+    config: TrainConfig, rows: Rows, probe: Probe, spent_seconds: float | None = None
+) -> int:
+    """The most steps that end within `max_minutes` of the training's start, by the upper end of
+    the interval. Pure.
 
+    spent_seconds: since the start, with the probe and what came before it, such as packing the
+    store; None: the probe's alone.
     Raises `ConfigError` if not a single one does.
     """
     assert config.max_minutes is not None
-    seconds = 60 * config.max_minutes - probe.seconds
+    spent = probe.seconds if spent_seconds is None else spent_seconds
+    seconds = 60 * config.max_minutes - spent
 
     def fits(steps: int) -> bool:
         return duration_of(config, rows, probe, steps).high <= seconds
 
     if not fits(1):
-        least = probe.seconds + duration_of(config, rows, probe, 1).high
+        least = spent + duration_of(config, rows, probe, 1).high
+        before = spent - probe.seconds
+        what = f"the probe took {probe.seconds:.0f} s"
+        what += f", what came before it {before:.0f} s" if before >= 1 else ""
         raise ConfigError(
-            f"max_minutes={config.max_minutes:g} is too short: the probe took "
-            f"{probe.seconds:.0f} s, and one step with its validation and checkpoint takes "
-            f"{least - probe.seconds:.0f} s; give {math.ceil(least / 6) / 10:g} or more"
+            f"max_minutes={config.max_minutes:g} is too short: {what}, and one step with "
+            f"its validation and checkpoint takes {least - spent:.0f} s; give "
+            f"{math.ceil(least / 6) / 10:g} or more"
         )
     low, high = 1, 2
     while high < _MOST_STEPS and fits(high):

@@ -53,7 +53,8 @@ def begin_run(
     if RunFolder.is_there(path) and not config.fresh:
         run = continued_run(config, store, opened)
         # What does not decide the weights, such as the number of ranks, may be another now.
-        provenance = provenance_of(config, store)
+        steps_of_run = Plan.of(config, rows, run.steps).steps
+        provenance = provenance_of(config, store, steps_of_run)
         run = replace(run, config=resolved, provenance=provenance)
     else:
         _fetch_weights(config, len(store.label_map))
@@ -67,7 +68,7 @@ def begin_run(
             fingerprint,
             key,
             code=training_code(),
-            provenance=provenance_of(config, store),
+            provenance=provenance_of(config, store, plan.steps),
             steps=plan.steps,
         )
     run.write()

@@ -6,10 +6,15 @@ first pages), then `PROBE_STEPS` that are, one validation and one checkpoint.
 """
 
 import os
+import shutil
+import signal
+import stat
 import statistics
 import tempfile
+import threading
 import time
-from collections.abc import Iterable
+from collections.abc import Iterable, Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -23,6 +28,7 @@ from quickdraw_core.stage import Opened
 from quickdraw_core.store.pack import Pack
 from quickdraw_core.store.store import Store
 from quickdraw_core.system.disk import Need, require_room
+from quickdraw_core.system.locks import held, holder_of
 from quickdraw_core.tracking.journal import JOURNAL_NAME, follow
 from quickdraw_core.training.checkpoint import Resumable, find_checkpoint
 from quickdraw_core.training.config import HostsConfig, TrainConfig
@@ -31,6 +37,9 @@ from quickdraw_core.training.plan import Plan, Rows
 PROBE_STEPS = 20
 _WARM_STEPS = 1
 _STEPS = _WARM_STEPS + PROBE_STEPS
+_PREFIX = "quickdraw-probe-"
+_PROBE_LOCK = ".probe"
+_BEGUN_SECONDS = 60.0
 _T_95 = 2.093
 """Student's t of 95 % for the mean of `PROBE_STEPS` values."""
 _VALIDATED = 1_000
@@ -44,8 +53,8 @@ class Probe:
     step_seconds: of each counted step. start_seconds: of all that is neither a counted step nor a
     validation nor a checkpoint: starting the ranks, the first step, ending. drawing_seconds: of
     one validation drawing. checkpoint_bytes, checkpoint_seconds: of one. memory_megabytes: the
-    most of a rank, of the GPU's memory if it has one. seconds: of the whole probe. notes: what
-    went otherwise than asked for.
+    most that any rank took, validating or not; of the GPU's memory if it has one. seconds: of the
+    whole probe. notes: what went otherwise than asked for.
     """
 
     step_seconds: tuple[float, ...]
@@ -80,8 +89,7 @@ def probe(
     Raises what a training raises.
     """
     begun = time.perf_counter()
-    with tempfile.TemporaryDirectory(prefix="quickdraw-probe-") as folder:
-        path = Path(folder)
+    with own_folder() as path:
         size = checkpoint_bytes(config, len(store.label_map))
         require_room([Need("the probe's checkpoint", size, path, "TMPDIR")])
         probing, here = probing_config(config, path, len(store.label_map)), opened.branch()
@@ -92,7 +100,7 @@ def probe(
             titled = context.titled("probe")
             notes = launch(run, plan, Resumable(None), titled, here)
         except TrainingError as error:
-            reason = str(error).partition(f"; see {folder}")[0]
+            reason = str(error).partition(f"; see {path}")[0]
             raise type(error)(f"a probe of {_STEPS} steps failed: {reason}") from error
         records, _ = follow(path / JOURNAL_NAME, 0)
         checkpoint = find_checkpoint(path, "last")
@@ -105,6 +113,59 @@ def probe(
             seconds=time.perf_counter() - begun,
             notes=tuple(notes),
         )
+
+
+@contextmanager
+def own_folder() -> Iterator[Path]:
+    """A temporary folder for a block, deleted at its end, also by SIGTERM; what probes that were
+    killed have left is deleted before.
+    """
+    temporary = Path(tempfile.gettempdir())
+    for old in temporary.glob(f"{_PREFIX}*"):
+        if _is_left(old):
+            shutil.rmtree(old, ignore_errors=True)
+    with (
+        _ended_by_sigterm(),
+        tempfile.TemporaryDirectory(prefix=_PREFIX, ignore_cleanup_errors=True) as folder,
+        held(Path(folder) / _PROBE_LOCK, folder, "probe"),
+    ):
+        yield Path(folder)
+
+
+def _is_left(folder: Path) -> bool:
+    """Whether a folder is of a probe of this user that has ended without deleting it."""
+    try:
+        facts = folder.lstat()
+        is_ours = stat.S_ISDIR(facts.st_mode) and facts.st_uid == os.getuid()
+        # Of one that has only just begun the lock is not there yet.
+        is_old = (folder / _PROBE_LOCK).exists() or time.time() - facts.st_mtime > _BEGUN_SECONDS
+    except OSError:  # deleted meanwhile
+        return False
+    return is_ours and is_old and holder_of(folder / _PROBE_LOCK) is None
+
+
+@contextmanager
+def _ended_by_sigterm() -> Iterator[None]:
+    """A block that SIGTERM ends as an exception does, so that it can tidy up, and then this
+    process as ever. Whoever handles the signal already goes on doing so.
+    """
+    is_main = threading.current_thread() is threading.main_thread()
+    if not is_main or signal.getsignal(signal.SIGTERM) is not signal.SIG_DFL:
+        yield
+        return
+    received = []
+
+    def end(number: int, _: object) -> None:
+        received.append(number)
+        raise SystemExit(128 + number)
+
+    signal.signal(signal.SIGTERM, end)
+    try:
+        yield
+    finally:
+        signal.signal(signal.SIGTERM, signal.SIG_DFL)
+        if received:
+            os.kill(os.getpid(), signal.SIGTERM)
 
 
 def probing_config(config: TrainConfig, path: Path, classes: int) -> TrainConfig:
@@ -156,7 +217,7 @@ def _measured(
         drawing_seconds=validation_ms / 1e3 / validated,
         checkpoint_bytes=checkpoint.st_size,
         checkpoint_seconds=checkpoint_ms / 1e3,
-        memory_megabytes=trained[-1]["metrics"]["train/memory_megabytes"],
+        memory_megabytes=judged[-1]["metrics"]["train/memory_megabytes"],
         seconds=seconds,
         notes=notes,
     )

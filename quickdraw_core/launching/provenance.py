@@ -1,4 +1,4 @@
-"""What a training was made of: code, data and environment, recorded when it begins.
+"""What a training was made of: code, data, environment and plan, recorded when it begins.
 
 It stands in `run.json`, goes from there into each checkpoint, and so travels with the model; in
 MLflow they are tags. `differences/` compares two of them.
@@ -20,8 +20,10 @@ _UNKNOWN = "unknown"
 _CPU_NAME = "model name"
 
 
-def provenance_of(config: TrainConfig, store: Store) -> dict[str, dict[str, Any]]:
-    """Code, data and environment of a training that begins now, as plain values by name.
+def provenance_of(config: TrainConfig, store: Store, steps: int) -> dict[str, dict[str, Any]]:
+    """Code, data, environment and plan of a training that begins now, as plain values by name.
+
+    steps: of the whole run.
 
     A rank adds what it alone knows of its device (`training/hardware.py`).
     """
@@ -35,6 +37,7 @@ def provenance_of(config: TrainConfig, store: Store) -> dict[str, dict[str, Any]
             "ranks": config.world_size,
             "hosts": config.hosts.nodes,
         },
+        "plan": {"steps": steps},
     }
 
 

@@ -98,7 +98,8 @@ def estimate_markdown(estimate: Estimate) -> str:
 
 def _run_of(estimate: Estimate) -> str:
     if not estimate.done:
-        return f"{estimate.run_dir} (new)"
+        state = "begun, without a checkpoint yet: from step 0" if estimate.begun else "new"
+        return f"{estimate.run_dir} ({state})"
     if estimate.done == estimate.steps:
         return f"{estimate.run_dir} (finished)"
     return f"{estimate.run_dir} (goes on from step {estimate.done:,})"

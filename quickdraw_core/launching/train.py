@@ -4,6 +4,7 @@ Who wants to go on after a failure calls it again: the same configuration on the
 continues from the latest checkpoint.
 """
 
+import time
 from collections.abc import Callable
 from dataclasses import dataclass
 from functools import partial
@@ -107,10 +108,11 @@ class PreparedTraining:
         `ConfigError` or `CheckpointError` before anything is started, and `TrainingError` if
         a rank fails. `ConfigError` as well if the disk cannot hold what is to be written.
         """
+        begun = time.perf_counter()
         store = open_store(self.config.store, self.opened)  # it may be another one meanwhile
         require_room(needs_of(self.config, store, self.opened))
         with held_folder(run_path(self.config, store), "training", _lock_name(self.config)):
-            return _run(self.config, store, context, self.opened)
+            return _run(self.config, store, context, self.opened, begun)
 
     def estimate(self, context: RunContext | None = STANDALONE) -> Estimate:
         """What the training will take. It leaves nothing, but for the pack of the store.
@@ -119,13 +121,15 @@ class PreparedTraining:
         raises.
         """
         store, config = open_store(self.config.store, self.opened), self.config
+        require_room(_pack_needs(store))
         pack = opened_pack(store, self.opened)
         rows = checked_rows(config, pack)
         steps, done = None, 0
         if RunFolder.is_there(self.path) and not config.fresh:
             run = continued_run(config, store, self.opened)
             last = find_checkpoint(self.path, "last")
-            steps, done = run.steps, 0 if last is None else step_of(last)
+            steps = Plan.of(config, rows, run.steps).steps
+            done = 0 if last is None else step_of(last)
         if done and finished_run(config, store, self.opened) is not None:
             steps = done  # it may have run out of patience before the last
         measured = None
@@ -141,11 +145,16 @@ def needs_of(config: TrainConfig, store: Store, opened: Opened) -> list[Need]:
     if goes_on and finished_run(config, store, opened) is not None:
         return []
     checkpoints = checkpoints_need(config, path, checkpoint_bytes(config, len(store.label_map)))
+    return [*_pack_needs(store), checkpoints]
+
+
+def _pack_needs(store: Store) -> list[Need]:
+    """What the pack of the store takes, if it is not there yet."""
     folder = pack_folder(store)
     if is_packed(folder):
-        return [checkpoints]
+        return []
     option = "--store" if isinstance(store.path, Path) else "QUICKDRAW_CACHE"
-    return [Need("pack", pack_bytes(store.manifest), folder, option), checkpoints]
+    return [Need("pack", pack_bytes(store.manifest), folder, option)]
 
 
 def prepare(config: TrainConfig, opened: Opened) -> PreparedTraining:
@@ -208,13 +217,17 @@ def _lock_name(config: TrainConfig) -> str:
     return f"{FOLDER_LOCK}-host{rank}" if rank else FOLDER_LOCK
 
 
-def _run(config: TrainConfig, store: Store, context: RunContext, opened: Opened) -> TrainResult:
+def _run(
+    config: TrainConfig, store: Store, context: RunContext, opened: Opened, begun: float
+) -> TrainResult:
+    """begun: when the training did, by `time.perf_counter`."""
     pack = opened_pack(store, opened)
     rows = checked_rows(config, pack)
     is_host_0, rendezvous, problem = config.hosts.node_rank == 0, None, None
     if is_host_0:
         probing = partial(probe, config, store, pack, context, opened)
-        run = begin_run(config, store, rows, partial(_steps_by, config, rows, probing), opened)
+        steps = partial(_steps_by, config, rows, probing, begun)
+        run = begin_run(config, store, rows, steps, opened)
         latest = open_latest(run, opened)
     else:
         run, latest, rendezvous = join_run(config, store, opened, context.stopping)
@@ -244,12 +257,14 @@ def _run(config: TrainConfig, store: Store, context: RunContext, opened: Opened)
     return result_of(run.path, opened, latest.step, done, notes, problem)
 
 
-def _steps_by(config: TrainConfig, rows: Rows, probing: Callable[[], Probe]) -> int:
-    """The steps of a new run: those of the configuration, or as many as a probe says will fit."""
+def _steps_by(config: TrainConfig, rows: Rows, probing: Callable[[], Probe], begun: float) -> int:
+    """The steps of a new run: those of the configuration, or as many as a probe says will fit
+    into what is left of the minutes since it began.
+    """
     steps = steps_of(config, rows.steps_an_epoch)
     if steps is None:
         measured = probing()
-        steps = steps_within(config, rows, measured)
+        steps = steps_within(config, rows, measured, time.perf_counter() - begun)
         with progress("train", None, "") as bar:
             bar.log(
                 f"{steps:,} steps fit into {config.max_minutes:g} minutes, by a probe of "

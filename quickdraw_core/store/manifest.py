@@ -28,6 +28,8 @@ MANIFEST_NAME = "manifest.json"
 PREVIOUS_NAME = "manifest.previous.json"
 """The previous manifest, while the windows of a new one are renamed."""
 CROISSANT_NAME, README_NAME = "croissant.json", "README.md"
+CARD_MARK = "Parquet files that `quickdraw ingest` wrote"
+"""Words of each `README.md` that is a dataset card's."""
 """The dataset card, made by `dataset_card/`, for programs and for people. Not fingerprinted."""
 UNFINISHED = "unfinished"
 """The folder of a store with windows that are not part of it: of an ingest that has not finished,
@@ -220,6 +222,18 @@ def card_fault(storage: Storage, manifest: Manifest) -> str | None:
     if described == manifest.fingerprint:
         return None
     return f"{storage.address(CROISSANT_NAME)} describes other drawings than the manifest's"
+
+
+def readme_fault(storage: Storage) -> str | None:
+    """Why a store's `README.md` is not to be replaced: it is not a dataset card's. None if it is,
+    or is not there. Raises what `Storage.read` does.
+    """
+    if not storage.is_file(README_NAME) or CARD_MARK.encode() in storage.read(README_NAME):
+        return None
+    return (
+        f"{storage.address(README_NAME)} is not a dataset card of this program, and stays; move "
+        "it away, and the next ingest writes the card's"
+    )
 
 
 def _explain_missing(storage: Storage) -> str:

@@ -28,6 +28,7 @@ from quickdraw_core.store.manifest import (
     UNFINISHED,
     Manifest,
     card_fault,
+    readme_fault,
 )
 from quickdraw_core.store.store import Store
 from quickdraw_core.store.verify_manifest import manifest_faults
@@ -155,6 +156,8 @@ class _Verification:
         """A store of an earlier version has no card, and can be used all the same."""
         if fault := card_fault(self.storage, self.manifest):
             self.notes.append(f"{fault}: no dataset card; the next ingest writes it")
+        if fault := readme_fault(self.storage):
+            self.notes.append(fault)
 
     def _check_parts(self, bar: Bar) -> None:
         """Drawings, quarantine, receipt and pack of each window."""

@@ -54,8 +54,8 @@ class Checkpoint:
 
     states: the state of each part that advances, by name, see `TrainState`. train_counts:
     drawings of each label in the training split. finished: nothing is left to do. versions: of
-    the packages that decide the numbers. provenance: code, data and environment of the training,
-    see `launching/provenance.py`; empty in older ones.
+    the packages that decide the numbers. provenance: code, data, environment and plan of the
+    training, see `launching/provenance.py`; empty in older ones.
     """
 
     step: int

@@ -1,4 +1,6 @@
-"""The keys of a training's configuration before its values were grouped, and those of now."""
+"""Stored configurations of earlier versions, and today's: the keys of before values were grouped,
+and what an option that was not there yet was as good as.
+"""
 
 from collections.abc import Mapping
 from typing import Any
@@ -37,8 +39,14 @@ FORMER_KEYS = _RENAMED | {
 
 
 def regrouped(config: dict[str, Any]) -> dict[str, Any]:
-    """A stored configuration in today's groups, also if it was stored before there were groups."""
-    is_grouped = isinstance(config, Mapping) and isinstance(config.get("model"), Mapping)
-    if is_grouped or not isinstance(config, Mapping):
+    """A stored configuration in today's groups, also if it was stored before there were groups,
+    or before `validation.per_class`: it was validated on all drawings then.
+    """
+    if not isinstance(config, Mapping):
         return config
-    return nested({FORMER_KEYS.get(key, key): value for key, value in config.items()})
+    if not isinstance(config.get("model"), Mapping):
+        config = nested({FORMER_KEYS.get(key, key): value for key, value in config.items()})
+    validation = config.get("validation")
+    if isinstance(validation, Mapping) and "per_class" not in validation:
+        config = {**config, "validation": {**validation, "per_class": None}}
+    return config

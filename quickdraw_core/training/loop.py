@@ -70,7 +70,9 @@ def train_loop(run: RunFolder, ranks: Ranks) -> None:
                     metrics = trainer.validate(with_flip(trainer.evaluated, config), held_out)
                     require_finite("validation loss", metrics["loss"], done, learning_rate)
                     validations.add(metrics, config.validation.best_by)
-                    journal.write(done, {f"validation/{k}": v for k, v in metrics.items()})
+                    memory = {"train/memory_megabytes": meter.memory_megabytes()}
+                    validated = {f"validation/{k}": v for k, v in metrics.items()}
+                    journal.write(done, validated | memory)
                 patient = patience is None or validations.since_best < patience
                 finished = done == plan.steps or not patient
                 if ranks.is_first:

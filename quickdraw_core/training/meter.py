@@ -42,15 +42,14 @@ class Meter:
 
     def close(self) -> dict[str, float]:
         """Loss, learning rate, images a second (all ranks) and share of time spent waiting for
-        data, since the last call; the most memory that a rank has taken so far, as the mean over
-        the ranks. Every rank must call it.
+        data, since the last call. Every rank must call it.
 
         Raises `DivergedError` on all ranks if a loss was not finite, naming the first.
         """
         device = self._ranks.device
-        own = torch.tensor([self._waited_seconds, peak_memory_megabytes(device)], device=device)
-        sums = self._ranks.sum(torch.cat([torch.stack(self._losses), own]).double())
-        *losses, waited_seconds, memory = (sums / self._ranks.world_size).tolist()
+        waited = torch.tensor([self._waited_seconds], device=device)
+        sums = self._ranks.sum(torch.cat([torch.stack(self._losses), waited]).double())
+        *losses, waited_seconds = (sums / self._ranks.world_size).tolist()
         seconds = time.perf_counter() - self._begun - self._paused_seconds
         for (step, rate), loss in zip(self._rates, losses, strict=True):
             require_finite("loss", loss, step, rate)
@@ -59,10 +58,13 @@ class Meter:
             "learning_rate": self._rates[-1][1],
             "images_per_second": len(losses) * self._images_a_step / seconds,
             "data_wait_share": waited_seconds / seconds,
-            "memory_megabytes": memory,
         }
         self._begin()
         return numbers
+
+    def memory_megabytes(self) -> float:
+        """The most memory that any rank has taken so far. Every rank must call it."""
+        return self._ranks.largest(peak_memory_megabytes(self._ranks.device))
 
     @contextmanager
     def paused(self) -> Iterator[None]:
