@@ -129,7 +129,7 @@ def test_lengths_of_time() -> None:
     assert [in_words(value) for value in (0, 59, 60, 7_200, 3 * DAY)] == [
         *("0 s", "59 s", "1 min", "2 h", "3 d")
     ]
-    for wrong in ("", "30", "d", "-1d", "1 d", "1d x", "1y"):
+    for wrong in ("", "30", "d", "-1d", "1 d", "1d x", "1y", "99999999w"):
         with pytest.raises(ConfigError, match="older_than"):
             CleanConfig.parse({"older_than": wrong})
 
@@ -259,6 +259,37 @@ def test_runs_stay_if_mlflow_cannot_say_which_is_the_champion(place: Place) -> N
     assert place.reason(result, place.run("a")).startswith("perhaps a champion: MLflow at http:")
     with pytest.raises(WriteError, match=r"not all could be cleaned: MLflow at http://127\.0\.0"):
         require_cleaned(result)
+
+
+def test_runs_stay_if_the_database_that_they_name_is_gone(place: Place) -> None:
+    (place.folder / "mlflow.db").unlink()
+    result = place.clean()
+    assert sorted(path.name for path in place.runs.iterdir()) == ["a", "b"]
+    reason = place.reason(result, place.run("a"))
+    assert reason.startswith(f"perhaps a champion: there is no database {place.folder}/mlflow.db")
+    with pytest.raises(WriteError, match="bring it back"):
+        require_cleaned(result)
+    shutil.rmtree(place.runs)
+    assert not place.clean().problems  # nothing was tracked there yet
+
+
+def test_a_run_whose_checkpoint_is_read_is_in_use(place: Place) -> None:
+    path = find_checkpoint(place.run("a"), "best")
+    assert path is not None
+    os.utime(path, (time.time() - DAY, path.stat().st_mtime))
+    result = place.clean(dry_run=True)
+    assert place.reason(result, place.run("a")) == "used within 30 d"
+    assert place.reason(place.clean(), place.run("a")) == "used within 30 d"
+    assert [path.name for path in place.runs.iterdir()] == ["a"]
+
+
+def test_a_run_stays_that_is_named_by_another_path_to_the_same_folder(place: Place) -> None:
+    place.runs.rename(place.folder / "disk")
+    place.runs.symlink_to(place.folder / "disk")
+    named = (f"{place.runs}/a", f"{place.folder}/disk/b/checkpoints/best")
+    result = place.clean(Needs(frozenset(named)))
+    assert sorted(path.name for path in place.runs.iterdir()) == ["a", "b"]
+    assert "refers to it" in place.reason(result, place.folder / "disk" / "a")
 
 
 def test_a_sweep_stays_with_its_rows(place: Place) -> None:

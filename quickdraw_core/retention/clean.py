@@ -23,6 +23,7 @@ from quickdraw_core.system.locks import held_folder
 from quickdraw_core.tracking.address import resolve_tracking_uri
 from quickdraw_core.tracking.deleted_runs import deleted_runs
 from quickdraw_core.tracking.registered_runs import RegisteredRun, registered_runs
+from quickdraw_core.tracking.runs import is_missing
 from quickdraw_core.training.run_folder import RunFolder
 
 _LOCK = ".clean.lock"
@@ -119,7 +120,7 @@ def _survey(config: CleanConfig, needs: Needs) -> tuple[list[Thing], list[str]]:
     """All things, with what needs them, and what MLflow does not say."""
     runs = find_runs(config.runs)
     uris = sorted({resolve_tracking_uri(config.tracking_uri), *(run.uri for run in runs)})
-    models = _ask(uris)
+    models = _ask(uris, {run.uri for run in runs})
     things = [
         *things_of(runs, models.of_runs, models.unknown),
         *find_packs(_stores(config, runs), runs),
@@ -140,9 +141,16 @@ def _survey(config: CleanConfig, needs: Needs) -> tuple[list[Thing], list[str]]:
     return things, list(models.unknown.values())
 
 
-def _ask(uris: Iterable[str]) -> _Models:
+def _ask(uris: Iterable[str], recorded: Collection[str]) -> _Models:
+    """recorded: the addresses that runs here were tracked at: each of those has had a database."""
     models = _Models()
     for uri in uris:
+        if uri in recorded and is_missing(uri):
+            models.unknown[uri] = (
+                f"there is no database {uri.removeprefix('sqlite:///')}, which runs here name; "
+                "bring it back, or remove by hand what nobody needs"
+            )
+            continue
         try:
             found = registered_runs(uri)
         except QuickdrawError as error:

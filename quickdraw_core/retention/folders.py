@@ -38,6 +38,15 @@ def weigh(path: Path, reads_count: bool = False) -> Weight:
     return Weight(size, newest)
 
 
+def last_used(run: Path) -> float:
+    """When a run folder was last written to, or one of its checkpoints read, as far as the file
+    system notes that. Seconds since 1970.
+    """
+    # Not the pointers beside them: whoever looks for the last checkpoint reads those.
+    read = (weigh(path, reads_count=True).written for path in run.glob("checkpoints/step-*.pt"))
+    return max([weigh(run).written, *read])
+
+
 def _statuses(path: Path) -> Iterator[os.stat_result]:
     folders = [path]
     while folders:

@@ -13,7 +13,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from quickdraw_core.errors import BusyError, QuickdrawError
-from quickdraw_core.retention.folders import at_work_in, weigh
+from quickdraw_core.retention.folders import at_work_in, last_used, weigh
 from quickdraw_core.retention.plan import Kind, Thing, Verdict
 from quickdraw_core.retention.runs import TRASH
 from quickdraw_core.serving.bundle import INFO_NAME
@@ -63,7 +63,7 @@ def _remove_run(thing: Thing) -> None:
     with held_folder(path, WORK):
         if not RunFolder.is_there(path):
             raise FileNotFoundError(path)
-        _require_unused(thing, path)
+        _require_unused(thing, last_used(path))
         if holder := at_work_in(path, but=FOLDER_LOCK):
             raise InUseError(holder)
         trash = path.parent / TRASH
@@ -88,7 +88,7 @@ def _remove_checkpoint(thing: Thing) -> None:
     if not path.is_file():  # its run went
         return
     with held_folder(run, WORK):
-        _require_unused(thing, run)
+        _require_unused(thing, last_used(run))
         if path in {find_checkpoint(run, name) for name in ("last", "best")}:
             raise InUseError(MEANWHILE)
         path.unlink()
@@ -96,8 +96,7 @@ def _remove_checkpoint(thing: Thing) -> None:
 
 def _remove_pack(thing: Thing) -> None:
     path = Path(thing.name)
-    if weigh(path).written > thing.used:
-        raise InUseError(MEANWHILE)
+    _require_unused(thing, weigh(path).written)
     if not remove_pack(path):
         raise InUseError("another command builds a pack beside it")
 
@@ -105,14 +104,14 @@ def _remove_pack(thing: Thing) -> None:
 def _remove_bundle(thing: Thing) -> None:
     path = Path(thing.name)
     with held(lock_of_file(path.resolve()), thing.name, WORK):
-        _require_unused(thing, path)
+        _require_unused(thing, weigh(path).written)
         (path / INFO_NAME).unlink(missing_ok=True)
         shutil.rmtree(path)
 
 
 def _remove_file(thing: Thing) -> None:
     path = Path(thing.name)
-    _require_unused(thing, path)
+    _require_unused(thing, weigh(path).written)
     path.unlink()
 
 
@@ -126,9 +125,9 @@ def name_of_deleted(uri: str, run_id: str) -> str:
     return f"{uri}{_SEPARATOR}{run_id}"
 
 
-def _require_unused(thing: Thing, path: Path) -> None:
-    """Raises `InUseError` if something was written there since the plan was made."""
-    if weigh(path).written > thing.used:
+def _require_unused(thing: Thing, used: float) -> None:
+    """Raises `InUseError` if a thing was used since the plan was made."""
+    if used > thing.used:
         raise InUseError(MEANWHILE)
 
 

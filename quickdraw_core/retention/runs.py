@@ -2,11 +2,12 @@
 
 import os
 from collections.abc import Collection, Iterable, Iterator, Mapping
+from contextlib import suppress
 from dataclasses import dataclass, field
 from pathlib import Path
 
 from quickdraw_core.errors import QuickdrawError
-from quickdraw_core.retention.folders import at_work_in, weigh
+from quickdraw_core.retention.folders import at_work_in, last_used, weigh
 from quickdraw_core.retention.plan import Kind, Thing
 from quickdraw_core.storage.location import Address
 from quickdraw_core.tracking.address import NO_TRACKING
@@ -42,6 +43,7 @@ class FoundRun:
 
 def find_runs(runs: Path) -> list[FoundRun]:
     """The runs in a folder, and the rows of its sweeps."""
+    runs = runs.resolve()  # others may know it by its own name
     single = sorted(path.parent for path in runs.glob(f"*/{RUN_NAME}"))
     rows = sorted(path.parent for path in runs.glob(f"*/*/{RUN_NAME}"))
     found = [_read(path, None) for path in single]
@@ -75,10 +77,9 @@ def _read(path: Path, sweep: Path | None) -> FoundRun:
             spare = _spare(path)
     except (QuickdrawError, OSError) as error:
         whole = whole or f"cannot be read: {error}"
-    weight = weigh(path)
-    size = weight.size_bytes - sum(weigh(checkpoint).size_bytes for checkpoint in spare)
+    size = weigh(path).size_bytes - sum(weigh(checkpoint).size_bytes for checkpoint in spare)
     return FoundRun(
-        *(path, size, weight.written, uri, run_id, store, at_work is not None, whole),
+        *(path, size, last_used(path), uri, run_id, store, at_work is not None, whole),
         sweep=sweep,
         spare=spare,
         refers_to=refers,
@@ -94,15 +95,17 @@ def _named_by(run: RunFolder, record: RunRecord | None) -> frozenset[str]:
     """The model that a training began from, and the MLflow run of its sweep."""
     parent = record.tags.get(PARENT_TAG, "") if record is not None else ""
     names = {parent, *resolved([run.config.model.pretrained or ""])}
-    return frozenset(names - {"", str(Path.cwd())})
+    return frozenset(names - {"", *resolved([""])})
 
 
 def resolved(names: Iterable[str]) -> Iterator[str]:
-    """Names as they are, and as paths from the working folder."""
+    """Names as they are, and as paths from the working folder, with and without symlinks."""
     for name in names:
         yield name
         if "\0" not in name:
             yield os.path.abspath(name)  # noqa: PTH100 — of any text, also of no file's name
+            with suppress(OSError, ValueError):
+                yield os.path.realpath(name)
 
 
 def _spare(path: Path) -> tuple[Path, ...]:
