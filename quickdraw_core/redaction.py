@@ -27,7 +27,7 @@ _NAMES = (
     r"(?:api|access|account|private)key"
 )
 _QUERY = re.compile(
-    rf"([?&;#](?:[^=&;#?\s\"']*(?:{_NAMES})[^=&;#?\s\"']*|sig|sas|key|code|pass|jwt|odbc_connect)=)"
+    rf"([?&;#](?:[^=&;#?\s\"']*(?:{_NAMES})[^=&;#?\s\"']*|-?(?:sig|sas|key|code|pass|jwt|odbc_connect))=)"
     r"[^&;#\s\"'<>]+",
     re.IGNORECASE,
 )

@@ -7,29 +7,36 @@ from collections.abc import Iterator
 from dataclasses import dataclass, field, replace
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
+from urllib.parse import parse_qs
+from uuid import UUID
 
 import pytest
 from alert_receivers import Received, mail_server, web_hook
+from apprise import Apprise
 from prefect import flow, tags
 from prefect.client.orchestration import get_client
 from prefect.settings import PREFECT_API_URL, temporary_settings
 from prefect.states import Crashed, Scheduled
 from pydantic import SecretStr
 from service import Service, end, until
+from typer.testing import CliRunner
 
 from flows.alerts.addresses import address_of
-from flows.alerts.automations import make_alerts
+from flows.alerts.automations import delete_alerts, make_alerts
 from flows.alerts.events import TAG
 from flows.alerts.messages import ended_alert
 from flows.alerts.promotions import promotion_alert
 from flows.deployments.config import DeployConfig
 from flows.ingest import ingest
+from quickdraw_core.cli import app
 from quickdraw_core.errors import ConfigError, InputError
 from quickdraw_core.ingest.config import IngestConfig
 from quickdraw_core.metrics.differences import Comparison, Difference
 from quickdraw_core.metrics.metrics import Estimate
 from quickdraw_core.promotion.decision import Decision, PromoteResult
+from quickdraw_core.redaction import without_secrets
 
 SECRET = "tops3cret"
 
@@ -65,6 +72,56 @@ def test_another_address_is_refused_without_a_word_of_it(
         address_of(SecretStr(address), 2)
     assert SECRET not in str(caught.value) + caplog.text
     assert "\n" not in str(caught.value)
+    assert without_secrets(str(caught.value)) == str(caught.value)
+
+
+def test_a_web_hook_gets_its_query_and_apprise_its_own() -> None:
+    with web_hook() as (port, received):
+        given = SecretStr(f"http://127.0.0.1:{port}/hook?token={SECRET}&sig=a%2Bb&format=x")
+        client = Apprise()
+        client.add(address_of(given).url.get_secret_value())
+        assert client.notify("a text", title="a title")
+    (message,) = received
+    path, _, query = message.path.partition("?")
+    assert path == "/hook"
+    assert parse_qs(query) == {"token": [SECRET], "sig": ["a+b"], "format": ["x"]}
+    assert message.text == "a text"
+
+
+def test_what_apprise_says_of_a_hook_is_shown_without_its_secrets() -> None:
+    for key in ("-token", "-sig", "-key", "-code"):
+        assert SECRET not in without_secrets(f"no json://host/x?a=b&{key}={SECRET}: refused")
+
+
+def test_all_blocks_are_deleted_also_after_one_that_is_missing() -> None:
+    names = {
+        UUID(int=n): name
+        for n, name in enumerate(
+            ["quickdraw-alert-1", "quickdraw-alert-3", "others", "quickdraw-alert-2-x"]
+        )
+    }
+
+    class Client:
+        def read_automations_by_name(self, name: str) -> list[Any]:
+            return []
+
+        def read_block_documents_by_type(self, *args: Any, **more: Any) -> list[Any]:
+            return [SimpleNamespace(id=key, name=name) for key, name in names.items()]
+
+        def delete_block_document(self, block: UUID) -> None:
+            del names[block]
+
+    client: Any = Client()
+    assert delete_alerts(client) == 2
+    assert sorted(names.values()) == ["others", "quickdraw-alert-2-x"]
+
+
+def test_no_alert_wins_over_the_variable(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("QUICKDRAW_ALERT", "https://example.com/a https://example.com/b")
+    done = CliRunner().invoke(app, ["deploy", "--no-alert", "--dry-run"])
+    assert done.exit_code == 0, done.output
+    refused = CliRunner().invoke(app, ["deploy", "--no-alert", "--alert", "https://x.org/a"])
+    assert "no_alert deletes the alerts" in str(refused.exception)
 
 
 def test_a_configuration_shows_no_address() -> None:
@@ -133,7 +190,7 @@ class Alerted:
 
     def addresses(self) -> list[str]:
         return [
-            f"http://127.0.0.1:{self.hook}/{SECRET}",
+            f"http://127.0.0.1:{self.hook}/{SECRET}?token={SECRET}",
             f"mailto://127.0.0.1:{self.mail}?from=prefect@example.com&to=ops@example.com",
         ]
 
@@ -176,7 +233,7 @@ def alerted(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Alerted]:
 @pytest.mark.services
 def test_the_message_to_try_it_arrives_by_both_ways(alerted: Alerted) -> None:
     message = alerted.message("alerts arrive")
-    assert message.path == f"/{SECRET}"
+    assert message.path == f"/{SECRET}?token={SECRET}"
     assert "runs that fail, crash or are late" in message.text
 
 

@@ -14,7 +14,7 @@ from quickdraw_core.errors import ConfigError
 _HOOKS = {"https": "jsons", "http": "json"}
 """What Apprise calls a web hook of no service that it knows."""
 _EXAMPLES = (
-    "mailto://HOST?user=USER&pass=PASSWORD&to=YOU@HOST, slack://A/B/C or https://HOST/HOOK "
+    "mailto://HOST?from=ME@HOST&to=YOU@HOST, slack://A/B/C or https://HOST/HOOK "
     "(all forms: github.com/caronc/apprise/wiki)"
 )
 
@@ -36,7 +36,7 @@ def address_of(secret: SecretStr, number: int = 1) -> Address:
     scheme, separator, rest = text.partition("://")
     service = _service_of(text)
     if service is None and scheme.lower() in _HOOKS:
-        text = f"{_HOOKS[scheme.lower()]}://{rest}"
+        text = f"{_HOOKS[scheme.lower()]}://{_with_its_query(rest)}"
         service = _service_of(text)
     if service is None or any(character.isspace() for character in text):
         shown = f"{scheme}://…" if separator else "without a scheme"
@@ -45,6 +45,14 @@ def address_of(secret: SecretStr, number: int = 1) -> Address:
             f"{_EXAMPLES}"
         )
     return Address(SecretStr(_as_text(text)), service)
+
+
+def _with_its_query(address: str) -> str:
+    """A web address without its scheme whose query is sent as it is: Apprise takes the keys of a
+    query as options of its own, but for those that begin with `-`.
+    """
+    before, separator, query = address.partition("?")
+    return before + separator + "&".join(f"-{part}" for part in query.split("&") if part)
 
 
 def _service_of(text: str) -> str | None:

@@ -4,7 +4,9 @@ Three of them: one sends what a run says of its end (`events.py`); one says that
 the run itself says nothing; one that a run is late. Addresses are blocks.
 """
 
+import re
 from collections.abc import Sequence
+from contextlib import suppress
 from datetime import timedelta
 from uuid import UUID
 
@@ -26,6 +28,7 @@ SAID, SILENT, LATE = (
 SILENT_SECONDS, LATE_SECONDS = 60, 300
 """How long the server waits for a run to say why it ended; for a worker to take up a late run."""
 TEST_RESOURCE = "quickdraw.test"
+_PAGE = 200
 _ENDED = {"prefect.flow-run.Failed", "prefect.flow-run.Crashed", "prefect.flow-run.TimedOut"}
 _RUN = "{{ event.resource.id | replace('prefect.flow-run.', '') }}"
 _NAME = "{{ event.resource['prefect.resource.name'] }}"
@@ -49,7 +52,6 @@ def make_alerts(
         UUID(str(SlackWebhook(url=address.url).save(f"{BLOCK}-{number}", overwrite=True)))
         for number, address in enumerate(addresses, 1)
     ]
-    _delete_blocks(client, len(addresses) + 1)
     for wanted in (
         _of_what_runs_say(blocks, ui),
         _of_silent_ends(blocks, ui, silent_seconds),
@@ -60,6 +62,7 @@ def make_alerts(
             client.update_automation(there[0].id, wanted)
         else:
             client.create_automation(wanted)
+    _delete_blocks(client, len(addresses) + 1)
 
 
 def delete_alerts(client: SyncPrefectClient) -> int:
@@ -71,18 +74,27 @@ def delete_alerts(client: SyncPrefectClient) -> int:
 
 
 def _delete_blocks(client: SyncPrefectClient, first: int) -> int:
-    """Deletes the blocks from a number on. Returns how many there were."""
-    number = first
-    while True:
-        try:
-            block = client.read_block_document_by_name(f"{BLOCK}-{number}", _SLUG)
-        except ObjectNotFound:
-            return number - first
-        client.delete_block_document(block.id)
-        number += 1
-
-
-_SLUG = SlackWebhook.get_block_type_slug()
+    """Deletes the blocks from a number on, also if one between them is missing: each holds a
+    secret. Returns how many there were.
+    """
+    numbered = re.compile(rf"{BLOCK}-(\d+)")
+    found: list[UUID] = []
+    offset = 0
+    while True:  # all of them first: a page begins elsewhere once something is deleted
+        page = client.read_block_documents_by_type(
+            SlackWebhook.get_block_type_slug(), offset, _PAGE, include_secrets=False
+        )
+        for block in page:
+            number = numbered.fullmatch(block.name or "")
+            if number is not None and int(number[1]) >= first:
+                found.append(block.id)
+        offset += len(page)
+        if len(page) < _PAGE:
+            break
+    for block_id in found:
+        with suppress(ObjectNotFound):  # another command deleted it
+            client.delete_block_document(block_id)
+    return len(found)
 
 
 def _of_what_runs_say(blocks: Sequence[UUID], ui: str | None) -> AutomationCore:

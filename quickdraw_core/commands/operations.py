@@ -1,5 +1,6 @@
 """The command for whoever runs this as a service: deployments on a Prefect server."""
 
+import os
 from pathlib import Path
 from typing import Annotated
 
@@ -48,6 +49,8 @@ def deploy(
 
     from flows.deployments.config import DeployConfig
 
+    if no_alert and alert == os.environ.get("QUICKDRAW_ALERT", "").split():
+        alert = None  # an option that was given wins over a variable
     # Not as text, which a configuration would show.
     options["alert"] = tuple(SecretStr(address) for address in alert or () if address)
     from flows.deployments.deploy import deploy as make
