@@ -1,9 +1,10 @@
 """What the runs of a Prefect server still need, so that it is not cleaned up."""
 
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator, Mapping
 from datetime import UTC, datetime, timedelta
 from pathlib import PurePath
-from typing import Any, TypeVar
+from typing import Any
+from uuid import UUID
 
 from prefect.client.orchestration import SyncPrefectClient, get_client
 from prefect.client.schemas.filters import (
@@ -16,16 +17,14 @@ from prefect.client.schemas.filters import (
 from prefect.client.schemas.objects import FlowRun, StateType
 from prefect.runtime import flow_run
 
+from flows.reruns.find import folder_tag_of, home_of, pages
 from quickdraw_core.retention.clean import Needs
-
-T = TypeVar("T")
 
 _UNDER_WAY = [
     *(StateType.SCHEDULED, StateType.PENDING, StateType.RUNNING),
     *(StateType.PAUSED, StateType.CANCELLING),
 ]
 _TO_RETRY = [StateType.FAILED, StateType.CRASHED, StateType.CANCELLED]
-_PAGE = 200
 
 
 def needs_of_runs(older_than_seconds: float) -> Needs:
@@ -35,10 +34,26 @@ def needs_of_runs(older_than_seconds: float) -> Needs:
     since = datetime.now(UTC) - timedelta(seconds=older_than_seconds)
     with get_client(sync_client=True) as client:
         runs = [run for run in _runs(client, since) if str(run.id) != str(flow_run.id)]
-        deployments = list(_pages(client.read_deployments))
+        deployments = list(pages(client.read_deployments))
         results = {key for run in runs for key in _result_keys(client, run)}
-    used = [*(run.parameters for run in runs), *(one.parameters for one in deployments)]
-    return Needs(frozenset(text for value in used for text in _texts(value)), frozenset(results))
+    homes = {one.id: home_of(one) for one in deployments}
+    used = [(one.parameters, homes[one.id]) for one in deployments]
+    used += [(run.parameters, _folder_of(run, homes)) for run in runs]
+    names = {name for parameters, folder in used for name in _names(parameters, folder)}
+    return Needs(frozenset(names), frozenset(results))
+
+
+def _folder_of(run: FlowRun, homes: Mapping[UUID, str | None]) -> str | None:
+    """The folder that a run works in, if it is known."""
+    return folder_tag_of(run) if run.deployment_id is None else homes.get(run.deployment_id)
+
+
+def _names(parameters: Any, folder: str | None) -> Iterator[str]:
+    """All texts in parameters, as they are, and as paths from the folder where they are used."""
+    for text in _texts(parameters):
+        yield text
+        if folder is not None:
+            yield str(PurePath(folder) / text)
 
 
 def _runs(client: SyncPrefectClient, since: datetime) -> Iterator[FlowRun]:
@@ -50,13 +65,13 @@ def _runs(client: SyncPrefectClient, since: datetime) -> Iterator[FlowRun]:
         end_time=FlowRunFilterEndTime(after_=since),
     )
     for which in (under_way, to_retry):
-        yield from _pages(client.read_flow_runs, flow_run_filter=which)
+        yield from pages(client.read_flow_runs, flow_run_filter=which)
 
 
 def _result_keys(client: SyncPrefectClient, run: FlowRun) -> Iterator[str]:
     """Keys of the results that the tasks of a run have."""
     of_run = FlowRunFilter(id=FlowRunFilterId(any_=[run.id]))
-    for task in _pages(client.read_task_runs, flow_run_filter=of_run):
+    for task in pages(client.read_task_runs, flow_run_filter=of_run):
         data = task.state.data if task.state is not None else None
         key = data.get("storage_key") if isinstance(data, dict) else _key_of(data)
         if key:  # of a folder's results it is their whole path
@@ -65,16 +80,6 @@ def _result_keys(client: SyncPrefectClient, run: FlowRun) -> Iterator[str]:
 
 def _key_of(data: object) -> object:
     return getattr(data, "storage_key", None)
-
-
-def _pages(read: Callable[..., list[T]], **which: Any) -> Iterator[T]:
-    offset = 0
-    while True:
-        page = read(limit=_PAGE, offset=offset, **which)
-        yield from page
-        if len(page) < _PAGE:
-            return
-        offset += _PAGE
 
 
 def _texts(value: Any) -> Iterator[str]:

@@ -23,7 +23,7 @@ from quickdraw_core.launching.room import checkpoint_bytes, checkpoints_need
 from quickdraw_core.launching.train import TRAIN_STAGE, check_options, needs_of
 from quickdraw_core.promotion.config import PromoteConfig
 from quickdraw_core.promotion.decision import PromoteResult
-from quickdraw_core.promotion.promote import PROMOTE_STAGE, check_promotable
+from quickdraw_core.promotion.promote import DECIDED_EACH_TIME, PROMOTE_STAGE, check_promotable
 from quickdraw_core.stage import Action, Opened, Outlook, Stage
 from quickdraw_core.store.pack_stage import PACK_STAGE, PackConfig, PackResult
 from quickdraw_core.store.store import open_store
@@ -124,19 +124,25 @@ def run_pipeline(
     return PipelineResult(ingested, packed, trained, judged, promoted)
 
 
-def find_stage(name: str) -> StageName:
-    """The stage of a name. Raises `ConfigError` if there is none."""
+def find_stage(name: str, promotes: bool = True) -> StageName:
+    """The stage of a name. promotes: whether there is a promotion. Raises `ConfigError` if there
+    is no such stage.
+    """
+    if name == "promote" and not promotes:
+        raise ConfigError(
+            "--from promote: nothing is promoted; a pipeline has that stage with --promote alone"
+        )
     for stage in STAGES:
         if stage == name:
             return stage
     raise ConfigError(f"unknown stage {name!r}: {nearest(name, STAGES)}")
 
 
-def plan_pipeline(job: Pipeline, opened: Opened) -> dict[str, Outlook]:
+def plan_pipeline(job: Pipeline, opened: Opened, begun: float | None = None) -> dict[str, Outlook]:
     """What each stage would do now, and why. Writes nothing.
 
-    A stage after one that has work to do is looked at only as far as its inputs are known. Raises
-    what the stages raise before work.
+    A stage after one that has work to do is looked at only as far as its inputs are known. begun:
+    as of `run_pipeline`. Raises what the stages raise before work.
     """
     job.check()
     plan: dict[str, Outlook] = {}
@@ -144,8 +150,11 @@ def plan_pipeline(job: Pipeline, opened: Opened) -> dict[str, Outlook]:
     def finished(stage: Stage[C, R], config: C) -> R | None:
         """The stage's result if it is reused. Notes what it would do."""
         stage.prepared(config, opened)
-        if job.is_redone(stage.name):
+        is_redone = job.is_redone(stage.name)
+        if is_redone and (begun is None or stage.is_of_before(config, begun, opened)):
             return None
+        if begun is not None:
+            config = stage.going_on(config, begun, opened)
         plan[stage.name] = stage.outlook(config, opened)
         return stage.finished(config, opened)
 
@@ -160,19 +169,23 @@ def plan_pipeline(job: Pipeline, opened: Opened) -> dict[str, Outlook]:
             if job.promote is not None:
                 finished(PROMOTE_STAGE, job.promote.updated(store | model))
     return {
-        name: plan.get(name) or Outlook(Action.ANEW, _why_anew(job, name, plan))
+        name: plan.get(name) or _not_looked_at(job, name, plan)
         for name in STAGES
         if name != "promote" or job.promote is not None
     }
 
 
-def _why_anew(job: Pipeline, stage: str, plan: Mapping[str, Outlook]) -> str:
-    """Why a stage has work to do that was asked for, or whose inputs are not there yet."""
+def _not_looked_at(job: Pipeline, stage: str, plan: Mapping[str, Outlook]) -> Outlook:
+    """What a stage would do that was asked for, or whose inputs are not there yet, and why."""
+    if stage == "promote":
+        return Outlook(Action.ANEW, DECIDED_EACH_TIME)
     if job.is_redone(stage):
-        return f"asked for, from {job.redo_from} on"
+        return Outlook(Action.ANEW, f"asked for, from {job.redo_from} on")
     if "train" in plan:
-        return "follows train, which makes its model"
-    return "follows ingest; reused if the store comes out as it was"
+        return Outlook(Action.ANEW, "follows train, which makes its model")
+    if "ingest" in plan and plan["ingest"].action is Action.ANEW:
+        return Outlook(Action.ANEW, "follows ingest, which makes its store")
+    return Outlook(Action.ANEW, "follows ingest; reused if the store comes out as it was")
 
 
 def _needs(job: Pipeline, opened: Opened) -> list[Need]:

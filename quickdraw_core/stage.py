@@ -115,9 +115,10 @@ class Prepared(Protocol[R_co]):
 class Stage(Generic[C, R]):
     """How a stage is prepared.
 
-    begun_at: of a stage whose configuration has `fresh`, when its work last started over, in
-    seconds since the epoch; None if nothing is there. forget: of a stage without `fresh`, has its
-    work done anew: what it made before such a moment no longer counts as finished.
+    begun_at: when what is there was made, in seconds since the epoch: of a stage whose
+    configuration has `fresh`, when its work last started over; None if nothing is there. forget:
+    of a stage without `fresh`, has its work done anew: what it made before such a moment no longer
+    counts as finished.
     """
 
     name: str
@@ -159,9 +160,13 @@ class Stage(Generic[C, R]):
         """
         if self.begun_at is None or not getattr(config, "fresh", False):
             return config
-        begun = self.begun_at(config, opened)
-        is_of_before = begun is not None and begun < since
+        is_of_before = self.is_of_before(config, since, opened)
         return config if is_of_before else config.updated({"fresh": False})
+
+    def is_of_before(self, config: C, since: float, opened: Opened) -> bool:
+        """Whether something is there that was made before a moment. Writes nothing."""
+        begun = self.begun_at(config, opened) if self.begun_at is not None else None
+        return begun is not None and begun < since
 
 
 def perform(stage: Stage[C, R], config: C, opened: Opened | None = None) -> R:

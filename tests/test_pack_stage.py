@@ -1,12 +1,14 @@
 """The pack as a stage."""
 
+import fcntl
+import os
 import shutil
 from pathlib import Path
 
 import numpy as np
 import pytest
 
-from quickdraw_core.errors import StoreError
+from quickdraw_core.errors import BusyError, StoreError
 from quickdraw_core.formats.detect import TEST_COLUMNS
 from quickdraw_core.ingest.config import IngestConfig
 from quickdraw_core.ingest.ingest import ingest
@@ -33,6 +35,27 @@ def test_a_damaged_pack_is_not_taken_for_one(store: Store, tmp_path: Path) -> No
     assert prepared.finished() is None
     with pytest.raises(StoreError, match=r"has labels of 3 values, .*; delete that folder"):
         prepared.run()
+
+
+def test_a_pack_of_before_is_not_deleted_while_another_command_builds_beside_it(
+    store: Store, tmp_path: Path
+) -> None:
+    config = PackConfig(store=shutil.copytree(store.path, tmp_path / "store"))
+    folder = perform(PACK_STAGE, config).path
+    PACK_STAGE.anew(config, Opened(), folder.stat().st_mtime - 1)
+    assert folder.is_dir()
+    later = folder.stat().st_mtime + 1
+    assert PACK_STAGE.is_of_before(config, later, Opened())
+    opened = os.open(folder.parent, os.O_RDONLY)
+    try:
+        fcntl.flock(opened, fcntl.LOCK_EX)
+        with pytest.raises(BusyError, match="builds a pack beside"):
+            PACK_STAGE.anew(config, Opened(), later)
+    finally:
+        os.close(opened)
+    assert folder.is_dir()
+    PACK_STAGE.anew(config, Opened(), later)
+    assert not folder.exists()
 
 
 def test_drawings_without_words_are_refused_before_work(tmp_path: Path) -> None:

@@ -4,28 +4,39 @@ server. On a real one: `test_service.py`.
 
 import re
 import shutil
+import time
+from collections.abc import Iterator
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from typing import Any
-from uuid import UUID
+from uuid import UUID, uuid4
 
 import pytest
+from prefect.client.orchestration import SyncPrefectClient, get_client
 from prefect.client.schemas.objects import FlowRun, State, StateType
+from prefect.settings import PREFECT_API_URL, PREFECT_HOME, temporary_settings
+from prefect.states import Failed, Scheduled
+from session import prefect_api
 from typer.testing import CliRunner
 
 from flows.evaluate import evaluate
+from flows.needs import needs_of_runs
 from flows.pipeline import pipeline
+from flows.reruns.again import run_again
 from flows.reruns.changes import changed, plan
-from flows.reruns.find import INSTEAD_TAG, not_redone
+from flows.reruns.find import FOLDER_TAG, INSTEAD_TAG, find_runs, not_redone
 from flows.reruns.status import sections
 from flows.sweep import sweep
 from flows.train import train
 from quickdraw_core.assignments import parse_assignments
 from quickdraw_core.cli import app
+from quickdraw_core.commands.running import STOPPED, how_to_go_on
 from quickdraw_core.errors import ConfigError
+from quickdraw_core.evaluation.config import EvaluateConfig
 from quickdraw_core.ingest.config import IngestConfig
 from quickdraw_core.ingest.ingest import INGEST_STAGE
 from quickdraw_core.launching.train import TRAIN_STAGE
+from quickdraw_core.pipeline import STAGES, Pipeline, plan_pipeline
 from quickdraw_core.stage import Action, Opened
 from quickdraw_core.store.store import Store
 from quickdraw_core.training.config import TrainConfig
@@ -159,6 +170,7 @@ def test_a_training_of_other_weights_gets_a_folder_of_its_own(
         (pipeline, ["train=3"], None, "give a key of it"),
         (pipeline, ["promote.margin=0.1"], None, "the run has no promote"),
         (pipeline, [], "trian", "did you mean 'train'"),
+        (pipeline, [], "promote", "nothing is promoted"),
         (train, [], "train", "this is one of train"),
     ],
 )
@@ -179,6 +191,21 @@ def test_a_flow_of_one_stage_takes_the_keys_of_its_command() -> None:
 def test_a_changed_address_is_recorded_without_its_secret() -> None:
     asked = parse_assignments(["train.tracking.uri=http://me:secret@host:5000"])
     assert "secret" not in str(changed(pipeline, PIPELINE, asked, None))
+
+
+def test_what_a_run_was_to_do_anew_is_not_done_anew_once_more() -> None:
+    asked = parse_assignments(["train.checkpoints.keep=4"])
+    before = {**PIPELINE, "redo_from": "train"}
+    assert "redo_from" not in changed(pipeline, before, asked, None).parameters
+    new = changed(pipeline, before, {}, "evaluate")
+    assert new.parameters["redo_from"] == "evaluate"
+
+
+def test_differences_are_shown_without_secrets() -> None:
+    before = {**PIPELINE, "ingest": {"source": ["https://host/x.csv?sig=tops3cret"]}}
+    new = changed(pipeline, before, {"ingest": {"source": ["csv"], "store": "store"}}, None)
+    assert "sig=…" in str(new.differences)
+    assert "tops3cret" not in str(new.differences)
 
 
 def test_a_plan_of_a_sweep_is_refused() -> None:
@@ -242,12 +269,101 @@ def test_a_plan_says_from_which_step_a_training_goes_on(
     assert TRAIN_STAGE.outlook(here.updated({"fresh": True}), Opened()).action == Action.ANEW
 
 
+def test_a_plan_of_a_run_that_goes_on_keeps_what_its_earlier_attempt_did_anew(
+    trained: Path, csv_folder: Path, store: Store, tmp_path: Path
+) -> None:
+    shutil.copytree(trained, tmp_path / "run", ignore=shutil.ignore_patterns(".lock*"))
+    config = open_run_folder(trained, Opened()).config
+    assert isinstance(config, TrainConfig)
+    values = {"source": csv_folder, "store": store.path, "test_per_class": 20}
+    job = Pipeline(
+        IngestConfig.parse(values),
+        config.updated({"run_dir": tmp_path / "run", "tracking": {"uri": "none"}}),
+        EvaluateConfig.parse({"allow_short": True}),
+        redo_from="pack",
+    )
+
+    def planned(begun: float | None) -> list[tuple[str, str]]:
+        plan = plan_pipeline(job, Opened(), begun)
+        return [(stage, outlook.action) for stage, outlook in plan.items()]
+
+    new = [*zip(STAGES, ["reuse", "do anew", "do anew", "do anew"], strict=False)]
+    assert planned(None) == planned(time.time() + 60) == new
+    going_on = plan_pipeline(job, Opened(), 1.0)
+    assert [outlook.action for outlook in going_on.values()][:2] == ["reuse", "reuse"]
+    assert going_on["train"].why != "asked for, from pack on"
+    assert going_on["evaluate"].action == Action.ANEW
+
+
+def test_a_plan_before_there_is_a_store_says_what_makes_it(
+    csv_folder: Path, tmp_path: Path
+) -> None:
+    job = Pipeline(
+        IngestConfig.parse({"source": csv_folder, "store": tmp_path / "store"}),
+        TrainConfig.parse({"run_dir": tmp_path / "run", "tracking": {"uri": "none"}}),
+        EvaluateConfig.parse({"allow_short": True}),
+    )
+    plan = plan_pipeline(job, Opened())
+    assert {plan[stage].why for stage in ("pack", "train", "evaluate")} == {
+        "follows ingest, which makes its store"
+    }
+
+
+def test_ctrl_c_names_the_options_that_would_start_over() -> None:
+    assert how_to_go_on(["pipeline", "csv"]) == STOPPED
+    assert "(without --from)" in how_to_go_on(["pipeline", "csv", "--from", "train"])
+    assert "(without --from)" in how_to_go_on(["pipeline", "csv", "--from=train"])
+    assert "(without --fresh)" in how_to_go_on(["train", "--fresh"])
+    assert "(without --fresh and --from)" in how_to_go_on(["pipeline", "--fresh", "--from=pack"])
+
+
+@pytest.fixture
+def client() -> Iterator[SyncPrefectClient]:
+    with (
+        temporary_settings({PREFECT_API_URL: prefect_api()}),
+        get_client(sync_client=True) as client,
+    ):
+        yield client
+
+
+def test_a_run_that_began_before_and_failed_since_is_found(client: SyncPrefectClient) -> None:
+    begun: Any = Scheduled(scheduled_time=datetime.now(UTC) - timedelta(hours=30))
+    failed: Any = Failed(message="disk full")
+    values = {"state": begun, "parameters": {"config": {"table": str(uuid4())}}}
+    runs = [client.create_flow_run(sweep, **values) for _ in range(2)]
+    client.set_flow_run_state(runs[0].id, failed, force=True)
+    found = [run.id for run in find_runs(86_400, "sweep")]
+    for run in runs:
+        client.delete_flow_run(run.id)
+    assert found.count(runs[0].id) == found.count(runs[1].id) == 1
+
+
+def test_names_that_a_run_uses_are_paths_from_its_own_folder(client: SyncPrefectClient) -> None:
+    values: Any = {"config": {"models": ["runs/mine"], "store": "/data/store"}}
+    run = client.create_flow_run(evaluate, parameters=values, tags=[f"{FOLDER_TAG}/elsewhere"])
+    names = needs_of_runs(86_400).names
+    client.delete_flow_run(run.id)
+    assert {"runs/mine", "/elsewhere/runs/mine", "/data/store"} <= names
+
+
+def test_of_all_that_failed_one_that_somebody_reran_meanwhile_is_left_alone(
+    client: SyncPrefectClient,
+) -> None:
+    values: Any = {"parameters": {"config": {"table": str(uuid4())}}, "name": str(uuid4())}
+    failed: Any = Failed(message="disk full")
+    run = client.create_flow_run(sweep, state=failed, **values)
+    old = client.read_flow_run(run.id)
+    again: Any = Scheduled()
+    client.set_flow_run_state(run.id, again, force=True)
+    with pytest.raises(ConfigError, match="not ended"):
+        run_again(old)
+    client.delete_flow_run(run.id)
+
+
 @pytest.mark.parametrize("words", ["status", "rerun --all-failed", "rerun --last-failed"])
 def test_without_a_server_and_its_records_it_says_so_and_makes_none(
     words: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    from prefect.settings import PREFECT_API_URL, PREFECT_HOME, temporary_settings
-
     monkeypatch.chdir(tmp_path)
     settings = temporary_settings({PREFECT_HOME: tmp_path}, restore_defaults={PREFECT_API_URL})
     with settings:
@@ -263,6 +379,8 @@ def test_without_a_server_and_its_records_it_says_so_and_makes_none(
         ("status --since yesterday", "a number and a unit"),
         ("rerun --last-failed --since 1d", "give that as well"),
         ("rerun some --all-failed", "give a RUN"),
+        ("rerun --all-failed --from trian", "did you mean 'train'"),
+        ("status --since 99999999w", "100 years at most"),
     ],
 )
 def test_options_that_make_no_sense_are_refused_before_a_server_is_asked(

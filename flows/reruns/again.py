@@ -13,12 +13,18 @@ from prefect.flow_engine import run_flow
 from prefect.states import Scheduled
 from prefect.utilities.importtools import import_object
 
-from flows.reruns.find import FLOWS, FOLDER_TAG, INSTEAD_TAG, folder_tag_of
+from flows.reruns.find import (
+    FLOWS,
+    FOLDER_TAG,
+    INSTEAD_TAG,
+    folder_tag_of,
+    home_of,
+    require_ended,
+)
 from quickdraw_core.errors import ConfigError
 from quickdraw_core.progress import progress
 
 _CRASH_REPORT_SECONDS = 30
-_PULL_STEP = "prefect.deployments.steps.set_working_directory"
 
 
 def flow_of_run(run: FlowRun) -> Flow[..., Any]:
@@ -79,7 +85,11 @@ def folder_of(run: FlowRun) -> Path:
     """The folder that a run works in: a deployment's own; else the one it was started in, the
     working folder if it recorded none. Raises `ConfigError` if it is not on this machine.
     """
-    home = _home_of(run) if run.deployment_id is not None else folder_tag_of(run)
+    if run.deployment_id is None:
+        home = folder_tag_of(run)
+    else:
+        with get_client(sync_client=True) as client:
+            home = home_of(client.read_deployment(run.deployment_id))
     folder = Path(home) if home is not None else Path.cwd()
     if folder.is_dir():
         return folder
@@ -92,15 +102,6 @@ def folder_of(run: FlowRun) -> Path:
         f"run {run.name} was started in {folder}, which is not here (moved, or on another "
         "machine?); give its command again in the folder where its files are now"
     )
-
-
-def _home_of(run: FlowRun) -> str | None:
-    """The folder that `quickdraw deploy --home` gave the run's deployment."""
-    assert run.deployment_id is not None
-    with get_client(sync_client=True) as client:
-        steps = client.read_deployment(run.deployment_id).pull_steps or ()
-    folders = [step[_PULL_STEP]["directory"] for step in steps if _PULL_STEP in step]
-    return str(folders[-1]) if folders else None
 
 
 def run_again(run: FlowRun) -> Any:
@@ -135,6 +136,8 @@ def _tags_instead_of(run: FlowRun) -> list[str]:
 
 
 def _set_scheduled(client: SyncPrefectClient, run: FlowRun) -> None:
+    """Raises `ConfigError` if the run is at work by now, or the server refuses."""
+    require_ended(client.read_flow_run(run.id))
     answer: Any = client.set_flow_run_state(run.id, Scheduled(message="rerun"), force=True)
     if answer.status.value == "ABORT":
         raise ConfigError(f"Prefect does not rerun {run.name}: {answer.details}")

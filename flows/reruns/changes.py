@@ -13,6 +13,7 @@ from quickdraw_core.credentials import set_apart_within
 from quickdraw_core.errors import ConfigError, nearest
 from quickdraw_core.pipeline import Pipeline, find_stage, plan_pipeline
 from quickdraw_core.recipes import RecipedConfig
+from quickdraw_core.redaction import without_secrets
 from quickdraw_core.stage import Opened, Outlook, Stage
 from quickdraw_core.training.config import TrainConfig
 
@@ -42,8 +43,9 @@ def changed(
     """Lays changes over the parameters of a run of a flow. Pure.
 
     changes: nested, as `parse_assignments` gives them; those of a flow with one stage without its
-    parameter's name. A training in a folder of its own whose decisive options change gets
-    another folder, beside it. Raises `ConfigError`.
+    parameter's name. What the run itself was asked to do anew is not done anew once more. A
+    training in a folder of its own whose decisive options change gets another folder, beside it.
+    Raises `ConfigError`.
     """
     configs = _configs_of(flow)
     by_name = {_ONE: dict(changes)} if _ONE in configs and changes else dict(changes)
@@ -57,23 +59,28 @@ def changed(
         if parameters.get(name) is None:
             raise ConfigError(f"--set {name}.…: the run has no {name}")
         result[name] = _laid_over(configs[name], parameters[name], values)
+    result.pop(_REDO, None)  # what the earlier run was asked for is done, or begun
     if redo_from is not None:
-        result[_REDO] = _stage_to_redo(flow, redo_from)
+        result[_REDO] = _stage_to_redo(flow, redo_from, result)
     return Changed(result, tuple(_differences(parameters, result)))
 
 
 def plan(
-    flow: Flow[..., Any], parameters: Mapping[str, Any], opened: Opened
+    flow: Flow[..., Any],
+    parameters: Mapping[str, Any],
+    opened: Opened,
+    begun: float | None = None,
 ) -> dict[str, Outlook]:
     """What each stage of a run would do in the working folder, and why. Writes nothing.
 
+    begun: when a run that goes on was first begun, in seconds since the epoch; None for a new one.
     Raises `ConfigError` for a flow that is no row of stages, and what the stages raise before
     work.
     """
     given = flow.validate_parameters(dict(parameters))
     if flow.name == "pipeline":
         given["train"] = given["train"].whole()
-        return plan_pipeline(Pipeline(**given), opened)
+        return plan_pipeline(Pipeline(**given), opened, begun)
     if flow.name not in _WITH_PLAN:
         raise ConfigError(
             f"a run of {flow.name} has no plan: it decides row by row; there is one of pipeline, "
@@ -82,6 +89,8 @@ def plan(
     stage: Stage[Any, Any] = import_object(f"flows.{flow.name}.{flow.name}_stage").stage
     config = given[_ONE]
     config = config.whole() if isinstance(config, RecipedConfig) else config
+    if begun is not None:
+        config = stage.going_on(config, begun, opened)
     return {flow.name: stage.outlook(config, opened)}
 
 
@@ -109,14 +118,14 @@ def _laid_over(
     return layered
 
 
-def _stage_to_redo(flow: Flow[..., Any], name: str) -> str:
+def _stage_to_redo(flow: Flow[..., Any], name: str, parameters: Mapping[str, Any]) -> str:
     """The stage that a run is to begin anew from. Raises `ConfigError`."""
     if flow.name != "pipeline":
         raise ConfigError(
             f"--from takes a run of the flow pipeline, and this is one of {flow.name}, which has "
             "no stages to choose from"
         )
-    return find_stage(name)
+    return find_stage(name, promotes=parameters.get("promote") is not None)
 
 
 def _differences(
@@ -129,4 +138,4 @@ def _differences(
 
 
 def _shown(value: Any) -> str:
-    return "as its recipe or default" if value is None else str(value)
+    return "as its recipe or default" if value is None else without_secrets(str(value))

@@ -1,9 +1,9 @@
 """Runs that the Prefect server recorded: one of them, or those that failed and were not redone."""
 
 import json
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable, Iterator
 from datetime import UTC, datetime, timedelta
-from typing import TypeAlias
+from typing import Any, TypeAlias, TypeVar
 from uuid import UUID
 
 from prefect.client.orchestration import SyncPrefectClient, get_client
@@ -11,6 +11,7 @@ from prefect.client.schemas.filters import (
     FlowFilter,
     FlowFilterName,
     FlowRunFilter,
+    FlowRunFilterEndTime,
     FlowRunFilterExpectedStartTime,
     FlowRunFilterName,
     FlowRunFilterParentTaskRunId,
@@ -18,10 +19,13 @@ from prefect.client.schemas.filters import (
     FlowRunFilterStateType,
 )
 from prefect.client.schemas.objects import FlowRun, StateType
+from prefect.client.schemas.responses import DeploymentResponse
 from prefect.client.schemas.sorting import FlowRunSort
 from prefect.exceptions import ObjectNotFound
 
 from quickdraw_core.errors import ConfigError, nearest
+
+T = TypeVar("T")
 
 Run: TypeAlias = FlowRun
 """A flow run as the server has it."""
@@ -35,6 +39,7 @@ ENDED = (StateType.COMPLETED, StateType.FAILED, StateType.CRASHED, StateType.CAN
 FAILED = (StateType.FAILED, StateType.CRASHED)
 _UNFINISHED = (*FAILED, StateType.CANCELLED)
 _PAGE = 200
+_PULL_STEP = "prefect.deployments.steps.set_working_directory"
 # Runs that another flow started are run again with it.
 _OF_NO_OTHER = FlowRunFilterParentTaskRunId(is_null_=True)
 
@@ -76,28 +81,51 @@ def find_failed(since_seconds: float, flow: str | None = None) -> list[FlowRun]:
 
 
 def find_runs(since_seconds: float, flow: str | None = None) -> list[FlowRun]:
-    """All runs of our flows that were to start within such a time, and those that will, oldest
-    first.
+    """All runs of our flows that were to start, or ended, within such a time, those that have not
+    ended, and those that will start; in the order of their planned start.
     """
     if flow is not None and flow not in FLOWS:
         raise ConfigError(f"unknown flow {flow!r}: {nearest(flow, FLOWS)}")
     after = datetime.now(UTC) - timedelta(seconds=since_seconds)
-    found: list[FlowRun] = []
+    not_ended = [kind for kind in StateType if kind not in ENDED]
+    wanted = (
+        FlowRunFilter(
+            expected_start_time=FlowRunFilterExpectedStartTime(after_=after),
+            parent_task_run_id=_OF_NO_OTHER,
+        ),
+        FlowRunFilter(
+            end_time=FlowRunFilterEndTime(after_=after), parent_task_run_id=_OF_NO_OTHER
+        ),
+        FlowRunFilter(
+            state=FlowRunFilterState(type=FlowRunFilterStateType(any_=not_ended)),
+            parent_task_run_id=_OF_NO_OTHER,
+        ),
+    )
+    ours = FlowFilter(name=FlowFilterName(any_=[flow] if flow else [*FLOWS]))
     with get_client(sync_client=True) as client:
-        while True:
-            page = client.read_flow_runs(
-                flow_filter=FlowFilter(name=FlowFilterName(any_=[flow] if flow else [*FLOWS])),
-                flow_run_filter=FlowRunFilter(
-                    expected_start_time=FlowRunFilterExpectedStartTime(after_=after),
-                    parent_task_run_id=_OF_NO_OTHER,
-                ),
+        found = {
+            run.id: run
+            for which in wanted
+            for run in pages(
+                client.read_flow_runs,
+                flow_filter=ours,
+                flow_run_filter=which,
                 sort=FlowRunSort.EXPECTED_START_TIME_ASC,
-                limit=_PAGE,
-                offset=len(found),
             )
-            found += page
-            if len(page) < _PAGE:
-                return found
+        }
+    never = datetime.min.replace(tzinfo=UTC)
+    return sorted(found.values(), key=lambda run: run.expected_start_time or never)
+
+
+def pages(read: Callable[..., list[T]], **which: Any) -> Iterator[T]:
+    """All that a call of the client finds, which gives a page at a time."""
+    offset = 0
+    while True:
+        page = read(limit=_PAGE, offset=offset, **which)
+        yield from page
+        if len(page) < _PAGE:
+            return
+        offset += _PAGE
 
 
 def not_redone(runs: Iterable[FlowRun]) -> list[FlowRun]:
@@ -147,6 +175,13 @@ def _tagged(run: FlowRun, prefix: str) -> str | None:
 def folder_tag_of(run: FlowRun) -> str | None:
     """The folder that a run without a deployment was started in, if it recorded it."""
     return _tagged(run, FOLDER_TAG)
+
+
+def home_of(deployment: DeploymentResponse) -> str | None:
+    """The folder that `quickdraw deploy --home` gave a deployment."""
+    steps = deployment.pull_steps or ()
+    folders = [step[_PULL_STEP]["directory"] for step in steps if _PULL_STEP in step]
+    return str(folders[-1]) if folders else None
 
 
 def _last_failed(client: SyncPrefectClient) -> FlowRun | None:

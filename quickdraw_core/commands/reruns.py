@@ -73,6 +73,10 @@ def rerun(
         raise ConfigError("--since and --flow choose among --all-failed; give that as well")
     asked = parse_assignments(changes or ())
     seconds = _seconds(since)
+    if redo_from is not None:
+        from quickdraw_core.pipeline import find_stage
+
+        find_stage(redo_from)
     from quickdraw_core.stage import Opened
 
     def begin() -> None:
@@ -101,10 +105,18 @@ def _all_again(
     """Each of the runs, whatever becomes of the others."""
     if not runs:
         show_lines([f"nothing to rerun: no run of the last {since} failed that was not redone"])
+    _require_for_one(runs, changes, redo_from)
+    from flows.reruns.find import FAILED, find_run, require_ended
+
     failed = 0
     for run in runs:
         try:
-            _again(run, changes, redo_from, plan, watch)
+            now = find_run(str(run.id))  # the runs before it may have taken hours
+            require_ended(now)
+            if now.state is not None and now.state.type not in FAILED:
+                show_facts({"run": f"{run.name} is {now.state.name} by now"})
+                continue
+            _again(now, changes, redo_from, plan, watch)
         except typer.Exit:
             failed += 1
         except Exception as error:  # noqa: BLE001 — the others are to be run all the same
@@ -114,6 +126,25 @@ def _all_again(
     if failed:
         errors.print(f"{failed} of {len(runs)} runs did not complete, or cannot be rerun")
         raise typer.Exit(1)
+
+
+def _require_for_one(
+    runs: Sequence["Run"], changes: Mapping[str, Any], redo_from: str | None
+) -> None:
+    """Raises what the first of the runs says of the changes if none of them can take them."""
+    from flows.reruns.again import flow_of_run
+    from flows.reruns.changes import changed
+
+    refused: list[ConfigError] = []
+    for run in runs if changes or redo_from else ():
+        try:
+            changed(flow_of_run(run), run.parameters, changes, redo_from)
+        except ConfigError as error:
+            refused.append(error)
+        else:
+            return
+    if refused:
+        raise refused[0]
 
 
 def _again(
@@ -133,17 +164,20 @@ def _again(
         require_ended(run)
         _once_more(run, watch)
         return
-    flow = flow_of_run(run)
-    new = changed(flow, run.parameters, changes, redo_from)
-    for key, before, now in new.differences:
-        show_facts({"changed": f"{key} = {now} (was {before})"})
+    flow, parameters = flow_of_run(run), run.parameters
+    begun = run.start_time.timestamp() if run.start_time is not None else None
+    if changes or redo_from:
+        new = changed(flow, run.parameters, changes, redo_from)
+        parameters, begun = new.parameters, None
+        for key, before, now in new.differences:
+            show_facts({"changed": f"{key} = {now} (was {before})"})
     if plan:
         folder = folder_of(run)
         show_facts({"run": f"{run.name} ({run.id}), in {folder}"})
         with chdir(folder):
-            show_plan(plan_of(flow, new.parameters, Opened()))
+            show_plan(plan_of(flow, parameters, Opened(), begun))
         return
-    _instead(run, new.parameters, watch)
+    _instead(run, parameters, watch)
 
 
 def _once_more(run: "Run", watch: bool) -> None:

@@ -21,7 +21,7 @@ R = TypeVar("R")
 _OPEN_FILES = 64
 
 STOPPED = "stopped; the same command goes on from here"
-STOPPED_FRESH = "stopped; the same command (without --fresh) goes on from here"
+STOPPED_ANEW = "stopped; the same command (without {}) goes on from here"
 
 
 def run_stage(stage: "Stage[C, R]", config: C, prefect: bool, opened: "Opened | None" = None) -> R:
@@ -97,6 +97,10 @@ def _require_open_files() -> None:
 
 
 def how_to_go_on(arguments: Sequence[str]) -> str:
-    """What Ctrl-C prints. With --fresh, the same command would throw away what is done."""
-    fresh = any(word == "--fresh" or word.endswith("fresh=true") for word in arguments)
-    return STOPPED_FRESH if fresh else STOPPED
+    """What Ctrl-C prints. With --fresh or --from, the same command would do again what is done."""
+    asked = {
+        "--fresh": any(word == "--fresh" or word.endswith("fresh=true") for word in arguments),
+        "--from": any(word == "--from" or word.startswith("--from=") for word in arguments),
+    }
+    given = " and ".join(name for name, is_given in asked.items() if is_given)
+    return STOPPED_ANEW.format(given) if given else STOPPED

@@ -81,6 +81,13 @@ def prepare(config: EvaluateConfig, opened: Opened) -> PreparedEvaluation:
     return PreparedEvaluation(config, opened, store, models, report_folder(config, models))
 
 
+def _begun_at(config: EvaluateConfig, opened: Opened) -> float | None:
+    """When the oldest of what an evaluation would use again was written."""
+    folder = prepare(config, opened).folder
+    files = [folder / name for name in (OUTPUTS_NAME, PREDICTIONS_NAME)]
+    return min((path.stat().st_mtime for path in files if path.is_file()), default=None)
+
+
 def _forget(config: EvaluateConfig, opened: Opened, since: float) -> None:
     """Deletes the record of a report of before, and the predictions that it would use again."""
     folder = prepare(config, opened).folder
@@ -90,7 +97,7 @@ def _forget(config: EvaluateConfig, opened: Opened, since: float) -> None:
             path.unlink()
 
 
-EVALUATE_STAGE = Stage("evaluate", prepare, forget=_forget)
+EVALUATE_STAGE = Stage("evaluate", prepare, _begun_at, _forget)
 
 
 def evaluate(

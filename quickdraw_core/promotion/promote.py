@@ -42,6 +42,7 @@ from quickdraw_core.tracking.address import NO_TRACKING, resolve_tracking_uri
 from quickdraw_core.tracking.registry import Version, alias_holder, move_alias
 from quickdraw_core.tracking.runs import run_page
 
+DECIDED_EACH_TIME = "decided each time: the registry says who is champion then"
 _TRIES = 3
 
 
@@ -64,7 +65,7 @@ class PreparedPromotion:
 
     def unfinished(self) -> Outlook:
         """A promotion is decided each time."""
-        return Outlook(Action.ANEW, "decided each time: the registry says who is champion then")
+        return Outlook(Action.ANEW, DECIDED_EACH_TIME)
 
     def run(self) -> PromoteResult:
         """Judges the model against the champion, and moves the alias if it is better.

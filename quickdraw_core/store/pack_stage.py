@@ -1,16 +1,15 @@
 """The pack stage: store → flat arrays on disk, which training and evaluation read."""
 
-import shutil
 from dataclasses import dataclass
 from pathlib import Path
 
 from pydantic import Field
 
 from quickdraw_core.config import Config
-from quickdraw_core.errors import StoreError
+from quickdraw_core.errors import BusyError, StoreError
 from quickdraw_core.stage import Action, Opened, Outlook, Stage, key_of
 from quickdraw_core.storage.location import Location
-from quickdraw_core.store.pack import opened_pack, pack_folder
+from quickdraw_core.store.pack import opened_pack, pack_folder, remove_pack
 from quickdraw_core.store.store import Store, open_store
 from quickdraw_core.store.verify_pack import find_pack
 
@@ -70,11 +69,22 @@ class PreparedPack:
         return PackResult(pack.path, len(pack))
 
 
-def _forget(config: PackConfig, opened: Opened, since: float) -> None:
-    """Deletes a pack of before. Processes that have it open keep it."""
+def _begun_at(config: PackConfig, opened: Opened) -> float | None:
+    """When the pack was built."""
     folder = pack_folder(open_store(config.store, opened))
-    if folder.is_dir() and folder.stat().st_mtime < since:
-        shutil.rmtree(folder)
+    return folder.stat().st_mtime if folder.is_dir() else None
 
 
-PACK_STAGE = Stage("pack", prepare, forget=_forget)
+def _forget(config: PackConfig, opened: Opened, since: float) -> None:
+    """Deletes a pack of before. Processes that have it open keep it. Raises `BusyError` if another
+    command builds one beside it.
+    """
+    built = _begun_at(config, opened)
+    folder = pack_folder(open_store(config.store, opened))
+    if built is not None and built < since and not remove_pack(folder):
+        raise BusyError(
+            f"another command builds a pack beside {folder}; try again when it is done"
+        )
+
+
+PACK_STAGE = Stage("pack", prepare, _begun_at, _forget)
