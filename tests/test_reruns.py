@@ -30,6 +30,7 @@ from flows.sweep import sweep
 from flows.train import train
 from quickdraw_core.assignments import parse_assignments
 from quickdraw_core.cli import app
+from quickdraw_core.commands.reruns import require_for_one
 from quickdraw_core.commands.running import STOPPED, how_to_go_on
 from quickdraw_core.errors import ConfigError
 from quickdraw_core.evaluation.config import EvaluateConfig
@@ -358,6 +359,21 @@ def test_of_all_that_failed_one_that_somebody_reran_meanwhile_is_left_alone(
     with pytest.raises(ConfigError, match="not ended"):
         run_again(old)
     client.delete_flow_run(run.id)
+
+
+def test_changes_that_none_of_all_runs_takes_are_refused_before_the_first(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    flows = {1: pipeline, 2: train}
+    monkeypatch.setattr("flows.reruns.again.flow_of_run", lambda run: flows[run.id.int])
+    runs = [
+        run(1, "Failed", 1, parameters=PIPELINE),
+        run(2, "Failed", 1, parameters={"config": {"recipe": "laptop"}}),
+    ]
+    with pytest.raises(ConfigError, match="did you mean 'train'"):
+        require_for_one(runs, parse_assignments(["trian.seed=1"]), None)
+    require_for_one(runs, parse_assignments(["train.seed=1"]), None)
+    require_for_one(runs, {}, "train")
 
 
 @pytest.mark.parametrize("words", ["status", "rerun --all-failed", "rerun --last-failed"])

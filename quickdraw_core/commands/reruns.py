@@ -105,7 +105,7 @@ def _all_again(
     """Each of the runs, whatever becomes of the others."""
     if not runs:
         show_lines([f"nothing to rerun: no run of the last {since} failed that was not redone"])
-    _require_for_one(runs, changes, redo_from)
+    require_for_one(runs, changes, redo_from)
     from flows.reruns.find import FAILED, find_run, require_ended
 
     failed = 0
@@ -128,7 +128,7 @@ def _all_again(
         raise typer.Exit(1)
 
 
-def _require_for_one(
+def require_for_one(
     runs: Sequence["Run"], changes: Mapping[str, Any], redo_from: str | None
 ) -> None:
     """Raises what the first of the runs says of the changes if none of them can take them."""
