@@ -6,7 +6,6 @@ import json
 from collections.abc import Iterator
 from dataclasses import dataclass, field, replace
 from datetime import UTC, datetime, timedelta
-from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
 from urllib.parse import parse_qs
@@ -194,6 +193,12 @@ class Alerted:
             f"mailto://127.0.0.1:{self.mail}?from=prefect@example.com&to=ops@example.com",
         ]
 
+    def begin(self) -> None:
+        """Alerts that come sooner than they usually do."""
+        given = [address_of(SecretStr(address)) for address in self.addresses()]
+        with get_client(sync_client=True) as client:
+            make_alerts(client, given, "http://ui.example:4200", 10, 10)
+
     def message(self, words: str) -> Received:
         """The one message with some words in its subject, which came by both ways."""
         for received in (self.hooked, self.mailed):
@@ -206,7 +211,7 @@ class Alerted:
 
 @pytest.fixture(scope="module")
 def alerted(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Alerted]:
-    """A server without a worker, with alerts that come sooner than they usually do."""
+    """A server without a worker."""
     service = Service(tmp_path_factory.mktemp("alerts"))
     with web_hook() as (hook, hooked), mail_server() as (mail, mailed):
         try:
@@ -221,9 +226,7 @@ def alerted(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Alerted]:
             assert done.stdout.count("the server sent a message") == 2
             assert SECRET not in done.stdout + done.stderr
             with temporary_settings({PREFECT_API_URL: service.api}):
-                given = [address_of(SecretStr(address)) for address in made.addresses()]
-                with get_client(sync_client=True) as client:
-                    make_alerts(client, given, "http://ui.example:4200", 10, 10)
+                made.begin()
                 yield made
         finally:
             if service.server is not None:
@@ -237,25 +240,34 @@ def test_the_message_to_try_it_arrives_by_both_ways(alerted: Alerted) -> None:
     assert "runs that fail, crash or are late" in message.text
 
 
-@pytest.mark.services
-def test_a_run_that_fails_is_one_message_with_reason_log_link_and_command(
-    alerted: Alerted, tmp_path: Path
-) -> None:
-    config = IngestConfig.parse({"source": "nowhere", "store": tmp_path / "store"})
+@pytest.fixture(scope="module")
+def failed(alerted: Alerted, tmp_path_factory: pytest.TempPathFactory) -> Received:
+    """What was said of a run of a deployment that failed; one of no deployment failed after it."""
+    store = tmp_path_factory.mktemp("failed") / "store"
+    config = IngestConfig.parse({"source": "nowhere", "store": store})
     with tags(TAG), pytest.raises(InputError):
         ingest.with_options(flow_run_name="bad ingest")(config)
-    message = alerted.message("bad ingest failed")
+    with pytest.raises(InputError):  # its user is there
+        ingest.with_options(flow_run_name="own ingest")(config)
+    return alerted.message("bad ingest failed")
+
+
+@pytest.mark.services
+def test_a_run_that_fails_is_one_message_with_reason_log_link_and_command(
+    failed: Received,
+) -> None:
+    message = failed
     run = message.text.partition("quickdraw rerun ")[2].split()[0]
     assert "why: " in message.text
     assert "no folder or file" in message.text
     assert f"Prefect: http://ui.example:4200/runs/flow-run/{run}" in message.text
     assert "last lines of its log:" in message.text
-    with pytest.raises(InputError):  # of no deployment: its user is there
-        ingest.with_options(flow_run_name="own ingest")(config)
 
 
 @pytest.mark.services
-def test_a_run_whose_process_and_worker_are_gone_and_one_that_is_late(alerted: Alerted) -> None:
+def test_a_run_whose_process_and_worker_are_gone_and_one_that_is_late(
+    alerted: Alerted, failed: Received
+) -> None:
     """The server itself says so."""
 
     @flow(name="ingest")
@@ -273,7 +285,7 @@ def test_a_run_whose_process_and_worker_are_gone_and_one_that_is_late(alerted: A
     assert f"/runs/flow-run/{lost.id}" in message.text
     assert "prefect worker start" in alerted.message("late one is late").text
     # By now, the server would have said that of the run that failed before, too.
-    assert len([m for m in alerted.hooked if "bad ingest" in m.subject]) == 1
+    assert [m for m in alerted.hooked if "bad ingest" in m.subject] == [failed]
     assert not [m for m in alerted.hooked if "own ingest" in m.subject]
 
 
@@ -295,3 +307,4 @@ def test_addresses_are_on_no_page_of_the_server_and_can_be_deleted(alerted: Aler
     left = [service.call(f"/{kind}/filter", {}) for kind in ("block_documents", "automations")]
     assert "alert" not in json.dumps(left)
     assert "heartbeat" in json.dumps(left)
+    alerted.begin()
