@@ -2,13 +2,16 @@
 
 import os
 from pathlib import Path
-from typing import Annotated
+from typing import TYPE_CHECKING, Annotated
 
 import typer
 
 from quickdraw_core.commands.options import DryRun, config_of, configured_by
 from quickdraw_core.errors import UnreachableError
 from quickdraw_core.terminal.console import show_facts, show_lines, show_table
+
+if TYPE_CHECKING:
+    from flows.deployments.config import DeployConfig
 
 
 @configured_by("flows.deployments.config:DeployConfig")
@@ -43,18 +46,17 @@ def deploy(
     """Make the pools, GPU slots, automation and deployments on the Prefect server."""
     # An empty variable, as of a compose file, counts as not set.
     options = {name: None if value == "" else value for name, value in locals().items()}
-    if source:
-        options["source"] = tuple(part.strip() for part in source.split(","))
     from pydantic import SecretStr
 
     from flows.deployments.config import DeployConfig
+    from flows.deployments.deploy import deploy as make
 
+    if source:
+        options["source"] = tuple(part.strip() for part in source.split(","))
     if no_alert and alert == os.environ.get("QUICKDRAW_ALERT", "").split():
         alert = None  # an option that was given wins over a variable
     # Not as text, which a configuration would show.
     options["alert"] = tuple(SecretStr(address) for address in alert or () if address)
-    from flows.deployments.deploy import deploy as make
-
     config = config_of(DeployConfig, options)
     deployed = make(config)
     rows = [[entry.name, entry.pool, entry.schedule or "on demand"] for entry in deployed]
@@ -72,6 +74,12 @@ def deploy(
             "run one": f"prefect deployment run {deployed[0].name}",
         }
     )
+    _show_alerts(config)
+    if config.alert_test:
+        _try_alerts()
+
+
+def _show_alerts(config: "DeployConfig") -> None:
     if config.alert:
         from flows.alerts.addresses import address_of
 
@@ -79,8 +87,6 @@ def deploy(
         show_facts({"alerts": f"of failed, crashed and late runs go to {', '.join(services)}"})
     elif config.no_alert:
         show_facts({"alerts": "deleted, with their addresses"})
-    if config.alert_test:
-        _try_alerts()
 
 
 def _try_alerts() -> None:
