@@ -123,7 +123,7 @@ def ingest_attempts(
                 open_target(config)
             if len(seen) < last:
                 raise ClusterError("the scheduler was lost")
-            return MadeStore(store.manifest, {}, 0)
+            return MadeStore(store.manifest, {}, 0, None)
 
         monkeypatch.setattr("quickdraw_core.ingest.make_store.make_store", attempt)
         monkeypatch.setattr("quickdraw_core.stage.RETRY_SECONDS", 0)

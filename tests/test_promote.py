@@ -412,7 +412,10 @@ def test_models_are_compared_by_folder_run_and_version(trained: Trained, tmp_pat
     ] * 2
     assert [answer.not_recorded for answer in result.why] == [{}] * 2
     rows = [row for row in value["why"][1]["differences"] if row["group"] == "options"]
-    assert rows == [{"group": "options", "name": "epochs", "first": "0.4", "second": "1"}]
+    epochs, steps = rows
+    assert epochs == {"group": "options", "name": "epochs", "first": 0.4, "second": 1.0}
+    assert steps["name"] == "planned steps"
+    assert 0 < steps["first"] < steps["second"]
     assert page.count("### Why they differ") == 2
     assert page.count("| options | epochs | 0.4 | 1 |") == 2
     assert result.tracking_problem is None
