@@ -146,11 +146,11 @@ LONGER = {
         30.0,
         "two ingests through an object store",
     ),
-    "test_local_server.py::test_it_answers_and_ends_with_the_command": (
+    "test_temporary_server.py::test_it_answers_and_ends_with_the_command": (
         60.0,
         "interpreters of its own import Prefect and its server",
     ),
-    "test_local_server.py::test_it_ends_when_the_command_is_killed": (
+    "test_temporary_server.py::test_it_ends_when_the_command_is_killed": (
         60.0,
         "interpreters of its own import Prefect and its server",
     ),

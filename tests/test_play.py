@@ -18,7 +18,7 @@ from command_line import command, environment_of, quickdraw
 from game_page import downloaded, draw, page_at, rows_of, settle, shown_guesses
 from service import until
 
-from flows import local
+from flows import temporary_server
 from quickdraw_core.commands import jobs
 from quickdraw_core.exporting.open_recognizer import open_recognizer
 from quickdraw_core.formats.raw_drawing import drawing_of_raw
@@ -147,7 +147,7 @@ def test_the_demo_says_at_its_end_how_to_play(
     run = tmp_path / "runs" / "demo-1"
     result = SimpleNamespace(train=SimpleNamespace(run_dir=run))
     monkeypatch.chdir(tmp_path)
-    monkeypatch.setattr(local, "begin_local_server", lambda: None)
+    monkeypatch.setattr(temporary_server, "begin_temporary_server", lambda: None)
     monkeypatch.setattr(jobs, "generate_csvs_into", lambda *values: None)
     monkeypatch.setattr(jobs, "_run_job", lambda job, prefect: result)
     jobs.demo(tmp_path / "demo")

@@ -33,9 +33,9 @@ from session import prefect_api
 from surroundings import as_nobody
 from trainings import train_config
 
-from flows.local import last_error
 from flows.server import answering as prefect_answering
 from flows.server import require_home, require_server
+from flows.temporary_server import last_error
 from quickdraw_core.errors import (
     ConfigError,
     QuickdrawError,

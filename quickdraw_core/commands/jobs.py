@@ -137,10 +137,10 @@ def demo(
     ingest_config = IngestConfig.parse(values)
     train_config = train_config_of("demo", locals()).updated({"seed": seed})
     job = _job_of(ingest_config, train_config, {"allow_short": True}, None)
-    from flows.local import begin_local_server
+    from flows.temporary_server import begin_temporary_server
 
     with going_on_said(), show_progress():
-        begin_local_server()  # it starts while the doodles are drawn
+        begin_temporary_server()  # it starts while the doodles are drawn
         generate_csvs_into(source, words, rows, seed)
     result = _run_job(job, prefect=True)
     play = f"{program_to_type('quickdraw')} play {os.path.relpath(result.train.run_dir)}"

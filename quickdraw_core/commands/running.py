@@ -59,13 +59,13 @@ def run(direct: Callable[[], R], flow: Callable[[], R], opened: "Opened", prefec
 def run_flow(flow: Callable[[], R], opened: "Opened") -> R:
     """Runs a flow and shows its progress, on a temporary server if none is configured."""
     _require_open_files()
-    from flows.local import start_local_server
     from flows.reruns.again import started_here
     from flows.server import answering
     from flows.stages import sharing
+    from flows.temporary_server import start_temporary_server
 
     with show_progress(starting="Prefect"), answering():
-        start_local_server()
+        start_temporary_server()
         with started_here(), sharing(opened):
             return flow()
 

@@ -1,4 +1,4 @@
-"""Running a flow from the command line, with or without a Prefect server."""
+"""The temporary Prefect server of one command: started if none is configured, ended with it."""
 
 import atexit
 import os
@@ -45,7 +45,7 @@ _starting: _Server | None = None
 """The server that was started and has not answered yet."""
 
 
-def start_local_server() -> None:
+def start_temporary_server() -> None:
     """Starts a temporary Prefect server for this process, unless a server is configured, and waits
     until it answers.
 
@@ -55,7 +55,7 @@ def start_local_server() -> None:
     minutes for a server to report its own end to.
     """
     global _starting
-    begin_local_server()
+    begin_temporary_server()
     if _starting is None:
         return
     with _starting.log:  # open in the server for as long as that lives
@@ -65,9 +65,9 @@ def start_local_server() -> None:
     _starting = None
 
 
-def begin_local_server() -> None:
-    """The first half of `start_local_server`, which then only waits: for a caller that has other
-    work to do while the server starts. The server ends with this process.
+def begin_temporary_server() -> None:
+    """The first half of `start_temporary_server`, which then only waits: for a caller that has
+    other work to do while the server starts. The server ends with this process.
     """
     global _starting
     require_home()

@@ -14,21 +14,21 @@ from command_line import environment_of
 from forkserver import real_python
 from service import until
 
-from flows import local
+from flows import temporary_server
 from quickdraw_core.commands import jobs
 from quickdraw_core.commands.running import STOPPED
 
 START = (
-    "import json, os, sys, time; from flows.local import start_local_server\n"
-    "start_local_server()\n"
+    "import json, os, sys, time; from flows.temporary_server import start_temporary_server\n"
+    "start_temporary_server()\n"
     "imported = [name for name in sys.modules if name.startswith('prefect.server.')]\n"
     "print(json.dumps([os.environ['PREFECT_API_URL'], imported]), flush=True)\n"
     "sys.stdin.readline()\n"
 )
 BEGIN = (
-    "import json, sys; from flows import local\n"
-    "local.begin_local_server()\n"
-    "print(json.dumps([local._starting.process.pid, []]), flush=True)\n"
+    "import json, sys; from flows import temporary_server\n"
+    "temporary_server.begin_temporary_server()\n"
+    "print(json.dumps([temporary_server._starting.process.pid, []]), flush=True)\n"
     "sys.stdin.readline()\n"
 )
 
@@ -112,7 +112,7 @@ def test_ctrl_c_while_the_demo_draws_says_how_to_go_on(
         raise KeyboardInterrupt
 
     monkeypatch.chdir(tmp_path)
-    monkeypatch.setattr(local, "begin_local_server", lambda: None)
+    monkeypatch.setattr(temporary_server, "begin_temporary_server", lambda: None)
     monkeypatch.setattr(jobs, "generate_csvs_into", interrupted)
     with pytest.raises(KeyboardInterrupt):
         jobs.demo(tmp_path / "demo")
