@@ -1,4 +1,6 @@
-"""Two hosts on one machine: network namespaces with addresses of their own and a cable between."""
+"""Hosts on one machine: network namespaces with addresses of their own, and cables between: from
+one to the other, or from each to a switch.
+"""
 
 import os
 import re
@@ -41,29 +43,73 @@ class Hosts:
         _ip("-n", self.second.name, "link", "set", self.second.cable, "up")
 
 
+@dataclass(frozen=True)
+class Switch:
+    """Hosts whose cables all lead to one switch."""
+
+    name: str
+    hosts: tuple[Host, ...]
+
+    def cut(self, host: Host) -> None:
+        """Pulls a host's cable out of the switch: it is told as little as anybody."""
+        _ip("-n", self.name, "link", "set", host.cable, "down")
+
+    def mend(self, host: Host) -> None:
+        """Puts it back."""
+        _ip("-n", self.name, "link", "set", host.cable, "up")
+
+
 @contextmanager
 def two_hosts() -> Iterator[Hosts]:
     """Sets up two hosts, and takes them away again. Skips the test where that cannot be done."""
-    if shutil.which("ip") is None:
-        pytest.skip("network namespaces need Linux and ip (package iproute2)")
-    _remove_left()
     made = [Host(f"qd{os.getpid()}-{n}", f"10.77.0.{n}", f"qd{n}") for n in (1, 2)]
     first, second = made
-    try:
-        for host in made:
-            done = _ip("netns", "add", host.name, check=False)
-            if done.returncode:
-                pytest.skip(f"no network namespace can be made here: {done.stderr.strip()}")
+    with _namespaces(first.name, second.name):
         peer = ("peer", "name", second.cable, "netns", second.name)
         _ip("-n", first.name, "link", "add", first.cable, "type", "veth", *peer)
         for host in made:
-            _ip("-n", host.name, "address", "add", f"{host.address}/24", "dev", host.cable)
-            for device in ("lo", host.cable):
-                _ip("-n", host.name, "link", "set", device, "up")
+            _set_up(host)
         yield Hosts(first, second)
+
+
+@contextmanager
+def hosts_on_a_switch(count: int) -> Iterator[Switch]:
+    """The same with several hosts."""
+    numbers = range(1, count + 1)
+    made = tuple(Host(f"qd{os.getpid()}-{n}", f"10.77.0.{n}", f"qd{n}") for n in numbers)
+    switch, bridge = f"qd{os.getpid()}-0", "qd"
+    with _namespaces(switch, *(host.name for host in made)):
+        _ip("-n", switch, "link", "add", bridge, "type", "bridge")
+        _ip("-n", switch, "link", "set", bridge, "up")
+        for host in made:
+            peer = ("peer", "name", host.cable, "netns", host.name)
+            _ip("-n", switch, "link", "add", host.cable, "type", "veth", *peer)
+            _ip("-n", switch, "link", "set", host.cable, "master", bridge, "up")
+            _set_up(host)
+        yield Switch(switch, made)
+
+
+@contextmanager
+def _namespaces(*names: str) -> Iterator[None]:
+    """Network namespaces for a block; the cables within go with them."""
+    if shutil.which("ip") is None:
+        pytest.skip("network namespaces need Linux and ip (package iproute2)")
+    _remove_left()
+    try:
+        for name in names:
+            done = _ip("netns", "add", name, check=False)
+            if done.returncode:
+                pytest.skip(f"no network namespace can be made here: {done.stderr.strip()}")
+        yield
     finally:
-        for host in made:  # the cable goes with them
-            _ip("netns", "delete", host.name, check=False)
+        for name in names:
+            _ip("netns", "delete", name, check=False)
+
+
+def _set_up(host: Host) -> None:
+    _ip("-n", host.name, "address", "add", f"{host.address}/24", "dev", host.cable)
+    for device in ("lo", host.cable):
+        _ip("-n", host.name, "link", "set", device, "up")
 
 
 def _remove_left() -> None:

@@ -12,10 +12,11 @@ import sys
 import threading
 import time
 from collections.abc import Iterator
-from contextlib import AbstractContextManager, contextmanager
+from contextlib import contextmanager
 from pathlib import Path
 
 import pytest
+from dask_cluster import dask_on, worker_on
 from file_tree import tree
 from hosts import Host, Hosts, two_hosts
 from processes import INGEST
@@ -59,28 +60,6 @@ def local(source: Path, tmp_path_factory: pytest.TempPathFactory) -> dict[str, s
     store = tmp_path_factory.mktemp("local") / "store"
     ingest(IngestConfig.parse({"source": source, "store": store, "workers": 2}))
     return tree(store)
-
-
-@contextmanager
-def dask_on(host: Host, *words: str) -> Iterator[None]:
-    """A process of Dask's own command line on a host, ended by its id."""
-    command = host.command(sys.executable, "-m", "dask", *words)
-    quiet = {"stdout": subprocess.DEVNULL, "stderr": subprocess.DEVNULL}
-    process = subprocess.Popen(command, **quiet)  # type: ignore[call-overload]
-    try:
-        yield
-    finally:
-        process.terminate()  # a nanny ends its worker
-        try:
-            process.wait(20)
-        except subprocess.TimeoutExpired:
-            process.kill()
-            process.wait(300)
-
-
-def worker_on(host: Host, address: str, folder: Path, *more: str) -> AbstractContextManager[None]:
-    words = ("--nthreads", "1", "--no-dashboard", "--local-directory", str(folder))
-    return dask_on(host, "worker", address, *words, *more)
 
 
 @contextmanager

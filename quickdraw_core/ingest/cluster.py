@@ -16,9 +16,9 @@ from queue import Empty, SimpleQueue
 from time import monotonic
 from typing import Any, NamedTuple
 
-from quickdraw_core.errors import ClusterError, ConfigError, QuickdrawError
+from quickdraw_core.cluster.connect import connected, quiet_dask
+from quickdraw_core.errors import ClusterError, QuickdrawError
 from quickdraw_core.ingest.config import IngestConfig
-from quickdraw_core.system.child_environment import SAFE_PATH
 from quickdraw_core.system.threads import usable_cores
 
 _JOBS_IN_FLIGHT_PER_THREAD = 2
@@ -32,14 +32,6 @@ SMALL_BYTES = 64 << 20
 
 _POLL_SECONDS = 2.0
 _FETCH_SECONDS = 10.0
-_QUIET = {
-    "logging.distributed": "error",
-    # What Dask does for its own dashboards, many times a second.
-    "distributed.worker.profile.enabled": False,
-    "distributed.admin.tick.interval": "1s",
-    "distributed.admin.system-monitor.interval": "2s",
-    **{f"distributed.nanny.pre-spawn-environ.{name}": text for name, text in SAFE_PATH.items()},
-}
 _LOST = "the Dask scheduler was lost while it worked; run again: what is finished is kept"
 
 
@@ -91,99 +83,25 @@ def cluster(config: IngestConfig, is_small: bool = False) -> Iterator[Any]:
         with ThreadPoolExecutor(count) as pool:
             yield Threads(pool, count)
         return
-    import dask
+    if config.dask not in ("local", "processes"):
+        with connected(config.dask, config.tls, else_do=", or use --dask local") as client:
+            yield client
+        return
+    quiet_dask()
     from distributed import Client
 
-    dask.config.set(_QUIET)
-    if config.dask in ("local", "processes"):
-        count = config.workers or usable_cores()
-        threads = config.dask == "local"
-        client = Client(
-            n_workers=1 if threads else count,
-            threads_per_worker=count if threads else 1,
-            processes=not threads,
-            memory_limit=None if threads else "auto",  # which is to end workers, not ourselves
-            dashboard_address="127.0.0.1:0",
-            worker_dashboard_address="127.0.0.1:0",
-            silence_logs=logging.CRITICAL,
-        )
-    else:
-        client = _client_of(config)
-    with client:
+    count = config.workers or usable_cores()
+    threads = config.dask == "local"
+    with Client(
+        n_workers=1 if threads else count,
+        threads_per_worker=count if threads else 1,
+        processes=not threads,
+        memory_limit=None if threads else "auto",  # which is to end workers, not ourselves
+        dashboard_address="127.0.0.1:0",
+        worker_dashboard_address="127.0.0.1:0",
+        silence_logs=logging.CRITICAL,
+    ) as client:
         yield client
-
-
-def _client_of(config: IngestConfig) -> Any:
-    """A client of the scheduler at an address. Raises `ConfigError` if it cannot be reached."""
-    from distributed import Client, Security
-
-    tls, security = config.tls, None
-    if tls is not None:
-        security = Security(
-            require_encryption=True,
-            tls_ca_file=str(tls.ca_file),
-            tls_client_cert=str(tls.certificate),
-            tls_client_key=str(tls.key) if tls.key is not None else None,
-        )
-    try:
-        return Client(config.dask, timeout="10s", security=security)
-    # Dask refuses some mismatches of address and options by TypeError or assertion.
-    except (OSError, ValueError, TypeError, RuntimeError, AssertionError) as error:
-        raise ConfigError(_connection_fault(config, error)) from error
-
-
-def _connection_fault(config: IngestConfig, error: Exception) -> str:
-    import ssl
-
-    from distributed.comm.core import CommClosedError, FatalCommClosedError
-
-    if isinstance(error, TypeError):
-        return (
-            f"{config.dask} needs certificates, and none are given: --set tls.ca_file=…, "
-            "tls.certificate=… and tls.key=…, or Dask's own options "
-            "(DASK_DISTRIBUTED__COMM__TLS__CA_FILE, …__CLIENT__CERT, …__CLIENT__KEY)"
-        )
-    # Dask's own class for a handshake that fails. By TLS 1.3 the scheduler judges our certificate
-    # when our side is connected already, and its reason is lost if we write before we read.
-    hung_up = isinstance(error, CommClosedError) and config.dask.startswith("tls:")
-    if isinstance(error, FatalCommClosedError) or hung_up:
-        cause = error.__cause__ if isinstance(error.__cause__, ssl.SSLError) else error
-        return (
-            f"the Dask scheduler at {config.dask} and this client do not trust each other "
-            f"({cause}): both certificates must be signed by the authority of tls.ca_file"
-        )
-    return (
-        f"no Dask scheduler answers at {config.dask}: {str(error) or type(error).__name__}; check "
-        "that it runs, with TLS (tls://) or without (tcp://), or use --dask local"
-    )
-
-
-def check_certificates(config: IngestConfig) -> None:
-    """Raises `ConfigError` if the files of `config.tls` cannot be used."""
-    tls = config.tls
-    if tls is None:
-        return
-    import ssl
-
-    def refuse_encrypted() -> str:
-        raise ConfigError(f"tls: the key of {tls.certificate} is encrypted; give one that is not")
-
-    files = {"ca_file": tls.ca_file, "certificate": tls.certificate, "key": tls.key}
-    for name, path in files.items():
-        if path is not None and not path.is_file():
-            raise ConfigError(f"tls.{name}: there is no file {path}; give one in PEM form")
-    try:
-        ssl.create_default_context(cafile=tls.ca_file)
-    except (ssl.SSLError, OSError) as error:
-        raise ConfigError(f"tls.ca_file: {tls.ca_file} cannot be used ({error})") from error
-    try:
-        ours = ssl.SSLContext(ssl.PROTOCOL_TLS_CLIENT)
-        ours.load_cert_chain(tls.certificate, tls.key, password=refuse_encrypted)
-    except (ssl.SSLError, OSError) as error:
-        raise ConfigError(
-            f"tls.certificate: {tls.certificate} and its key cannot be used ({error}); they must "
-            "be in PEM form and belong together"
-        ) from error
 
 
 def run_jobs(client: Any, waiting: deque[Job]) -> Iterator[tuple[Job, Any]]:

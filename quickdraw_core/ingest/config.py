@@ -5,24 +5,12 @@ from typing import Any
 
 from pydantic import Field, ValidationInfo, field_validator
 
+from quickdraw_core.cluster.config import DaskTls, check_address, check_tls_has_a_use
 from quickdraw_core.config import Config
 from quickdraw_core.errors import ConfigError
 from quickdraw_core.reading.windows import RowSelection
-from quickdraw_core.redaction import HIDDEN
 from quickdraw_core.storage.location import Location
 from quickdraw_core.store.holdout import DEFAULT_SALT
-
-
-class DaskTls(Config):
-    """What shows a Dask cluster who we are, and us that it is ours: files in PEM form."""
-
-    ca_file: Path = Field(
-        description="file with the certificate of the authority that signed the cluster's and ours"
-    )
-    certificate: Path = Field(description="file with the certificate of this client")
-    key: Path | None = Field(
-        None, description="file with its private key, not encrypted; default: in `certificate`"
-    )
 
 
 class IngestConfig(Config):
@@ -91,23 +79,14 @@ class IngestConfig(Config):
     @field_validator("dask")
     @classmethod
     def _dask_has_a_form(cls, value: str) -> str:
-        if value not in ("local", "processes") and "://" not in value:
-            raise ValueError("must be local, processes or an address such as tcp://scheduler:8786")
-        if HIDDEN in value:
-            raise ValueError(
-                "holds a password, which Dask does not have; use tls://, with --set tls"
-            )
+        check_address(value, "local", "processes")
         return value
 
     @field_validator("tls")
     @classmethod
     def _tls_has_a_use(cls, value: DaskTls | None, before: ValidationInfo) -> DaskTls | None:
         dask = before.data.get("dask", "tls://")  # absent if it was refused itself
-        if value is not None and not dask.startswith("tls://"):
-            raise ValueError(
-                f"certificates are for a tls:// scheduler, and dask is {dask}; give its address "
-                "as tls://host:8786, or leave them out"
-            )
+        check_tls_has_a_use(value, dask)
         return value
 
     @property

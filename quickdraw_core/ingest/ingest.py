@@ -7,9 +7,9 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
+from quickdraw_core.cluster.connect import check_certificates
 from quickdraw_core.errors import ConfigError, InputError, StoreError, StoreUnreachableError
 from quickdraw_core.ingest.build_manifest import fault_of
-from quickdraw_core.ingest.cluster import check_certificates
 from quickdraw_core.ingest.config import IngestConfig
 from quickdraw_core.ingest.receipts import INGEST_VERSION
 from quickdraw_core.ingest.result import IngestResult, LeftOutError, result_of
@@ -48,7 +48,7 @@ def ingest(config: IngestConfig) -> IngestResult:
 
 def prepare(config: IngestConfig, opened: Opened) -> "PreparedIngest":
     """Lists the sources and opens the store. Raises what `ingest` raises before work starts."""
-    check_certificates(config)
+    check_certificates(config.tls)
     sources = find_readable(config.source, config.classes)
     if sources.bad and (config.strict or not sources.files):
         raise sources.bad[0].error

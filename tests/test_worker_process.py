@@ -1,0 +1,153 @@
+"""Sub-processes of Dask workers: their lines, their ends, and that none outlives who waits."""
+
+import os
+import subprocess
+import sys
+import time
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+from dask_cluster import dask_hosts
+
+from quickdraw_core.cluster import workers
+from quickdraw_core.cluster.connect import connected
+from quickdraw_core.cluster.shared_folder import check_shared
+from quickdraw_core.cluster.worker_process import WorkerProcess, worker_processes
+from quickdraw_core.cluster.workers import survey
+from quickdraw_core.errors import ClusterError
+
+HOSTS = ("127.0.0.1", "127.0.0.2")
+WAITS = "import os, time; print(os.getpid(), flush=True); time.sleep(600)"
+FOLLOWS = f"""
+import sys, time
+from quickdraw_core.cluster.connect import connected
+from quickdraw_core.cluster.worker_process import worker_processes
+with connected(sys.argv[1], None) as client:
+    with worker_processes(client, [(None, ["-c", {WAITS!r}])], {{}}, {{}}) as [process]:
+        while True:
+            process.poll(lambda lines: print(*lines, flush=True))
+            time.sleep(0.05)
+"""
+
+
+@pytest.fixture(scope="module")
+def cluster(tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
+    options = ("--resources", "GPU=1")
+    with dask_hosts(tmp_path_factory.mktemp("dask"), (*HOSTS, HOSTS[0]), *options) as (address, _):
+        yield address
+
+
+@pytest.fixture
+def client(cluster: str) -> Iterator[Any]:
+    with connected(cluster, None) as made:
+        made.wait_for_workers(3, timeout=300)
+        yield made
+
+
+def until(condition: Callable[[], object]) -> None:
+    deadline = time.monotonic() + 300
+    while not condition():
+        assert time.monotonic() < deadline
+        time.sleep(0.02)
+
+
+def is_alive(pid: int) -> bool:
+    try:
+        state = Path(f"/proc/{pid}/stat").read_text().rpartition(") ")[2].split()[0]
+    except OSError:
+        return False
+    return state != "Z"
+
+
+def pid_of(process: WorkerProcess) -> int:
+    lines: list[str] = []
+    until(lambda: process.poll(lines.extend) is None and lines)
+    return int(lines[0])
+
+
+def test_lines_and_exit_codes_come_back(client: Any) -> None:
+    program = (
+        "import os, sys; print('über', os.environ['NAME'], flush=True); "
+        "sys.stderr.write('end'); sys.exit(3)"
+    )
+    [first, second] = survey(client, {"GPU": 1}).free
+    commands = [(worker, ["-c", program]) for worker in (second, first)]
+    lines: list[str] = []
+    with worker_processes(client, commands, {"NAME": "x"}, {"GPU": 1}) as processes:
+        for process in processes:
+            until(lambda p=process: p.poll(lines.extend) is not None)  # type: ignore[misc]
+        assert [process.poll() for process in processes] == [3, 3]
+        assert [process.host for process in processes] == [HOSTS[1], HOSTS[0]]
+    assert sorted(lines) == ["end", "end", "über x", "über x"]
+
+
+def test_a_process_ends_with_the_block_that_waits_for_it(client: Any) -> None:
+    with worker_processes(client, [(None, ["-c", WAITS])], {}, {}) as [process]:
+        pid = pid_of(process)
+        assert is_alive(pid)
+    assert not is_alive(pid)
+
+
+@pytest.mark.services  # a command of its own, killed: 4 s
+def test_a_process_ends_when_who_waits_for_it_is_killed(cluster: str) -> None:
+    command = [sys.executable, "-c", FOLLOWS, cluster]
+    with subprocess.Popen(command, stdout=subprocess.PIPE, text=True) as following:
+        assert following.stdout is not None
+        pid = int(following.stdout.readline())
+        assert is_alive(pid)
+        following.kill()
+    until(lambda: not is_alive(pid))
+
+
+@pytest.mark.services  # a cluster of its own, whose worker is killed: 10 s
+def test_a_process_ends_with_its_worker_and_that_is_said(tmp_path: Path) -> None:
+    with (
+        dask_hosts(tmp_path, HOSTS) as (address, pids),
+        connected(address, None) as client,
+    ):
+        client.wait_for_workers(2, timeout=300)
+        by_address = client.run(os.getpid)
+        worker = survey(client, {}).free[1]
+        with worker_processes(client, [(worker, ["-c", WAITS])], {}, {}) as [process]:
+            pid = pid_of(process)
+            assert by_address[worker.address] in pids
+            os.kill(by_address[worker.address], 9)
+            with pytest.raises(ClusterError, match=r"worker on 127\.0\.0\.2 was lost; run again"):
+                until(lambda: process.poll() is not None)
+            until(lambda: not is_alive(pid))
+
+
+def test_a_worker_that_was_started_again_starts_nothing(client: Any) -> None:
+    worker = survey(client, {}).free[0]
+    other = workers.Worker(worker.address, "Worker-of-before", worker.host)
+    with (
+        worker_processes(client, [(other, ["-c", WAITS])], {}, {}) as [process],
+        pytest.raises(ClusterError, match="it was started again meanwhile"),
+    ):
+        until(lambda: process.poll() is not None)
+
+
+def test_a_survey_finds_a_worker_of_each_host_and_says_why_others_cannot_work(
+    client: Any, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    free, busy, unfit = survey(client, {"GPU": 1})
+    assert ([worker.host for worker in free], busy, unfit) == ([*HOSTS], 0, {})
+    with worker_processes(client, [(free[0], ["-c", WAITS])], {}, {}) as [process]:
+        pid_of(process)
+        during = survey(client, {})
+        assert ([worker.host for worker in during.free], during.busy) == ([HOSTS[1]], 1)
+        assert during.hosts == 2
+    found = survey(client, {"GPU": 2})
+    assert found.hosts == 0
+    assert found.unfit_text() == "; ".join(f"{host} has 1 of the resource GPU" for host in HOSTS)
+    monkeypatch.setattr(workers, "package_version", lambda: "later")
+    assert "127.0.0.1 has another version of this package (" in survey(client, {}).unfit_text()
+
+
+def test_a_shared_folder_is_found_to_be_one_and_left_as_it_was(
+    client: Any, tmp_path: Path
+) -> None:
+    check_shared(client, survey(client, {}).free, tmp_path, "")
+    assert not [*tmp_path.iterdir()]
