@@ -12,6 +12,7 @@ import warnings
 import typer
 
 from quickdraw_core.commands import (
+    auditing,
     bundles,
     cleaning,
     data,
@@ -48,6 +49,7 @@ for command in (
     data.describe,
     data.verify,
     data.show,
+    auditing.audit,
     models.train,
     models.losses,
     models.inspect,

@@ -121,12 +121,30 @@ def full() -> Values:
     }
 
 
+def audit() -> Values:
+    """The models of `quickdraw audit`: one a fold, good enough to see what does not fit its word.
+
+    1,000 drawings of a class at most, so that a store of any size takes the same time. On three
+    quarters of the 35 richest real classes: validation MAP@3 0.930 to 0.939 after 2 min 30 s on
+    one core.
+    """
+    return {
+        "loss": {"label_smoothing": 0.05},
+        "optimizer": {"name": "muon", "learning_rate": 0.01},
+        "select": {"per_class": 1_000},
+        "epochs": 8,
+        "hardware": {"ranks": 1},
+        "validation": {"every_epochs": 4},
+    }
+
+
 RECIPES: dict[str, Callable[[], Values]] = {
     "demo": demo,
     "laptop": laptop,
     "laptop340": laptop340,
     "report": report,
     "full": full,
+    "audit": audit,
 }
 
 

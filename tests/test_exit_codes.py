@@ -27,6 +27,7 @@ REFUSED = {
     "describe": "describe nowhere",
     "verify": "verify nowhere",
     "show": "show {store} --class nosuchword",
+    "audit": "audit nowhere",
     "train": "train --store nowhere",
     "losses": "losses --plot x.pdf",
     "inspect": "inspect nowhere",

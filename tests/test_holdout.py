@@ -4,7 +4,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from quickdraw_core.errors import ConfigError
-from quickdraw_core.store.holdout import HoldoutRule, Split, choose_test_share, mix64
+from quickdraw_core.store.holdout import HoldoutRule, Split, choose_test_share, fold_of, mix64
 
 REAL_LIKE = (np.arange(2**31, 2**31 + 20_000, dtype=np.uint64)) << np.uint64(21)
 ids = st.lists(st.integers(0, 2**64 - 1), min_size=1, max_size=50)
@@ -34,6 +34,20 @@ def test_shares_hold_on_ids_that_end_in_21_zero_bits() -> None:
     shares = np.bincount(sides, minlength=3) / len(sides)
     assert shares[Split.TEST] == pytest.approx(0.2, abs=0.01)
     assert shares[Split.VALIDATION] == pytest.approx(0.1, abs=0.01)
+
+
+@given(ids, st.integers(2, 64))
+def test_a_fold_depends_on_the_id_alone(values: list[int], folds: int) -> None:
+    together = fold_of(np.array(values, np.uint64), folds)
+    assert together.tolist() == [int(fold_of(np.array([v], np.uint64), folds)[0]) for v in values]
+    assert together.max() < folds
+
+
+def test_folds_are_of_one_size_on_each_side_of_the_holdout() -> None:
+    sides = HoldoutRule(test_share=0.3, validation_share=0.2).split(REAL_LIKE)
+    for side in Split:
+        shares = np.bincount(fold_of(REAL_LIKE[sides == side], 4)) / (sides == side).sum()
+        assert shares == pytest.approx(np.full(4, 0.25), abs=0.02)
 
 
 def test_a_larger_test_share_only_adds_test_rows() -> None:

@@ -1,16 +1,20 @@
 from itertools import pairwise
+from pathlib import Path
 
 import numpy as np
+import pyarrow as pa
+import pyarrow.parquet as pq
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from quickdraw_core.errors import ConfigError
 from quickdraw_core.loading.balance import SampleOrder, quotas
-from quickdraw_core.loading.config import SelectConfig
+from quickdraw_core.loading.config import FoldConfig, SelectConfig
+from quickdraw_core.loading.exclude import excluded_sha256
 from quickdraw_core.loading.order import permute
 from quickdraw_core.loading.select import select_rows
-from quickdraw_core.store.holdout import Split
+from quickdraw_core.store.holdout import Split, fold_of
 from quickdraw_core.store.pack import Pack
 from quickdraw_core.training.config import TrainConfig
 from quickdraw_core.training.plan import Rows
@@ -189,3 +193,83 @@ def test_a_training_is_validated_on_a_number_a_class_by_the_holdout_s_hashes(pac
         assert set(in_order[:2].tolist()) <= few
         # A drawing of a larger hash that comes to the store later changes nothing.
         assert not few & set(in_order[2:].tolist())
+
+
+def mask_of(path: Path, key_ids: list[int], **more: object) -> Path:
+    """A file of drawings to exclude."""
+    pq.write_table(pa.table({"key_id": pa.array(key_ids, pa.uint64()), **more}), path)
+    return path
+
+
+def test_excluded_drawings_are_not_trained_on_and_held_out_ones_stay(
+    pack: Pack, tmp_path: Path
+) -> None:
+    out = {split: pack.key_ids[pack.rows(split)[:7]].tolist() for split in Split}
+    mask = mask_of(tmp_path / "mask.parquet", [key for some in out.values() for key in some])
+    select = SelectConfig(exclude=mask)
+    kept = pack.key_ids[select_rows(pack, Split.TRAIN, select)]
+    assert len(kept) == len(pack.rows(Split.TRAIN)) - 7
+    assert not set(kept.tolist()) & set(out[Split.TRAIN])
+    for split in (Split.VALIDATION, Split.TEST):
+        np.testing.assert_array_equal(select_rows(pack, split, select), pack.rows(split))
+    # Others take the places of those that are left out.
+    few = select_rows(pack, Split.TRAIN, SelectConfig(exclude=mask, per_class=10))
+    assert np.bincount(pack.labels[few]).tolist() == [10] * 4
+
+
+def test_a_training_is_another_one_by_what_the_file_excludes_not_by_its_name(
+    tmp_path: Path,
+) -> None:
+    def identity(**select: object) -> str:
+        return TrainConfig.parse({"select": select}).identity("store", "code")
+
+    one = mask_of(tmp_path / "one.parquet", [1, 2, 3])
+    same = mask_of(tmp_path / "same.parquet", [1, 2, 3])
+    assert identity() != identity(exclude=one) == identity(exclude=same)
+    assert identity(exclude=one) != identity(exclude=mask_of(tmp_path / "other.parquet", [1, 2]))
+    recorded = excluded_sha256(SelectConfig(exclude=one))
+    before = identity(exclude=one)
+    one.unlink()
+    assert identity(exclude=one, exclude_sha256=recorded) == before
+    with pytest.raises(ConfigError, match=r"cannot read .*one.parquet: No such file"):
+        identity(exclude=one)
+
+
+@pytest.mark.parametrize(
+    ("content", "message"),
+    [
+        (b"no parquet", "cannot read the drawings to exclude"),
+        ({"id": [1]}, "it has no column key_id, but id"),
+        ({"key_id": ["1"]}, "must hold whole numbers"),
+        ({"key_id": [1, None]}, "with 1 nulls"),
+        ({"key_id": [-1]}, "cannot read the drawings to exclude"),
+        ({"key_id": [1]}, "none of the 1 drawings .* give the file of an audit of this store"),
+    ],
+)
+def test_a_file_that_excludes_nothing_is_refused(
+    content: bytes | dict[str, list[object]], message: str, pack: Pack, tmp_path: Path
+) -> None:
+    path = tmp_path / "mask.parquet"
+    if isinstance(content, bytes):
+        path.write_bytes(content)
+    else:
+        pq.write_table(pa.table(content), path)
+    with pytest.raises(ConfigError, match=message):
+        select_rows(pack, Split.TRAIN, SelectConfig(exclude=path))
+    with pytest.raises(ConfigError, match=r"is not the file that select\.exclude_sha256 names"):
+        select_rows(pack, Split.TRAIN, SelectConfig(exclude=path, exclude_sha256="0" * 64))
+
+
+def test_each_drawing_is_left_out_with_one_fold(pack: Pack) -> None:
+    for split in (Split.TRAIN, Split.VALIDATION):
+        left_out = []
+        for fold in range(3):
+            select = SelectConfig(fold=FoldConfig(of=3, left_out=fold))
+            rows = select_rows(pack, split, select)
+            left_out += sorted({*pack.rows(split).tolist()} - {*rows.tolist()})
+        assert sorted(left_out) == pack.rows(split).tolist()
+    values = {"fold": {"of": 3, "left_out": 0}}
+    ids = np.array(sorted(judged_on(pack, None, **values)), np.uint64)
+    assert (fold_of(ids, 3) != 0).all()
+    with pytest.raises(ConfigError, match="fold 3 of 3; they are numbered from 0"):
+        SelectConfig.parse({"fold": {"of": 3, "left_out": 3}})

@@ -35,7 +35,7 @@ INPUTS_AND_FOLDERS = {
     *((command, "run_dir") for command in ("train", "sweep", "pipeline")),
     *(("generate", "folder"), ("fetch", "folder"), ("demo", "folder")),
     *(("evaluate", "report_dir"), ("compare", "out_dir")),
-    *(("export", "out"), ("export", "evaluation"), ("guess", "explain")),
+    *(("audit", "out_dir"), ("export", "out"), ("export", "evaluation"), ("guess", "explain")),
     *(("deploy", "home"), ("deploy", "file"), ("check_submission", "file"), ("clean", "runs")),
 }
 Write = Callable[[Path], str]

@@ -13,6 +13,7 @@ from quickdraw_core.errors import CheckpointError
 from quickdraw_core.launching.provenance import provenance_of
 from quickdraw_core.launching.rank_failure import ERRORS_NAME
 from quickdraw_core.launching.rendezvous import Attempt, Rendezvous, join_attempt
+from quickdraw_core.loading.exclude import excluded_sha256
 from quickdraw_core.progress import progress
 from quickdraw_core.stage import Opened
 from quickdraw_core.store.store import Store
@@ -50,6 +51,9 @@ def begin_run(
     fingerprint = store.manifest.fingerprint
     path = run_path(config, store)
     resolved = config.updated({"store": store.path, "run_dir": path, "fresh": False})
+    if config.select.exclude is not None:
+        mask, digest = config.select.exclude.absolute(), excluded_sha256(config.select)
+        resolved = resolved.updated({"select": {"exclude": mask, "exclude_sha256": digest}})
     if RunFolder.is_there(path) and not config.fresh:
         run = continued_run(config, store, opened)
         # What does not decide the weights, such as the number of ranks, may be another now.

@@ -32,6 +32,7 @@ from quickdraw_core.launching.processes import STANDALONE, RunContext
 from quickdraw_core.launching.rendezvous import release_hosts
 from quickdraw_core.launching.result import TrainResult, result_of
 from quickdraw_core.launching.room import checkpoint_bytes, checkpoints_need
+from quickdraw_core.loading.exclude import read_excluded
 from quickdraw_core.loading.select import find_label
 from quickdraw_core.progress import progress
 from quickdraw_core.stage import Action, Opened, Outlook, Stage, key_of, options_of
@@ -167,6 +168,8 @@ def prepare(config: TrainConfig, opened: Opened) -> PreparedTraining:
     store = open_store(config.store, opened)
     for word in config.select.classes or ():
         find_label(store.label_map, word)
+    if config.select.exclude is not None:
+        read_excluded(config.select)
     path = run_path(config, store)
     require_free(path / _lock_name(config), str(path))
     goes_on = not config.fresh and find_checkpoint(path, "last") is not None

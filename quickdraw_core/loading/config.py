@@ -1,11 +1,26 @@
 """Options of loading: which drawings, how far they are changed, and how batches are cut."""
 
 from dataclasses import dataclass
+from pathlib import Path
+from typing import Self
 
-from pydantic import Field
+from pydantic import Field, model_validator
 
 from quickdraw_core.config import Config
 from quickdraw_core.errors import ConfigError
+
+
+class FoldConfig(Config):
+    """All drawings but those of one fold (`store.holdout.fold_of`)."""
+
+    of: int = Field(ge=2, le=64, description="folds that all drawings are dealt out to")
+    left_out: int = Field(ge=0, description="number of the fold that is left out, from 0")
+
+    @model_validator(mode="after")
+    def _is_one_of_them(self) -> Self:
+        if self.left_out >= self.of:
+            raise ValueError(f"fold {self.left_out} of {self.of}; they are numbered from 0")
+        return self
 
 
 class SelectConfig(Config):
@@ -27,6 +42,19 @@ class SelectConfig(Config):
         ge=0,
         le=1,
         description="0: classes come as often as they are stored; 1: all equally often",
+    )
+    exclude: Path | None = Field(
+        None,
+        description="Parquet file of drawings not to train on, by key_id, as quickdraw audit "
+        "writes it; validation and test drawings stay",
+    )
+    exclude_sha256: str | None = Field(
+        None,
+        pattern="^[0-9a-f]{64}$",
+        description="SHA-256 that the file must have; recorded in the run folder",
+    )
+    fold: FoldConfig | None = Field(
+        None, description="a fold that is neither trained nor validated on, for quickdraw audit"
     )
 
 

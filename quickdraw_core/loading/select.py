@@ -1,15 +1,21 @@
 """Which of a pack's drawings are trained on."""
 
+from collections.abc import Callable
 from itertools import pairwise
 
 import numpy as np
+import numpy.typing as npt
 
-from quickdraw_core.drawing import Int64Array
+from quickdraw_core.drawing import Int64Array, UInt64Array
 from quickdraw_core.errors import ConfigError, nearest
 from quickdraw_core.labels import LabelMap, spaced
-from quickdraw_core.loading.config import SelectConfig
-from quickdraw_core.store.holdout import Split
+from quickdraw_core.loading.config import FoldConfig, SelectConfig
+from quickdraw_core.loading.exclude import is_in, read_excluded
+from quickdraw_core.store.holdout import Split, fold_of
 from quickdraw_core.store.pack import Pack
+
+_IDS_AT_ONCE = 1 << 20
+"""Ids hashed or looked up at once: of all drawings that would take gigabytes."""
 
 
 def find_label(label_map: LabelMap, word: str) -> int:
@@ -23,7 +29,8 @@ def find_label(label_map: LabelMap, word: str) -> int:
 def select_rows(pack: Pack, split: Split, select: SelectConfig) -> Int64Array:
     """Rows of one side of the holdout that `select` lets through, ascending: int64 [n].
 
-    Raises `ConfigError` for an unknown word, and if nothing is left.
+    Raises `ConfigError` for an unknown word, a file of drawings to exclude that cannot be used,
+    and if nothing is left.
     """
     chosen = pack.splits == split
     if select.recognized_only:
@@ -33,6 +40,10 @@ def select_rows(pack: Pack, split: Split, select: SelectConfig) -> Int64Array:
         wanted[[find_label(pack.label_map, word) for word in select.classes]] = True
         chosen &= wanted[pack.labels]
     rows: Int64Array = np.flatnonzero(chosen)
+    if select.fold is not None:
+        rows = _without_fold(pack, rows, select.fold)
+    if select.exclude is not None and split == Split.TRAIN:
+        rows = _without_excluded(pack, rows, select)
     if select.per_class is not None:
         rows = _at_most(pack, rows, select.per_class)
     if len(rows) == 0:
@@ -41,6 +52,33 @@ def select_rows(pack: Pack, split: Split, select: SelectConfig) -> Int64Array:
             f"{_described(select)}; ask for less"
         )
     return rows
+
+
+def _without_fold(pack: Pack, rows: Int64Array, fold: FoldConfig) -> Int64Array:
+    return rows[_where(pack, rows, lambda ids: fold_of(ids, fold.of) != fold.left_out)]
+
+
+def _without_excluded(pack: Pack, rows: Int64Array, select: SelectConfig) -> Int64Array:
+    """Raises `ConfigError` if none of the drawings to exclude is there: it is another store's."""
+    excluded = read_excluded(select)
+    kept = rows[_where(pack, rows, lambda ids: ~is_in(ids, excluded))]
+    if len(excluded) and len(kept) == len(rows):
+        raise ConfigError(
+            f"none of the {len(excluded):,} drawings in {select.exclude} is among the "
+            f"{len(rows):,} to train on; give the file of an audit of this store"
+        )
+    return kept
+
+
+def _where(
+    pack: Pack, rows: Int64Array, test: Callable[[UInt64Array], npt.NDArray[np.bool_]]
+) -> npt.NDArray[np.bool_]:
+    """What `test` says of the ids of these rows: bool [n]."""
+    chosen = np.empty(len(rows), bool)
+    for first in range(0, len(rows), _IDS_AT_ONCE):
+        part = slice(first, first + _IDS_AT_ONCE)
+        chosen[part] = test(pack.key_ids[rows[part]])
+    return chosen
 
 
 def _at_most(pack: Pack, rows: Int64Array, per_class: int) -> Int64Array:
@@ -62,5 +100,7 @@ def _described(select: SelectConfig) -> str:
         "recognized_only": select.recognized_only,
         "classes": select.classes and ",".join(select.classes),
         "per_class": select.per_class,
+        "exclude": select.exclude,
+        "fold": select.fold and f"{select.fold.left_out} of {select.fold.of}",
     }
     return ", ".join(f"{name}={value}" for name, value in options.items() if value) or "the split"

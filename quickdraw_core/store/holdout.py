@@ -14,6 +14,8 @@ from quickdraw_core.config import Config
 from quickdraw_core.drawing import UInt64Array
 
 DEFAULT_SALT = 0x51D2_A7C0_9E37_79B9
+FOLD_SALT = 0x0A0D_17F0_1D5E_ED5A
+"""Another one, so that each fold has its share of train, validation and test."""
 _TWO_64 = 1 << 64
 
 
@@ -64,6 +66,17 @@ class HoldoutRule(Config):
         sides[hashes < _threshold(self.test_share + self.validation_share)] = Split.VALIDATION
         sides[hashes < _threshold(self.test_share)] = Split.TEST
         return sides
+
+
+def fold_of(key_ids: UInt64Array, folds: int) -> npt.NDArray[np.uint8]:
+    """The fold of each id, `floor(u * folds)` of a `u` as the holdout's: uint8 [N], from 0.
+
+    folds: 64 at most. A drawing's fold depends on its id alone, not on what else the store holds.
+    """
+    hashes = mix64(np.asarray(key_ids, np.uint64) ^ np.uint64(FOLD_SALT))
+    # Of the upper half of the bits, so that the product fits into 64.
+    folded = ((hashes >> np.uint64(32)) * np.uint64(folds)) >> np.uint64(32)
+    return folded.astype(np.uint8)
 
 
 def _threshold(share: float) -> np.uint64:

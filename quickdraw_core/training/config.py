@@ -11,6 +11,7 @@ from pydantic import Field, model_validator
 from quickdraw_core.config import Config
 from quickdraw_core.errors import ConfigError
 from quickdraw_core.loading.config import AugmentConfig, BatchShape, SelectConfig
+from quickdraw_core.loading.exclude import excluded_sha256
 from quickdraw_core.modeling.losses import LossConfig
 from quickdraw_core.modeling.models import ModelConfig, check_model
 from quickdraw_core.modeling.optimizers import OptimizerConfig
@@ -182,9 +183,11 @@ class TrainConfig(Config):
 
         code: as `training_code` gives it; None: that of now. Two runs of one identity are the
         same run, so that the same command continues it; also with another number of ranks or on
-        another device, which changes the weights by rounding alone.
+        another device, which changes the weights by rounding alone. Drawings to exclude count by
+        the content of their file. Raises `ConfigError` if that cannot be read.
         """
         decisive = self.model_dump(mode="json", include=DECISIVE)
+        decisive["select"] |= {"exclude": None, "exclude_sha256": excluded_sha256(self.select)}
         text = json.dumps([decisive, store_fingerprint, code or training_code()], sort_keys=True)
         return hashlib.sha256(text.encode()).hexdigest()[:10]
 

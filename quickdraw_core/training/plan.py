@@ -44,7 +44,11 @@ class Rows:
         """The rows that a configuration chooses. Raises `ConfigError` if they are too few."""
         # Judged on drawings of the classes that are not chosen otherwise, also if not all of
         # them are trained on; a number a class that does not grow with the store.
-        judged = SelectConfig(classes=config.select.classes, per_class=config.validation.per_class)
+        judged = SelectConfig(
+            classes=config.select.classes,
+            per_class=config.validation.per_class,
+            fold=config.select.fold,
+        )
         return cls._of(
             config,
             pack,
