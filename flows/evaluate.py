@@ -1,5 +1,7 @@
 """Trained model + held-out drawings → scores and report."""
 
+from contextlib import AbstractContextManager, nullcontext
+
 from prefect import flow
 from prefect.artifacts import create_table_artifact
 
@@ -24,11 +26,16 @@ def _show(result: EvaluateResult) -> None:
     add_mlflow_link("evaluation-mlflow-run", result.mlflow_page)
 
 
+def _slots(config: EvaluateConfig) -> AbstractContextManager[object]:
+    """The GPU slots of processes of this host; Dask's workers have Dask's resources instead."""
+    return nullcontext() if config.dask is not None else gpu_slots(config.ranks or 1)
+
+
 evaluate_stage = StageTask(
     EVALUATE_STAGE,
     "Judges a model on the held-out drawings of a store, and shows it in Prefect's UI.",
     show=_show,
-    slots=lambda config: gpu_slots(config.ranks or 1),
+    slots=_slots,
 )
 
 

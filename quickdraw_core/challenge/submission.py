@@ -9,9 +9,8 @@ beside the submission.
 import csv
 import io
 import json
-import time
 from collections.abc import Iterable, Iterator, Sequence
-from contextlib import ExitStack, closing
+from contextlib import ExitStack
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import BinaryIO
@@ -24,12 +23,14 @@ from quickdraw_core.challenge.check_submission import key_id_problems
 from quickdraw_core.challenge.output_file import put_in_place, temporary_output
 from quickdraw_core.challenge.probabilities_file import ProbabilitiesFile
 from quickdraw_core.challenge.score_spool import ScoredPiece, ScoreSpool
-from quickdraw_core.challenge.test_file import Piece, open_test_file, rendered_pieces
+from quickdraw_core.challenge.scoring import Scored, scores_by
+from quickdraw_core.challenge.test_file import Piece, open_test_file
 from quickdraw_core.drawing import Float64Array, Int64Array
 from quickdraw_core.errors import CheckpointError, ConfigError
 from quickdraw_core.formats.rows import Rejected
 from quickdraw_core.inference.ensemble import Ensemble
 from quickdraw_core.inference.options import Precision
+from quickdraw_core.inference.pieces import Computing
 from quickdraw_core.labels import GUESSES, underscored
 from quickdraw_core.modeling.ranking import top_guesses
 from quickdraw_core.progress import Bar, progress
@@ -78,6 +79,7 @@ def write_submission(
     out: Path,
     balanced: bool = False,
     probabilities: Path | None = None,
+    computing: Computing | None = None,
 ) -> SubmissionResult:
     """Answers every row of the CSV `test`, one model or several together.
 
@@ -85,11 +87,12 @@ def write_submission(
     probabilities (see `ProbabilitiesFile`) appear only when all is done, and replace older files;
     until then there are temporary files beside them. A stream (`output_files.is_stream`) gets all
     at the end, and has no list of unreadable rows. balanced: see `balance.balance`; for a test
-    set with as many drawings of each class.
+    set with as many drawings of each class. computing: who draws and guesses instead of this
+    process, which reads and writes.
 
     Raises `CheckpointError` for models of fewer than three classes, `ConfigError` for files that
     cannot be written, `WriteError` if writing fails, `InputError` if the test file is missing,
-    lacks its columns, or a row has no `key_id`.
+    lacks its columns, or a row has no `key_id`; `ClusterError`.
     """
     if len(models.label_map) < GUESSES:
         raise CheckpointError(
@@ -109,7 +112,9 @@ def write_submission(
         unread = stack.enter_context(temporary_output(listed or out))
         kept = stack.enter_context(temporary_output(probabilities)) if probabilities else None
         bar = stack.enter_context(progress("predict", index.rows, "drawings"))
-        pieces: Iterable[ScoredPiece] = _scored(models, source, result, bar, unread)
+        scored = scores_by(computing, models, source)
+        stack.callback(scored.close)
+        pieces: Iterable[ScoredPiece] = _noted(scored, result, bar, unread)
         offsets = np.zeros(len(models.label_map))
         if balanced:
             result.balance, pieces = _balanced(pieces, scores, len(offsets))
@@ -156,31 +161,23 @@ def _require_outputs(
         )
 
 
-def _scored(
-    models: Ensemble, source: SourceFile, result: SubmissionResult, bar: Bar, unread: BinaryIO
+def _noted(
+    scored: Iterable[Scored], result: SubmissionResult, bar: Bar, unread: BinaryIO
 ) -> Iterator[ScoredPiece]:
-    """The models' scores, piece by piece. Counts rows and seconds in `result`, and lists
-    unreadable rows in the file `unread`.
+    """The pieces with their scores. Counts rows and seconds in `result`, and lists unreadable
+    rows in the file `unread`.
     """
     unread.write(_lines(["line", "key_id", "reason", "found"]))
     key_ids = [np.empty(0, np.uint64)]
-    with closing(rendered_pieces(source, models)) as pieces:
-        while True:
-            begun = time.perf_counter()
-            piece = next(pieces, None)
-            result.waited_seconds += time.perf_counter() - begun
-            if piece is None:
-                result.notes = key_id_problems(np.concatenate(key_ids), result.rows)
-                return
-            key_ids.append(piece.key_ids)
-            result.rows += len(piece.key_ids)
-            _note_unreadable(piece, result, unread)
-            scores = np.empty((0, len(models.label_map)), np.float32)
-            if piece.readable.any():
-                scores = models.log_probabilities(piece.images).numpy()
-            result.seconds += time.perf_counter() - begun
-            bar.advance(len(piece.key_ids))
-            yield ScoredPiece(piece.key_ids, piece.readable, scores)
+    for piece, scores, seconds, waited_seconds in scored:
+        result.seconds += seconds
+        result.waited_seconds += waited_seconds
+        key_ids.append(piece.key_ids)
+        result.rows += len(piece.key_ids)
+        _note_unreadable(piece, result, unread)
+        bar.advance(len(piece.key_ids))
+        yield ScoredPiece(piece.key_ids, piece.readable, scores)
+    result.notes = key_id_problems(np.concatenate(key_ids), result.rows)
 
 
 def _note_unreadable(piece: Piece, result: SubmissionResult, file: BinaryIO) -> None:

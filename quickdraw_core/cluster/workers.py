@@ -9,7 +9,7 @@ from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass
 from typing import Any, NamedTuple
 
-from quickdraw_core.errors import and_more, first_line
+from quickdraw_core.errors import ConfigError, and_more, first_line
 from quickdraw_core.system.code_version import package_version
 
 PROCESS_KEY = "quickdraw-process"
@@ -146,3 +146,15 @@ def names_of(workers: Iterable[Worker]) -> str:
     """The workers' hosts, for messages."""
     hosts = [worker.host for worker in workers]
     return ", ".join(hosts[:5]) + and_more(len(hosts) - 5)
+
+
+def check_versions(client: Any, address: str) -> None:
+    """Raises `ConfigError` if a worker of the cluster at an address has another version of this
+    package, or none.
+    """
+    for worker, answer in sorted(_ask(client).items()):
+        if answer.problem is not None:
+            raise ConfigError(
+                f"the worker {worker} of the Dask cluster {address} {answer.problem}; give all of "
+                "them this version"
+            )

@@ -9,6 +9,7 @@ import typer
 from quickdraw_core.commands.options import (
     AllowShort,
     Average,
+    Dask,
     Fresh,
     JsonFile,
     Models,
@@ -155,6 +156,7 @@ def evaluate(
     allow_short: AllowShort = None,
     other_store: OtherStore = None,
     ranks: Processes = None,
+    dask: Dask = None,
     report_dir: Annotated[Path | None, typer.Option()] = None,
     tracking_uri: Tracking = None,
     prefect: Prefect = False,
@@ -198,21 +200,26 @@ def predict(
     probabilities: Annotated[
         Path | None, typer.Option(help="Write all classes' probabilities to this Parquet file.")
     ] = None,
+    dask: Dask = None,
     tracking_uri: Tracking = None,
+    changes: Set = None,
 ) -> None:
     """Write a Kaggle submission: key_id and three guesses a row."""
     from quickdraw_core.challenge.submission import write_submission
     from quickdraw_core.challenge.summary import submission_facts
+    from quickdraw_core.cluster.computing import computing
+    from quickdraw_core.cluster.connect import check_certificates
     from quickdraw_core.evaluation.config import EvaluateConfig
     from quickdraw_core.inference.ensemble import load_models
 
     leave_stdout_to(out, probabilities)
-    asked = config_of(EvaluateConfig, locals() | {"model": None})
+    asked = config_of(EvaluateConfig, locals() | {"model": None}, changes)
+    check_certificates(asked.tls)
     models = load_models(
         model, asked.tracking_uri, asked.average, asked.tta, precision=asked.precision
     )
-    with show_progress():
-        result = write_submission(models, test_csv, out, balance, probabilities)
+    with show_progress(), computing(asked, else_do=", or leave out --dask") as workers:
+        result = write_submission(models, test_csv, out, balance, probabilities, workers)
     show_facts(submission_facts(result))
 
 

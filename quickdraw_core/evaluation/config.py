@@ -3,14 +3,16 @@
 import shlex
 from collections.abc import Sequence
 from pathlib import Path
+from typing import Self
 
-from pydantic import Field
+from pydantic import Field, model_validator
 
+from quickdraw_core.cluster.config import ClusterConfig
 from quickdraw_core.inference.config import HeldOutConfig
 from quickdraw_core.inference.options import Precision
 
 
-class EvaluateConfig(HeldOutConfig):
+class EvaluateConfig(HeldOutConfig, ClusterConfig):
     """Which model to judge, on what, and where the report goes."""
 
     model: str | None = Field(
@@ -31,6 +33,15 @@ class EvaluateConfig(HeldOutConfig):
     json_file: Path | None = Field(
         None, description="file to write all numbers to as well, as JSON; - is standard output"
     )
+
+    @model_validator(mode="after")
+    def _predicts_in_one_place(self) -> Self:
+        if self.dask is not None and self.ranks is not None:
+            raise ValueError(
+                f"ranks={self.ranks} is for processes of this host, and Dask's workers are to "
+                "predict; leave out one of them"
+            )
+        return self
 
     @property
     def models(self) -> tuple[str, ...]:

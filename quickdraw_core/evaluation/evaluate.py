@@ -9,6 +9,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 
+from quickdraw_core.cluster.connect import check_certificates
 from quickdraw_core.errors import ConfigError
 from quickdraw_core.evaluation.config import EvaluateConfig
 from quickdraw_core.evaluation.inputs import EvaluationInputs
@@ -54,8 +55,9 @@ class PreparedEvaluation(EvaluationInputs):
         """Judges the models, and writes numbers and report.
 
         stopping: once it is set, predicting ends as by Ctrl-C. Raises `BusyError` (another
-        evaluation is at work in the folder) or `StoreError` before work, `EvaluationError` if the
-        store changed, a process that predicts fails, or a model gives NaN.
+        evaluation is at work in the folder), `StoreError` or `ConfigError` (Dask) before work,
+        `EvaluationError` if the store changed, a process that predicts fails, or a model gives
+        NaN, `ClusterError` if Dask is lost.
         """
         # Here, since a finished evaluation needs none of it.
         from quickdraw_core.evaluation.run_evaluation import run_evaluation
@@ -74,6 +76,7 @@ def prepare(config: EvaluateConfig, opened: Opened) -> PreparedEvaluation:
         raise ConfigError("no model to evaluate: give a checkpoint, a run folder or a run id")
     if config.json_file is not None:
         require_output(config.json_file)
+    check_certificates(config.tls)
     store = open_store(config.store, opened)
     models = _load(config, config.models, opened)
     require_same_store(config, models, store)

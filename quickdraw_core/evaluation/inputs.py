@@ -16,7 +16,10 @@ _JUDGING_CODE = (
     *PREDICTING_CODE,
     *("evaluation", "inference", "metrics", "reporting", "diagnosis"),
 )
-_UNDECISIVE = ("model", "ensemble", "store", "ranks", "batch_size", "report_dir", "tracking_uri")
+_UNDECISIVE = (
+    *("model", "ensemble", "store", "ranks", "batch_size", "report_dir", "tracking_uri"),
+    *("dask", "tls", "require"),
+)
 """Options that do not decide what is written, or only by the models and the store they name."""
 
 

@@ -7,10 +7,12 @@ their intervals), `predictions.parquet`, `guesses.txt` (the table of guesses), `
 
 import json
 import threading
+from contextlib import nullcontext
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
+from quickdraw_core.cluster.computing import computing
 from quickdraw_core.diagnosis.curves import Curves, curve_of, ended_diverged, read_curves
 from quickdraw_core.errors import TrackingError
 from quickdraw_core.evaluation.config import EvaluateConfig, evaluate_command
@@ -112,8 +114,9 @@ def _predicted(
     # Here, since cached predictions need none of what renders drawings.
     from quickdraw_core.inference.predict import predict_held_out
 
-    with gpus_locked(config.ranks or 1):
-        return predict_held_out(config, models, held_out, stopping)
+    gpus = gpus_locked(config.ranks or 1) if config.dask is None else nullcontext()
+    with gpus, computing(config, else_do=", or leave out --dask") as workers:
+        return predict_held_out(config, models, held_out, stopping, workers)
 
 
 def _written(prepared: EvaluationInputs, figures: list[Path]) -> list[Path]:

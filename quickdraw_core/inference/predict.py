@@ -1,4 +1,4 @@
-"""Models' predictions of the held-out drawings, by one process or several.
+"""Models' predictions of the held-out drawings, by one process, several, or other hosts'.
 
 The drawings are cut into fixed batches, which are dealt out to the processes. So a drawing is
 computed beside the same others, however many processes there are. They exchange nothing, and
@@ -11,11 +11,13 @@ import sys
 import tempfile
 import threading
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from contextlib import ExitStack, closing
 from pathlib import Path
+from typing import Any
 
 import numpy as np
+import numpy.typing as npt
 import torch
 
 from quickdraw_core.drawing import Int64Array
@@ -23,6 +25,12 @@ from quickdraw_core.errors import EvaluationError
 from quickdraw_core.inference.config import HeldOutConfig
 from quickdraw_core.inference.ensemble import Ensemble
 from quickdraw_core.inference.held_out import HeldOut
+from quickdraw_core.inference.pieces import (
+    Computing,
+    PortableModels,
+    held_out_pieces,
+    rank_piece,
+)
 from quickdraw_core.inference.predictions import Predictions, TimedPredictions, joined, ranked
 from quickdraw_core.loading.loader import drawn_rows
 from quickdraw_core.progress import progress
@@ -30,6 +38,8 @@ from quickdraw_core.store.pack import Pack
 from quickdraw_core.system.child_environment import child_environment
 from quickdraw_core.system.parent_death import die_with_parent
 from quickdraw_core.system.threads import share_cores
+
+Columns = dict[str, npt.NDArray[Any]]
 
 _POLL_SECONDS = 0.1
 DONE_NAME = "done.npy"
@@ -44,9 +54,7 @@ def predict_rows(
     advance: Callable[[int], None] | None = None,
 ) -> TimedPredictions:
     """Predicts drawings of the pack. rows: int64 [N]. advance: called with drawings done."""
-    # So that there are columns if there are no rows.
-    classes = len(models.label_map)
-    columns = [ranked(torch.zeros(0, classes), torch.zeros(0, dtype=torch.int64))]
+    columns: list[Columns] = []
     begun, waited = time.perf_counter(), 0.0
     with ExitStack() as stack:
         streams = []
@@ -61,14 +69,45 @@ def predict_rows(
             columns.append(ranked(models.log_probabilities(images), batches[0].labels_n))
             if advance is not None:
                 advance(len(batches[0].labels_n))
-    predictions = Predictions(
+    predictions = _predictions(models, pack, rows, columns)
+    return TimedPredictions(predictions, time.perf_counter() - begun, waited)
+
+
+def _predictions(
+    models: Ensemble, pack: Pack, rows: Int64Array, columns: Sequence[Columns]
+) -> Predictions:
+    """columns: of `ranked`, of the batches of the rows."""
+    # So that there are columns if there are no rows.
+    none = ranked(torch.zeros(0, len(models.label_map)), torch.zeros(0, dtype=torch.int64))
+    return Predictions(
         models.label_map,
         key_ids=pack.key_ids[rows],
         labels=pack.labels[rows].astype(np.int64),
         recognized=pack.recognized[rows],
-        **{name: np.concatenate([part[name] for part in columns]) for name in columns[0]},
+        **{name: np.concatenate([part[name] for part in (none, *columns)]) for name in none},
     )
-    return TimedPredictions(predictions, time.perf_counter() - begun, waited)
+
+
+def _by_pieces(
+    computing: Computing,
+    models: Ensemble,
+    held_out: HeldOut,
+    batch_size: int,
+    advance: Callable[[int], None],
+) -> TimedPredictions:
+    """As `predict_rows`, by other processes."""
+    pack, rows = held_out.pack, held_out.rows
+    columns: list[Columns] = []
+    begun, busy, drawing = time.perf_counter(), 0.0, 0.0
+    pieces = held_out_pieces(pack, rows, batch_size)
+    with closing(computing.results(PortableModels(models), rank_piece, pieces)) as results:
+        for piece in results:
+            columns += piece.values
+            busy, drawing = busy + piece.seconds, drawing + piece.drawing_seconds
+            advance(sum(len(part["ranks"]) for part in piece.values))
+    seconds = time.perf_counter() - begun
+    waited = seconds * drawing / busy if busy else 0.0
+    return TimedPredictions(_predictions(models, pack, rows, columns), seconds, waited)
 
 
 def predict_held_out(
@@ -76,10 +115,12 @@ def predict_held_out(
     models: Ensemble,
     held_out: HeldOut,
     stopping: threading.Event | None = None,
+    computing: Computing | None = None,
 ) -> TimedPredictions:
     """Predictions of the held-out drawings, in the order of the rows.
 
-    stopping: once it is set, this ends as by Ctrl-C. Raises `EvaluationError` if a process fails.
+    stopping: once it is set, this ends as by Ctrl-C. computing: who does it instead of processes
+    of this host. Raises `EvaluationError` if a process fails, `ClusterError`.
     """
     rows, size = held_out.rows, config.batch_size
     ranks = min(config.ranks or max(1, torch.cuda.device_count()), -(-len(rows) // size))
@@ -90,6 +131,8 @@ def predict_held_out(
                 raise KeyboardInterrupt
             bar.advance(drawings)
 
+        if computing is not None:
+            return _by_pieces(computing, models, held_out, size, advance)
         if ranks == 1:
             return predict_rows(models, held_out.pack, rows, size, advance)
         with tempfile.TemporaryDirectory() as folder:
