@@ -1,8 +1,11 @@
-"""Table of trainings → all of them trained, judged and compared. Each row is one task."""
+"""Table of trainings → all of them trained, judged and compared. Each row is one task, which
+trains it here, on Dask's workers, or by a flow run in Prefect's pool (`sweep_row.py`).
+"""
 
 import re
 import threading
 from contextlib import nullcontext
+from contextvars import ContextVar
 from typing import Any
 
 from prefect import flow, task
@@ -15,15 +18,17 @@ from prefect.task_runners import ThreadPoolTaskRunner
 from flows.alerts.events import alerting
 from flows.artifacts import add_artifact, reported
 from flows.gpus import slots_taken
-from flows.stages import opened_here, sharing, worth_retrying
-from quickdraw_core.stage import RETRIES, RETRY_SECONDS, Opened
+from flows.stages import opened_here, worth_retrying
+from flows.sweep_row import pooled_rows, require_deployment
+from quickdraw_core.stage import RETRIES, RETRY_SECONDS
 from quickdraw_core.sweep.config import SweepConfig
 from quickdraw_core.sweep.plan import Sweep
 from quickdraw_core.sweep.results import SweepError, SweepResult
-from quickdraw_core.sweep.row_slots import Slots
-from quickdraw_core.sweep.rows import run_row
-from quickdraw_core.sweep.run import failures_of, prepare
+from quickdraw_core.sweep.run import RunRow, failures_of, prepare
 from quickdraw_core.sweep.summary import result_table, sweep_markdown
+
+_run_row: ContextVar[RunRow] = ContextVar("quickdraw_run_row")
+"""What runs a row in the tasks of this flow run."""
 
 
 @task(
@@ -34,20 +39,18 @@ from quickdraw_core.sweep.summary import result_table, sweep_markdown
     retry_condition_fn=worth_retrying,
     cache_policy=NO_CACHE,
 )
-def sweep_row(
-    sweep: Sweep, name: str, slots: Slots, turn: threading.Lock, stopping: threading.Event
-) -> None:
+def sweep_row(name: str, stopping: threading.Event) -> None:
     """Trains and judges a row, or continues it."""
-    with reported(f"sweep-{_key_of(name)}"), slots.taken() as slot:
-        run_row(sweep, name, opened_here(), slot, stopping, turn)
+    with reported(f"sweep-{_key_of(name)}"):
+        _run_row.get()(name, stopping)
 
 
 @flow(name="sweep-rows", flow_run_name="rows of {sweep.table.name}", validate_parameters=False)
 def sweep_rows(sweep: Sweep) -> dict[str, str]:
     """Trains the chosen rows, as many at once as there are slots; why rows failed, by name."""
-    slots, turn, stopping = Slots(sweep.slots), threading.Lock(), threading.Event()
+    stopping = threading.Event()
     try:
-        futures = [sweep_row.submit(sweep, name, slots, turn, stopping) for name in sweep.chosen]
+        futures = [sweep_row.submit(name, stopping) for name in sweep.chosen]
         return failures_of(sweep.chosen, map(_result_of, futures))
     except BaseException:
         stopping.set()  # the threads hear of no Ctrl-C, and the flow waits for them
@@ -70,9 +73,12 @@ def sweep(config: SweepConfig) -> SweepResult:
         config = config.updated({"fresh": False})
     prepared = prepare(config, opened_here())
     gpus = len(prepared.planned.devices)
+    in_pool = config.where == "pool"
+    if in_pool:
+        require_deployment()
     try:
         with slots_taken(gpus) if gpus else nullcontext():
-            result = prepared.run(_rows_as_tasks)
+            result = prepared.run(_rows_as_tasks, pooled_rows if in_pool else None)
     except SweepError as error:
         _show(error.result)
         raise
@@ -80,11 +86,14 @@ def sweep(config: SweepConfig) -> SweepResult:
     return result
 
 
-def _rows_as_tasks(sweep: Sweep, opened: Opened) -> dict[str, str]:
+def _rows_as_tasks(sweep: Sweep, run_row: RunRow) -> dict[str, str]:
     # Any: a runner's own type is not the one that Prefect declares for the option.
     workers: Any = ThreadPoolTaskRunner(max_workers=len(sweep.slots))
-    with sharing(opened):
+    token = _run_row.set(run_row)
+    try:
         failures: dict[str, str] = sweep_rows.with_options(task_runner=workers)(sweep)
+    finally:
+        _run_row.reset(token)
     return failures
 
 

@@ -27,6 +27,7 @@ def test_all_deployments_have_parameters_that_their_flows_take() -> None:
         "pipeline/nightly",
         "pipeline/demo",
         "sweep/weekly",
+        "sweep-row/pool",
         "clean/weekly",
         "ingest/on-demand",
         "train/on-demand",

@@ -70,6 +70,8 @@ def running(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Service]:
         entry.pop("concurrency_limit", None)
         forked = {"command": f"{sys.executable} -m prefect.engine"}
         entry["work_pool"].setdefault("job_variables", {}).update(forked)
+        if entry["name"] == "pool":  # the one that a worker is here for
+            entry["work_pool"]["name"] = "cpu"
     file = home / "deployments.yaml"
     file.write_text(yaml.safe_dump(document))
     with service(home) as started:
@@ -190,7 +192,7 @@ def test_deploying_again_changes_nothing(running: Service, scheduled: str) -> No
     deploy(running)
     pause(running)
     assert names() == before
-    assert len([name for name in before if name.startswith("deployment")]) == 8
+    assert len([name for name in before if name.startswith("deployment")]) == 9
 
 
 def test_parameters_are_checked_when_a_run_is_created(running: Service) -> None:
@@ -450,7 +452,8 @@ def test_mlflow_away_during_training_costs_nothing(
         server.kill()
 
 
-def test_a_sweep_is_rerun_from_its_failed_rows(running: Service, scheduled: str) -> None:
+def two_rows(running: Service, run_dir: str) -> tuple[dict[str, object], Path]:
+    """Parameters of a sweep of the rows A and B, and the folder of B, which cannot begin."""
     values = {
         "model": "net",
         "image.side_px": 24,
@@ -463,12 +466,17 @@ def test_a_sweep_is_rerun_from_its_failed_rows(running: Service, scheduled: str)
     lines = ["[values]", *(f"{k} = {json.dumps(v)}" for k, v in values.items() if v is not None)]
     lines += ["augment.mirror_share = 0.0", "[[rows]]", 'name = "A"', "[[rows]]", 'name = "B"']
     table.write_text("\n".join([*lines, "values = { optimizer.learning_rate = 0.001 }", ""]))
-    asked = {"table": "two.toml", "store": "store", "allow_short": True, "run_dir": "swept"}
+    asked = {"table": "two.toml", "store": "store", "allow_short": True, "run_dir": run_dir}
     config = SweepConfig.parse(asked | {"table": str(table), "store": str(running.home / "store")})
-    config = config.updated({"run_dir": running.home / "swept"})
+    config = config.updated({"run_dir": running.home / run_dir})
     row = plan_sweep(config, Opened()).row("B").run_dir
     row.mkdir(parents=True)
     (row / "run.json").write_text("{torn")
+    return asked, row
+
+
+def test_a_sweep_is_rerun_from_its_failed_rows(running: Service, scheduled: str) -> None:
+    asked, row = two_rows(running, "swept")
     run = running.create_run("sweep/weekly", {"config": asked})
     assert running.ended(run) == "Failed"
     journals = {path: path.read_bytes() for path in running.home.glob("swept/*/journal.jsonl")}
@@ -477,6 +485,27 @@ def test_a_sweep_is_rerun_from_its_failed_rows(running: Service, scheduled: str)
     assert running.quickdraw("rerun", run, "--watch").returncode == 0
     assert len(list(running.home.glob("swept/*/journal.jsonl"))) == 2
     assert all(path.read_bytes() == before for path, before in journals.items())
+
+
+def test_rows_in_the_pool_are_runs_of_their_own_that_are_retried_alone(
+    running: Service, scheduled: str
+) -> None:
+    asked, row = two_rows(running, "pooled")
+    run = running.create_run("sweep/weekly", {"config": asked | {"where": "pool"}})
+    assert running.ended(run) == "Failed"
+    where = {"deployments": {"id": {"any_": [running.deployment("sweep-row/pool")]}}}
+    rows = {found["name"]: found for found in running.call("/flow_runs/filter", where)}
+    states = {name: found["state"]["name"] for name, found in rows.items()}
+    assert states == {"A": "Completed", "B": "Failed"}
+    journals = {path: path.read_bytes() for path in running.home.glob("pooled/*/journal.jsonl")}
+    assert len(journals) == 1
+    (row / "run.json").unlink()
+    assert running.quickdraw("rerun", rows["B"]["id"], "--watch").returncode == 0
+    assert running.quickdraw("rerun", run, "--watch").returncode == 0
+    assert len(running.call("/flow_runs/filter", where)) == 2  # what is done is not started again
+    assert all(path.read_bytes() == before for path, before in journals.items())
+    swept = json.loads((running.home / "pooled" / "sweep.json").read_text())
+    assert [bool(row["scores"]) for row in swept["rows"]] == [True, True]
 
 
 HOLD = (

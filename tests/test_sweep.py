@@ -44,9 +44,7 @@ from quickdraw_core.tracking.runs import client
 def test_ctrl_c_waits_for_no_further_attempt_of_a_row(monkeypatch: pytest.MonkeyPatch) -> None:
     failed = threading.Event()
 
-    def fail(
-        sweep: Any, name: str, opened: Any, slot: Any, stopping: threading.Event, turn: Any
-    ) -> None:
+    def fail(name: str, stopping: threading.Event) -> None:
         if stopping.is_set():
             raise KeyboardInterrupt
         failed.set()
@@ -57,11 +55,10 @@ def test_ctrl_c_waits_for_no_further_attempt_of_a_row(monkeypatch: pytest.Monkey
         raise KeyboardInterrupt
 
     monkeypatch.setattr(stage, "RETRY_SECONDS", 3_600)
-    monkeypatch.setattr(run, "run_row", fail)
     monkeypatch.setattr(run, "_end_of", interrupted)
     sweep: Any = SimpleNamespace(slots=make_slots(1, 1, (), 1), chosen=("a",))
     with pytest.raises(KeyboardInterrupt):
-        run.run_rows_here(sweep, Opened())
+        run.in_threads(sweep, fail)
 
 
 DIVERGING = """

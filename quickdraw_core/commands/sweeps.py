@@ -7,6 +7,7 @@ import typer
 from quickdraw_core.assignments import merged, parse_assignments
 from quickdraw_core.commands.options import (
     AllowShort,
+    Dask,
     Fresh,
     Nproc,
     PerClass,
@@ -40,6 +41,7 @@ def sweep(
     ] = None,
     parallel: Annotated[int | None, typer.Option()] = None,
     nproc: Nproc = None,
+    dask: Dask = None,
     run_dir: RunDir = None,
     fresh: Fresh = None,
     tracking_uri: Tracking = None,
@@ -61,9 +63,10 @@ def sweep(
     of_rows = merged(
         {"hardware": {"ranks": nproc}} if nproc else {}, parse_assignments(changes or ())
     )
-    config = config_of(
-        SweepConfig, locals() | {"rows": comma_separated(rows, "--rows"), "changes": of_rows}
-    )
+    # --set is for the rows, but for what none of them has: how a cluster is reached.
+    of_cluster = {name: of_rows.pop(name) for name in ("tls", "require") if name in of_rows}
+    names = comma_separated(rows, "--rows")
+    config = config_of(SweepConfig, locals() | of_cluster | {"rows": names, "changes": of_rows})
     opened = Opened()
     prepared = prepare(config, opened)
     try:

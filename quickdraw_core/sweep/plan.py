@@ -118,7 +118,9 @@ def plan_sweep(config: SweepConfig, opened: Opened) -> Sweep:
     )
     for row in rows:
         with row_named(table, row):
-            prepare_training(row.config, opened)
+            # What other hosts have is theirs to check.
+            here = {"hardware": {"device": "cpu"}} if config.is_elsewhere else {}
+            prepare_training(row.config.updated(here), opened)
     return Sweep(
         path=path,
         table=table,
@@ -128,7 +130,7 @@ def plan_sweep(config: SweepConfig, opened: Opened) -> Sweep:
         store_fingerprint=fingerprint,
         per_class=config.per_class,
         allow_short=config.allow_short,
-        slots=_slots(config, rows),
+        slots=_slots(config, rows, len(chosen)),
     )
 
 
@@ -144,7 +146,10 @@ def _path(
     return path
 
 
-def _slots(config: SweepConfig, rows: tuple[PlannedRow, ...]) -> tuple[Slot, ...]:
+def _slots(config: SweepConfig, rows: tuple[PlannedRow, ...], chosen: int) -> tuple[Slot, ...]:
+    """Of this host's GPUs; none of them for rows that other hosts train, which find their own."""
+    if config.is_elsewhere:
+        return (Slot(),) * min(config.parallel or chosen, chosen)
     on_cpu = all(row.config.hardware.device == "cpu" for row in rows)
     devices = () if on_cpu else visible_devices(gpu_count(), os.environ)
     ranks = max(row.config.hardware.ranks for row in rows)

@@ -7,14 +7,16 @@ import shutil
 import threading
 from collections.abc import Callable, Iterable, Iterator
 from concurrent.futures import Future, ThreadPoolExecutor
-from contextlib import contextmanager
+from contextlib import AbstractContextManager, contextmanager, nullcontext
 from contextvars import copy_context
 from dataclasses import dataclass, replace
+from functools import partial
 
 import numpy as np
 
 from quickdraw_core.assignments import flattened
-from quickdraw_core.errors import first_line
+from quickdraw_core.cluster.connect import check_certificates
+from quickdraw_core.errors import ConfigError, first_line
 from quickdraw_core.inference.held_out import find_held_out
 from quickdraw_core.launching.gpus import devices_locked
 from quickdraw_core.redaction import without_secrets
@@ -23,6 +25,7 @@ from quickdraw_core.store.pack import opened_pack
 from quickdraw_core.store.store import open_store
 from quickdraw_core.sweep.config import SweepConfig
 from quickdraw_core.sweep.finish import finish_sweep, stop_sweep
+from quickdraw_core.sweep.on_workers import RowHosts, row_hosts
 from quickdraw_core.sweep.plan import Sweep, plan_sweep, row_named
 from quickdraw_core.sweep.results import SweepError, SweepResult
 from quickdraw_core.sweep.row_slots import Slots
@@ -34,8 +37,12 @@ from quickdraw_core.tracking.start_run import start_run
 from quickdraw_core.training.plan import checked_rows
 from quickdraw_core.training.run_folder import RunFolder
 
-RunRows = Callable[[Sweep, Opened], dict[str, str]]
-"""Trains and judges the chosen rows; returns row name → why it failed, in a line."""
+RunRow = Callable[[str, threading.Event], None]
+"""Trains and judges the row of a name, once there is room for it; ends as by Ctrl-C once the event
+is set."""
+
+RunRows = Callable[[Sweep, RunRow], dict[str, str]]
+"""Has the chosen rows run, several at once; returns row name → why it failed, in a line."""
 
 
 @dataclass(frozen=True)
@@ -73,17 +80,34 @@ class PreparedSweep:
         deliver(begun)
         return begun
 
-    def run(self, run_rows: "RunRows | None" = None) -> SweepResult:
+    def run(
+        self,
+        run_rows: RunRows | None = None,
+        run_one: Callable[[Sweep], RunRow] | None = None,
+    ) -> SweepResult:
         """Trains and judges every chosen row, and compares all of them.
 
-        If a row fails, the others go on, and `SweepError` is raised at the end, when the table is
-        written. Raises `BusyError`, and what `begin` raises.
+        run_rows: runs them, instead of threads. run_one: gives what runs one, instead of this host
+        or Dask's workers. If a row fails, the others go on, and `SweepError` is raised at the end,
+        when the table is written. Raises `BusyError`, `ConfigError` if Dask's workers cannot train
+        the rows, and what `begin` raises.
         """
-        with held_folder(self.planned.path, "sweep"):
+        if self.config.where == "pool" and run_one is None:
+            raise ConfigError(
+                "rows run in Prefect's pool (where=pool) in a flow of a Prefect server alone; "
+                "leave it out, or run the deployment sweep/weekly with it"
+            )
+        with held_folder(self.planned.path, "sweep"), self._hosts() as hosts:
             sweep = self.begin()
+            if run_one is not None:
+                run_row_of = run_one(sweep)
+            elif hosts is not None:
+                run_row_of = partial(hosts.run, sweep)
+            else:
+                run_row_of = row_runner(sweep, self.opened)
             try:
                 with _gpus_of(sweep):
-                    failures = (run_rows or run_rows_here)(sweep, self.opened)
+                    failures = (run_rows or in_threads)(sweep, run_row_of)
                 result = finish_sweep(sweep, failures)
             except BaseException:
                 stop_sweep(sweep)
@@ -92,25 +116,39 @@ class PreparedSweep:
             raise SweepError(result)
         return result
 
+    def _hosts(self) -> AbstractContextManager[RowHosts | None]:
+        """A block with the hosts of the Dask cluster, if one is configured."""
+        if self.config.dask is None:
+            return nullcontext()
+        rows = [self.planned.row(name) for name in self.planned.chosen]
+        return row_hosts(self.config, rows, self.planned.path)
+
 
 def prepare(config: SweepConfig, opened: Opened) -> PreparedSweep:
     """Plans a sweep. Raises what `plan_sweep` raises, and `BusyError`."""
+    check_certificates(config.tls)
     sweep = plan_sweep(config, opened)
     require_free_folder(sweep.path)
     return PreparedSweep(config, sweep, opened)
 
 
-def run_rows_here(sweep: Sweep, opened: Opened) -> dict[str, str]:
-    """Trains the chosen rows, as many at once as there are slots; retries one if that may help."""
-    slots, turn, stopping = Slots(sweep.slots), threading.Lock(), threading.Event()
+def row_runner(sweep: Sweep, opened: Opened) -> RunRow:
+    """What runs a row on this host, in one of the sweep's slots."""
+    slots, turn = Slots(sweep.slots), threading.Lock()
+
+    def run_one(name: str, stopping: threading.Event) -> None:
+        with slots.taken() as slot:
+            run_row(sweep, name, opened, slot, stopping, turn)
+
+    return run_one
+
+
+def in_threads(sweep: Sweep, run_one: RunRow) -> dict[str, str]:
+    """Runs the chosen rows, as many at once as there are slots; retries one if that may help."""
+    stopping = threading.Event()
 
     def work(name: str) -> None:
-        with slots.taken() as slot:
-            tried_again(
-                name,
-                lambda _: run_row(sweep, name, opened, slot, stopping, turn),
-                stopping.wait,
-            )
+        tried_again(name, lambda _: run_one(name, stopping), stopping.wait)
 
     pool = ThreadPoolExecutor(len(sweep.slots))
     try:

@@ -1,0 +1,180 @@
+"""Rows of a sweep as processes of Dask workers, on the hosts that are free.
+
+A row on a processor has a host to itself. Rows on GPUs run wherever Dask has as many of the
+resource GPU left. A row goes on from what its folder holds, on whatever host it is tried again.
+"""
+
+import json
+import os
+import threading
+import time
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any
+
+from quickdraw_core.cluster.computing import GPU
+from quickdraw_core.cluster.config import ClusterConfig
+from quickdraw_core.cluster.connect import connected
+from quickdraw_core.cluster.shared_folder import check_shared
+from quickdraw_core.cluster.worker_process import WorkerProcess, worker_processes
+from quickdraw_core.cluster.workers import Worker, check_versions, survey
+from quickdraw_core.errors import ClusterError, ConfigError
+from quickdraw_core.progress import progress
+from quickdraw_core.stage import Opened
+from quickdraw_core.sweep.plan import PlannedRow, Sweep
+from quickdraw_core.sweep.row_job import job_of
+from quickdraw_core.sweep.row_process import error_of, is_error
+from quickdraw_core.sweep.rows import PreparedRow, nest
+from quickdraw_core.system.threads import NUM_THREADS
+
+PATIENCE_SECONDS = 60.0
+"""How long a cluster may have no host that can train a row."""
+
+_POLL_SECONDS = 0.2
+_LOOK_SECONDS = 1.0
+
+
+class RowHosts:
+    """The hosts of a Dask cluster, which rows take in turn. Threads may share it."""
+
+    def __init__(self, client: Any, config: ClusterConfig) -> None:
+        self._client, self._config = client, config
+        self._lock = threading.Lock()
+        self._taken: set[str] = set()
+        self._lost: set[str] = set()
+
+    def check(self, rows: list[PlannedRow], folder: Path) -> None:
+        """Raises `ConfigError` if a row has no host, or the hosts do not share the folder."""
+        for row in rows:
+            needs = self._resources(row)
+            found = survey(self._client, needs)
+            if not found.hosts:
+                wanted = ", ".join(f"{name}={amount:g}" for name, amount in needs.items())
+                raise ConfigError(
+                    f"no worker of the Dask cluster {self._config.dask} can train the row "
+                    f"{row.name!r}{f', which needs {wanted}' if wanted else ''}: "
+                    f"{found.unfit_text() or 'it has none'}"
+                )
+        check_shared(self._client, found.free, folder, "give --run-dir on storage of all hosts")
+
+    def _resources(self, row: PlannedRow) -> dict[str, float]:
+        """What a row takes of a worker: as configured, or a GPU for each of its processes if it
+        is to use them; if it may, and there are workers with so many.
+        """
+        hardware = row.config.hardware
+        if self._config.resources or hardware.device == "cpu":
+            return self._config.resources
+        gpus = {GPU: float(hardware.ranks)}
+        return gpus if hardware.device == "cuda" or survey(self._client, gpus).hosts else {}
+
+    def run(self, sweep: Sweep, name: str, stopping: threading.Event) -> None:
+        """Trains and judges a row on a host, once one is free.
+
+        Raises what `PreparedRow.run` raises, and `ClusterError` if its host is lost.
+        """
+        row = PreparedRow(sweep, sweep.row(name), Opened())
+        with progress(name, 1, "row") as bar:
+            done = row.finished()
+            if done is None:
+                resources = self._resources(row.planned)
+                with self._host(resources, stopping) as worker:
+                    command = ["-m", "quickdraw_core.sweep.row_process"]
+                    command.append(json.dumps(job_of(sweep, name)))
+                    # As many threads as here: their number decides how sums are rounded.
+                    passed = {k: v for k, v in os.environ.items() if k == NUM_THREADS}
+                    commands = [(worker, command)]
+                    with worker_processes(self._client, commands, passed, resources) as (process,):
+                        self._follow(process, resources, bar.log, stopping)
+            else:
+                bar.note(done)
+            nest(sweep, row.planned)
+            bar.advance(1)
+
+    @contextmanager
+    def _host(
+        self, resources: dict[str, float], stopping: threading.Event
+    ) -> Iterator[Worker | None]:
+        """A block with a worker whose host no other row has; None: Dask is to choose it, by its
+        resources.
+        """
+        if resources:
+            yield None
+            return
+        worker = self._next_free(stopping)
+        try:
+            yield worker
+        except ClusterError:
+            self._lost.add(worker.host)
+            raise
+        finally:
+            with self._lock:
+                self._taken.discard(worker.host)
+
+    def _next_free(self, stopping: threading.Event) -> Worker:
+        deadline = time.monotonic() + PATIENCE_SECONDS
+        while not stopping.is_set():
+            with self._lock:
+                found = survey(self._client, {})
+                free = [worker for worker in found.free if worker.host not in self._taken]
+                # One that was lost may not be known as such by the scheduler yet.
+                free.sort(key=lambda worker: worker.host in self._lost)
+                if free:
+                    self._taken.add(free[0].host)
+                    return free[0]
+            deadline = _deadline(deadline, found.hosts)
+            stopping.wait(_LOOK_SECONDS)
+        raise KeyboardInterrupt
+
+    def _follow(
+        self,
+        process: WorkerProcess,
+        resources: dict[str, float],
+        show: Callable[[str], object],
+        stopping: threading.Event,
+    ) -> None:
+        """Shows the lines of a row's process until its end. Raises its error."""
+        last, deadline = "", time.monotonic() + PATIENCE_SECONDS
+
+        def on_lines(lines: list[str]) -> None:
+            nonlocal last
+            for line in filter(str.strip, lines):
+                last = line
+                if not is_error(line):
+                    show(line)
+
+        while (code := process.poll(on_lines)) is None:
+            if process.host is None:
+                deadline = _deadline(deadline, survey(self._client, resources).hosts)
+            if stopping.wait(_POLL_SECONDS if process.host else _LOOK_SECONDS):
+                raise KeyboardInterrupt
+        if code:
+            raise error_of(last, code)
+
+
+def _deadline(deadline: float, hosts: int) -> float:
+    """Until when to wait for hosts that can train a row, of which there are so many now. Raises
+    `ClusterError` if that is over.
+    """
+    if hosts:
+        return time.monotonic() + PATIENCE_SECONDS
+    if time.monotonic() > deadline:
+        raise ClusterError(
+            f"the Dask cluster had no worker for {PATIENCE_SECONDS:.0f} s; start some and run "
+            "again: what is finished is kept"
+        )
+    return deadline
+
+
+@contextmanager
+def row_hosts(config: ClusterConfig, rows: list[PlannedRow], folder: Path) -> Iterator[RowHosts]:
+    """A block with the hosts of a Dask cluster. folder: of the sweep, which is there.
+
+    Raises `ConfigError` if they cannot be reached, or cannot train the rows there.
+    """
+    assert config.dask is not None
+    with connected(config.dask, config.tls, else_do=", or leave out --dask") as client:
+        check_versions(client, config.dask)
+        hosts = RowHosts(client, config)
+        hosts.check(rows, folder)
+        yield hosts
