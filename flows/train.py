@@ -1,7 +1,7 @@
 """Store → trained model. The task starts torch's launcher as a sub-process and follows it."""
 
 from collections.abc import Mapping
-from contextlib import suppress
+from contextlib import AbstractContextManager, nullcontext, suppress
 from typing import Any
 
 from prefect import flow
@@ -9,11 +9,12 @@ from prefect.runtime import flow_run
 
 from flows.alerts.events import alerting
 from flows.artifacts import add_artifact, add_mlflow_link, add_page, reported
-from flows.gpus import gpu_slots
+from flows.gpus import gpu_slots, slots_taken
 from flows.stages import StageTask, opened_here
 from quickdraw_core.errors import StoreError
 from quickdraw_core.ingest.config import IngestConfig
 from quickdraw_core.launching.estimate import Estimate
+from quickdraw_core.launching.nodes.dask_nodes import GPU
 from quickdraw_core.launching.open_run import run_path
 from quickdraw_core.launching.result import TrainResult
 from quickdraw_core.launching.summary import estimate_markdown, training_markdown
@@ -38,12 +39,23 @@ def _announce(prepared: Prepared[TrainResult]) -> None:
     add_artifact(lambda: _show_plan(prepared.estimate(None)))
 
 
+def _slots_of(config: TrainConfig) -> AbstractContextManager[None]:
+    """A slot for each rank on a GPU: of this host, or of all workers of a cluster, if that is what
+    is asked for by name.
+    """
+    hardware, hosts = config.hardware, config.hosts
+    if hosts.dask is None:
+        return gpu_slots(hardware.ranks, hardware.device)
+    is_on_gpus = hardware.device == "cuda" or GPU in hosts.resources
+    return slots_taken(config.world_size) if is_on_gpus else nullcontext()
+
+
 train_stage = StageTask(
     TRAIN_STAGE,
     "Trains, or continues from the last checkpoint, on GPUs that no other run uses.",
     show=_show,
     announce=_announce,
-    slots=lambda config: gpu_slots(config.hardware.ranks, config.hardware.device),
+    slots=_slots_of,
 )
 
 
@@ -91,7 +103,7 @@ def _planned(config: TrainConfig) -> Estimate:
     with reported("train"):
         prepared = TRAIN_STAGE.prepared(config, opened_here())
         assert isinstance(prepared, PreparedTraining)
-        with gpu_slots(config.hardware.ranks, config.hardware.device):
+        with _slots_of(config):
             estimate = prepared.estimate()
         _show_plan(estimate)
     return estimate

@@ -10,6 +10,17 @@ TRAIN = (
 )
 """Trains as a process of its own, on the configuration given as JSON."""
 
+PERFORM = (
+    "import sys; from quickdraw_core.errors import QuickdrawError; "
+    "from quickdraw_core.launching.train import TRAIN_STAGE; "
+    "from quickdraw_core.stage import perform; "
+    "from quickdraw_core.training.config import TrainConfig\n"
+    "try: perform(TRAIN_STAGE, TrainConfig.model_validate_json(sys.argv[1]))\n"
+    "except QuickdrawError as error:\n"
+    "    print(error, file=sys.stderr); sys.exit(error.exit_code)\n"
+)
+"""The same, with the retry that the command has, and its exit code."""
+
 INGEST = (
     "import sys; from quickdraw_core.errors import QuickdrawError; "
     "from quickdraw_core.ingest.config import IngestConfig; "
@@ -37,6 +48,22 @@ def rank_processes(run_dir: Path) -> list[int]:
             continue
     launchers = {process for process, parent in parents.items() if parent not in parents}
     return sorted(process for process, parent in parents.items() if parent in launchers)
+
+
+def processes_of(run_dir: Path) -> list[int]:
+    """Process ids of all that trains in a folder, whoever started it: nodes, launchers, ranks."""
+    found = []
+    for folder in Path("/proc").glob("[0-9]*"):
+        try:
+            words = (folder / "cmdline").read_bytes()
+            state = (folder / "stat").read_text().rpartition(") ")[2].split()[0]
+        except OSError:
+            continue
+        modules = (b"quickdraw_core.training.preloaded_launcher", b"launching.nodes.node")
+        of_run = str(run_dir).encode() in words and any(name in words for name in modules)
+        if of_run and state != "Z":
+            found.append(int(folder.name))
+    return sorted(found)
 
 
 def launcher_process(run_dir: Path) -> int | None:

@@ -74,6 +74,26 @@ def test_generate_says_what_it_wrote(tmp_path: Path) -> None:
         ),
         (["train", "--store", "{store}", "--set", "model=resnet"], "did you mean 'resnet34' or"),
         (["train", "--store", "{store}", "--nnodes", "2"], "several hosts need a rendezvous"),
+        (
+            ["train", "--store", "{store}", "--dask", "alpha:8786"],
+            "must be an address such as tcp://scheduler:8786, found 'alpha:8786'",
+        ),
+        (
+            [
+                "train",
+                "--store",
+                "{store}",
+                "--dask",
+                "tcp://alpha:8786",
+                "--rendezvous",
+                "alpha:1",
+            ],
+            "leave them out with dask",
+        ),
+        (
+            ["train", "--store", "{store}", "--set", "hosts.require=GPU"],
+            "must be names with amounts above 0, as GPU=1 or GPU=2,BIGMEM=1, found 'GPU'",
+        ),
         (["train", "--store", "{store}", "--tracking-uri", "htp://x"], "is in no known form"),
         (
             ["train", "--store", "{store}", "--set", "image.encoding=points"],

@@ -18,10 +18,11 @@ from typing import Any
 
 import pytest
 import yaml
+from dask_cluster import dask_hosts
 from forkserver import real_python
 from mlflow import MlflowClient
 from mlflow_server import MlflowServer
-from processes import launcher_process, rank_processes
+from processes import launcher_process, processes_of, rank_processes
 from service import Service, service, until
 
 from flows.deployments.config import DEPLOYMENTS
@@ -390,6 +391,23 @@ def test_cancelling_ends_all_of_it_and_leaves_a_checkpoint(
     assert load_checkpoint(last).step > 0
     assert running.quickdraw("rerun", run, "--watch").returncode == 0
     require_as_undisturbed(running, "cancelled", undisturbed)
+
+
+def test_a_training_on_workers_of_a_dask_cluster_ends_with_its_flow_run_and_goes_on(
+    running: Service, undisturbed: Curves, tmp_path: Path
+) -> None:
+    with dask_hosts(tmp_path, ["127.0.0.1", "127.0.0.2"]) as (address, _):
+        parameters = pipeline("on-workers")
+        hosts = {"hosts": {"dask": address, "nodes": 2}, "hardware": {"ranks": 1, "device": "cpu"}}
+        parameters["train"] |= hosts
+        run = running.create_run("pipeline/demo", parameters)
+        folder = in_training(running, "on-workers")
+        assert len(processes_of(folder)) >= 6  # node, launcher and rank of both
+        running.call(f"/flow_runs/{run}/set_state", {"state": {"type": "CANCELLING"}})
+        until(lambda: not processes_of(folder), 30, "the end of all nodes")
+        assert running.ended(run) == "Cancelled"
+        assert running.quickdraw("rerun", run, "--watch").returncode == 0
+    require_as_undisturbed(running, "on-workers", undisturbed)
 
 
 def test_a_worker_that_is_told_to_stop_lets_its_runs_end_first(

@@ -33,6 +33,7 @@ _POLL_SECONDS = 0.1
 _LOOK_SECONDS = 2.0
 _END_SECONDS = 40.0
 """How long to wait for a process to end: it has 30 s for it, and then is killed."""
+_LOST = "the Dask scheduler was lost while it worked; run again to go on"
 _READ_BYTES = 1 << 18
 _LONGEST_LINE = 1 << 16
 _AT_WORK = ("executing", "long-running")
@@ -88,7 +89,8 @@ class WorkerProcess:
 
     def cancel(self) -> None:
         """Has it ended, without waiting for that."""
-        self._future.cancel(force=True)
+        with suppress(Exception):  # without a scheduler the worker ends it by itself
+            self._future.cancel(force=True)
 
     def wait_for_end(self, seconds: float) -> None:
         """Waits until it has ended after `cancel`, or is lost."""
@@ -98,9 +100,12 @@ class WorkerProcess:
             try:
                 self._note(self._events.get(timeout=_POLL_SECONDS))
             except Empty:
-                if self._client.status != "running" or not self._has_worker():
-                    break
-        self._client.unsubscribe_topic(self._key)
+                with suppress(ClusterError):
+                    if self._client.status == "running" and self._has_worker():
+                        continue
+                break
+        with suppress(Exception):
+            self._client.unsubscribe_topic(self._key)
 
     def _note(self, event: Mapping[str, Any]) -> None:
         self.host = event.get("host", self.host)
@@ -111,7 +116,7 @@ class WorkerProcess:
         where = self.host or (self._worker.host if self._worker is not None else "a worker")
         status = self._future.status
         if self._client.status not in ("running", "connecting"):
-            raise ClusterError("the Dask scheduler was lost while it worked; run again to go on")
+            raise ClusterError(_LOST)
         if status == "error":
             reason = first_line(self._future.exception())
             raise ClusterError(f"the Dask worker on {where} could not run a process: {reason}")
@@ -125,7 +130,10 @@ class WorkerProcess:
         if self._worker is None or time.monotonic() < self._next_look:
             return True
         self._next_look = time.monotonic() + _LOOK_SECONDS
-        return self._worker.address in self._client.nthreads()
+        try:
+            return self._worker.address in self._client.nthreads()
+        except (OSError, RuntimeError) as error:
+            raise ClusterError(_LOST) from error
 
 
 @contextmanager

@@ -57,6 +57,10 @@ def train(
     rendezvous: Annotated[
         str | None, typer.Option(help="host:port of host 0, for several hosts.")
     ] = None,
+    dask: Annotated[
+        str | None,
+        typer.Option(help="Dask scheduler on whose workers to train, as tcp://host:8786."),
+    ] = None,
     plan: Annotated[
         bool,
         typer.Option(
@@ -69,8 +73,8 @@ def train(
 ) -> None:
     """Train on a store; the same command continues a stopped training."""
     config = train_config_of(recipe, locals(), changes)
-    if nnodes > 1 or node_rank or rendezvous:
-        hosts = {"nodes": nnodes, "node_rank": node_rank, "rendezvous": rendezvous}
+    if nnodes > 1 or node_rank or rendezvous or dask:
+        hosts = {"nodes": nnodes, "node_rank": node_rank, "rendezvous": rendezvous, "dask": dask}
         config = config.updated({"hosts": hosts})
     if plan:
         _show_plan(config, prefect)

@@ -24,6 +24,8 @@ GROUPS = ("model", "options", "code", "data", "environment", "cost")
 _ELSEWHERE = {
     *("store", "run_dir", "fresh", "tracking.uri", "hardware.ranks"),
     *("hosts.nodes", "hosts.node_rank", "hosts.rendezvous", "hosts.wait_seconds"),
+    *("hosts.min_nodes", "hosts.dask", "hosts.require", "hosts.tls"),
+    *("hosts.tls.ca_file", "hosts.tls.certificate", "hosts.tls.key"),
 }
 """Options that say where and not what, or that `environment` has."""
 _PROGRAM = "quickdraw-workflow"

@@ -1,5 +1,6 @@
 """A run's ranks from start to end: their GPUs, the other hosts, and their memory."""
 
+from contextlib import nullcontext
 from dataclasses import replace
 
 from quickdraw_core.errors import OutOfMemoryError
@@ -22,17 +23,23 @@ def launch(
     opened: Opened,
     rendezvous: Rendezvous | None = None,
 ) -> list[str]:
-    """Runs this host's ranks on GPUs that no other run uses: those which `context` names, else
-    its own. If a micro-batch does not fit into memory, runs them again with half of it.
+    """Runs the ranks of `context.nodes`, or this host's: on GPUs that no other run uses, those
+    which `context` names, else its own. If a micro-batch does not fit into memory, runs them
+    again with half of it.
 
     rendezvous: of a host that has joined the run; host 0 gathers the others here. Returns notes
     for the user. Raises what `run_ranks` does.
     """
     config, notes = run.config, list[str]()
     hardware, given = config.hardware, context.environment
-    with rank_environment(hardware.ranks, hardware.device, given) as environment:
+    is_here = context.nodes is None
+    with (
+        rank_environment(hardware.ranks, hardware.device, given)
+        if is_here
+        else nullcontext(dict(given)) as environment
+    ):
         context = replace(context, environment=environment)
-        if config.hosts.nodes > 1 and rendezvous is None:
+        if is_here and config.hosts.nodes > 1 and rendezvous is None:
             rendezvous = _gather(run, latest, context)
         while True:
             try:

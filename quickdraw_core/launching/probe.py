@@ -21,7 +21,7 @@ from typing import Any
 
 from quickdraw_core.errors import TrainingError
 from quickdraw_core.launching.launch import launch
-from quickdraw_core.launching.open_run import begin_run
+from quickdraw_core.launching.open_run import begin_run, run_path
 from quickdraw_core.launching.processes import RunContext
 from quickdraw_core.launching.room import checkpoint_bytes
 from quickdraw_core.stage import Opened
@@ -89,7 +89,9 @@ def probe(
     Raises what a training raises.
     """
     begun = time.perf_counter()
-    with own_folder() as path:
+    # The workers of a cluster see the run's folder, and not this host's temporary files.
+    shared = None if context.nodes is None else run_path(config, store).parent
+    with own_folder(shared) as path:
         size = checkpoint_bytes(config, len(store.label_map))
         require_room([Need("the probe's checkpoint", size, path, "TMPDIR")])
         probing, here = probing_config(config, path, len(store.label_map)), opened.branch()
@@ -116,17 +118,20 @@ def probe(
 
 
 @contextmanager
-def own_folder() -> Iterator[Path]:
+def own_folder(parent: Path | None = None) -> Iterator[Path]:
     """A temporary folder for a block, deleted at its end, also by SIGTERM; what probes that were
-    killed have left is deleted before.
+    killed have left is deleted before. parent: where it is; None: among the temporary files.
     """
-    temporary = Path(tempfile.gettempdir())
+    temporary = parent or Path(tempfile.gettempdir())
+    temporary.mkdir(parents=True, exist_ok=True)
     for old in temporary.glob(f"{_PREFIX}*"):
         if _is_left(old):
             shutil.rmtree(old, ignore_errors=True)
     with (
         _ended_by_sigterm(),
-        tempfile.TemporaryDirectory(prefix=_PREFIX, ignore_cleanup_errors=True) as folder,
+        tempfile.TemporaryDirectory(
+            prefix=_PREFIX, dir=temporary, ignore_cleanup_errors=True
+        ) as folder,
         held(Path(folder) / _PROBE_LOCK, folder, "probe"),
     ):
         yield Path(folder)
@@ -186,7 +191,10 @@ def probing_config(config: TrainConfig, path: Path, classes: int) -> TrainConfig
             "validation": {"every_steps": _STEPS, "per_class": per_class, "patience": None},
             "checkpoints": {"every_steps": None, "keep": 1},
             "tracking": {"uri": "none", "log_every_steps": 1, "record_samples": False},
-            "hosts": HostsConfig().model_dump(),
+            # One of the workers, if the ranks run there.
+            "hosts": config.hosts.model_dump() | {"nodes": 1, "min_nodes": 1}
+            if config.hosts.dask is not None
+            else HostsConfig().model_dump(),
         }
     )
 

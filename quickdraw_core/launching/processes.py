@@ -2,31 +2,50 @@
 
 import logging
 import shutil
-import signal
 import subprocess
 import threading
 import time
 from collections.abc import Iterator, Mapping
-from contextlib import contextmanager
+from contextlib import AbstractContextManager, contextmanager
 from dataclasses import dataclass, field, replace
 from pathlib import Path
-from typing import Any, BinaryIO
+from typing import Any, BinaryIO, Protocol
 
 from quickdraw_core.launching.rank_failure import ERRORS_NAME, failure_of
 from quickdraw_core.launching.rendezvous import Rendezvous
 from quickdraw_core.launching.torch_launcher import launcher_command, launcher_environment
 from quickdraw_core.progress import Bar, duration_text, progress
-from quickdraw_core.system.parent_death import die_with_parent
+from quickdraw_core.system.parent_death import sub_process
 from quickdraw_core.tracking.journal import JOURNAL_NAME, follow
 from quickdraw_core.training.plan import Plan
 from quickdraw_core.training.run_folder import RunFolder
 
 _LOG = logging.getLogger(__name__)
 _POLL_SECONDS = 0.2
-_GRACE_SECONDS = 30
 _ECHO_SECONDS = 5
 """How long the launcher may take to end once a rank of this host has failed. One that has lost
 host 0 hangs in a call that no signal reaches."""
+
+
+class Launched(Protocol):
+    """Ranks at work."""
+
+    def poll(self) -> int | None:
+        """The exit code of their launcher, one of those that failed if there are several; None if
+        they are at work. Raises `ClusterError` if they are lost.
+        """
+
+
+class Nodes(Protocol):
+    """Other hosts, on which the ranks are started from here."""
+
+    def launched(
+        self, run: RunFolder, step: int, environment: Mapping[str, str], log: BinaryIO
+    ) -> AbstractContextManager[Launched]:
+        """A block with the ranks of all nodes, which go on from a step and print to a log."""
+
+    def names(self, count: int) -> str:
+        """The first so many of the hosts, for messages."""
 
 
 @dataclass(frozen=True)
@@ -35,13 +54,15 @@ class RunContext:
 
     environment: variables of the ranks, over those of this process: which GPUs they see. tags:
     further ones of the MLflow run. stopping: once it is set, the training ends as by Ctrl-C,
-    which reaches the main thread alone. title: what its progress is called.
+    which reaches the main thread alone. title: what its progress is called. nodes: where all of
+    its ranks run; None: this host's run here.
     """
 
     environment: Mapping[str, str] = field(default_factory=dict)
     tags: Mapping[str, str] = field(default_factory=dict)
     stopping: threading.Event | None = None
     title: str = "train"
+    nodes: Nodes | None = None
 
     def titled(self, title: str) -> "RunContext":
         """The same for work that is called otherwise."""
@@ -66,27 +87,26 @@ def run_ranks(
     """
     journal, log_path = run.path / JOURNAL_NAME, run.path / "log.txt"
     begun_ns, logged, read_to = time.time_ns(), _size(log_path), _size(journal)
-    errors = run.path / ERRORS_NAME / f"node-{run.config.hosts.node_rank}"
-    shutil.rmtree(errors, ignore_errors=True)  # of an attempt before this one
     images = (plan.steps - start) * run.config.global_batch_size
+    nodes, hosts, processes = context.nodes, run.config.hosts.nodes, run.config.hardware.ranks
+    where = ""
+    if nodes is not None:
+        begun_ns = 0  # other hosts have other clocks, and `nodes` removes what there is of before
+        processes, where = run.config.world_size, f" on {nodes.names(hosts)}"
     with (
         log_path.open("ab") as log,
         progress(context.title, images, "images") as bar,
-        _process(
-            launcher_command(run, errors, rendezvous),
-            launcher_environment(run.config, context.environment, rendezvous),
-            log,
-        ) as process,
+        launcher(run, rendezvous, context.environment, log)
+        if nodes is None
+        else nodes.launched(run, start, context.environment, log) as ranks,
     ):
         going_on = f", going on from step {start:,}" if start else ""
-        bar.log(f"starting {run.config.hardware.ranks} processes{going_on}")
+        bar.log(f"starting {processes} processes{where}{going_on}")
         steps = _Steps(bar, run.config.global_batch_size, start, plan.steps)
-        logged_to, failed_at = logged, None
+        logged_to = logged
         while True:
-            code = process.poll()
+            code = ranks.poll()
             logged_to = _log_lines(log_path, logged_to, whole=code is not None)
-            if rendezvous is not None and code is None:
-                failed_at = _end_with_its_ranks(process, errors, failed_at)
             records, read_to = follow(journal, read_to)
             steps.show(records)
             if code is not None:
@@ -95,50 +115,48 @@ def run_ranks(
                 raise KeyboardInterrupt
             time.sleep(_POLL_SECONDS)
     if code:
-        raise failure_of(errors.parent, begun_ns, run.config.hosts.nodes, log_path, logged)
+        raise failure_of(run.path / ERRORS_NAME, begun_ns, hosts, log_path, logged)
+
+
+@contextmanager
+def launcher(
+    run: RunFolder,
+    rendezvous: Rendezvous | None,
+    environment: Mapping[str, str],
+    output: BinaryIO,
+) -> Iterator[Launched]:
+    """A block with this host's ranks, which print to `output`. rendezvous: with other hosts."""
+    errors = run.path / ERRORS_NAME / f"node-{run.config.hosts.node_rank}"
+    shutil.rmtree(errors, ignore_errors=True)  # of an attempt before this one
+    command = launcher_command(run, errors, rendezvous)
+    variables = launcher_environment(run.config, environment, rendezvous)
+    with sub_process(command, variables, output) as process:
+        yield _Launcher(process, None if rendezvous is None else errors)
 
 
 def _size(path: Path) -> int:
     return path.stat().st_size if path.exists() else 0
 
 
-def _end_with_its_ranks(
-    process: subprocess.Popen[bytes], errors: Path, failed_at: float | None
-) -> float | None:
-    """Kills a launcher, and its ranks with it, that does not end after one of them failed.
+class _Launcher:
+    """torch's launcher on this host. errors: where ranks note theirs; None: it ends with them."""
 
-    Returns since when one has failed.
-    """
-    if failed_at is None:
-        return time.monotonic() if any(errors.glob("**/error.json")) else None
-    if time.monotonic() - failed_at > _ECHO_SECONDS:
-        process.kill()
-    return failed_at
+    def __init__(self, process: subprocess.Popen[bytes], errors: Path | None) -> None:
+        self._process, self._errors = process, errors
+        self._failed_at: float | None = None
 
-
-@contextmanager
-def _process(
-    command: list[str], environment: dict[str, str], log: BinaryIO
-) -> Iterator[subprocess.Popen[bytes]]:
-    """A sub-process that never outlives the block, nor (on Linux) this process."""
-    process = subprocess.Popen(
-        command,
-        env=environment,
-        stdin=subprocess.DEVNULL,
-        stdout=log,
-        stderr=subprocess.STDOUT,
-        preexec_fn=die_with_parent,
-    )
-    try:
-        yield process
-    finally:
-        if process.poll() is None:
-            process.send_signal(signal.SIGTERM)
-            try:
-                process.wait(_GRACE_SECONDS)
-            except subprocess.TimeoutExpired:
-                process.kill()
-                process.wait()
+    def poll(self) -> int | None:
+        """As of any process. Kills a launcher, and its ranks with it, that does not end after one
+        of them failed.
+        """
+        code = self._process.poll()
+        if code is None and self._errors is not None:
+            if self._failed_at is None:
+                is_failed = any(self._errors.glob("**/error.json"))
+                self._failed_at = time.monotonic() if is_failed else None
+            elif time.monotonic() - self._failed_at > _ECHO_SECONDS:
+                self._process.kill()
+        return code
 
 
 class _Steps:

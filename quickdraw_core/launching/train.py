@@ -6,10 +6,12 @@ continues from the latest checkpoint.
 
 import time
 from collections.abc import Callable
+from contextlib import AbstractContextManager, nullcontext
 from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
 
+from quickdraw_core.cluster.connect import check_certificates
 from quickdraw_core.errors import ConfigError, QuickdrawError
 from quickdraw_core.launching.estimate import Estimate, estimate, steps_within
 from quickdraw_core.launching.launch import launch
@@ -19,6 +21,7 @@ from quickdraw_core.launching.mlflow_run import (
     report_training,
     tags_of,
 )
+from quickdraw_core.launching.nodes.dask_nodes import nodes_of
 from quickdraw_core.launching.open_run import (
     begin_run,
     continued_run,
@@ -49,7 +52,7 @@ from quickdraw_core.tracking.journal import JOURNAL_NAME, follow, last_status
 from quickdraw_core.tracking.start_run import record_run, start_run
 from quickdraw_core.training.checkpoint import find_checkpoint, step_of
 from quickdraw_core.training.config import TrainConfig
-from quickdraw_core.training.hardware import check_hardware, unused_gpus
+from quickdraw_core.training.hardware import HardwareConfig, check_hardware, unused_gpus
 from quickdraw_core.training.plan import Plan, Rows, checked_rows, steps_of
 from quickdraw_core.training.run_folder import RUN_NAME, RUNS, RunFolder
 
@@ -112,8 +115,20 @@ class PreparedTraining:
         begun = time.perf_counter()
         store = open_store(self.config.store, self.opened)  # it may be another one meanwhile
         require_room(needs_of(self.config, store, self.opened))
-        with held_folder(run_path(self.config, store), "training", _lock_name(self.config)):
-            return _run(self.config, store, context, self.opened, begun)
+        path = run_path(self.config, store)
+        with (
+            held_folder(path, "training", _lock_name(self.config)),
+            self._on_nodes(store, path, context) as (config, context),
+        ):
+            return _run(config, store, context, self.opened, begun)
+
+    def _on_nodes(
+        self, store: Store, path: Path, context: RunContext
+    ) -> AbstractContextManager[tuple[TrainConfig, RunContext]]:
+        """As `nodes_of`; without a cluster if only the results are left to be delivered."""
+        if not self.config.fresh and finished_run(self.config, store, self.opened) is not None:
+            return nullcontext((self.config, context))
+        return nodes_of(self.config, path, context)
 
     def estimate(self, context: RunContext | None = STANDALONE) -> Estimate:
         """What the training will take. It leaves nothing, but for the pack of the store.
@@ -135,7 +150,8 @@ class PreparedTraining:
             steps = done  # it may have run out of patience before the last
         measured = None
         if context is not None and not 0 < done == steps:
-            measured = probe(config, store, pack, context, self.opened)
+            with nodes_of(config, self.path, context, shared=False) as (config, context):
+                measured = probe(config, store, pack, context, self.opened)
         return estimate(config, self.path, rows, len(store.label_map), measured, steps, done)
 
 
@@ -211,7 +227,10 @@ def check_options(config: TrainConfig) -> None:
         )
     if config.run_dir is None or not RunFolder.is_there(config.run_dir):
         require_writable(config.run_dir or RUNS)
-    check_hardware(config.hardware)
+    check_certificates(config.hosts.tls, "hosts.tls")
+    # What the workers of a cluster have is theirs to say; here the best model is written.
+    is_here = config.hosts.dask is None
+    check_hardware(config.hardware if is_here else HardwareConfig(device="cpu"))
 
 
 def _lock_name(config: TrainConfig) -> str:
@@ -236,7 +255,8 @@ def _run(
         run, latest, rendezvous = join_run(config, store, opened, context.stopping)
     done, notes = latest.is_finished, list(latest.refused)
     shares, hosts = config.shape.micro_batches, config.hosts.nodes
-    unused = None if done else unused_gpus(config.hardware, shares, hosts)
+    is_here = context.nodes is None and not done
+    unused = unused_gpus(config.hardware, shares, hosts) if is_here else None
     if unused is not None:
         notes.append(unused)
         with progress("train", None, "") as bar:

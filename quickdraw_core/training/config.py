@@ -8,6 +8,7 @@ from typing import Any, ClassVar, Literal, Self
 
 from pydantic import Field, model_validator
 
+from quickdraw_core.cluster.config import ClusterConfig
 from quickdraw_core.config import Config
 from quickdraw_core.errors import ConfigError
 from quickdraw_core.loading.config import AugmentConfig, BatchShape, SelectConfig
@@ -47,8 +48,10 @@ class ValidationConfig(Config):
     )
 
 
-class HostsConfig(Config):
-    """The hosts that train together. Each is given the same command but for its number."""
+class HostsConfig(ClusterConfig):
+    """The hosts that train together: workers of a Dask cluster, or those on which the same command
+    is given but for its number.
+    """
 
     nodes: int = Field(1, ge=1, description="hosts that train together")
     node_rank: int = Field(0, ge=0, description="number of this host, from 0")
@@ -58,6 +61,12 @@ class HostsConfig(Config):
     wait_seconds: int = Field(
         600, ge=1, description="how long hosts wait for each other before they start, seconds"
     )
+    min_nodes: int = Field(
+        1,
+        ge=1,
+        description="fewest hosts on which a run that was begun goes on, if there are no more "
+        "with Dask's workers",
+    )
 
     @model_validator(mode="after")
     def _can_meet(self) -> Self:
@@ -65,8 +74,17 @@ class HostsConfig(Config):
             raise ValueError(
                 f"node_rank {self.node_rank} of {self.nodes} hosts; they are numbered from 0"
             )
-        if self.nodes > 1 and (self.rendezvous is None or ":" not in self.rendezvous):
-            raise ValueError("several hosts need a rendezvous, host:port of host 0")
+        if self.dask is not None and (self.node_rank or self.rendezvous is not None):
+            raise ValueError(
+                "node_rank and rendezvous are for hosts that are each given the command; leave "
+                "them out with dask, whose workers get theirs by themselves"
+            )
+        is_known = self.rendezvous is not None and ":" in self.rendezvous
+        if self.nodes > 1 and self.dask is None and not is_known:
+            raise ValueError(
+                "several hosts need a rendezvous, host:port of host 0, or the scheduler of a Dask "
+                "cluster"
+            )
         return self
 
 
