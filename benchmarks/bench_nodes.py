@@ -70,7 +70,7 @@ def main() -> None:
 
 
 def made_store(folder: Path) -> Path:
-    generate_csvs(folder / "csv", default_words()[:WORDS], ROWS, seed=1)
+    generate_csvs(folder / "csv", default_words(WORDS), ROWS, seed=1)
     ingest(IngestConfig.parse({"source": folder / "csv", "store": folder / "store"}))
     open_pack(Store.open(folder / "store"))
     return folder / "store"

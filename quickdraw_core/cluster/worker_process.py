@@ -180,7 +180,8 @@ def run_here(words: list[str], environment: dict[str, str], worker_id: str | Non
         output = _Output(process.stdout.fileno())
         while process.poll() is None and _is_wanted(worker, key):
             time.sleep(_POLL_SECONDS)
-            worker.log_event(key, {"lines": output.lines()})
+            if lines := output.lines():
+                worker.log_event(key, {"lines": lines})
         worker.log_event(key, {"lines": output.lines(whole=process.poll() is not None)})
     code: int = process.returncode
     worker.log_event(key, {"code": code})

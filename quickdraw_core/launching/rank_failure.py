@@ -14,7 +14,7 @@ from quickdraw_core.errors import (
 )
 
 ERRORS_NAME = "errors"
-_ERROR_LINE = re.compile(r"\w+(\.\w+)*(Error|Exception)\b.*")
+_ERROR_LINE = re.compile(r"(host \d+: )?\w+(\.\w+)*(Error|Exception)\b.*")
 _KINDS = {kind.__name__: kind for kind in (DivergedError, OutOfMemoryError)}
 """Errors of a rank that a training passes on as what they are, by the name of their class."""
 
