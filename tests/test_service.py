@@ -394,8 +394,9 @@ def test_cancelling_ends_all_of_it_and_leaves_a_checkpoint(
 
 
 def test_a_training_on_workers_of_a_dask_cluster_ends_with_its_flow_run_and_goes_on(
-    running: Service, undisturbed: Curves, tmp_path: Path
+    running: Service, undisturbed: Curves, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
+    monkeypatch.setattr(sys, "executable", real_python())  # whose processes are known by name
     with dask_hosts(tmp_path, ["127.0.0.1", "127.0.0.2"]) as (address, _):
         parameters = pipeline("on-workers")
         hosts = {"hosts": {"dask": address, "nodes": 2}, "hardware": {"ranks": 1, "device": "cpu"}}
