@@ -3,6 +3,7 @@
 # make test-services  tests with a Prefect server and worker, several hosts, a browser
 # make check       lint, formatting, types, and the one direction of imports
 # make bench       the benchmarks; numbers belong into benchmarks/RESULTS.md
+# make gpu-check   whether all that computes on a GPU does so on this machine's, under 8 minutes
 # make soak        the long tests
 # make up          build and start the stack of docker-compose.yml, and wait until it is ready
 # make stack-demo  run the demo's pipeline on the stack and follow it to its end
@@ -29,7 +30,7 @@ AT_ONCE = --numprocesses $(JOBS) --dist loadfile
 FAST := not services and not soak and not stack
 SERVICES := services and not soak and not stack
 
-.PHONY: demo test test-services check coverage bench soak up stack-demo logs down stack-test clean
+.PHONY: demo test test-services check coverage bench gpu-check soak up stack-demo logs down stack-test clean
 
 demo: .venv/user
 	$(BIN)/quickdraw demo
@@ -68,6 +69,9 @@ bench: .venv/bench
 	$(BIN)/python benchmarks/bench_shared.py
 	$(BIN)/python benchmarks/bench_start.py
 	$(BIN)/python benchmarks/bench_serve.py
+
+gpu-check: .venv/user
+	$(BIN)/python benchmarks/gpu_check.py --out build
 
 soak: .venv/developer
 	$(BIN)/pytest -m soak

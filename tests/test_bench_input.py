@@ -1,10 +1,10 @@
 """The ingest benchmark's input is valid, like the real thing, and the same every time."""
 
 import json
-import sys
-from importlib import import_module
 from pathlib import Path
 
+import bench_ingest
+import ingest_input
 import numpy as np
 import pandas as pd
 import pytest
@@ -13,9 +13,6 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from quickdraw_core.labels import challenge_words
-
-sys.path.append(str(Path(__file__).resolve().parents[1] / "benchmarks"))
-ingest_input = import_module("ingest_input")
 
 ROWS = 60_000
 
@@ -183,9 +180,8 @@ subprocess.run([sys.executable, "-c", child], check=True)
 
 
 def test_time_and_memory_of_grandchildren_count() -> None:
-    bench = import_module("bench_ingest")
-    usage = bench.measure([real_python(), "-c", FAMILY])
+    usage = bench_ingest.measure([real_python(), "-c", FAMILY])
     assert 1.0 <= usage.cpu_seconds < 5
     assert 96 << 20 <= usage.peak_bytes < 300 << 20
     with pytest.raises(RuntimeError, match="exited with 3"):
-        bench.measure([real_python(), "-c", "raise SystemExit(3)"])
+        bench_ingest.measure([real_python(), "-c", "raise SystemExit(3)"])
