@@ -19,7 +19,8 @@ _REMOVED = (
     *("OPENBLAS_", "MKL_", "BLIS_", "VECLIB_", "TORCH", "PYTORCH_", "ATEN_", "ONEDNN_", "DNNL_"),
     *("NUMBA_", "MPL", "MALLOC_"),
     *("FORCE_COLOR", "NO_COLOR", "PY_COLORS", "CLICOLOR", "GITHUB_ACTIONS", "LINES"),
-    *("RANK", "LOCAL_RANK", "WORLD_SIZE", "MASTER_ADDR", "MASTER_PORT", "PET_"),
+    *("RANK", "LOCAL_RANK", "WORLD_SIZE", "LOCAL_WORLD_SIZE", "MASTER_ADDR", "MASTER_PORT"),
+    *("PET_", "GROUP_RANK", "GROUP_WORLD_SIZE", "ROLE_", "SLURM_", "SBATCH_", "SRUN_"),
 )
 """How the names begin of variables that change what the program or its libraries do."""
 

@@ -166,9 +166,13 @@ def test_a_class_is_shown_and_the_losses_are_drawn(store: Store, tmp_path: Path)
 
 
 @pytest.mark.services  # a chain of real processes
-@pytest.mark.parametrize("way", [[], ["--prefect"]], ids=["directly", "as a flow"])
-def test_ctrl_c_ends_everything_at_once_and_the_run_is_marked_killed(
-    way: list[str], store: Store, tmp_path: Path
+@pytest.mark.parametrize(
+    ("way", "ending"),
+    [([], signal.SIGINT), (["--prefect"], signal.SIGINT), ([], signal.SIGTERM)],
+    ids=["Ctrl-C", "Ctrl-C, as a flow", "SIGTERM"],
+)
+def test_a_signal_ends_everything_at_once_and_the_run_is_marked_killed(
+    way: list[str], ending: signal.Signals, store: Store, tmp_path: Path
 ) -> None:
     command = [real_python(), "-m", "quickdraw_core.cli", "train", "--store", str(store.path)]
     for option in ("epochs=1000", "model=net", "image.side_px=24", "checkpoints.every_steps=3"):
@@ -190,12 +194,12 @@ def test_ctrl_c_ends_everything_at_once_and_the_run_is_marked_killed(
             assert time.monotonic() < deadline
             assert process.poll() is None
             time.sleep(0.1)
-        os.killpg(process.pid, signal.SIGINT)
+        os.killpg(process.pid, ending)
         _, errors = process.communicate(timeout=300)
     finally:
         process.kill()
         process.wait()
-    assert process.returncode == 130
+    assert process.returncode == 128 + ending
     assert errors.splitlines() == ["stopped; the same command goes on from here"]
     (run_dir,) = tmp_path.glob("runs/*")
     assert not rank_processes(run_dir)

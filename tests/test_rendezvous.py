@@ -1,6 +1,8 @@
 """How hosts agree on an attempt: in any order, anew each time, and not with what is gone."""
 
 import json
+import re
+import socket
 import sys
 import threading
 import time
@@ -11,6 +13,7 @@ from pathlib import Path
 import pytest
 
 from quickdraw_core.errors import ConfigError, TrainingError
+from quickdraw_core.launching import rendezvous
 from quickdraw_core.launching.rendezvous import (
     Attempt,
     address_towards,
@@ -60,6 +63,35 @@ def test_hosts_meet_in_any_order_and_under_another_id_each_time(
         ids.add(found[0][0].id)
         assert [path.name for path in (tmp_path / "hosts").iterdir()] == ["attempt.json"]
     assert len(ids) == 2
+
+
+@pytest.mark.parametrize(
+    ("endpoint", "where"),
+    [
+        ("127.0.0.1:29400", r"127\.0\.0\.1:29400"),
+        ("127.0.0.1:0", r"127\.0\.0\.1:2\d{4}"),
+        ("localhost:0", r"127\.0\.0\.1:2\d{4}"),
+    ],
+)
+def test_a_port_that_is_not_given_is_one_that_is_free_on_host_0(
+    endpoint: str, where: str, tmp_path: Path
+) -> None:
+    hosts = [host(number).updated({"rendezvous": endpoint}) for number in (0, 1)]
+    with ThreadPoolExecutor(1) as pool:
+        met = pool.submit(gather_hosts, tmp_path, hosts[0], "run", 0, None)
+        attempt, _ = join_attempt(tmp_path, hosts[1], None)
+    assert attempt == met.result(60)[0]
+    assert re.fullmatch(where, attempt.endpoint)
+
+
+def test_a_port_on_which_somebody_listens_is_not_taken(monkeypatch: pytest.MonkeyPatch) -> None:
+    with socket.socket() as listening:
+        listening.bind(("", 0))
+        listening.listen()
+        taken = listening.getsockname()[1]
+        monkeypatch.setattr(rendezvous, "_PORTS", [taken])
+        with pytest.raises(TrainingError, match=f"no port from {taken} to {taken} is free"):
+            rendezvous._free_port()
 
 
 def test_a_host_that_was_killed_while_it_waited_is_not_counted(tmp_path: Path) -> None:

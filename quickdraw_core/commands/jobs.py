@@ -8,6 +8,7 @@ import typer
 
 from quickdraw_core.assignments import parse_assignments
 from quickdraw_core.commands.data import generate_csvs_into, left_out_shown
+from quickdraw_core.commands.launched import started_once
 from quickdraw_core.commands.models import show_evaluated
 from quickdraw_core.commands.options import (
     MAX_SEED,
@@ -86,6 +87,8 @@ def pipeline(
 
     --set takes ingest.…, train.…, evaluate.… and promote.… keys.
     """
+    if started_once("a pipeline").is_restart:
+        fresh = None
     by_stage = parse_assignments(changes or ())
     unknown = set(by_stage) - {"ingest", "train", "evaluate", "promote"}
     if unknown:

@@ -6,6 +6,7 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
+from quickdraw_core.commands.launched import launched_train_config, shown_once
 from quickdraw_core.commands.options import (
     AllowShort,
     Average,
@@ -27,7 +28,6 @@ from quickdraw_core.commands.options import (
     Tta,
     config_of,
     configured_by,
-    train_config_of,
 )
 from quickdraw_core.commands.running import flow_of, run, run_stage
 from quickdraw_core.errors import ConfigError
@@ -52,10 +52,18 @@ def train(
     run_dir: RunDir = None,
     fresh: Fresh = None,
     tracking_uri: Tracking = None,
-    nnodes: Annotated[int, typer.Option(min=1, help="Hosts that train together.")] = 1,
-    node_rank: Annotated[int, typer.Option(min=0, help="Number of this host, from 0.")] = 0,
+    nnodes: Annotated[
+        int | None,
+        typer.Option(
+            min=1, help="Hosts that train together; default: 1, or those of srun or torchrun."
+        ),
+    ] = None,
+    node_rank: Annotated[
+        int | None, typer.Option(min=0, help="Number of this host, from 0; default: as nnodes.")
+    ] = None,
     rendezvous: Annotated[
-        str | None, typer.Option(help="host:port of host 0, for several hosts.")
+        str | None,
+        typer.Option(help="host:port of host 0, for several hosts; port 0: any."),
     ] = None,
     dask: Annotated[
         str | None,
@@ -72,17 +80,17 @@ def train(
     changes: Set = None,
 ) -> None:
     """Train on a store; the same command continues a stopped training."""
-    config = train_config_of(recipe, locals(), changes)
-    if nnodes > 1 or node_rank or rendezvous or dask:
-        hosts = {"nodes": nnodes, "node_rank": node_rank, "rendezvous": rendezvous, "dask": dask}
-        config = config.updated({"hosts": hosts})
+    config, launched = launched_train_config(locals(), changes)
     if plan:
-        _show_plan(config, prefect)
+        if not launched.node_rank:
+            _show_plan(config, prefect)
         return
     from quickdraw_core.launching.summary import train_facts
     from quickdraw_core.launching.train import TRAIN_STAGE
 
-    show_facts(train_facts(run_stage(TRAIN_STAGE, config, prefect)))
+    with shown_once(launched):
+        facts = train_facts(run_stage(TRAIN_STAGE, config, prefect))
+    show_facts({} if launched.node_rank else facts)
 
 
 def _show_plan(config: "TrainConfig", prefect: bool) -> None:

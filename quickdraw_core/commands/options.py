@@ -203,6 +203,10 @@ def train_config_of(
 
     values = given(options, "store", "run_dir", "fresh")
     values["hardware"] = given(options, "ranks")
+    values["hosts"] = options.get("hosts", {})
     if options.get("tracking_uri") is not None:
         values["tracking"] = {"uri": options["tracking_uri"]}
-    return find_recipe(recipe).updated(values).updated(parse_assignments(changes or ()))
+    whole = find_recipe(recipe)
+    # At once: more ranks may take the smaller micro-batches that `changes` ask for.
+    layers = (whole.model_dump(), values, parse_assignments(changes or ()))
+    return whole.parse(whole.layered(*layers))

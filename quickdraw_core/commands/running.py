@@ -1,6 +1,7 @@
 """Running stages from the command line: directly, or as flows of a Prefect server."""
 
 import resource
+import signal
 import sys
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
@@ -8,6 +9,7 @@ from importlib import import_module
 from typing import TYPE_CHECKING, TypeVar
 
 from quickdraw_core.errors import ConfigError
+from quickdraw_core.system.termination import TerminatedError, ended_by_sigterm
 from quickdraw_core.terminal.console import errors
 from quickdraw_core.terminal.progress_display import show_progress
 
@@ -78,11 +80,14 @@ def flow_of(name: str) -> Callable[..., R]:
 
 @contextmanager
 def going_on_said() -> Iterator[None]:
-    """A block in which Ctrl-C prints how to go on."""
+    """A block in which Ctrl-C and SIGTERM print how to go on. SIGTERM is exit code 143."""
     try:
-        yield
-    except KeyboardInterrupt:
+        with ended_by_sigterm():
+            yield
+    except KeyboardInterrupt as error:
         errors.print(how_to_go_on(sys.argv), soft_wrap=True)
+        if isinstance(error, TerminatedError):
+            raise SystemExit(128 + signal.SIGTERM) from None
         raise
 
 

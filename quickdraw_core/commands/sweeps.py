@@ -5,6 +5,7 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from quickdraw_core.assignments import merged, parse_assignments
+from quickdraw_core.commands.launched import started_once
 from quickdraw_core.commands.options import (
     AllowShort,
     Dask,
@@ -60,6 +61,8 @@ def sweep(
     from quickdraw_core.sweep.results import SweepError
     from quickdraw_core.sweep.run import prepare
 
+    if started_once("a sweep").is_restart:
+        fresh = None
     of_rows = merged(
         {"hardware": {"ranks": nproc}} if nproc else {}, parse_assignments(changes or ())
     )

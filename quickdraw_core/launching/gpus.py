@@ -80,7 +80,7 @@ def _try_lock(
     taken: list[str] = []
     with ExitStack() as attempt:
         for device in devices:
-            name = device.replace(os.sep, "-")
+            name = lock_name(device, os.environ)
             opened = _opened(folder / f"quickdraw-gpu-{name}.lock")
             attempt.callback(os.close, opened)
             if try_lock(opened) is False:
@@ -108,6 +108,21 @@ def _opened(path: Path) -> int:
         return os.open(path, os.O_RDWR)
     except PermissionError:
         return os.open(path, os.O_RDONLY)
+
+
+def lock_name(device: str, environment: Mapping[str, str]) -> str:
+    """What a GPU is called on this host. Where Slurm confines jobs to their GPUs (cgroups), each
+    job has a GPU 0: then by the number that Slurm has for it, or else one of this job step.
+    """
+    visible = [name.strip() for name in environment.get(VISIBLE, "").split(",")]
+    listed = environment.get("SLURM_STEP_GPUS") or environment.get("SLURM_JOB_GPUS", "")
+    numbers = listed.split(",")
+    if listed and len(numbers) == len(visible) and device in visible:
+        device = numbers[visible.index(device)]
+    elif "SLURM_JOB_ID" in environment:
+        step = environment.get("SLURM_STEP_ID", "batch")
+        device = f"job-{environment['SLURM_JOB_ID']}-{step}-{device}"
+    return device.replace(os.sep, "-")
 
 
 def visible_devices(count: int, environment: Mapping[str, str]) -> tuple[str, ...]:

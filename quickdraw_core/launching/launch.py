@@ -66,4 +66,4 @@ def _gather(run: RunFolder, latest: Resumable, context: RunContext) -> Rendezvou
     with progress("train", None, "") as bar:
         bar.note(f"waiting for {hosts.nodes - 1} more hosts in {run.path}")
         attempt, address = gather_hosts(run.path, hosts, run.key, latest.step, context.stopping)
-    return Rendezvous(attempt.id, address)
+    return Rendezvous(attempt.id, address, attempt.endpoint)

@@ -98,7 +98,8 @@ def join_run(
     """The run that host 0 has begun, and where the others meet; none if all is done."""
     path = run_path(config, store)
     while True:
-        finished = finished_run(config, store, opened)
+        # The run that is there now is the one that host 0 replaces, if it starts over.
+        finished = None if config.fresh else finished_run(config, store, opened)
         if finished is not None:
             return (*finished, None)
         _fetch_weights(config, len(store.label_map))
@@ -107,7 +108,7 @@ def join_run(
             attempt, address = join_attempt(path, config.hosts, stopping)
         run, latest = _as_host_0_sees_it(config, store, attempt, opened)
         if attempt.id:
-            return run, latest, Rendezvous(attempt.id, address)
+            return run, latest, Rendezvous(attempt.id, address, attempt.endpoint)
 
 
 def finished_run(

@@ -5,7 +5,8 @@ never share one: a launcher still at work takes another that comes to the same i
 joins, for which it starts its ranks again.
 
     RUN/hosts/host-<n>.json   "host n waits": a token of this wait, a heartbeat, an address
-    RUN/hosts/attempt.json    host 0's attempt: an id, for which tokens, and where the run goes on
+    RUN/hosts/attempt.json    host 0's attempt: an id, for which tokens, where the run goes on, and
+                              at which address and port
 
 Host n sends heartbeats until an attempt names its token. Host 0 waits for a heartbeat of each
 other host, and then begins an attempt. Hence:
@@ -27,7 +28,9 @@ import socket
 import threading
 import time
 from collections.abc import Mapping
+from contextlib import suppress
 from dataclasses import asdict, dataclass
+from itertools import chain
 from pathlib import Path
 from typing import Any
 
@@ -42,29 +45,33 @@ _ATTEMPT_NAME = "attempt.json"
 _BEAT_SECONDS = 1.0
 _ALIVE_SECONDS = 30.0
 """A host without a heartbeat for so long does not wait any more. Caches of NFS are that slow."""
+_PORTS = range(20_000, 30_000)
 
 
 @dataclass(frozen=True)
 class Attempt:
     """What host 0 begins. id: of torch's rendezvous; empty if nothing is left to train. run: the
     key of the run. step: of the checkpoint from which all go on. tokens: of the hosts that it is
-    for, by their number.
+    for, by their number. endpoint: host:port at which host 0 waits.
     """
 
     id: str
     run: str
     step: int
     tokens: Mapping[str, str]
+    endpoint: str = ""
 
 
 @dataclass(frozen=True)
 class Rendezvous:
     """Where the launchers of several hosts meet. attempt: an id that no other attempt has.
-    address: of this host, in the network that it shares with the others.
+    address: of this host, in the network that it shares with the others. endpoint: host:port of
+    host 0.
     """
 
     attempt: str
     address: str
+    endpoint: str
 
 
 def gather_hosts(
@@ -98,10 +105,13 @@ def gather_hosts(
                 "and this folder, which all hosts must share"
             )
         _pause(stopping)
-    attempt = _begin(run_dir, secrets.token_hex(8), run, step, waiting)
     other = waiting[1]
     assert other is not None
-    return attempt, address_towards(str(other["address"]))
+    address = address_towards(str(other["address"]))
+    endpoint = str(hosts.rendezvous)
+    if _split(endpoint)[1] == 0:
+        endpoint = f"[{address}]:{_free_port()}" if ":" in address else f"{address}:{_free_port()}"
+    return _begin(run_dir, secrets.token_hex(8), run, step, waiting, endpoint), address
 
 
 def release_hosts(run_dir: Path, hosts: HostsConfig, run: str, step: int) -> None:
@@ -151,7 +161,7 @@ def address_towards(endpoint: str) -> str:
     """
     host, port = _split(endpoint)
     try:
-        family, kind, _, _, there = socket.getaddrinfo(host, port, type=socket.SOCK_DGRAM)[0]
+        family, kind, _, _, there = socket.getaddrinfo(host, port or 9, type=socket.SOCK_DGRAM)[0]
         with socket.socket(family, kind) as probe:
             probe.connect(there)
             return str(probe.getsockname()[0])
@@ -179,15 +189,35 @@ def _split(endpoint: str) -> tuple[str, int]:
     return endpoint, 9
 
 
+def _free_port() -> int:
+    """A port on which nobody listens. Not one of those that the kernel gives to connections
+    (32768 and more by default): some seconds pass until it is used. A random first one, so that
+    two runs that begin at once on one host do not choose the same.
+    """
+    first = secrets.randbelow(len(_PORTS))
+    for port in chain(_PORTS[first:], _PORTS[:first]):
+        with suppress(OSError), socket.socket() as tried:
+            tried.bind(("", port))
+            return port
+    raise TrainingError(
+        f"no port from {_PORTS[0]} to {_PORTS[-1]} is free; give --rendezvous one that is"
+    )
+
+
 def _host_path(run_dir: Path, number: int) -> Path:
     return run_dir / HOSTS_NAME / f"host-{number}.json"
 
 
 def _begin(
-    run_dir: Path, id_: str, run: str, step: int, waiting: Mapping[int, dict[str, Any] | None]
+    run_dir: Path,
+    id_: str,
+    run: str,
+    step: int,
+    waiting: Mapping[int, dict[str, Any] | None],
+    endpoint: str = "",
 ) -> Attempt:
     tokens = {str(n): str(value["token"]) for n, value in waiting.items() if value is not None}
-    attempt = Attempt(id_, run, step, tokens)
+    attempt = Attempt(id_, run, step, tokens, endpoint)
     write_atomic(run_dir / HOSTS_NAME / _ATTEMPT_NAME, json.dumps(asdict(attempt)) + "\n")
     return attempt
 

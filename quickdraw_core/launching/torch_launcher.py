@@ -16,6 +16,13 @@ from quickdraw_core.training.run_folder import RunFolder
 
 _RENDEZVOUS_SECONDS = 60
 """The least time-out of the launchers' rendezvous: they load torch and more first."""
+_OTHERS = {
+    *("RANK", "WORLD_SIZE", "LOCAL_RANK", "LOCAL_WORLD_SIZE", "GROUP_RANK", "GROUP_WORLD_SIZE"),
+    *("ROLE_RANK", "ROLE_WORLD_SIZE", "ROLE_NAME", "MASTER_ADDR", "MASTER_PORT"),
+}
+_OTHERS_PREFIXES = ("PET_", "TORCHELASTIC_")
+"""Variables that torch's launcher reads in place of options (PET_), or sets for its own ranks. If
+this command is itself one of those, they are not meant for the ranks of this host."""
 
 
 def launcher_command(run: RunFolder, errors: Path, rendezvous: Rendezvous | None) -> list[str]:
@@ -29,7 +36,7 @@ def launcher_command(run: RunFolder, errors: Path, rendezvous: Rendezvous | None
     else:
         # Numbered by the rendezvous itself: any of the ranks writes to the folder that all share.
         command += ["--nnodes", str(hosts.nodes), "--rdzv-id", rendezvous.attempt]
-        command += ["--rdzv-backend", "c10d", "--rdzv-endpoint", str(hosts.rendezvous)]
+        command += ["--rdzv-backend", "c10d", "--rdzv-endpoint", rendezvous.endpoint]
         # What torch would find out by the host's name, which is often that of its loopback.
         command += ["--local-addr", rendezvous.address]
         seconds = max(config.hardware.timeout_seconds, _RENDEZVOUS_SECONDS)
@@ -56,7 +63,11 @@ def launcher_environment(
 
     more: variables that replace those of this process.
     """
-    environment = child_environment() | dict(more or {})
+    environment = {
+        name: value
+        for name, value in (child_environment() | dict(more or {})).items()
+        if name not in _OTHERS and not name.startswith(_OTHERS_PREFIXES)
+    }
     share_cores(environment, config.hardware.ranks)
     # Asked whether there are GPUs, torch then asks the driver, and does not begin CUDA in a
     # launcher that forks the ranks.

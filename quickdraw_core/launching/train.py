@@ -12,7 +12,7 @@ from functools import partial
 from pathlib import Path
 
 from quickdraw_core.cluster.connect import check_certificates
-from quickdraw_core.errors import ConfigError, QuickdrawError
+from quickdraw_core.errors import QuickdrawError
 from quickdraw_core.launching.estimate import Estimate, estimate, steps_within
 from quickdraw_core.launching.launch import launch
 from quickdraw_core.launching.mlflow_run import (
@@ -221,10 +221,6 @@ def check_options(config: TrainConfig) -> None:
     `TrackingError` for an address of MLflow that can never work.
     """
     check_address(resolve_tracking_uri(config.tracking.uri))
-    if config.hosts.node_rank and config.fresh:
-        raise ConfigError(
-            "--fresh is host 0's: it begins the run that the others join; leave it out here"
-        )
     if config.run_dir is None or not RunFolder.is_there(config.run_dir):
         require_writable(config.run_dir or RUNS)
     check_certificates(config.hosts.tls, "hosts.tls")

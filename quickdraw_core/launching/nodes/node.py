@@ -77,7 +77,7 @@ def work(job: Job) -> int:
     opened_pack(store, opened)  # once for all ranks, if this host has none yet
     rendezvous = None
     if job.endpoint:
-        rendezvous = Rendezvous(job.attempt, address_towards(job.peer))
+        rendezvous = Rendezvous(job.attempt, address_towards(job.peer), job.endpoint)
     hardware = run.config.hardware
     with (
         rank_environment(hardware.ranks, hardware.device) as environment,

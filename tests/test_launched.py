@@ -1,0 +1,298 @@
+"""Number, rank and rendezvous of hosts, from environments that real launchers make."""
+
+from collections.abc import Mapping
+from typing import Any
+
+import pytest
+from trainings import train_config
+
+from quickdraw_core.cluster.environment import (
+    Launched,
+    find_launched,
+    first_name,
+    slurm_address,
+)
+from quickdraw_core.commands.launched import launched_train_config, started_once
+from quickdraw_core.errors import ConfigError
+from quickdraw_core.launching.gpus import lock_name
+from quickdraw_core.launching.torch_launcher import launcher_environment
+
+# `srun env` in a job of `sbatch --nodes 2 --ntasks-per-node 1`, Slurm 22.05: of the second task.
+JOB = {
+    "SLURM_JOB_ID": "7",
+    "SLURM_JOB_NUM_NODES": "2",
+    "SLURM_NNODES": "2",
+    "SLURM_NTASKS": "2",
+    "SLURM_JOB_NODELIST": "n[1-2]",
+    "SLURM_PROCID": "0",
+    "SLURM_NODEID": "0",
+    "SLURM_LOCALID": "0",
+}
+STEP = JOB | {
+    "SLURM_STEP_ID": "0",
+    "SLURM_STEP_NODELIST": "n[1-2]",
+    "SLURM_STEP_NUM_NODES": "2",
+    "SLURM_STEP_NUM_TASKS": "2",
+    "SLURM_STEP_TASKS_PER_NODE": "1(x2)",
+    "SLURM_LAUNCH_NODE_IPADDR": "192.0.2.7",
+    "SLURM_PROCID": "1",
+    "SLURM_NODEID": "1",
+}
+SHELL = JOB | {  # of `salloc --nodes 2` with use_interactive_step, and of `srun --pty bash`
+    "SLURM_STEP_ID": "4294967290",
+    "SLURM_STEP_NODELIST": "n1",
+    "SLURM_STEP_NUM_NODES": "1",
+    "SLURM_STEP_NUM_TASKS": "1",
+    "SLURM_PTY_PORT": "34889",
+}
+TRAINER = {  # Kubeflow Trainer, kind TrainJob
+    "PET_NNODES": "3",
+    "PET_NPROC_PER_NODE": "4",
+    "PET_NODE_RANK": "2",
+    "PET_MASTER_ADDR": "job-node-0-0.job",
+    "PET_MASTER_PORT": "29400",
+}
+PYTORCH_JOB = {  # Kubeflow's Training Operator, kind PyTorchJob
+    "MASTER_ADDR": "job-master-0",
+    "MASTER_PORT": "23456",
+    "WORLD_SIZE": "2",
+    "RANK": "1",
+    "PYTHONUNBUFFERED": "0",
+}
+TORCHRUN = {  # torchrun --nnodes 2 --nproc-per-node 1, torch 2.14
+    "RANK": "1",
+    "LOCAL_RANK": "0",
+    "GROUP_RANK": "1",
+    "ROLE_RANK": "1",
+    "ROLE_NAME": "default",
+    "LOCAL_WORLD_SIZE": "1",
+    "WORLD_SIZE": "2",
+    "GROUP_WORLD_SIZE": "2",
+    "ROLE_WORLD_SIZE": "2",
+    "MASTER_ADDR": "alpha",
+    "MASTER_PORT": "40123",
+    "TORCHELASTIC_RESTART_COUNT": "0",
+    "TORCHELASTIC_MAX_RESTARTS": "0",
+    "TORCHELASTIC_RUN_ID": "x",
+    "TORCHELASTIC_USE_AGENT_STORE": "True",
+}
+
+ENVIRONMENTS: dict[str, tuple[dict[str, str], Launched]] = {
+    "none": ({}, Launched("")),
+    "a shell with one variable": ({"WORLD_SIZE": "2"}, Launched("")),
+    "srun": (STEP, Launched("srun", 2, 1, "10.0.0.1:0")),
+    "srun, where the user says": (
+        STEP | {"MASTER_ADDR": "alpha-ib", "MASTER_PORT": "6000"},
+        Launched("srun", 2, 1, "alpha-ib:6000"),
+    ),
+    "srun, a node with an address of version 6": (
+        STEP | {"MASTER_ADDR": "fd00::1"},
+        Launched("srun", 2, 1, "[fd00::1]:0"),
+    ),
+    "srun, requeued": (
+        STEP | {"SLURM_RESTART_COUNT": "1"},
+        Launched("srun", 2, 1, "10.0.0.1:0", is_restart=True),
+    ),
+    "srun, one task of the job's nodes": (
+        STEP | {"SLURM_STEP_NUM_NODES": "1", "SLURM_STEP_NUM_TASKS": "1", "SLURM_NODEID": "0"},
+        Launched("srun"),
+    ),
+    "a batch script": (JOB, Launched("Slurm", alone_of=2)),
+    "a batch script of one node, requeued": (
+        JOB | {"SLURM_JOB_NUM_NODES": "1", "SLURM_RESTART_COUNT": "2"},
+        Launched("Slurm", is_restart=True),
+    ),
+    "an interactive shell": (SHELL, Launched("Slurm", alone_of=2)),
+    "torchrun": (TORCHRUN, Launched("torchrun", 2, 1, "alpha:0")),
+    "torchrun, of one": (
+        TORCHRUN | {"WORLD_SIZE": "1", "RANK": "0"},
+        Launched("torchrun", 1, 0, "alpha:0"),
+    ),
+    "torchrun, restarted": (
+        TORCHRUN | {"TORCHELASTIC_RESTART_COUNT": "1"},
+        Launched("torchrun", 2, 1, "alpha:0", is_restart=True),
+    ),
+    "torchrun by srun": (STEP | TORCHRUN, Launched("torchrun", 2, 1, "alpha:0")),
+    "Trainer": (TRAINER, Launched("PET_NNODES", 3, 2, "job-node-0-0.job:29400", ranks=4)),
+    "Trainer, a fixed range": (
+        TRAINER | {"PET_NNODES": "3:3"},
+        Launched("PET_NNODES", 3, 2, "job-node-0-0.job:29400", ranks=4),
+    ),
+    "Trainer, as many processes as fit": (
+        TRAINER | {"PET_NPROC_PER_NODE": "auto"},
+        Launched("PET_NNODES", 3, 2, "job-node-0-0.job:29400"),
+    ),
+    "PyTorchJob": (PYTORCH_JOB, Launched("RANK and WORLD_SIZE", 2, 1, "job-master-0:23456")),
+}
+
+REFUSED = {
+    "srun starts this command 4 times on a host, .* (--nproc 4); give it --ntasks-per-node=1": (
+        STEP | {"SLURM_STEP_NUM_TASKS": "8"}
+    ),
+    "srun starts this command 2 times": (
+        STEP | {"SLURM_STEP_NUM_NODES": "1", "SLURM_STEP_NUM_TASKS": "2"}
+    ),
+    "torchrun starts this command 4 times on a host, .*; give it --nproc-per-node 1": (
+        TORCHRUN | {"LOCAL_WORLD_SIZE": "4", "WORLD_SIZE": "8"}
+    ),
+    "what set RANK starts this command 3 times": PYTORCH_JOB | {"LOCAL_RANK": "2"},
+    "PET_NNODES is 1:4, and a training has a fixed number": TRAINER | {"PET_NNODES": "1:4"},
+    "PET_NNODES is 3, and no PET_NODE_RANK says": {"PET_NNODES": "3"},
+    "PET_NNODES is 'two' in the environment, and must be a number": {"PET_NNODES": "two"},
+    "RANK is '-1' in the environment": PYTORCH_JOB | {"RANK": "-1"},
+}
+
+
+def launched_of(environment: Mapping[str, str]) -> Launched:
+    return find_launched(environment, {"n1": "10.0.0.1"}.__getitem__)
+
+
+@pytest.mark.parametrize("name", ENVIRONMENTS)
+def test_a_launcher_says_which_host_this_is(name: str) -> None:
+    environment, expected = ENVIRONMENTS[name]
+    assert launched_of(environment) == expected
+
+
+def test_what_is_typed_in_a_shell_on_one_of_two_nodes_does_not_wait_for_the_other() -> None:
+    shell = STEP | {"SLURM_PTY_PORT": "39567", "SLURM_NODEID": "0", "SLURM_PROCID": "0"}
+    assert find_launched(shell, str, is_typed=True) == Launched("Slurm", alone_of=2)
+    assert find_launched(shell, str, is_typed=False).nodes == 2  # by srun, which inherits it
+    assert find_launched(STEP, str, is_typed=True).nodes == 2
+
+
+@pytest.mark.parametrize("message", REFUSED)
+def test_what_cannot_work_is_refused_in_one_line(message: str) -> None:
+    pattern = message.replace("(", r"\(").replace(")", r"\)")
+    with pytest.raises(ConfigError, match=pattern) as refused:
+        launched_of(REFUSED[message])
+    assert "\n" not in str(refused.value)
+
+
+@pytest.mark.parametrize(
+    ("nodes", "first"),
+    [
+        ("n1", "n1"),
+        ("n[1-2]", "n1"),
+        ("gpu[08-11,20],login", "gpu08"),
+        ("login,gpu[08-11]", "login"),
+        ("rack[2,4]node[001-016]", "rack2node001"),
+        ("a-b.example.org", "a-b.example.org"),
+        ("", ""),
+    ],
+)
+def test_the_first_node_of_a_list(nodes: str, first: str) -> None:
+    assert first_name(nodes) == first
+
+
+def test_without_scontrol_a_node_is_called_by_its_name(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("PATH", "")
+    assert slurm_address("n1") == "n1"
+
+
+# Beside what the user gives
+
+
+def config_in(
+    monkeypatch: pytest.MonkeyPatch, environment: Mapping[str, str], **options: Any
+) -> Any:
+    """What `quickdraw train` makes of an environment and options."""
+    changes = options.pop("changes", [])
+    values = {"recipe": "demo", "store": "store", "ranks": None, **options}
+    with monkeypatch.context() as patch:
+        patch.setattr("quickdraw_core.commands.launched.slurm_address", "at-{}".format)
+        for name, value in environment.items():
+            patch.setenv(name, value)
+        return launched_train_config(values, changes)[0]
+
+
+def test_srun_alone_is_the_whole_command(monkeypatch: pytest.MonkeyPatch) -> None:
+    config = config_in(monkeypatch, STEP, ranks=1)
+    assert config.hosts.model_dump() == {
+        "nodes": 2,
+        "node_rank": 1,
+        "rendezvous": "at-n1:0",
+        "wait_seconds": 600,
+    }
+
+
+def test_what_is_given_wins_and_a_contradiction_is_refused(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    more = {"ranks": 1, "nnodes": 2, "rendezvous": "beta:7000"}
+    hosts = config_in(monkeypatch, STEP, **more, changes=["hosts.wait_seconds=5"]).hosts
+    assert (hosts.nodes, hosts.node_rank, hosts.rendezvous) == (2, 1, "beta:7000")
+    assert hosts.wait_seconds == 5
+    small = {"changes": ["global_batch_size=384", "micro_batch_size=32"]}
+    assert config_in(monkeypatch, TRAINER, **small).hardware.ranks == 4
+    assert config_in(monkeypatch, TRAINER, ranks=2, **small).hardware.ranks == 2
+    for options, message in (
+        ({"nnodes": 3}, "--nnodes is 3, and this is host 1 of 2 by srun; leave --nnodes out"),
+        ({"nnodes": 1}, "--nnodes is 1, and this is host 1 of 2 by srun"),
+        ({"node_rank": 0}, "--node-rank is 0, and this is host 1 of 2 by srun"),
+        ({"changes": ["hosts.nodes=4"]}, "--nnodes is 4, and this is host 1 of 2 by srun"),
+    ):
+        with pytest.raises(ConfigError, match=message):
+            config_in(monkeypatch, STEP, ranks=1, **options)
+    with pytest.raises(ConfigError, match="nothing says where host 0 is; set MASTER_ADDR"):
+        config_in(monkeypatch, {"RANK": "0", "WORLD_SIZE": "2"})
+    by_hand = {"nnodes": 2, "node_rank": 1, "rendezvous": "alpha:29400"}  # without srun
+    assert config_in(monkeypatch, JOB, ranks=1, **by_hand).hosts.node_rank == 1
+
+
+def test_without_srun_a_job_trains_on_one_node_and_says_so(
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    assert config_in(monkeypatch, SHELL).hosts.nodes == 1
+    said = capsys.readouterr().err
+    assert said == (
+        "note: this job has 2 nodes, and this training one of them; `srun quickdraw train …` "
+        "has all of them\n"
+    )
+    config_in(monkeypatch, JOB | {"SLURM_JOB_NUM_NODES": "1"})
+    assert capsys.readouterr().err == ""
+
+
+def test_fresh_is_for_the_first_start_of_a_job(monkeypatch: pytest.MonkeyPatch) -> None:
+    assert config_in(monkeypatch, JOB, fresh=True).fresh
+    assert not config_in(monkeypatch, JOB | {"SLURM_RESTART_COUNT": "1"}, fresh=True).fresh
+
+
+def test_what_works_on_one_host_is_not_started_on_two(monkeypatch: pytest.MonkeyPatch) -> None:
+    assert started_once("a sweep") == Launched("")
+    for name, value in PYTORCH_JOB.items():
+        monkeypatch.setenv(name, value)
+    with pytest.raises(ConfigError, match="a sweep does its work on one host, and this is host 1"):
+        started_once("a sweep")
+
+
+# What it leaves to the ranks
+
+
+@pytest.mark.parametrize("environment", [TORCHRUN, TRAINER], ids=["torchrun", "Trainer"])
+def test_the_ranks_of_a_host_see_nothing_of_the_launcher_around_them(
+    environment: Mapping[str, str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    for name, value in environment.items():
+        monkeypatch.setenv(name, value)
+    seen = launcher_environment(train_config({"store": "store"}))
+    assert not {*environment} & {*seen}
+    assert {"PATH", "OMP_NUM_THREADS"} <= {*seen}
+
+
+@pytest.mark.parametrize(
+    ("variables", "device", "name"),
+    [
+        ({}, "1", "1"),
+        ({"CUDA_VISIBLE_DEVICES": "2,3"}, "3", "3"),
+        ({"CUDA_VISIBLE_DEVICES": "GPU-a/b"}, "GPU-a/b", "GPU-a-b"),
+        # Slurm's cgroups: this step's 0 and 1 are the host's 2 and 3.
+        ({**STEP, "CUDA_VISIBLE_DEVICES": "0,1", "SLURM_STEP_GPUS": "2,3"}, "1", "3"),
+        ({**JOB, "CUDA_VISIBLE_DEVICES": "0", "SLURM_JOB_GPUS": "5"}, "0", "5"),
+        ({**STEP, "CUDA_VISIBLE_DEVICES": "0", "SLURM_STEP_GPUS": "2,3"}, "0", "job-7-0-0"),
+        (JOB, "0", "job-7-batch-0"),
+    ],
+)
+def test_two_jobs_of_a_host_do_not_wait_for_each_others_gpus(
+    variables: Mapping[str, str], device: str, name: str
+) -> None:
+    assert lock_name(device, variables) == name
