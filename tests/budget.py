@@ -38,10 +38,7 @@ LONGER = {
     "test_training.py": (15.0, "a training of two ranks, once for the file"),
     "test_store_objects.py": (30.0, "a training and its judgement in an object store"),
     "test_tracking_mlflow.py": (15.0, "MLflow's database, and the end of its server"),
-    "test_imports.py::test_a_command_loads_what_it_uses": (
-        30.0,
-        "a command of an interpreter of its own",
-    ),
+    "test_imports.py": (60.0, "fifteen commands of four interpreters, once for the file"),
     "test_imports.py::test_each_process_of_a_training_loads_what_it_uses": (
         40.0,
         "a training of interpreters of their own",
@@ -69,13 +66,9 @@ LONGER = {
         20.0,
         "three ingests through an object store",
     ),
-    "test_compiled.py::test_what_is_compiled_into_a_function_may_not_be_older_than_its_source": (
-        20.0,
-        "four interpreters of their own compile",
-    ),
     "test_ingest_faults.py::test_a_run_killed_at_random_moments_comes_to_the_same_store": (
         20.0,
-        "an ingest is killed a dozen times",
+        "an ingest is killed twelve times",
     ),
     "test_ingest_faults.py::test_a_full_disk_is_said_and_more_room_is_all_it_takes": (
         20.0,
@@ -147,10 +140,6 @@ LONGER = {
         "two ingests through an object store",
     ),
     "test_temporary_server.py::test_it_answers_and_ends_with_the_command": (
-        60.0,
-        "interpreters of its own import Prefect and its server",
-    ),
-    "test_temporary_server.py::test_it_ends_when_the_command_is_killed": (
         60.0,
         "interpreters of its own import Prefect and its server",
     ),

@@ -5,12 +5,15 @@ import subprocess
 import sys
 from pathlib import Path
 
-from session import prefect_api
+from session import prefect_api, prefect_python, python
 
 
-def command() -> list[str]:
-    """The words before a command's own: of a forked process, or a real one in some suites."""
-    return [sys.executable, "-m", "quickdraw_core.cli"]
+def command(prefect: bool = False) -> list[str]:
+    """The words before a command's own: of a forked process, or a real one in some suites.
+    prefect: whether it is to be a flow.
+    """
+    is_forked = prefect and sys.executable == python()
+    return [prefect_python() if is_forked else sys.executable, "-m", "quickdraw_core.cli"]
 
 
 def environment_of(cwd: Path) -> dict[str, str]:
@@ -23,9 +26,10 @@ def quickdraw(
     *arguments: object, cwd: Path, timeout: int = 300, prefect: bool = False
 ) -> subprocess.CompletedProcess[str]:
     """Runs `quickdraw …` in `cwd`. prefect: with the server that all tests share, as the demo."""
-    server = {"PREFECT_API_URL": prefect_api()} if prefect or "demo" in arguments else {}
+    is_flow = prefect or "demo" in arguments
+    server = {"PREFECT_API_URL": prefect_api()} if is_flow else {}
     return subprocess.run(
-        [*command(), *map(str, arguments)],
+        [*command(is_flow), *map(str, arguments)],
         cwd=cwd,
         env=environment_of(cwd) | server,
         capture_output=True,

@@ -27,16 +27,21 @@ import sys
 import tempfile
 import threading
 import traceback
-from collections.abc import Mapping
-from contextlib import suppress
+from collections.abc import Mapping, Sequence
+from contextlib import ExitStack, suppress
 from fcntl import F_GETFL, F_SETFL, F_SETOWN, fcntl
+from importlib.abc import Loader, MetaPathFinder
+from importlib.machinery import ModuleSpec
 from pathlib import Path
-from typing import Any, NamedTuple, NoReturn
+from types import ModuleType
+from typing import IO, Any, NamedTuple, NoReturn
 
 from forkclient import FORWARDED, inherited
 
 REAL_PYTHON = "QUICKDRAW_TEST_REAL_PYTHON"
 """Environment variable: the interpreter that `sys.executable` was before."""
+PROGRAM = "QUICKDRAW_TEST_PYTHON"
+"""Environment variable: the program that stands for the interpreter."""
 COVERED = "QUICKDRAW_TEST_COVERED"
 """Environment variable of the server: coverage is measured."""
 CLIENT = Path(__file__).with_name("forkclient.py")
@@ -110,6 +115,10 @@ PROJECT = (
     *("quickdraw_core.loading.show", "quickdraw_core.sources.doodles.generator"),
 )
 """Modules of the project, with all that they import. None of them imports Prefect or Dask."""
+QUIET = {"DASK_LOGGING__DISTRIBUTED": "error", "PREFECT_LOGGING_LEVEL": "CRITICAL"}
+"""As a command has it before it imports them (`cli.py`)."""
+FLOWS = ("flows.pipeline", "flows.sweep", "flows.compare", "flows.reruns.again")
+"""Those that do, for commands that are flows."""
 
 
 def real_python() -> str:
@@ -118,12 +127,17 @@ def real_python() -> str:
 
 
 class ForkServer:
-    """A running server. program: what stands for the interpreter."""
+    """A running server. program: what stands for the interpreter.
 
-    def __init__(self) -> None:
-        self._folder = Path(tempfile.mkdtemp(prefix="forks-"))
+    modules: to be imported besides those above. folder: for its files; then the server does not
+    end with who started it, but has to be killed, by the id of its `process`.
+    """
+
+    def __init__(self, modules: Sequence[str] = (), folder: Path | None = None) -> None:
+        self._modules, self._outlives = modules, folder is not None
+        self._folder = folder or Path(tempfile.mkdtemp(prefix="forks-"))
         self.program = self._folder / "python"
-        words = [sys.executable, "-I", "-S", str(CLIENT), str(self._folder / "socket")]
+        words = [real_python(), "-I", "-S", str(CLIENT), str(self._folder / "socket")]
         self.program.write_text(f'#!/bin/sh\nexec {shlex.join(words)} "$@"\n')
         self.program.chmod(0o755)
         # Whoever asks before the server's imports are done waits in the queue.
@@ -136,16 +150,28 @@ class ForkServer:
         environment = {k: v for k, v in os.environ.items() if not k.startswith("COVERAGE_")}
         if environment.keys() != os.environ.keys():  # each forked process measures itself
             environment[COVERED] = "1"
-        with (self._folder / "log").open("wb") as log:
+        environment |= QUIET if self._modules else {}
+        asked: int | IO[bytes] = subprocess.PIPE
+        with ExitStack() as opened:
+            log = opened.enter_context((self._folder / "log").open("wb"))
+            if self._outlives:  # a pipe whose other end it holds itself, which never ends
+                os.mkfifo(self._folder / "stdin")
+                asked = os.open(self._folder / "stdin", os.O_RDWR)
+                opened.callback(os.close, asked)
             return subprocess.Popen(
-                [sys.executable, __file__, str(listening), str(self.program)],
+                [sys.executable, __file__, str(listening), str(self.program), *self._modules],
                 env=environment | {"MLFLOW_DISABLE_TELEMETRY": "true", "DO_NOT_TRACK": "true"},
                 pass_fds=[listening],
-                stdin=subprocess.PIPE,
+                stdin=asked,
                 stdout=log,
                 stderr=subprocess.STDOUT,
                 start_new_session=True,
             )
+
+    @property
+    def process(self) -> int:
+        """The server's process id."""
+        return self._process.pid
 
     def stop(self) -> None:
         """Ends the server and every process that it forked."""
@@ -162,14 +188,16 @@ class ForkServer:
 # --- the server's own process
 
 
-def serve(file: str, program: str) -> NoReturn:
-    """Forks for who asks at a socket, open as `file`, until standard input ends."""
+def serve(file: str, program: str, *modules: str) -> NoReturn:
+    """Forks for who asks at a socket, open as `file`, until standard input ends. modules: to be
+    imported before, too.
+    """
     listening = socket.socket(fileno=int(file))
     for name in THIRD_PARTY:
         with suppress(ImportError):
             __import__(name)
     if COVERED not in os.environ:  # else lines that run at import would count as never run
-        for name in PROJECT:
+        for name in (*PROJECT, *modules):
             __import__(name)
         _load_compiled()
     import compiling
@@ -178,7 +206,7 @@ def serve(file: str, program: str) -> NoReturn:
     assert threading.active_count() == 1, threading.enumerate()
     gc.collect()
     gc.freeze()
-    sys.executable = program
+    sys.executable = os.environ.get(PROGRAM, program)
     woken, wake = os.pipe2(os.O_NONBLOCK | os.O_CLOEXEC)
     signal.signal(signal.SIGCHLD, lambda *_: None)
     signal.set_wakeup_fd(wake, warn_on_full_buffer=False)
@@ -381,10 +409,41 @@ def _as_started() -> None:
     np.random.seed()
     threads = os.environ.get("OMP_NUM_THREADS", "")
     torch.set_num_threads(int(threads) if threads.isdecimal() else len(os.sched_getaffinity(0)))
+    if "flows" in sys.modules:
+        sys.meta_path.insert(0, _ImportedFlows())
     if any(name.startswith("COVERAGE_PROCESS") for name in os.environ):
         import coverage
 
         coverage.process_startup()
+
+
+class _ImportedFlows(MetaPathFinder, Loader):
+    """Gives a process the flows that were imported before the fork, at the moment at which it
+    imports them; and Prefect, which they import, the settings of that moment.
+    """
+
+    def __init__(self) -> None:
+        names = [name for name in sys.modules if name.partition(".")[0] == "flows"]
+        self._modules = {name: sys.modules.pop(name) for name in names}
+
+    def find_spec(self, fullname: str, *_: object) -> ModuleSpec | None:
+        """Of the package of flows."""
+        return ModuleSpec(fullname, self, is_package=True) if fullname == "flows" else None
+
+    def create_module(self, spec: ModuleSpec) -> ModuleType:
+        """The package, as it was."""
+        return self._modules[spec.name]
+
+    def exec_module(self, module: ModuleType) -> None:
+        """Prefect does all of this when it is imported."""
+        from prefect.context import refresh_global_settings_context
+        from prefect.logging import configuration
+
+        sys.meta_path.remove(self)
+        sys.modules.update(self._modules)
+        refresh_global_settings_context()
+        configuration.PROCESS_LOGGING_CONFIG = {}
+        configuration.setup_logging()
 
 
 def _known_to_inspect() -> None:

@@ -19,12 +19,10 @@ from pathlib import Path
 
 import pytest
 from budget import uncounted
-from forkserver import LEDGER, REAL_PYTHON, ForkServer
+from forkserver import FLOWS, LEDGER, PROGRAM, REAL_PYTHON, ForkServer
 
 FOLDER = "QUICKDRAW_TEST_SESSION"
 """Environment variable: the folder of this run."""
-PROGRAM = "QUICKDRAW_TEST_PYTHON"
-"""Environment variable: the program that stands for the interpreter."""
 _RUNNING: list[object] = []
 """Processes that go on running: to forget a `Popen` of one is a warning, which fails a test."""
 
@@ -79,6 +77,20 @@ def locked(name: str) -> Iterator[None]:
     with (Path(os.environ[FOLDER]) / f"{name}.lock").open("w") as file:
         fcntl.flock(file, fcntl.LOCK_EX)
         yield
+
+
+def prefect_python() -> str:
+    """A program like `python`, of processes that have Prefect and the flows imported already, too:
+    for commands that are flows.
+    """
+
+    def start(folder: Path) -> str:
+        server = ForkServer(FLOWS, folder)
+        (folder / "process").write_text(str(server.process))
+        _RUNNING.append(server)
+        return str(server.program)
+
+    return once("prefect-forks", start)
 
 
 def prefect_api() -> str:

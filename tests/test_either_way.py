@@ -40,14 +40,15 @@ class Told(NamedTuple):
 def told(csv_folder: Path, tmp_path_factory: pytest.TempPathFactory) -> dict[str, list[Told]]:
     """What each of STEPS said, one after the other, directly and as a flow."""
     found: dict[str, list[Told]] = {step: [] for step in STEPS}
-    for way in ({}, {"PREFECT_API_URL": prefect_api()}):
+    for api in (None, prefect_api()):
+        way = {} if api is None else {"PREFECT_API_URL": api}
         folder = tmp_path_factory.mktemp("way")
         shutil.copytree(csv_folder, folder / "csv")
         (folder / "bad").mkdir()
         (folder / "bad" / "owl.csv").write_text("")
         for step, (words, *_) in STEPS.items():
             done = subprocess.run(
-                [*command(), *words.split(), "--quiet"],
+                [*command(prefect=api is not None), *words.split(), "--quiet"],
                 cwd=folder,
                 env=environment_of(folder) | way,
                 capture_output=True,

@@ -1,8 +1,10 @@
 """Which heavy libraries each command loads: those that it uses, and no other."""
 
 import csv
+import json
 import os
 import subprocess
+from collections import defaultdict
 from pathlib import Path
 
 import pytest
@@ -32,6 +34,49 @@ atexit.register(report)
 
 
 PROGRAM = ("-m", "quickdraw_core.cli")
+RUNNING = """
+import atexit, json, os, runpy, sys, threading, traceback
+
+def run(words, folder):
+    os.chdir(folder)
+    os.environ["REPORTED"] = os.path.join(folder, "reported")
+    output = os.open("output", os.O_CREAT | os.O_WRONLY)
+    os.dup2(output, 1)
+    os.dup2(output, 2)
+    sys.argv, sys.orig_argv = ["quickdraw", *words], [sys.executable, "-m", *words]
+    code = 1
+    try:
+        runpy.run_module("quickdraw_core.cli", run_name="__main__", alter_sys=True)
+    except SystemExit as end:
+        code = end.code or 0
+    except BaseException:
+        traceback.print_exc()
+    threading._shutdown()
+    sys.stdout.flush()
+    if not code:
+        atexit._run_exitfuncs()
+    os._exit(code)
+
+for name in sys.argv[1].split():
+    __import__(name)
+for words, folder in json.load(sys.stdin):
+    child = os.fork()
+    if not child:
+        run(words, folder)
+    os.waitpid(child, 0)
+atexit.unregister(sys.modules["sitecustomize"].report)
+"""
+"""Runs commands one after the other, each in a fork that has loaded what it may load anyway."""
+
+
+def _environment(folder: Path) -> dict[str, str]:
+    """Of an interpreter that reports what it has loaded to `reported` in a folder."""
+    (folder / "reported").mkdir(exist_ok=True)
+    (folder / "site").mkdir(exist_ok=True)
+    (folder / "site" / "sitecustomize.py").write_text(REPORTING)
+    path = os.pathsep.join([str(folder / "site"), str(Path(__file__).parents[1])])
+    reported = str(folder / "reported")
+    return environment_of(folder) | {"PYTHONPATH": path, "REPORTED": reported}
 
 
 def loaded_by(folder: Path, *words: object) -> dict[str, set[str]]:
@@ -39,22 +84,21 @@ def loaded_by(folder: Path, *words: object) -> dict[str, set[str]]:
 
     words: of a command, or `-c` and a program.
     """
-    reported, site = folder / "reported", folder / "site"
-    reported.mkdir(exist_ok=True)
-    site.mkdir(exist_ok=True)
-    (site / "sitecustomize.py").write_text(REPORTING)
-    path = os.pathsep.join([str(site), str(Path(__file__).parents[1])])
     done = subprocess.run(
         [real_python(), *(() if words[0] == "-c" else PROGRAM), *map(str, words)],
         cwd=folder,
-        env=environment_of(folder) | {"PYTHONPATH": path, "REPORTED": str(reported)},
+        env=_environment(folder),
         capture_output=True,
         text=True,
         check=False,
     )
     assert done.returncode == 0, done.stderr
+    return _reported(folder)
+
+
+def _reported(folder: Path) -> dict[str, set[str]]:
     found = {}
-    for report in reported.iterdir():
+    for report in (folder / "reported").iterdir():
         command, *modules = report.read_text().splitlines()
         found[command] = {name.partition(".")[0] for name in modules} & HEAVY
     return found
@@ -81,25 +125,44 @@ COMMANDS = {
 }
 
 
-@pytest.mark.parametrize(("words", "allowed"), COMMANDS.items(), ids=COMMANDS)
-def test_a_command_loads_what_it_uses(
-    words: str,
-    allowed: set[str],
-    csv_folder: Path,
-    store: Store,
-    trained: Path,
-    tmp_path: Path,
-) -> None:
+@pytest.fixture(scope="module")
+def folders(
+    csv_folder: Path, store: Store, trained: Path, tmp_path_factory: pytest.TempPathFactory
+) -> dict[str, Path]:
+    """The folder in which each of COMMANDS was run."""
+    made, groups = {}, defaultdict(list)
     with (csv_folder / "sun.csv").open(newline="") as file:
         rows = list(csv.reader(file))[:4]
-    with (tmp_path / "test.csv").open("w", newline="") as file:
-        csv.writer(file).writerows(rows)
     lines = [f"{row[2]},sun star envelope" for row in rows[1:]]
-    (tmp_path / "submission.csv").write_text("\n".join(["key_id,word", *lines]) + "\n")
     places = {"csv": csv_folder, "store": store.path, "run": trained, "test": "test.csv"}
     places |= {"submission": "submission.csv"}
-    loaded = loaded_by(tmp_path, *(word.format(**places) for word in words.split()))
-    assert loaded
+    for command, allowed in COMMANDS.items():
+        made[command] = folder = tmp_path_factory.mktemp("command")
+        (folder / "reported").mkdir()
+        with (folder / "test.csv").open("w", newline="") as file:
+            csv.writer(file).writerows(rows)
+        (folder / "submission.csv").write_text("\n".join(["key_id,word", *lines]) + "\n")
+        words = [word.format(**places) for word in command.split()]
+        groups[" ".join(sorted(allowed & {"numba", "torch"}))].append((words, str(folder)))
+    here = tmp_path_factory.mktemp("here")
+    for loaded, commands in groups.items():
+        subprocess.run(
+            [real_python(), "-c", RUNNING, loaded],
+            cwd=here,
+            env=_environment(here),
+            input=json.dumps(commands),
+            text=True,
+            check=True,
+        )
+    return made
+
+
+@pytest.mark.parametrize(("words", "allowed"), COMMANDS.items(), ids=COMMANDS)
+def test_a_command_loads_what_it_uses(
+    words: str, allowed: set[str], folders: dict[str, Path]
+) -> None:
+    loaded = _reported(folders[words])
+    assert loaded, (folders[words] / "output").read_text()
     assert set().union(*loaded.values()) <= allowed, loaded
 
 

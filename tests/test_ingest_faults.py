@@ -30,7 +30,7 @@ from quickdraw_core.storage.storage import Storage, WrittenFile
 from quickdraw_core.store.manifest import CROISSANT_NAME, MANIFEST_NAME, README_NAME
 from quickdraw_core.store.store import Store
 
-KILLS = 24
+KILLS = 12
 WORDS = [f"w{number:02d}" for number in range(12)]
 ROWS = 2 * STRIDE
 LONG_ROWS = 70_000  # more than one window

@@ -32,6 +32,7 @@ from quickdraw_core.redaction import hide_in_logs, shown_address, without_secret
 from quickdraw_core.store.store import Store
 from quickdraw_core.sweep.config import SweepConfig
 from quickdraw_core.sweep.run import failures_of
+from quickdraw_core.tracking import delivery
 from quickdraw_core.tracking.address import check_address, resolve_tracking_uri, ui_command
 from quickdraw_core.tracking.journal import status_record
 from quickdraw_core.tracking.run_record import RunRecord
@@ -182,8 +183,12 @@ def test_no_configuration_holds_a_secret(tmp_path: Path) -> None:
 
 
 def test_a_training_writes_no_password(
-    store: Store, tmp_path: Path, capfd: pytest.CaptureFixture[str]
+    store: Store,
+    tmp_path: Path,
+    capfd: pytest.CaptureFixture[str],
+    monkeypatch: pytest.MonkeyPatch,
 ) -> None:
+    monkeypatch.setattr(delivery, "PATIENCE_SECONDS", 0.5)
     values = {"store": store.path, "run_dir": tmp_path / "run", "hardware.ranks": 1, "epochs": 0.5}
     values |= {"global_batch_size": 64, "micro_batch_size": 64, "model": "net"}
     result = train(train_config(values | {"tracking.uri": LOGIN, "image.side_px": 24}))

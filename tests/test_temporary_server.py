@@ -81,6 +81,7 @@ def test_it_answers_and_ends_with_the_command(command: "subprocess.Popen[str]") 
     assert not answers(address)
 
 
+@pytest.mark.services  # its kernel's doing, as of one that has only begun: below
 @pytest.mark.skipif(not sys.platform.startswith("linux"), reason="Linux's parent-death signal")
 def test_it_ends_when_the_command_is_killed(command: "subprocess.Popen[str]") -> None:
     address, _ = told_by(command)

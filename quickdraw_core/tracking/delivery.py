@@ -26,6 +26,8 @@ from quickdraw_core.tracking.problems import explain
 from quickdraw_core.tracking.run_record import RunRecord, ensure_run
 
 _KINDS = ("numbers", "files")
+PATIENCE_SECONDS = 15.0
+"""For how long the end of a training tries a server that is away."""
 _BACKOFF_SECONDS, _MAX_PAUSE_SECONDS = 1.0, 8.0
 
 
@@ -111,8 +113,9 @@ class DeliveryThread:
     """A block during which a thread delivers a run's growing journal; at its end the rest is sent.
 
     send: None delivers nothing. patience_seconds: for how long a server that is away at the end
-    is tried again; what still waits then is for `deliver_rest`. tell: called when the server goes
-    away and comes back. delivery: what was sent and what waits, once the block is left.
+    is tried again, `PATIENCE_SECONDS` by default; what still waits then is for `deliver_rest`.
+    tell: called when the server goes away and comes back. delivery: what was sent and what waits,
+    once the block is left.
     """
 
     def __init__(
@@ -120,12 +123,13 @@ class DeliveryThread:
         run_dir: Path,
         send: Send | None,
         every_seconds: float = 2.0,
-        patience_seconds: float = 15.0,
+        patience_seconds: float | None = None,
         tell: Callable[[str], None] = _to_stderr,
     ) -> None:
         self.delivery = Delivery(0, 0, None)
         self._run_dir, self._spool, self._send, self._tell = run_dir, Spool(run_dir), send, tell
-        self._every_seconds, self._patience_seconds = every_seconds, patience_seconds
+        self._every_seconds = every_seconds
+        self._patience_seconds = PATIENCE_SECONDS if patience_seconds is None else patience_seconds
         self._closing = threading.Event()
         self._thread = threading.Thread(target=self._run, name="quickdraw-delivery", daemon=True)
 
