@@ -19,7 +19,7 @@ from quickdraw_core.ingest.ingest import INGEST_STAGE, PreparedIngest
 from quickdraw_core.ingest.result import IngestResult
 from quickdraw_core.ingest.room import store_needs
 from quickdraw_core.launching.result import TrainResult
-from quickdraw_core.launching.room import checkpoint_bytes, checkpoints_need
+from quickdraw_core.launching.room import training_needs
 from quickdraw_core.launching.train import TRAIN_STAGE, check_options, needs_of
 from quickdraw_core.promotion.config import PromoteConfig
 from quickdraw_core.promotion.decision import PromoteResult
@@ -69,7 +69,9 @@ class Pipeline:
         return order.index(self.redo_from) <= order.index(stage)
 
     def check(self) -> None:
-        """Finds what can be found wrong before there is a store."""
+        """Finds what can be found wrong before there is a store. Raises `ConfigError`."""
+        if self.redo_from is not None:
+            find_stage(self.redo_from, promotes=self.promote is not None)
         check_evaluable(self.evaluate, self.train)
         check_options(self.train)
         if self.promote is not None:
@@ -130,7 +132,8 @@ def find_stage(name: str, promotes: bool = True) -> StageName:
     """
     if name == "promote" and not promotes:
         raise ConfigError(
-            "--from promote: nothing is promoted; a pipeline has that stage with --promote alone"
+            "--from promote (redo_from=promote): nothing is promoted; a pipeline has that stage "
+            "only with --promote (its parameter promote)"
         )
     for stage in STAGES:
         if stage == name:
@@ -205,9 +208,5 @@ def _known_needs(job: Pipeline, opened: Opened) -> list[Need]:
     prepared = INGEST_STAGE.prepared(job.ingest, opened)
     assert isinstance(prepared, PreparedIngest)
     files = prepared.sources.files
-    size = checkpoint_bytes(job.train, len({file.word for file in files}))
-    run_dir = job.train.run_dir or RUNS
-    return [
-        *store_needs(job.ingest, files),
-        checkpoints_need(job.train, run_dir, size),
-    ]
+    run_dir, classes = job.train.run_dir or RUNS, len({file.word for file in files})
+    return [*store_needs(job.ingest, files), *training_needs(job.train, run_dir, classes)]

@@ -55,9 +55,10 @@ def mail_server() -> Iterator[tuple[int, list[Received]]]:
                     recipient = line.decode().partition("<")[2].partition(">")[0]
                 if word == b"DATA":
                     self._say("354 go on")
-                    received.append(
-                        _mail(recipient, b"".join(iter(self.rfile.readline, b".\r\n")))
-                    )
+                    lines = iter(self.rfile.readline, b".\r\n")
+                    # A line that begins with a dot was sent with one more (RFC 5321, 4.5.2).
+                    data = b"".join(line[line.startswith(b".") :] for line in lines)
+                    received.append(_mail(recipient, data))
                 self._say("221 bye" if word == b"QUIT" else "250 ok")
                 if word == b"QUIT":
                     return

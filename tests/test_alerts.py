@@ -3,9 +3,11 @@ message a run comes by web hook and by mail, whoever is gone by then.
 """
 
 import json
+import shutil
 from collections.abc import Iterator
 from dataclasses import dataclass, field, replace
 from datetime import UTC, datetime, timedelta
+from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
 from urllib.parse import parse_qs
@@ -20,6 +22,7 @@ from prefect.settings import PREFECT_API_URL, temporary_settings
 from prefect.states import Crashed, Scheduled
 from pydantic import SecretStr
 from service import Service, end, until
+from trainings import train_config
 from typer.testing import CliRunner
 
 from flows.alerts.addresses import address_of
@@ -29,13 +32,17 @@ from flows.alerts.messages import ended_alert
 from flows.alerts.promotions import promotion_alert
 from flows.deployments.config import DeployConfig
 from flows.ingest import ingest
+from flows.promote import promote
 from quickdraw_core.cli import app
 from quickdraw_core.errors import ConfigError, InputError
 from quickdraw_core.ingest.config import IngestConfig
+from quickdraw_core.launching.train import train
 from quickdraw_core.metrics.differences import Comparison, Difference
 from quickdraw_core.metrics.metrics import Estimate
+from quickdraw_core.promotion.config import PromoteConfig
 from quickdraw_core.promotion.decision import Decision, PromoteResult
 from quickdraw_core.redaction import without_secrets
+from quickdraw_core.store.store import Store
 
 SECRET = "tops3cret"
 
@@ -287,6 +294,29 @@ def test_a_run_whose_process_and_worker_are_gone_and_one_that_is_late(
     # By now, the server would have said that of the run that failed before, too.
     assert [m for m in alerted.hooked if "bad ingest" in m.subject] == [failed]
     assert not [m for m in alerted.hooked if "own ingest" in m.subject]
+
+
+@pytest.mark.services
+@pytest.mark.forked
+def test_a_new_champion_and_a_model_that_is_worse_are_a_message_each(
+    alerted: Alerted, store: Store, empty_database: Path, tmp_path: Path
+) -> None:
+    shutil.copy(empty_database, tmp_path / "mlflow.db")
+    values = {"store": store.path, "hardware.ranks": 1, "model": "net", "image.side_px": 24}
+    values |= {"global_batch_size": 64, "micro_batch_size": 64, "augment": None}
+    values |= {"tracking.uri": f"sqlite:///{tmp_path}/mlflow.db"}
+    asked = {"store": store.path, "per_class": 20, "allow_short": True, "name": "doodles"}
+    for name, steps in (("good", 14), ("poor", 1)):
+        run = train(train_config(values | {"run_dir": tmp_path / name, "max_steps": steps}))
+        promotion = {"model": str(run.run_dir), "tracking_uri": values["tracking.uri"]}
+        with tags(TAG):
+            promote(PromoteConfig.parse(asked | promotion))
+    changed = alerted.message("the champion of doodles changed")
+    assert "good" in changed.text
+    assert "/runs/flow-run/" in changed.text
+    fell = alerted.message("accuracy fell below that of the champion of doodles")
+    assert "MAP@3" in fell.text
+    assert len([m for m in alerted.hooked if "doodles" in m.subject]) == 2
 
 
 @pytest.mark.services

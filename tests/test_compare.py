@@ -1,6 +1,8 @@
 """Which of two models is better: the arithmetic, on simulated predictions whose truth is known."""
 
+import html
 import itertools
+import re
 
 import numpy as np
 import pytest
@@ -27,6 +29,7 @@ from quickdraw_core.metrics.differences import (
 from quickdraw_core.metrics.metrics import METRICS, chance_map_at_3
 from quickdraw_core.metrics.significance import discoveries, sign_flip_p
 from quickdraw_core.promotion.decision import Decision, decide
+from quickdraw_core.reporting.comparison_page import WhyText, comparison_page
 
 Rng = np.random.Generator
 
@@ -292,3 +295,42 @@ def test_a_comparison_in_json_has_every_number() -> None:
     assert score["second_is_better"] is True
     assert score["low"] <= score["value"] <= score["high"]
     assert len(value["classes"]) == len(found.classes) == 10
+
+
+def test_the_page_says_what_the_sentences_say_and_loads_nothing() -> None:
+    a, b = pair(3, 0.9, classes=12, per_class=60)
+    itself = compare(a, Candidate("<b>", a.predictions), resamples=200)
+    found = [compare(a, b, resamples=200), itself]
+    differs = [["options", "seed", "0", "1"], ["", "name", "<i>", "none"]]
+    whys = [WhyText(["nothing differs but the seed", "not recorded for A: data"], differs),
+            WhyText(["nothing differs"])]  # fmt: skip
+    page = comparison_page(found, whys, {"store": "here & there"})
+    for comparison in found:
+        for line in (sentence(comparison), *sentences(comparison)):
+            assert html.escape(line)[1:] in page
+    for row in found[0].classes:
+        assert f'<th scope="row">{row.word}</th>' in page
+    assert found[0].changed
+    assert page.count('class="zero better"') >= len(found[0].changed)
+    for cell in ("nothing differs but the seed", "not recorded for A: data", "&lt;i&gt;"):
+        assert cell in page
+    assert "2 models against A" in page
+    assert "<b>" not in page.replace("<b style", "")
+    assert "here &amp; there" in page
+    assert not re.findall(r"(?:src|href)=[\"'](?!#|data:)|url\(|@import|http", page)
+    assert "Why they differ" not in comparison_page(found, [], {})
+
+
+@pytest.mark.parametrize("better", [0.0, 0.5])
+def test_bars_of_the_page_lie_within_their_lines_and_better_is_to_the_right(better: float) -> None:
+    a, b = pair(2, better, classes=6, per_class=40)
+    comparison = compare(a, b, resamples=200)
+    page = comparison_page([comparison], [], {})
+    bars = re.findall(r'<div class="zero (\w*)".*?<b style="left:([\d.-]+)%', page)
+    assert len(bars) == len(METRICS) + len(comparison.changed)
+    assert all(0 <= float(at) <= 100 for _, at in bars)
+    for (verdict, at), name in zip(bars, METRICS, strict=False):
+        difference = comparison.differences[name]
+        assert float(at) == pytest.approx(50) or (float(at) > 50) == (difference.gain > 0)
+        assert bool(verdict) == difference.significant
+    assert any(verdict for verdict, _ in bars) or not better

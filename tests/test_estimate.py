@@ -5,6 +5,7 @@ import signal
 import subprocess
 import sys
 import tempfile
+import time
 from dataclasses import replace
 from pathlib import Path
 
@@ -18,6 +19,7 @@ from quickdraw_core.errors import ConfigError
 from quickdraw_core.launching.estimate import duration_of, estimate, steps_within
 from quickdraw_core.launching.probe import PROBE_STEPS, Probe, own_folder, probing_config
 from quickdraw_core.launching.summary import estimate_facts, estimate_markdown
+from quickdraw_core.launching.train import _steps_by
 from quickdraw_core.system.locks import held
 from quickdraw_core.training.config import TrainConfig
 from quickdraw_core.training.loop import due
@@ -85,6 +87,13 @@ def test_a_budget_that_does_not_hold_one_step_is_refused_with_one_that_does() ->
     assert steps_within(config_of(max_minutes=2.5), ROWS, PROBE, PROBE.seconds + 30) == whole
 
 
+def test_waiting_for_gpus_takes_nothing_of_a_budget() -> None:
+    config, waited = config_of(max_minutes=2), replace(PROBE, waited_seconds=1_000.0)
+    begun = time.perf_counter() - PROBE.seconds - 1_000
+    steps = _steps_by(config, ROWS, lambda: waited, begun)
+    assert steps == pytest.approx(steps_within(config, ROWS, PROBE), abs=20)
+
+
 def test_a_probe_differs_in_nothing_that_its_speed_depends_on() -> None:
     config = config_of(
         max_minutes=3, select={"per_class": 9}, optimizer={"name": "muon", "ema_decay": 0.9},
@@ -148,15 +157,23 @@ def test_an_estimate_says_all_that_was_asked_for(tmp_path: Path) -> None:
     ]
     assert facts["run"].endswith("run (goes on from step 150)")
     assert facts["steps"] == "200 of 128 drawings: 4 epochs of 50 steps"
+    one = replace(ROWS, steps_an_epoch=1)
+    small = estimate_facts(estimate(config_of(max_steps=1), tmp_path / "run", one, 4, PROBE))
+    assert small["steps"] == "1 of 128 drawings: 1 epochs of 1 step"
+    assert small["validations"] == "1, every 1 step"
     assert facts["drawings"].startswith("6,400 of 4 classes to train on, 400 to validate on (100")
     assert facts["validations"].startswith("1, every 50 steps; 2 without a better one end")
     assert facts["checkpoints"].startswith("1 of 12.3 MB, kept are the latest 2 and the best")
     assert facts["memory"].startswith("612.0 MB a rank at most, 2 ranks on ")
     assert facts["speed"] == "1,164 images/s by 20 steps of 110 ms (100 to 120)"
     assert facts["time"].startswith("11 s, 95 % interval 11 s to 12 s; 0 s of it validates")
-    assert "need 49.2 MB, " in facts["disk"]
+    assert facts["disk"].startswith("checkpoints, model for MLflow and copies in MLflow need ")
+    untracked = config.updated({"tracking": {"uri": "none"}})
+    kept = estimate_facts(estimate(untracked, tmp_path / "run", ROWS, 4, PROBE, done=150))
+    assert kept["disk"].startswith("checkpoints need 49.2 MB, ")
     finished = estimate_facts(estimate(config, tmp_path / "run", ROWS, 4, None, 200, done=200))
     assert finished["run"].endswith("run (finished)")
+    assert finished["disk"] == "nothing is left to be written"
     assert not {"validations", "checkpoints"} & set(finished)
     begun = estimate_facts(estimate(config, tmp_path / "run", ROWS, 4, recorded_steps=200))
     assert begun["run"].endswith("run (begun, without a checkpoint yet: from step 0)")

@@ -62,7 +62,7 @@ CASES = {
         "compare {run} {run}/checkpoints/{first} --store {store} --per-class 20 --allow-short "
         "--out {disk}/compared",
         4 * KB,
-        "compared/comparison.md",
+        "compared/comparison.html",
     ),
     "predict": Case(
         "predict {run} {csv}/sun.csv --out {disk}/submission.csv", 3 * 4_096, "submission.csv"

@@ -15,6 +15,7 @@ from surroundings import as_nobody, pretend_gpus
 from quickdraw_core.launching.gpus import (
     VISIBLE,
     devices_locked,
+    gpu_waits,
     gpus_locked,
     rank_environment,
     visible_devices,
@@ -61,9 +62,12 @@ def test_who_needs_more_than_are_free_takes_none_until_the_holder_dies(
     taken_by(holder)
     got: list[tuple[str, ...]] = []
 
+    waited: list[float] = []
+
     def take() -> None:
-        with devices_locked(("0", "1"), 2) as both:
+        with gpu_waits() as waits, devices_locked(("0", "1"), 2) as both:
             got.append(both)
+        waited.extend(waits)
 
     waiting = threading.Thread(target=take)
     waiting.start()
@@ -75,6 +79,7 @@ def test_who_needs_more_than_are_free_takes_none_until_the_holder_dies(
     until(lambda: got, 300, "both GPUs")
     waiting.join()
     assert got == [("0", "1")]
+    assert sum(waited) > 1  # seconds that are no work
 
 
 def test_another_users_gpus_are_waited_for_whatever_their_umask() -> None:

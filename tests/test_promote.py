@@ -417,13 +417,17 @@ def test_models_are_compared_by_folder_run_and_version(trained: Trained, tmp_pat
     assert steps["name"] == "planned steps"
     assert 0 < steps["first"] < steps["second"]
     assert page.count("### Why they differ") == 2
+    html = (tmp_path / "out" / "comparison.html").read_text()
+    assert html.count("nothing differs but epochs (0.4 and 1)") == 2
     assert page.count("| options | epochs | 0.4 | 1 |") == 2
     assert result.tracking_problem is None
     run = client(trained.uri).get_run(trained.runs["good"])
     assert "nothing differs but epochs" in run.data.tags["compared_with.poor"]
     assert float(run.data.tags["cost.seconds"]) > 0
     files = client(trained.uri).list_artifacts(trained.runs["good"], "comparison-poor")
-    assert "comparison-poor/comparison.md" in {file.path for file in files}
+    assert {"comparison-poor/comparison.md", "comparison-poor/comparison.html"} <= {
+        file.path for file in files
+    }
 
 
 def test_models_of_another_store_or_other_words_are_not_compared(

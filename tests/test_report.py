@@ -32,7 +32,8 @@ from quickdraw_core.reporting.gallery import (
     svg_path,
 )
 from quickdraw_core.reporting.guess_table import Guess
-from quickdraw_core.reporting.report import Report, percent, write_report
+from quickdraw_core.reporting.pages import percent
+from quickdraw_core.reporting.report import Report, write_report
 from quickdraw_core.reporting.training_figures import thinned
 from quickdraw_core.tracking.journal import append, points_record
 

@@ -24,7 +24,7 @@ from flows.needs import needs_of_runs
 from flows.pipeline import pipeline
 from flows.reruns.again import run_again
 from flows.reruns.changes import changed, plan
-from flows.reruns.find import FOLDER_TAG, INSTEAD_TAG, find_runs, not_redone
+from flows.reruns.find import FOLDER_TAG, INSTEAD_TAG, find_runs, not_redone, require_ended
 from flows.reruns.status import sections
 from flows.sweep import sweep
 from flows.train import train
@@ -37,7 +37,7 @@ from quickdraw_core.evaluation.config import EvaluateConfig
 from quickdraw_core.ingest.config import IngestConfig
 from quickdraw_core.ingest.ingest import INGEST_STAGE
 from quickdraw_core.launching.train import TRAIN_STAGE
-from quickdraw_core.pipeline import STAGES, Pipeline, plan_pipeline
+from quickdraw_core.pipeline import STAGES, Pipeline, plan_pipeline, run_pipeline
 from quickdraw_core.stage import Action, Opened
 from quickdraw_core.store.store import Store
 from quickdraw_core.training.config import TrainConfig
@@ -93,6 +93,8 @@ def numbers(runs: list[FlowRun]) -> list[int]:
         ([run(11, "Failed", 1, parameters={}, tags=[f"{INSTEAD_TAG}{UUID(int=10)}"])], [11]),
         ([run(11, "Failed", 1, OTHER)], [10, 11]),
         ([run(11, "Failed", 1, None, tags=["folder:/a"])], [10, 11]),
+        ([run(11, "Late", 1, None)], [10, 11]),  # killed before it ran again
+        ([run(11, "Late", 1)], []),  # a worker will take it up
     ],
 )
 def test_what_failed_and_was_not_redone_since(later: list[FlowRun], left: list[int]) -> None:
@@ -131,6 +133,18 @@ def test_the_status_names_each_run_where_it_belongs_with_reason_and_remedy() -> 
     assert f"quickdraw rerun {UUID(int=1)}" in failed.after[0]
     assert "prefect worker start --pool gpu" in found["late"].rows[0][-1]
     assert found["ended"].rows[0][-1] == "7 min"
+
+
+def test_a_rerun_that_was_killed_before_it_began_can_be_rerun() -> None:
+    left, taken_up = run(1, "Late", 1, None), run(2, "Late", 1)
+    require_ended(left)
+    with pytest.raises(ConfigError, match="is Late, not ended"):
+        require_ended(taken_up)
+    found = sections([left, taken_up], NOW)
+    rows = {title: [row[0] for row in section.rows] for title, section in found.items()}
+    assert rows["failed and not redone since"] == ["run 1"]
+    assert rows["late"] == ["run 2"]
+    assert "was killed" in found["failed and not redone since"].rows[0][-1]
 
 
 def test_changes_are_laid_over_a_runs_parameters_by_stage() -> None:
@@ -182,6 +196,13 @@ def test_wrong_changes_are_refused_in_one_line(
     with pytest.raises(ConfigError, match=message) as caught:
         changed(flow, parameters, parse_assignments(assignments), redo_from)
     assert "\n" not in str(caught.value)
+
+
+def test_a_stage_that_the_pipeline_has_not_is_refused_as_a_parameter_of_prefects_form() -> None:
+    given = pipeline.validate_parameters({**PIPELINE, "redo_from": "promote"})
+    given["train"] = given["train"].whole()
+    with pytest.raises(ConfigError, match=r"redo_from=promote.*: nothing is promoted"):
+        run_pipeline(Pipeline(**given), lambda *_: pytest.fail("a stage began"), Opened())
 
 
 def test_a_flow_of_one_stage_takes_the_keys_of_its_command() -> None:

@@ -12,7 +12,7 @@ from quickdraw_core.errors import ConfigError
 from quickdraw_core.evaluation.config import EvaluateConfig
 from quickdraw_core.ingest.config import IngestConfig
 from quickdraw_core.ingest.room import drawings_in, store_needs
-from quickdraw_core.launching.room import checkpoint_bytes, checkpoints_need
+from quickdraw_core.launching.room import checkpoint_bytes, checkpoints_need, training_needs
 from quickdraw_core.launching.train import needs_of, prepare, train
 from quickdraw_core.modeling.optimizers import OPTIMIZERS, OptimizerConfig, build_optimizer
 from quickdraw_core.pipeline import Pipeline, run_pipeline
@@ -25,6 +25,7 @@ from quickdraw_core.store.store import Store
 from quickdraw_core.system import disk
 from quickdraw_core.system.disk import Need, require_room, size_of_files
 from quickdraw_core.training.config import TrainConfig
+from quickdraw_core.training.run_folder import RunFolder
 
 
 @pytest.fixture
@@ -103,6 +104,27 @@ def test_what_is_there_needs_no_room(store: Store, pack: Pack, tmp_path: Path) -
     assert pack_bytes(store.manifest) == pytest.approx(
         size_of_files(pack_folder(store)), abs=2_000
     )
+
+
+def test_a_tracked_run_needs_room_for_its_model_and_for_what_mlflow_copies(
+    store: Store, trained: Path, tmp_path: Path
+) -> None:
+    """By the real sizes of a run whose MLflow is a file beside it."""
+    config, written = RunFolder.read(trained).config, trained.parent / "mlartifacts"
+    size = next((trained / "checkpoints").glob("*.pt")).stat().st_size
+    new = config.updated({"run_dir": tmp_path / "new"})
+    needs = {n.what: n for n in training_needs(new, tmp_path / "new", 4, size)}
+    assert list(needs) == ["checkpoints", "model for MLflow", "copies in MLflow"]
+    bundle = sum(path.stat().st_size for path in (trained / "model").rglob("model.*"))
+    assert needs["model for MLflow"].size_bytes == pytest.approx(2 * bundle, rel=0.1)
+    copies = [p for p in written.rglob("*") if p.suffix in (".pt", ".onnx", ".safetensors")]
+    whole = sum(path.stat().st_size for path in copies)
+    assert needs["copies in MLflow"].size_bytes == pytest.approx(whole, rel=0.1)
+    assert needs["copies in MLflow"].folder == written
+    again = {n.what: n for n in training_needs(config, trained, 4, size)}
+    assert again["copies in MLflow"].size_bytes < 0.5 * whole  # the checkpoints are overwritten
+    elsewhere = config.updated({"tracking": {"uri": "http://127.0.0.1:9"}})
+    assert "copies in MLflow" not in {n.what for n in training_needs(elsewhere, tmp_path, 4)}
 
 
 def test_what_an_ingest_will_write_is_about_what_it_writes(csv_folder: Path, store: Store) -> None:

@@ -39,6 +39,8 @@ ENDED = (StateType.COMPLETED, StateType.FAILED, StateType.CRASHED, StateType.CAN
 FAILED = (StateType.FAILED, StateType.CRASHED)
 _UNFINISHED = (*FAILED, StateType.CANCELLED)
 _PAGE = 200
+_BEGUN_SECONDS = 60
+"""By then a rerun in its own process has begun."""
 _PULL_STEP = "prefect.deployments.steps.set_working_directory"
 # Runs that another flow started are run again with it.
 _OF_NO_OTHER = FlowRunFilterParentTaskRunId(is_null_=True)
@@ -63,7 +65,7 @@ def find_run(reference: str | None) -> FlowRun:
 
 def require_ended(run: FlowRun) -> None:
     """Raises `ConfigError` for a run that is still at work, or has not begun."""
-    if run.state is None or run.state.type not in ENDED:
+    if run.state is None or not (run.state.type in ENDED or was_left(run)):
         state = run.state.name if run.state else "unknown"
         raise ConfigError(
             f"run {run.name} ({run.id}) is {state}, not ended; if its machine died, it is "
@@ -137,7 +139,7 @@ def not_redone(runs: Iterable[FlowRun]) -> list[FlowRun]:
         if run.state is None:
             continue
         work = _work_of(run)
-        if run.state.type in FAILED:
+        if has_failed(run):
             failed.pop(work, None)  # it goes to the end
             failed[work] = run
         elif not waits_for_its_time(run) and run.state.type != StateType.CANCELLED:
@@ -146,6 +148,22 @@ def not_redone(runs: Iterable[FlowRun]) -> list[FlowRun]:
         if stands_for is not None and run.state.type != StateType.CANCELLED:
             failed = {work: other for work, other in failed.items() if str(other.id) != stands_for}
     return list(failed.values())
+
+
+def has_failed(run: FlowRun) -> bool:
+    """Whether a run failed, crashed or was left."""
+    return run.state is not None and (run.state.type in FAILED or was_left(run))
+
+
+def was_left(run: FlowRun) -> bool:
+    """Whether a rerun of a run without a deployment was killed before it began: no worker is to
+    take it up, and the process that was to is gone.
+    """
+    if run.deployment_id is not None or run.state is None:
+        return False
+    if run.state.name == "Scheduled":
+        return (datetime.now(UTC) - run.state.timestamp).total_seconds() > _BEGUN_SECONDS
+    return run.state.name == "Late"
 
 
 def waits_for_its_time(run: FlowRun) -> bool:

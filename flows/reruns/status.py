@@ -6,7 +6,7 @@ from typing import NamedTuple
 
 from prefect.client.schemas.objects import FlowRun, StateType
 
-from flows.reruns.find import ENDED, not_redone, waits_for_its_time
+from flows.reruns.find import ENDED, not_redone, waits_for_its_time, was_left
 from quickdraw_core.redaction import without_secrets
 from quickdraw_core.system.durations import in_words
 
@@ -32,11 +32,11 @@ def sections(runs: Sequence[FlowRun], now: datetime | None = None) -> dict[str, 
     """The tables of some runs, by title; those without rows too."""
     now = now or datetime.now(UTC)
     failed = not_redone(runs)
-    late = [run for run in runs if state_of(run) == "Late"]
+    late = [run for run in runs if state_of(run) == "Late" and not was_left(run)]
     planned = [run for run in runs if waits_for_its_time(run)]
     at_work = [run for run in runs if run.state and run.state.type == StateType.RUNNING]
     ended = [run for run in runs if run.state and run.state.type in ENDED]
-    others = {run.id for run in (*late, *planned, *at_work, *ended)}
+    others = {run.id for run in (*late, *planned, *at_work, *ended, *filter(was_left, runs))}
     waiting = [run for run in runs if run.id not in others]
     return {
         "failed and not redone since": Section(
@@ -83,6 +83,8 @@ def state_of(run: FlowRun) -> str:
 
 def why_of(run: FlowRun) -> str:
     """Why a run is in its state, in one line without secrets; empty if nothing was said."""
+    if was_left(run):
+        return "the command that was to run it again was killed"
     message = run.state.message if run.state else None
     text = (message or "").strip().partition("\n")[0]
     for noise in _NOISE:

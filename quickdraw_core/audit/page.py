@@ -14,7 +14,7 @@ from quickdraw_core.audit.result import AuditResult
 from quickdraw_core.audit.suspects import NONE, Reason, Suspects
 from quickdraw_core.drawing import Int64Array
 from quickdraw_core.reporting.gallery import svg_path
-from quickdraw_core.reporting.report import percent
+from quickdraw_core.reporting.pages import percent
 from quickdraw_core.store.holdout import Split
 from quickdraw_core.store.pack import Pack
 from quickdraw_core.system.files import write_atomic

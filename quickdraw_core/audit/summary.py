@@ -49,8 +49,9 @@ def audit_plan_facts(folds: list[str], first: Estimate, drawings: int) -> dict[s
             f"{len(folds)}, if none is done yet; scoring and near-duplicates come on top"
         )
     facts["scored"] = f"{drawings:,} drawings, each by the model that does not know it"
-    facts["disk"] = (
-        f"checkpoints need {decimal(first.needed_bytes * len(folds))}, scores "
-        f"{decimal(48 * drawings)}; {decimal(first.free_bytes)} are free"
-    )
+    needed = sum(room.needed_bytes for room in first.rooms) * len(folds)
+    facts["disk"] = f"checkpoints need {decimal(needed)}, scores {decimal(48 * drawings)}"
+    if first.rooms:
+        free = min(room.free_bytes for room in first.rooms)
+        facts["disk"] += f"; {decimal(free)} are free"
     return facts

@@ -165,9 +165,7 @@ def _job_of(
     evaluate_config = EvaluateConfig.parse(evaluate_values)
     leave_stdout_to(evaluate_config.json_file)
     promote_config = None if promote_values is None else PromoteConfig.parse(promote_values)
-    start = (
-        None if redo_from is None else find_stage(redo_from, promotes=promote_config is not None)
-    )
+    start = None if redo_from is None else find_stage(redo_from)
     job = Pipeline(ingest_config, train_config, evaluate_config, promote_config, start)
     job.check()
     return job

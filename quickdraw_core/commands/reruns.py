@@ -106,15 +106,16 @@ def _all_again(
     if not runs:
         show_lines([f"nothing to rerun: no run of the last {since} failed that was not redone"])
     require_for_one(runs, changes, redo_from)
-    from flows.reruns.find import FAILED, find_run, require_ended
+    from flows.reruns.find import find_run, has_failed, require_ended
 
     failed = 0
     for run in runs:
         try:
             now = find_run(str(run.id))  # the runs before it may have taken hours
             require_ended(now)
-            if now.state is not None and now.state.type not in FAILED:
-                show_facts({"run": f"{run.name} is {now.state.name} by now"})
+            if not has_failed(now):
+                state = now.state.name if now.state is not None else "unknown"
+                show_facts({"run": f"{run.name} is {state} by now"})
                 continue
             _again(now, changes, redo_from, plan, watch)
         except typer.Exit:

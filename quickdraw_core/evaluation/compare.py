@@ -1,6 +1,7 @@
 """The comparison stage: models against a first one, on the same held-out drawings.
 
-Out, if asked for: a JSON file of all numbers, and a folder with `comparison.md` and its figures.
+Out, if asked for: a JSON file of all numbers, and a folder with `comparison.html`, which is whole
+in itself, and the same as `comparison.md` with its figures.
 A comparison belongs to no single run, so MLflow gets nothing of it; but if asked why models
 differ, the run of each further model gets the answer.
 """
@@ -13,7 +14,7 @@ from pathlib import Path
 
 from quickdraw_core.differences.evaluated import recorded_of_evaluation
 from quickdraw_core.differences.recorded import recorded_of
-from quickdraw_core.differences.text import why_markdown
+from quickdraw_core.differences.text import why_lines, why_markdown, why_table
 from quickdraw_core.differences.why import Why, why
 from quickdraw_core.evaluation.config import CompareConfig
 from quickdraw_core.evaluation.publish import publish_why
@@ -30,7 +31,9 @@ from quickdraw_core.launching.gpus import gpus_locked
 from quickdraw_core.metrics.bootstrap import LEVEL, RESAMPLES
 from quickdraw_core.metrics.comparison_text import comparison_markdown
 from quickdraw_core.metrics.differences import Candidate, Comparison, compare
+from quickdraw_core.redaction import shown_address
 from quickdraw_core.reporting.comparison_figures import draw_class_changes, draw_differences
+from quickdraw_core.reporting.comparison_page import WhyText, comparison_page
 from quickdraw_core.stage import Action, Opened, Outlook, Stage, key_of, options_of
 from quickdraw_core.store.store import Store, open_store
 from quickdraw_core.system.files import require_writable, write_atomic
@@ -115,7 +118,7 @@ class PreparedComparison:
         judged = [Candidate(n, predictions[r]) for n, r in zip(names, config.models, strict=True)]
         comparisons = tuple(compare(judged[0], other, config.seed) for other in judged[1:])
         answers = self._why(names, evaluated) if config.why else ()
-        files = _write(config, comparisons, precisions, held_out.pack.fingerprint, answers)
+        files = _write(config, comparisons, precisions, self.store, answers)
         problem = self._publish(comparisons, answers, files) if answers else None
         count = sum(reference in cached for reference in config.models)
         return CompareResult(comparisons, names, precisions, count, files, answers, problem)
@@ -186,7 +189,7 @@ def _write(
     config: CompareConfig,
     comparisons: Sequence[Comparison],
     precisions: Sequence[str],
-    fingerprint: str,
+    store: Store,
     answers: Sequence[Why],
 ) -> tuple[Path, ...]:
     value = {
@@ -195,7 +198,7 @@ def _write(
         "interval": {"level": LEVEL, "resamples": RESAMPLES, "seed": config.seed},
         "compared": {
             "models": list(config.models),
-            "store_fingerprint": fingerprint,
+            "store_fingerprint": store.manifest.fingerprint,
             "per_class": config.per_class,
             "tta": config.tta,
             "precisions": list(precisions),
@@ -217,5 +220,26 @@ def _write(
         page = config.out_dir / "comparison.md"
         text = comparison_markdown(comparisons, figures, why_markdown(answers))
         write_atomic(page, text, sync=False)
-        files += [page, *(config.out_dir / name for pair in figures for name in pair)]
+        texts = [WhyText(why_lines(answer), why_table(answer)[1]) for answer in answers]
+        html = config.out_dir / "comparison.html"
+        facts = _facts(config, comparisons, precisions, store)
+        write_atomic(html, comparison_page(comparisons, texts, facts), sync=False)
+        files += [html, page, *(config.out_dir / name for pair in figures for name in pair)]
     return tuple(files)
+
+
+def _facts(
+    config: CompareConfig,
+    comparisons: Sequence[Comparison],
+    precisions: Sequence[str],
+    store: Store,
+) -> dict[str, str]:
+    """What was compared and how, for the page."""
+    judged = [f"{n} (in {p})" for n, p in zip(config.models, precisions, strict=True)]
+    return {
+        "models": ", ".join(judged),
+        "held-out drawings": f"{comparisons[0].n:,}, at most {config.per_class:,} a class",
+        "store": f"{shown_address(str(store.path))}, fingerprint {store.manifest.fingerprint}",
+        "TTA": config.tta,
+        "intervals": f"middle {LEVEL:.0%} of {RESAMPLES:,} paired resamples, seed {config.seed}",
+    }

@@ -60,7 +60,9 @@ class CompareConfig(HeldOutConfig):
     json_file: Path | None = Field(
         None, description="file to write all numbers to, as JSON; - is standard output"
     )
-    out_dir: Path | None = Field(None, description="folder for a page in Markdown and figures")
+    out_dir: Path | None = Field(
+        None, description="folder for a page as HTML and as Markdown, and figures"
+    )
     why: bool = Field(
         False,
         description="list what differs between the trainings: options, code, data, environment, "

@@ -6,8 +6,8 @@ from pathlib import Path
 
 from quickdraw_core.errors import ConfigError
 from quickdraw_core.launching.probe import Probe
-from quickdraw_core.launching.room import checkpoint_bytes, checkpoints_need
-from quickdraw_core.system.disk import free_bytes
+from quickdraw_core.launching.room import checkpoint_bytes, training_needs
+from quickdraw_core.system.disk import Room, rooms_of
 from quickdraw_core.training.config import TrainConfig
 from quickdraw_core.training.hardware import choose_device
 from quickdraw_core.training.plan import Every, Rows, steps_of
@@ -33,9 +33,8 @@ class Estimate:
     known without a probe. done: steps that the run folder has. begun: whether it holds the run.
     classes: with drawings to train
     on. validations, checkpoints: that are to come, every so many steps. checkpoint_bytes: as
-    the probe wrote it, else computed. needed_bytes, free_bytes: for checkpoints, on the run
-    folder's disk. world_size, device: of the ranks. probe, duration: None if nothing was
-    measured.
+    the probe wrote it, else computed. rooms: the disks that something is still to go to. device:
+    of the ranks. probe, duration: None if nothing was measured.
     """
 
     run_dir: Path
@@ -51,8 +50,7 @@ class Estimate:
     checkpoints: int | None
     every: Every | None
     checkpoint_bytes: int
-    needed_bytes: int
-    free_bytes: int
+    rooms: tuple[Room, ...]
     device: str
     probe: Probe | None = None
     duration: Duration | None = None
@@ -81,7 +79,7 @@ def estimate(
         duration = duration_of(config, rows, probe, steps, done)
     size = checkpoint_bytes(config, classes) if probe is None else probe.checkpoint_bytes
     written = None if every is None or steps is None else every.checkpoints(steps)
-    need = checkpoints_need(config, path, size, written)
+    needs = [] if done and done == steps else training_needs(config, path, classes, size, written)
     to_come = None
     if done and done == steps:
         to_come = (0, 0)
@@ -104,8 +102,7 @@ def estimate(
         checkpoints=None if to_come is None else to_come[1],
         every=every,
         checkpoint_bytes=size,
-        needed_bytes=need.size_bytes if done != steps else 0,
-        free_bytes=free_bytes(path),
+        rooms=tuple(rooms_of(needs)),
         device=choose_device(config.hardware.device, config.hardware.ranks),
         probe=probe,
         duration=duration,

@@ -22,6 +22,7 @@ from quickdraw_core.training.hardware import choose_device, gpu_count
 VISIBLE = "CUDA_VISIBLE_DEVICES"
 _LOOK_SECONDS = 1.0
 
+_waits: ContextVar[list[float] | None] = ContextVar("quickdraw_gpu_waits", default=None)
 _held: ContextVar[bool] = ContextVar("quickdraw_gpus_held", default=False)
 """Whether this is within a block that has locked the GPUs of all that is done in it."""
 
@@ -60,17 +61,31 @@ def devices_locked(devices: Sequence[str], count: int) -> Iterator[tuple[str, ..
     """A block that holds `count` of this host's devices, once so many are free."""
     folder = Path(os.environ.get("QUICKDRAW_GPU_LOCKS") or tempfile.gettempdir())
     with ExitStack() as stack, progress("gpu", None, "") as bar:
+        begun = time.perf_counter()
         taken = _try_lock(folder, devices, count, stack)
         while taken is None:
             bar.note(f"waiting for {count} of the GPUs {', '.join(devices)}")
             time.sleep(_LOOK_SECONDS)
             taken = _try_lock(folder, devices, count, stack)
         bar.note("")
+        if (waits := _waits.get()) is not None:
+            waits.append(time.perf_counter() - begun)
         outside = _held.set(True)
         try:
             yield taken
         finally:
             _held.reset(outside)
+
+
+@contextmanager
+def gpu_waits() -> Iterator[list[float]]:
+    """A block that lists the seconds for which it has waited for GPUs."""
+    waits: list[float] = []
+    outside = _waits.set(waits)
+    try:
+        yield waits
+    finally:
+        _waits.reset(outside)
 
 
 def _try_lock(

@@ -20,6 +20,7 @@ from pathlib import Path
 from typing import Any
 
 from quickdraw_core.errors import TrainingError
+from quickdraw_core.launching.gpus import gpu_waits
 from quickdraw_core.launching.launch import launch
 from quickdraw_core.launching.open_run import begin_run, run_path
 from quickdraw_core.launching.processes import RunContext
@@ -54,7 +55,8 @@ class Probe:
     validation nor a checkpoint: starting the ranks, the first step, ending. drawing_seconds: of
     one validation drawing. checkpoint_bytes, checkpoint_seconds: of one. memory_megabytes: the
     most that any rank took, validating or not; of the GPU's memory if it has one. seconds: of the
-    whole probe. notes: what went otherwise than asked for.
+    whole probe, but for waited_seconds, in which it waited for GPUs that others use. notes: what
+    went otherwise than asked for.
     """
 
     step_seconds: tuple[float, ...]
@@ -65,6 +67,7 @@ class Probe:
     memory_megabytes: float
     seconds: float
     notes: tuple[str, ...] = ()
+    waited_seconds: float = 0.0
 
     @property
     def step_mean(self) -> float:
@@ -100,7 +103,8 @@ def probe(
         try:
             plan = Plan.of(probing, rows, _STEPS)
             titled = context.titled("probe")
-            notes = launch(run, plan, Resumable(None), titled, here)
+            with gpu_waits() as waits:
+                notes = launch(run, plan, Resumable(None), titled, here)
         except TrainingError as error:
             reason = str(error).partition(f"; see {path}")[0]
             raise type(error)(f"a probe of {_STEPS} steps failed: {reason}") from error
@@ -112,7 +116,8 @@ def probe(
             images_a_step=probing.global_batch_size,
             validated=len(rows.validation),
             checkpoint=checkpoint.stat(),
-            seconds=time.perf_counter() - begun,
+            seconds=time.perf_counter() - begun - sum(waits),
+            waited=sum(waits),
             notes=tuple(notes),
         )
 
@@ -206,6 +211,7 @@ def _measured(
     validated: int,
     checkpoint: os.stat_result,
     seconds: float,
+    waited: float,
     notes: tuple[str, ...],
 ) -> Probe:
     """What the journal of a probe says. Pure."""
@@ -228,4 +234,5 @@ def _measured(
         memory_megabytes=judged[-1]["metrics"]["train/memory_megabytes"],
         seconds=seconds,
         notes=notes,
+        waited_seconds=waited,
     )

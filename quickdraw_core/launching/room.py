@@ -1,24 +1,72 @@
-"""What a run's checkpoints take on the disk, known before there is one."""
+"""What a run takes on the disk, known before there is anything of it."""
 
 from pathlib import Path
 
 from quickdraw_core.modeling.models import MODELS
 from quickdraw_core.modeling.optimizers import OPTIMIZERS
 from quickdraw_core.system.disk import Need, size_of_files
+from quickdraw_core.tracking.address import NO_TRACKING, artifact_root, resolve_tracking_uri
+from quickdraw_core.tracking.logged_model import MODEL_FOLDER
+from quickdraw_core.tracking.run_record import RunRecord
 from quickdraw_core.training.checkpoint import CHECKPOINTS
 from quickdraw_core.training.config import TrainConfig
 
 _FLOAT32_BYTES = 4
+_BUNDLE_FILES = 2
+"""Files of a model for MLflow that hold all weights: the graph, and safetensors."""
+_BUNDLES_AT_ONCE = 2
+"""MLflow copies the bundle that it is given."""
+_SENT_CHECKPOINTS = 2
+"""The best and the last one."""
 
 
 def checkpoint_bytes(config: TrainConfig, classes: int) -> int:
     """The size of a checkpoint, at least: the weights, what the optimizer keeps of each, and
     their running average.
     """
+    copies = 1 + OPTIMIZERS[config.optimizer.name].numbers + bool(config.optimizer.ema_decay)
+    return _weights_bytes(config, classes) * copies
+
+
+def training_needs(
+    config: TrainConfig,
+    path: Path,
+    classes: int,
+    size_bytes: int | None = None,
+    written: int | None = None,
+) -> list[Need]:
+    """What is still to be written of a run: its checkpoints; if it is tracked, the best one as a
+    model for MLflow; and if MLflow keeps its files beside a database file, its copies of all that.
+    Of a server nobody here knows where it keeps them.
+
+    size_bytes: of a checkpoint, if it is known better than by its weights. written: checkpoints
+    of the whole run, if that is known.
+    """
+    size = checkpoint_bytes(config, classes) if size_bytes is None else size_bytes
+    needs = [checkpoints_need(config, path, size, written)]
+    uri = resolve_tracking_uri(config.tracking.uri)
+    if uri == NO_TRACKING:
+        return needs
+    model = _BUNDLE_FILES * _weights_bytes(config, classes)
+    left = max(0, _BUNDLES_AT_ONCE * model - size_of_files(path / MODEL_FOLDER))
+    needs.append(Need("model for MLflow", left, path, "--run-dir"))
+    root = artifact_root(uri)
+    if root is not None:
+        copies = _SENT_CHECKPOINTS * size + model - _sent_bytes(root, path)
+        needs.append(Need("copies in MLflow", max(0, copies), root, "--tracking-uri"))
+    return needs
+
+
+def _weights_bytes(config: TrainConfig, classes: int) -> int:
     model, side_px = config.model, config.image.side_px
     weights = MODELS[model.name].weights(classes, side_px, model.has_small_stem(side_px))
-    copies = 1 + OPTIMIZERS[config.optimizer.name].numbers + bool(config.optimizer.ema_decay)
-    return _FLOAT32_BYTES * weights * copies
+    return _FLOAT32_BYTES * weights
+
+
+def _sent_bytes(root: Path, path: Path) -> int:
+    """Of a run's files that MLflow has already, and overwrites."""
+    record = RunRecord.read(path)
+    return size_of_files(root / record.run_id) if record is not None and record.run_id else 0
 
 
 def kept_checkpoints(config: TrainConfig, written: int) -> int:

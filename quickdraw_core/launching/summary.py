@@ -1,18 +1,20 @@
 """A training in a few lines, before and after it, for the terminal and for Prefect. Pure."""
 
 import textwrap
+from collections.abc import Sequence
 
 from rich.filesize import decimal
 
 from quickdraw_core.launching.estimate import Estimate
 from quickdraw_core.launching.result import TrainResult
 from quickdraw_core.progress import duration_text
+from quickdraw_core.system.disk import Room
 from quickdraw_core.tracking.address import ui_command
 
 
 def train_facts(result: TrainResult) -> dict[str, str]:
     """Where the model is, how it came about, and how to look at its run: name → value."""
-    how = f"{result.steps:,} steps"
+    how = _steps(result.steps)
     if result.skipped:
         how = f"finished before, {how}; --fresh starts over"
     elif result.resumed_from:
@@ -55,7 +57,7 @@ def estimate_facts(estimate: Estimate) -> dict[str, str]:
         f"{judged}",
     }
     if every is not None and estimate.validations:
-        facts["validations"] = f"{estimate.validations:,}, every {every.validate:,} steps"
+        facts["validations"] = f"{estimate.validations:,}, every {_steps(every.validate)}"
         if config.validation.patience is not None:
             facts["validations"] += (
                 f"; {config.validation.patience} without a better one end the training"
@@ -84,7 +86,7 @@ def estimate_facts(estimate: Estimate) -> dict[str, str]:
             f"{duration_text(duration.expected)}, 95 % interval {duration_text(duration.low)} to "
             f"{duration_text(duration.high)}; {duration_text(duration.validating)} of it validates"
         )
-    facts["disk"] = _disk_of(estimate)
+    facts["disk"] = _disk_of(estimate.rooms)
     if probe is not None and probe.notes:
         facts["note"] = "; ".join(probe.notes)
     return facts
@@ -112,18 +114,25 @@ def _steps_of(estimate: Estimate) -> str:
         return f"as many {a_step} as {by} allow by a probe at the start"
     epochs = estimate.steps / estimate.steps_an_epoch
     by = f", as {by} allow" if by else ""
-    an_epoch = f"{estimate.steps_an_epoch:,} steps"
+    an_epoch = _steps(estimate.steps_an_epoch)
     return f"{estimate.steps:,} {a_step}: {epochs:.4g} epochs of {an_epoch}{by}"
 
 
-def _disk_of(estimate: Estimate) -> str:
-    needed, free = decimal(estimate.needed_bytes), decimal(estimate.free_bytes)
-    if estimate.needed_bytes > estimate.free_bytes:
-        return (
-            f"TOO LITTLE: checkpoints need {needed}, {free} are free; make room, or give "
-            "--run-dir on another disk"
-        )
-    return f"checkpoints need {needed}, {free} are free"
+def _steps(count: int) -> str:
+    return f"{count:,} step{'' if count == 1 else 's'}"
+
+
+def _disk_of(rooms: Sequence[Room]) -> str:
+    return "; ".join(map(_room_text, rooms)) or "nothing is left to be written"
+
+
+def _room_text(room: Room) -> str:
+    needed, free = decimal(room.needed_bytes), decimal(room.free_bytes)
+    what = " and ".join(
+        filter(None, [", ".join(n.what for n in room.needs[:-1]), room.needs[-1].what])
+    )
+    text = f"{what} need {needed}, {free} are free"
+    return text if room.is_enough else f"TOO LITTLE: {text}; {room.remedy}"
 
 
 def _wrapped(text: str) -> str:

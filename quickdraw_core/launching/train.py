@@ -34,7 +34,7 @@ from quickdraw_core.launching.probe import Probe, probe
 from quickdraw_core.launching.processes import STANDALONE, RunContext
 from quickdraw_core.launching.rendezvous import release_hosts
 from quickdraw_core.launching.result import TrainResult, result_of
-from quickdraw_core.launching.room import checkpoint_bytes, checkpoints_need
+from quickdraw_core.launching.room import training_needs
 from quickdraw_core.loading.exclude import read_excluded
 from quickdraw_core.loading.select import find_label
 from quickdraw_core.progress import progress
@@ -156,13 +156,12 @@ class PreparedTraining:
 
 
 def needs_of(config: TrainConfig, store: Store, opened: Opened) -> list[Need]:
-    """What a training is still going to write: the pack of the store, and checkpoints."""
+    """What a training is still going to write: the pack of the store, and what its run keeps."""
     path = run_path(config, store)
     goes_on = RunFolder.is_there(path) and not config.fresh
     if goes_on and finished_run(config, store, opened) is not None:
         return []
-    checkpoints = checkpoints_need(config, path, checkpoint_bytes(config, len(store.label_map)))
-    return [*_pack_needs(store), checkpoints]
+    return [*_pack_needs(store), *training_needs(config, path, len(store.label_map))]
 
 
 def _pack_needs(store: Store) -> list[Need]:
@@ -283,7 +282,8 @@ def _steps_by(config: TrainConfig, rows: Rows, probing: Callable[[], Probe], beg
     steps = steps_of(config, rows.steps_an_epoch)
     if steps is None:
         measured = probing()
-        steps = steps_within(config, rows, measured, time.perf_counter() - begun)
+        spent = time.perf_counter() - begun - measured.waited_seconds
+        steps = steps_within(config, rows, measured, spent)
         with progress("train", None, "") as bar:
             bar.log(
                 f"{steps:,} steps fit into {config.max_minutes:g} minutes, by a probe of "

@@ -92,10 +92,15 @@ def class_table(comparison: Comparison, at_most: int) -> tuple[list[str], list[l
     changed = sorted(comparison.changed, key=lambda row: -abs(row.estimate.value))[:at_most]
     changed.sort(key=lambda row: (-row.estimate.value, row.word))
     heads = ["MAP@3 of", *_heads(comparison), "change", "95 % interval"]
-    rows = [[row.word, *_cells(row, 3)] for row in changed]
+    rows = [class_cells(row) for row in changed]
     if len(comparison.changed) > at_most:
         rows.append([f"… {len(comparison.changed) - at_most} more", *[""] * 4])
     return heads, rows
+
+
+def class_cells(row: ClassChange) -> list[str]:
+    """A row of `class_table`: word, both values, the change and its interval."""
+    return [row.word, *_cells(row, 3)]
 
 
 def _cells(row: Difference | ClassChange, digits: int) -> list[str]:

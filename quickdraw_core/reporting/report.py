@@ -6,9 +6,6 @@ from importlib.metadata import version
 from pathlib import Path
 from typing import Any, NamedTuple
 
-from jinja2 import Environment, PackageLoader, StrictUndefined
-from markupsafe import Markup
-
 from quickdraw_core import __version__
 from quickdraw_core.diagnosis.curves import Curves
 from quickdraw_core.diagnosis.diagnosis import Finding, diagnose
@@ -29,6 +26,7 @@ from quickdraw_core.reporting.gallery import (
     most_confident_wrong,
 )
 from quickdraw_core.reporting.guess_table import FAILED, Guess
+from quickdraw_core.reporting.pages import render_page
 from quickdraw_core.reporting.training_figures import CURVE_FIGURES
 from quickdraw_core.system.files import open_atomic, write_atomic
 
@@ -78,27 +76,7 @@ def render(
     report: Report, figures: Mapping[str, RenderedFigure], findings: Sequence[Finding]
 ) -> str:
     """The page, as HTML. figures: of `draw_figures`; findings: of the training's curves."""
-    environment = Environment(
-        loader=PackageLoader("quickdraw_core.reporting", ""),
-        autoescape=True,
-        trim_blocks=True,
-        lstrip_blocks=True,
-        undefined=StrictUndefined,
-    )
-    environment.filters["percent"] = percent
-    environment.filters["svg"] = Markup
-    template = environment.get_template("report.html.jinja")
-    return template.render(_context(report, figures, findings))
-
-
-def percent(share: float) -> str:
-    """A share in per cent, rounded, but not to 0 or 100 unless it is."""
-    rounded = f"{100 * share:.0f}"
-    if rounded == "100" and share < 1:
-        rounded = "> 99"
-    elif rounded == "0" and share > 0:
-        rounded = "< 1"
-    return f"{rounded} %".replace(" ", "\N{NO-BREAK SPACE}")
+    return render_page("report.html.jinja", _context(report, figures, findings))
 
 
 def _context(

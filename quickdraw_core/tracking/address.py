@@ -104,8 +104,14 @@ def _require_driver(uri: str) -> None:
 
 def artifact_location(uri: str) -> str | None:
     """Where a new experiment keeps its files: beside an SQLite file; a server knows itself."""
+    root = artifact_root(uri)
+    return None if root is None else root.as_uri()
+
+
+def artifact_root(uri: str) -> Path | None:
+    """The folder of `artifact_location`, if it is one here."""
     if uri.startswith("sqlite:///"):
-        return (Path(uri.removeprefix("sqlite:///")).parent / ARTIFACTS_NAME).as_uri()
+        return Path(uri.removeprefix("sqlite:///")).parent / ARTIFACTS_NAME
     return None
 
 
