@@ -1,8 +1,8 @@
 """Pictures of pages for the documentation.
 
 `python tests/ui_pictures.py http://127.0.0.1:4200 FOLDER` takes those of a Prefect server that has
-deployments, alerts, a run of `clean` and a plan of a training; `… PAGE.html FOLDER` that of a
-page, `… README.md FOLDER` that of a dataset card.
+deployments and alerts; `… PAGE.html FOLDER` that of a page, `… README.md FOLDER` that of a
+dataset card.
 """
 
 import re
@@ -16,8 +16,6 @@ from playwright.sync_api import Browser
 PREFECT = {
     "prefect-deployments": ("/deployments", 1280, 860),
     "prefect-alerts": ("/automations", 1280, 700),
-    "prefect-clean": ("/artifacts/key/clean", 1280, 620),
-    "prefect-training-plan": ("/artifacts/key/training-plan", 1280, 620),
 }
 """Name → path in Prefect's UI, width and height in pixels."""
 WIDTH, HEIGHT = 1100, 1000
