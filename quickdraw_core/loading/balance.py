@@ -14,6 +14,8 @@ from quickdraw_core.system.compiled import compiled
 
 _IN_CLASS = 0xBA1
 """Sets the orders within a class apart from the order of an epoch."""
+_LABELS = 1 << 16
+_AT_ONCE = 1 << 20
 
 
 def quotas(counts: Int64Array, class_balance: float) -> Int64Array:
@@ -28,6 +30,23 @@ def quotas(counts: Int64Array, class_balance: float) -> Int64Array:
     missing = int(counts.sum() - times.sum())
     times[np.argsort(times - exact, kind="stable")[:missing]] += 1
     return times
+
+
+def _counts_by_label(rows: Int64Array, labels: UInt16Array) -> Int64Array | None:
+    """Drawings of each possible label among `rows`, int64 [65536]; None if these are not in the
+    order of their labels.
+
+    Some at a time: every rank does this, and the rows of all drawings would be as many arrays of
+    their size as a host has ranks.
+    """
+    counts, last = np.zeros(_LABELS, np.int64), 0
+    for start in range(0, len(rows), _AT_ONCE):
+        some = labels[rows[start : start + _AT_ONCE]]
+        if some[0] < last or (some[1:] < some[:-1]).any():
+            return None
+        last = int(some[-1])
+        counts += np.bincount(some, minlength=_LABELS)
+    return counts
 
 
 class SampleOrder:
@@ -47,13 +66,14 @@ class SampleOrder:
         self._quotas: Int64Array | None = None
         if class_balance == 0 or len(rows) == 0:
             return
-        labels = labels[rows]
-        if (np.diff(labels.astype(np.int64)) < 0).any():
-            by_class = np.argsort(labels, kind="stable")
-            self.rows, labels = rows[by_class], labels[by_class]
-        present, first, counts = np.unique(labels, return_index=True, return_counts=True)
+        counts = _counts_by_label(rows, labels)
+        if counts is None:
+            self.rows = rows[np.argsort(labels[rows], kind="stable")]
+            counts = np.bincount(labels[rows], minlength=_LABELS)
+        present = np.flatnonzero(counts)
         self._classes = present.astype(np.uint64)
-        self._first, self._counts = first.astype(np.int64), counts.astype(np.int64)
+        self._counts = counts[present].astype(np.int64)
+        self._first = np.cumsum(self._counts) - self._counts
         self._quotas = quotas(self._counts, class_balance)
         self._ends = np.cumsum(self._quotas)
 
