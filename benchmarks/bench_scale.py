@@ -1,7 +1,7 @@
 """What 8 to 1,024 ranks cost before they train: order, share-out, checkpoint, rendezvous.
 
     python benchmarks/bench_scale.py [--drawings 50000000] [--ranks 8,64,256,1024] \
-        [--hosts 2,8,32,128] [--gloo 2,8,32,128] [--only order,checkpoint,rendezvous]
+        [--hosts 2,8,32] [--gloo 2,8,32,64] [--only order,checkpoint,rendezvous]
 
 Nothing is trained, and no drawing is drawn: every rank's part is built by the code that trains.
 
@@ -249,8 +249,8 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("--drawings", type=int, default=50_000_000)
     parser.add_argument("--ranks", type=_numbers, default=[8, 64, 256, 1_024])
-    parser.add_argument("--hosts", type=_numbers, default=[2, 8, 32, 128])
-    parser.add_argument("--gloo", type=_numbers, default=[2, 8, 32, 128])
+    parser.add_argument("--hosts", type=_numbers, default=[2, 8, 32])
+    parser.add_argument("--gloo", type=_numbers, default=[2, 8, 32, 64])
     parser.add_argument("--only", default="order,checkpoint,rendezvous")
     options = parser.parse_args()
     now = f"{datetime.now(UTC):%Y-%m-%d %H:%M} UTC"

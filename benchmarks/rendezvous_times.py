@@ -77,7 +77,14 @@ def _processes(number: int, act: Act) -> list[Told]:
     processes = [context.Process(target=_process, args=each) for each in arguments]
     for process in processes:
         process.start()
-    answers = [told.get() for _ in processes]
+    answers = list[Told]()
+    while len(answers) < number:
+        answer = told.get()
+        if isinstance(answer, str):
+            for process in processes:
+                process.kill()
+            raise RuntimeError(answer)
+        answers.append(answer)
     for process in processes:
         process.join()
     return answers
@@ -89,12 +96,16 @@ def _process(
     port: int,
     act: Act,
     start: Barrier,
-    told: "SimpleQueue[Told]",
+    told: "SimpleQueue[Told | str]",
 ) -> None:
     torch.set_num_threads(1)
     start.wait()
     files, memory, begun = _files(), _anonymous(), time.perf_counter()
-    _kept = act(rank, number, port)  # with the connections that the others need
+    try:
+        _kept = act(rank, number, port)  # with the connections that the others need
+    except Exception as error:  # noqa: BLE001 — whatever it is, the others would wait without end
+        told.put(f"{act.__name__} of {number}: {error}")
+        os._exit(1)
     seconds = time.perf_counter() - begun
     answer = (seconds, _files() - files, _anonymous() - memory)
     start.wait()  # whoever leaves closes the connections of the others
