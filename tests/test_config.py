@@ -150,6 +150,7 @@ def test_a_stored_configuration_of_before_is_regrouped_whole() -> None:
     expected = {FORMER_KEYS.get(key, key): value for key, value in FORMER.items()}
     later = {"max_steps": None, "max_minutes": None, "validation.per_class": None}
     later |= dict.fromkeys(("select.exclude", "select.exclude_sha256", "select.fold"))
+    later |= {"hosts.dask": None, "hosts.tls": None, "hosts.require": None, "hosts.min_nodes": 1}
     assert flat == flattened(nested(expected)) | later
 
 

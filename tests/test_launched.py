@@ -206,13 +206,8 @@ def config_in(
 
 
 def test_srun_alone_is_the_whole_command(monkeypatch: pytest.MonkeyPatch) -> None:
-    config = config_in(monkeypatch, STEP, ranks=1)
-    assert config.hosts.model_dump() == {
-        "nodes": 2,
-        "node_rank": 1,
-        "rendezvous": "at-n1:0",
-        "wait_seconds": 600,
-    }
+    hosts = config_in(monkeypatch, STEP, ranks=1).hosts
+    assert (hosts.nodes, hosts.node_rank, hosts.rendezvous) == (2, 1, "at-n1:0")
 
 
 def test_what_is_given_wins_and_a_contradiction_is_refused(
