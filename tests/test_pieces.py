@@ -1,6 +1,8 @@
 """Predictions in pieces that others compute: those of one process, whoever computes them."""
 
+import os
 import pickle
+import signal
 from collections.abc import Callable, Generator, Iterable, Iterator
 from dataclasses import fields
 from pathlib import Path
@@ -8,6 +10,7 @@ from typing import Any
 
 import numpy as np
 import pytest
+from dask_cluster import dask_cluster
 
 from quickdraw_core.challenge.submission import write_submission
 from quickdraw_core.challenge.test_file import PIECE_ROWS
@@ -23,6 +26,7 @@ from quickdraw_core.inference.pieces import (
     PIECE_BATCHES,
     PortableModels,
     held_out_pieces,
+    rank_piece,
 )
 from quickdraw_core.inference.predict import predict_held_out, predict_rows
 from quickdraw_core.inference.predictions import Predictions
@@ -130,7 +134,7 @@ def scheduler() -> Iterator[str]:
     """The address of a cluster of two workers in this process."""
     from distributed import LocalCluster
 
-    quiet = {"dashboard_address": None, "worker_dashboard_address": None}
+    quiet = dict.fromkeys(("dashboard_address", "worker_dashboard_address"), "127.0.0.1:0")
     with LocalCluster(
         n_workers=2, threads_per_worker=1, processes=False, protocol="tcp", **quiet
     ) as cluster:
@@ -187,6 +191,7 @@ def test_a_cluster_that_cannot_serve_is_refused_before_work(
 ) -> None:
     nobody = "tcp://127.0.0.1:1"
     assert f"no Dask scheduler answers at {nobody}" in refused({"dask": nobody})
+    monkeypatch.setattr(computing, "_START_SECONDS", 0)
     lacking = refused({"dask": scheduler, "require": "GPU=1"})
     assert lacking == f"the Dask cluster {scheduler} has no worker with GPU=1; start some"
     monkeypatch.setattr(workers, "package_version", lambda: "another")
@@ -196,3 +201,24 @@ def test_a_cluster_that_cannot_serve_is_refused_before_work(
 def test_processes_here_and_workers_there_are_not_asked_for_together() -> None:
     with pytest.raises(ConfigError, match=r"ranks=2 is for processes of this host"):
         EvaluateConfig.parse({"model": "x", "dask": "tcp://a:1", "ranks": 2})
+
+
+@pytest.mark.services  # 20 s: a scheduler and two workers as processes
+def test_a_worker_that_is_killed_costs_its_pieces_alone(
+    models: Ensemble, pack: Pack, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    rows = np.concatenate([pack.test_rows(20)] * 40)
+    monkeypatch.setattr(computing, "_START_SECONDS", 200)
+    with (
+        dask_cluster(tmp_path, 2) as (address, (_, first, *_)),
+        computing.computing(ClusterConfig(dask=address), "") as who,
+    ):
+        assert who is not None
+        cut = held_out_pieces(pack, rows, 64)
+        results = who.results(PortableModels(models), rank_piece, cut)
+        computed = [next(results)]
+        os.kill(first, signal.SIGKILL)
+        computed += results
+    ranks = np.concatenate([part["ranks"] for piece in computed for part in piece.values])
+    expected = predict_rows(models, pack, rows, 64).predictions
+    assert np.array_equal(ranks, expected.ranks)

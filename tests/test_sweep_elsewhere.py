@@ -1,7 +1,9 @@
 """Rows of a sweep that other hosts train: as Dask workers' processes, or as runs in a pool."""
 
 import json
+import os
 import shutil
+import signal
 import subprocess
 import threading
 from contextlib import ExitStack, contextmanager, suppress
@@ -11,18 +13,21 @@ from typing import Any
 
 import pytest
 from command_line import command, environment_of
-from dask_cluster import dask_on, worker_on
+from dask_cluster import dask_hosts, dask_on, worker_on
+from distributed import Client
 from hosts import hosts_on_a_switch
 from processes import rank_processes
 from service import until
 from sweeps import TINY, open_sweep, table_file
 
 import flows.sweep_row
+from quickdraw_core import stage
 from quickdraw_core.errors import ConfigError, DivergedError, QuickdrawError, TrainingError
 from quickdraw_core.stage import Opened, is_worth_retrying
 from quickdraw_core.store.store import Store
 from quickdraw_core.sweep.config import SweepConfig
 from quickdraw_core.sweep.plan import plan_sweep
+from quickdraw_core.sweep.results import SweepResult
 from quickdraw_core.sweep.row_job import job_of, sweep_of_row
 from quickdraw_core.sweep.row_process import error_of
 from quickdraw_core.sweep.run import prepare
@@ -196,6 +201,31 @@ def test_rows_on_several_hosts_of_which_one_is_killed(
     beneath = [run for run in runs if run.data.tags.get(PARENT_TAG) == parent]
     assert {run.info.status for run in beneath} == {"FINISHED"}
     assert len(beneath) == len(names)
+
+
+@pytest.mark.services  # 30 s: two trainings and their judgements by two workers
+def test_a_row_whose_worker_is_killed_goes_on_with_another(
+    store: Store, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(stage, "RETRY_SECONDS", 0.1)
+    monkeypatch.chdir(tmp_path)
+    results: list[SweepResult] = []
+    with dask_hosts(tmp_path, ["127.0.0.1", "127.0.0.2"]) as (address, (_, *workers)):
+        with Client(address, set_as_default=False) as known:
+            known.wait_for_workers(2, 200)
+        config = config_of(store, tmp_path, dask=address, run_dir=tmp_path / "swept")
+        table_file(tmp_path, ROWS + '[[rows]]\nname = "A"\n[[rows]]\nname = "B"\n')
+        prepared = prepare(config, Opened())
+        thread = threading.Thread(target=lambda: results.append(prepared.run()))
+        thread.start()
+        lost = until(lambda: row_at_work(tmp_path, workers[1]), 200, "a row", every=0.05)
+        os.kill(workers[1], signal.SIGKILL)
+        thread.join(500)
+    ((first, second),) = (result.rows for result in results)
+    assert first.scores == second.scores != {}
+    begun = {row.run_dir: status_of(row.run_dir / "journal.jsonl") for row in (first, second)}
+    assert begun.pop(lost) == ["RUNNING", "RUNNING", "FINISHED"]
+    assert list(begun.values()) == [["RUNNING", "FINISHED"]]
 
 
 def row_at_work(folder: Path, worker: int) -> Path | None:

@@ -8,7 +8,7 @@ from collections import deque
 from collections.abc import Callable, Generator, Iterable, Iterator, Mapping
 from concurrent.futures import CancelledError
 from contextlib import contextmanager
-from time import monotonic
+from time import monotonic, sleep
 from typing import Any, NamedTuple, TypeVar
 
 from quickdraw_core.cluster.config import ClusterConfig
@@ -26,6 +26,9 @@ PATIENCE_SECONDS = 60.0
 
 _PIECES_A_THREAD = 3
 """One at work and two that wait, since the results of all wait for the slowest."""
+
+_START_SECONDS = 5.0
+"""How long to wait for workers that are just being started."""
 
 _LOOK_SECONDS = 2.0
 _LOST = "the Dask scheduler was lost while it worked; run again"
@@ -65,6 +68,9 @@ class DaskComputing:
         """Raises `ConfigError` as `computing` does."""
         self._client, self._resources = client, dict(resources)
         check_versions(client, address)
+        deadline = monotonic() + _START_SECONDS
+        while not self._threads() and monotonic() < deadline:
+            sleep(_LOOK_SECONDS / 4)
         if not resources and any(has.get(GPU, 0) >= 1 for has, _ in self._workers()):
             self._resources = {GPU: 1}
         if not self._threads():
