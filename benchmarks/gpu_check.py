@@ -3,7 +3,7 @@
     python benchmarks/gpu_check.py [--out FOLDER] [--only STEP …]      (or: make gpu-check)
 
 Needs this package with its extra `train`, of a checkout or a wheel (of this folder it needs
-`gpu_check_steps.py` alone), and one NVIDIA GPU or more; no network and no data, since it draws
+the files `gpu_check_*.py`), and one NVIDIA GPU or more; no network and no data, since it draws
 doodles. Writes `gpu_check.json` and `gpu_check.md` into the folder, and prints the latter: please
 send both, whatever they say.
 
@@ -30,10 +30,13 @@ from pathlib import Path
 from typing import Any
 
 import torch
-from gpu_check_steps import STEPS, Check, Found, prepare, run_command
+from gpu_check_steps import STEPS
+from gpu_check_work import Check, Found, prepare, run_command
 
 TOTAL_SECONDS = 460
 """For all steps together."""
+LEAST_SECONDS = 15
+"""With less left, a step is not begun."""
 
 
 def run_step(name: str, check: Check, limit: float) -> Found:
@@ -161,8 +164,12 @@ def main() -> int:
             limit = min(float(STEPS[name].seconds), left)
             if given.device == "cpu":  # however slow it is
                 limit = 3.0 * STEPS[name].seconds
-            print(f"{name}: at most {limit:.0f} s", file=sys.stderr, flush=True)
-            result["steps"][name] = run_step(name, check, max(1.0, limit))
+            print(f"{name}: at most {max(0, limit):.0f} s", file=sys.stderr, flush=True)
+            if limit < LEAST_SECONDS:
+                error = f"left out: the steps before it took all of {TOTAL_SECONDS} s"
+                result["steps"][name] = {"ok": False, "seconds": 0, "error": error, "output": []}
+            else:
+                result["steps"][name] = run_step(name, check, limit)
             # After each step: what is known is kept, whatever becomes of the next.
             (given.out / "gpu_check.json").write_text(json.dumps(result, indent=2) + "\n", "utf-8")
             (given.out / "gpu_check.md").write_text(markdown(result), "utf-8")

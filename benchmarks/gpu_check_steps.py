@@ -1,140 +1,20 @@
 """The steps of `gpu_check.py`: what each does on a GPU, and what it finds."""
 
 import json
-import os
 import resource
-import signal
 import statistics
 import subprocess
-import sys
 import time
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
-from dataclasses import dataclass
-from functools import partial
-from pathlib import Path
 from typing import Any, NamedTuple
 
-import numpy as np
 import torch
+from gpu_check_speed import draw, step_bare, train_with_loader
+from gpu_check_work import Check, Found, journal, last_score, quickdraw, run_command, training
 
-from quickdraw_core.assignments import merged
-from quickdraw_core.drawing import DrawingBatch
-from quickdraw_core.ingest.config import IngestConfig
-from quickdraw_core.ingest.ingest import ingest
-from quickdraw_core.loading.gather import gather
-from quickdraw_core.modeling.losses import build_loss
-from quickdraw_core.modeling.models import build_model
-from quickdraw_core.modeling.optimizers import build_optimizer
-from quickdraw_core.recipes import find_recipe
-from quickdraw_core.render.encodings import ImageConfig, render
-from quickdraw_core.render.on_device import draw_on_device
-from quickdraw_core.render.placement import centred
-from quickdraw_core.sources.doodles.generator import generate_csvs
-from quickdraw_core.sources.doodles.programs import default_words
-from quickdraw_core.store.pack import open_pack
-from quickdraw_core.store.store import Store
-from quickdraw_core.training.config import TrainConfig
+from quickdraw_core.render.encodings import render
 from quickdraw_core.training.hardware import Arithmetic
-
-WORDS = 24
-Found = dict[str, Any]
-"""What a step found: figures by name."""
-
-
-@dataclass(frozen=True)
-class Check:
-    """What a step works with. folder: shared by all steps. device: `cuda` or `cpu`. quick: with so
-    little work that its figures say nothing.
-    """
-
-    folder: Path
-    device: str
-    quick: bool
-
-    @property
-    def store(self) -> Path:
-        return self.folder / "store"
-
-    @property
-    def run(self) -> Path:
-        return self.folder / "run"
-
-    def some(self, usual: int, quick: int) -> int:
-        """An amount of work."""
-        return quick if self.quick else usual
-
-    def wait(self) -> None:
-        """Until the device has computed all that it was given."""
-        if self.device == "cuda":
-            torch.cuda.synchronize()
-
-    def rate(self, work: Callable[[], object], amount: int, seconds: float) -> float:
-        """Amount a second of work that is repeated for so long, after two rounds to warm up."""
-        work(), work(), self.wait()
-        begun, rounds = time.perf_counter(), 0
-        while time.perf_counter() - begun < (0.2 if self.quick else seconds):
-            work()
-            self.wait()
-            rounds += 1
-        return amount * rounds / (time.perf_counter() - begun)
-
-    def drawings(self, number: int, first: int = 0) -> DrawingBatch:
-        """So many of the store's drawings."""
-        pack = open_pack(Store.open(self.store))
-        rows = np.arange(first, first + number)
-        return gather(pack, rows, np.empty(number, np.int64), np.empty(number, np.uint64))
-
-
-def quickdraw(*words: object) -> list[str]:
-    """A command of this package, by this interpreter."""
-    return [sys.executable, "-m", "quickdraw_core.cli", *map(str, words)]
-
-
-def run_command(command: list[str], **options: Any) -> str:
-    """Its output. Raises `RuntimeError` with the last lines of it if it fails."""
-    done = subprocess.run(
-        command,
-        stdout=subprocess.PIPE,
-        stderr=subprocess.STDOUT,
-        text=True,
-        check=False,
-        **options,
-    )
-    if done.returncode:
-        raise RuntimeError("\n".join(done.stdout.strip().splitlines()[-6:]))
-    return done.stdout
-
-
-def training(check: Check, run: Path, ranks: int, **values: object) -> list[str]:
-    """The command of a training on the doodles, with these options beside its device."""
-    options = {"hardware.device": check.device, **values}
-    sets = [word for key, value in options.items() for word in ("--set", f"{key}={value}")]
-    command = ["train", "--store", check.store, "--recipe", "demo", "--run-dir", run]
-    return quickdraw(*command, "--nproc", ranks, "--tracking-uri", "none", *sets)
-
-
-def journal(run: Path) -> list[dict[str, float]]:
-    """The metrics of a run's journal, with their step, as they were written."""
-    path = run / "journal.jsonl"
-    lines = path.read_text("utf-8").splitlines() if path.exists() else []
-    records = []
-    for line in lines:
-        try:
-            record = json.loads(line)
-        except ValueError:  # a last line of a training that was killed
-            continue
-        if "metrics" in record:
-            records.append({"step": record["step"], **record["metrics"]})
-    return records
-
-
-def last_score(run: Path) -> float:
-    """MAP@3 of a run's last validation."""
-    scores = [r["validation/map_at_3"] for r in journal(run) if "validation/map_at_3" in r]
-    if not scores:
-        raise RuntimeError(f"no validation in {run}")
-    return scores[-1]
 
 
 def train_and_resume(check: Check) -> Found:
@@ -143,18 +23,17 @@ def train_and_resume(check: Check) -> Found:
     command = training(
         check, check.run, 1, **{"max_steps": steps, "checkpoints.every_steps": steps // 6}
     )
-    begun = time.perf_counter()
-    process = subprocess.Popen(
-        command, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, start_new_session=True
-    )
+    begun, log = time.perf_counter(), check.folder / "killed.txt"
+    # In the step's own group, with which it ends. The ranks end with this one.
+    with log.open("wb") as output:
+        process = subprocess.Popen(command, stdout=output, stderr=subprocess.STDOUT)
     checkpoints = check.run / "checkpoints"
     while process.poll() is None and not list(checkpoints.glob("step-*.pt")):
         time.sleep(0.02)
     first_checkpoint = time.perf_counter() - begun
     if process.poll() is not None:
-        said = process.stdout.read().decode() if process.stdout else ""
-        raise RuntimeError(f"it ended before it was killed: {said[-600:]}")
-    os.killpg(process.pid, signal.SIGKILL)
+        raise RuntimeError(f"it ended before it was killed: {log.read_text('utf-8')[-600:]}")
+    process.kill()
     process.wait()
     said = run_command(command)
     goes_on = [line for line in said.splitlines() if "going on from step" in line]
@@ -185,139 +64,6 @@ def train_on_all(check: Check) -> Found:
         "validation MAP@3": round(last_score(run), 4),
         "images/s": round(statistics.median(rates)),
     }
-
-
-DRAWN_AT_ONCE = 2_000
-
-
-def draw(check: Check) -> Found:
-    """Drawing on the device against the compiled code of the processor, on 20,000 drawings."""
-    device, found = torch.device(check.device), Found()
-    parts = [
-        (part, centred(part))
-        for first in range(0, check.some(20_000, 200), DRAWN_AT_ONCE)
-        for part in [check.drawings(check.some(DRAWN_AT_ONCE, 200), first)]
-    ]
-    for side_px in (28, 64, 128, 224):
-        image, largest, total = ImageConfig(encoding="gray", side_px=side_px), 0, 0.0
-        for batch, points in parts:
-            drawn = draw_on_device(batch, points, image, device).cpu().numpy().astype(np.int16)
-            difference = np.abs(drawn - render(batch, image, points))
-            largest, total = max(largest, int(difference.max())), total + float(difference.mean())
-        if largest > 1:
-            raise RuntimeError(f"{side_px} px: pixels differ by {largest} of 255; 1 is expected")
-        batch, points = parts[0]
-        on_device = partial(draw_on_device, batch, points, image, device)
-        on_processor = partial(render, batch, image, points)
-        found[f"{side_px} px"] = {
-            "drawings": sum(len(part) for part, _ in parts),
-            "largest difference": largest,
-            "mean difference": float(f"{total / len(parts):.2g}"),
-            "images/s on the device": round(check.rate(on_device, len(batch), 1.0)),
-            "images/s on one thread": round(check.rate(on_processor, len(batch), 1.0)),
-        }
-    return found
-
-
-NETWORKS: Mapping[str, dict[str, Any]] = {
-    "small_cnn, 32 px": {"model": "small_cnn"},
-    "resnet18, 64 px": {"model": "resnet18", "image": {"side_px": 64}},
-    "resnet34, 64 px (recipe full)": {"model": "resnet34", "image": {"side_px": 64}},
-    "stroke_transformer": {"model": "stroke_transformer", "image": {"encoding": "points"}},
-}
-ARITHMETIC: Mapping[str, Arithmetic] = {
-    "fp32": Arithmetic(bf16=False, channels_last=False, compiled=False),
-    "bf16": Arithmetic(bf16=True, channels_last=False, compiled=False),
-    "bf16, channels last": Arithmetic(bf16=True, channels_last=True, compiled=False),
-    "bf16, channels last, compiled": Arithmetic(bf16=True, channels_last=True, compiled=True),
-}
-
-
-def network_config(check: Check, name: str) -> TrainConfig:
-    """The configuration of a row of `NETWORKS`, with batches that suit the device."""
-    size = check.some(256, 8)
-    options = merged({"global_batch_size": size, "micro_batch_size": size}, NETWORKS[name])
-    return find_recipe("demo").updated(merged(options, {"hardware": {"ranks": 1}}))
-
-
-def step_bare(check: Check) -> Found:
-    """Images a second of the bare step, on one fixed batch, by network and arithmetic."""
-    found = Found()
-    for name in NETWORKS:
-        for kind, arithmetic in ARITHMETIC.items():
-            if arithmetic.compiled and check.device == "cpu":
-                continue
-            try:
-                rate = bare_rate(check, network_config(check, name), arithmetic)
-            except Exception as error:  # noqa: BLE001 the other rows still count
-                found.setdefault(name, {})[kind] = f"{type(error).__name__}: {error}"[:200]
-            else:
-                found.setdefault(name, {})[kind] = round(rate)
-    if all(isinstance(value, str) for row in found.values() for value in row.values()):
-        raise RuntimeError(f"no network could be trained: {found}")
-    return found
-
-
-def bare_rate(check: Check, config: TrainConfig, arithmetic: Arithmetic) -> float:
-    """Images a second of forward, backward and optimiser."""
-    device = torch.device(check.device)
-    network = build_model(config.model, config.image, 345)
-    arithmetic.place(network, device)
-    network.train()
-    forward = torch.compile(network) if arithmetic.compiled else network
-    optimizer, loss_of = build_optimizer(config.optimizer, network), build_loss(config.loss)
-    image, size = config.image, config.micro_batch_size
-    drawn = torch.randint(
-        0, 256, (size, image.channels, image.side_px, image.side_px), dtype=torch.uint8
-    )
-    labels = (torch.arange(size) % 345).to(device)
-    images = arithmetic.input(drawn, device)
-
-    def step() -> None:
-        with arithmetic.autocast(device):
-            logits = forward(images)
-        loss_of(logits.float(), labels).backward()
-        optimizer.step()
-        optimizer.zero_grad(set_to_none=True)
-
-    return check.rate(step, size, 2.0)
-
-
-def train_with_loader(check: Check) -> Found:
-    """Images a second of real trainings, drawn by the processor and on the device, and the share
-    of the time that they wait for data. Compare with the bare step.
-    """
-    found = Found()
-    for name in ("small_cnn, 32 px", "resnet18, 64 px"):
-        for draws in ("cpu", "device"):
-            run = check.folder / f"run-{len(found)}"
-            values = network_config(check, name)
-            run_command(
-                training(
-                    check,
-                    run,
-                    1,
-                    **{
-                        "model": values.model.name,
-                        "image.side_px": values.image.side_px,
-                        "image.draw_on": draws,
-                        "global_batch_size": values.global_batch_size,
-                        "micro_batch_size": values.micro_batch_size,
-                        "max_steps": check.some(300, 12),
-                        "validation.every_steps": 10**6,
-                        "tracking.log_every_steps": check.some(10, 2),
-                    },
-                )
-            )
-            points = [r for r in journal(run) if "train/loss" in r]
-            points = points[len(points) // 3 :]
-            found[f"{name}, drawn on the {draws}"] = {
-                "images/s": round(statistics.median(r["train/images_per_second"] for r in points)),
-                "waits for data": round(
-                    statistics.median(r["train/data_wait_share"] for r in points), 4
-                ),
-            }
-    return found
 
 
 def run_out_of_memory(check: Check) -> Found:
@@ -369,6 +115,8 @@ def evaluate_and_export(check: Check) -> Found:
 
     common = ("--store", check.store, "--tracking-uri", "none")
     evaluation, bundle = check.folder / "evaluation.json", check.folder / "bundle"
+    if not check.run.exists():  # the first step was left out
+        train_and_resume(check)
     run_command(
         quickdraw(
             *("evaluate", check.run, *common, "--json", evaluation),
@@ -404,14 +152,6 @@ def map_at_3(scores: Any) -> float | None:
     found = scores.get("metrics", scores).get("map_at_3")
     value = found.get("value") if isinstance(found, dict) else found
     return None if value is None else round(float(value), 4)
-
-
-def prepare(check: Check) -> None:
-    """Draws the doodles that all steps work with."""
-    rows = check.some(1_000, 60)
-    generate_csvs(check.folder / "csv", default_words(WORDS), rows, seed=0)
-    options = {"source": check.folder / "csv", "store": check.store, "workers": os.cpu_count()}
-    ingest(IngestConfig.parse(options))
 
 
 class Step(NamedTuple):

@@ -3,12 +3,15 @@
 import json
 import subprocess
 import sys
+import time
 from pathlib import Path
 
 import gpu_check
+import psutil
 import pytest
 from forkserver import real_python
-from gpu_check_steps import STEPS, Check
+from gpu_check_steps import STEPS
+from gpu_check_work import Check
 
 SCRIPT = Path(gpu_check.__file__)
 
@@ -21,7 +24,10 @@ def run_check(out: Path, *words: str) -> subprocess.CompletedProcess[str]:
 SCRIPTS = {
     "answers": "Path(sys.argv[6], 'answer.json').write_text('{\"images/s\": 7}')",
     "fails": "print('what was wrong'); sys.exit(3)",
-    "hangs": "time.sleep(600)",
+    "hangs": (
+        "import subprocess; child = subprocess.Popen(['sleep', '600'])\n"
+        "Path(sys.argv[6], 'child').write_text(str(child.pid)); child.wait()"
+    ),
     "answers, then crashes": (
         "Path(sys.argv[6], 'answer.json').write_text('{}'); os.kill(os.getpid(), 11)"
     ),
@@ -42,6 +48,9 @@ def test_a_step_that_fails_or_hangs_hides_no_other(
     assert steps["answers"]["found"] == {"images/s": 7}
     assert steps["fails"]["output"] == ["what was wrong"]
     assert "more than 1 s" in steps["hangs"]["error"]
+    child = int((tmp_path / "child").read_text())
+    while psutil.pid_exists(child) and psutil.Process(child).status() != psutil.STATUS_ZOMBIE:
+        time.sleep(0.02)
     page = gpu_check.markdown({"machine": gpu_check.machine("cpu"), "steps": steps})
     assert "| images/s | 7 |" in page
     assert page.count("**failed**") == 3
