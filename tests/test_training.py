@@ -251,8 +251,6 @@ def test_two_hosts_train_as_one_with_as_many_ranks(
         joining.kill()
         joining.wait()
     assert losses(run_dir) == losses(finished)
-    with pytest.raises(ConfigError, match="--fresh is host 0's"):
-        train(host(1).updated({"fresh": True}))
 
 
 @pytest.mark.soak
