@@ -123,6 +123,10 @@ LONGER = {
         20.0,
         "MLflow's server starts three times",
     ),
+    "test_secrets.py::test_a_training_writes_no_password": (
+        15.0,
+        "a training whose MLflow refuses it, with all that it writes",
+    ),
     "test_store_objects.py::test_a_model_is_trained_and_judged_with_everything_in_a_bucket": (
         30.0,
         "the chain from ingest to judgement in an object store",
