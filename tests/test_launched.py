@@ -1,6 +1,7 @@
 """Number, rank and rendezvous of hosts, from environments that real launchers make."""
 
 from collections.abc import Mapping
+from pathlib import Path
 from typing import Any
 
 import pytest
@@ -14,8 +15,9 @@ from quickdraw_core.cluster.environment import (
 )
 from quickdraw_core.commands.launched import launched_train_config, started_once
 from quickdraw_core.errors import ConfigError
-from quickdraw_core.launching.gpus import lock_name
+from quickdraw_core.launching.gpus import lock_name, uuids_in
 from quickdraw_core.launching.torch_launcher import launcher_environment
+from quickdraw_core.training.run_folder import RunFolder
 
 # `srun env` in a job of `sbatch --nodes 2 --ntasks-per-node 1`, Slurm 22.05: of the second task.
 JOB = {
@@ -122,6 +124,14 @@ ENVIRONMENTS: dict[str, tuple[dict[str, str], Launched]] = {
         TRAINER | {"PET_NPROC_PER_NODE": "auto"},
         Launched("PET_NNODES", 3, 2, "job-node-0-0.job:29400"),
     ),
+    "Trainer's variables, set by hand beside torch's": (
+        {"PET_NNODES": "2", "PET_NODE_RANK": "1", "MASTER_ADDR": "m", "MASTER_PORT": "7000"},
+        Launched("PET_NNODES", 2, 1, "m:7000"),
+    ),
+    "one process a host, as torch numbers them": (
+        PYTORCH_JOB | {"LOCAL_RANK": "0", "LOCAL_WORLD_SIZE": "1"},
+        Launched("RANK and WORLD_SIZE", 2, 1, "job-master-0:23456"),
+    ),
     "PyTorchJob": (PYTORCH_JOB, Launched("RANK and WORLD_SIZE", 2, 1, "job-master-0:23456")),
 }
 
@@ -136,6 +146,9 @@ REFUSED = {
         TORCHRUN | {"LOCAL_WORLD_SIZE": "4", "WORLD_SIZE": "8"}
     ),
     "what set RANK starts this command 3 times": PYTORCH_JOB | {"LOCAL_RANK": "2"},
+    "WORLD_SIZE is 8 and LOCAL_RANK is set, .* once a host with LOCAL_WORLD_SIZE=1": (
+        PYTORCH_JOB | {"WORLD_SIZE": "8", "RANK": "0", "LOCAL_RANK": "0"}
+    ),
     "PET_NNODES is 1:4, and a training has a fixed number": TRAINER | {"PET_NNODES": "1:4"},
     "PET_NNODES is 3, and no PET_NODE_RANK says": {"PET_NNODES": "3"},
     "PET_NNODES is 'two' in the environment, and must be a number": {"PET_NNODES": "two"},
@@ -228,6 +241,12 @@ def test_what_is_given_wins_and_a_contradiction_is_refused(
     ):
         with pytest.raises(ConfigError, match=message):
             config_in(monkeypatch, STEP, ranks=1, **options)
+    once = "--dask starts the hosts itself, and this is host 1 of 2 by srun; give the command once"
+    for options in ({"dask": "tcp://a:1"}, {"changes": ["hosts.dask=tcp://a:1"]}):
+        with pytest.raises(ConfigError, match=once):
+            config_in(monkeypatch, STEP, ranks=1, **options)
+    with pytest.raises(ConfigError, match=r"shared out .*\(8 hosts by RANK and WORLD_SIZE\)"):
+        config_in(monkeypatch, PYTORCH_JOB | {"WORLD_SIZE": "8"}, changes=["hardware.ranks=7"])
     with pytest.raises(ConfigError, match="nothing says where host 0 is; set MASTER_ADDR"):
         config_in(monkeypatch, {"RANK": "0", "WORLD_SIZE": "2"})
     by_hand = {"nnodes": 2, "node_rank": 1, "rendezvous": "alpha:29400"}  # without srun
@@ -247,9 +266,22 @@ def test_without_srun_a_job_trains_on_one_node_and_says_so(
     assert capsys.readouterr().err == ""
 
 
-def test_fresh_is_for_the_first_start_of_a_job(monkeypatch: pytest.MonkeyPatch) -> None:
-    assert config_in(monkeypatch, JOB, fresh=True).fresh
-    assert not config_in(monkeypatch, JOB | {"SLURM_RESTART_COUNT": "1"}, fresh=True).fresh
+@pytest.mark.parametrize(
+    ("begun_by", "is_fresh"),
+    [("slurm  7", False), ("slurm  6", True), ("", True), (None, True)],
+    ids=["this job", "an earlier job", "no job", "nobody"],
+)
+def test_fresh_is_over_once_the_job_has_begun_its_run(
+    monkeypatch: pytest.MonkeyPatch, tmp_path: Path, begun_by: str | None, is_fresh: bool
+) -> None:
+    """A first start that died earlier leaves an older run there, which may be finished."""
+    if begun_by is not None:
+        config = train_config({"store": "store", "run_dir": tmp_path})
+        RunFolder(tmp_path, config, "fingerprint", "key", begun_by=begun_by).write()
+    options = {"fresh": True, "run_dir": tmp_path}
+    assert config_in(monkeypatch, JOB, **options).fresh
+    requeued = JOB | {"SLURM_RESTART_COUNT": "1"}
+    assert config_in(monkeypatch, requeued, **options).fresh == is_fresh
 
 
 def test_what_works_on_one_host_is_not_started_on_two(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -280,14 +312,28 @@ def test_the_ranks_of_a_host_see_nothing_of_the_launcher_around_them(
         ({}, "1", "1"),
         ({"CUDA_VISIBLE_DEVICES": "2,3"}, "3", "3"),
         ({"CUDA_VISIBLE_DEVICES": "GPU-a/b"}, "GPU-a/b", "GPU-a-b"),
+        # The same GPU, whoever looks at it: its UUID, by those that the process may use.
+        (STEP, "0", "GPU-c"),
+        ({"CUDA_VISIBLE_DEVICES": "GPU-c"}, "GPU-c", "GPU-c"),
         # Slurm's cgroups: this step's 0 and 1 are the host's 2 and 3.
         ({**STEP, "CUDA_VISIBLE_DEVICES": "0,1", "SLURM_STEP_GPUS": "2,3"}, "1", "3"),
         ({**JOB, "CUDA_VISIBLE_DEVICES": "0", "SLURM_JOB_GPUS": "5"}, "0", "5"),
-        ({**STEP, "CUDA_VISIBLE_DEVICES": "0", "SLURM_STEP_GPUS": "2,3"}, "0", "job-7-0-0"),
-        (JOB, "0", "job-7-batch-0"),
+        ({**STEP, "CUDA_VISIBLE_DEVICES": "0", "SLURM_STEP_GPUS": "2,3"}, "0", "0"),
+        (JOB, "0", "0"),
     ],
 )
-def test_two_jobs_of_a_host_do_not_wait_for_each_others_gpus(
+def test_a_gpu_has_one_name_for_all_processes_of_a_host(
     variables: Mapping[str, str], device: str, name: str
 ) -> None:
-    assert lock_name(device, variables) == name
+    uuids = {"0": name} if name.startswith("GPU-c") else {}
+    assert lock_name(device, variables, uuids) == name
+
+
+def test_the_uuids_of_gpus_are_read_from_the_drivers_list() -> None:
+    listed = (
+        "GPU 0: NVIDIA A100-SXM4-40GB (UUID: GPU-5fd4-11)\n"
+        "  MIG 1g.5gb Device 0: (UUID: MIG-aa-22)\n"
+        "GPU 1: NVIDIA H100 (UUID: GPU-77-33)\n"
+    )
+    assert uuids_in(listed) == {"0": "GPU-5fd4-11", "1": "GPU-77-33"}
+    assert uuids_in("No devices were found\n") == {}

@@ -91,7 +91,7 @@ def test_a_port_on_which_somebody_listens_is_not_taken(monkeypatch: pytest.Monke
         taken = listening.getsockname()[1]
         monkeypatch.setattr(rendezvous, "_PORTS", [taken])
         with pytest.raises(TrainingError, match=f"no port from {taken} to {taken} is free"):
-            rendezvous._free_port()
+            rendezvous.free_port()
 
 
 def test_a_host_that_was_killed_while_it_waited_is_not_counted(tmp_path: Path) -> None:

@@ -56,6 +56,11 @@ class Launched:
         """Which host this is, in words."""
         return f"host {self.node_rank} of {self.nodes} by {self.launcher}"
 
+    @property
+    def all(self) -> str:
+        """All of the hosts, in words."""
+        return f"{self.nodes} hosts by {self.launcher}"
+
     def hosts(self, given: Mapping[str, Any]) -> dict[str, Any]:
         """The values of `HostsConfig`: those given, and for the others what the launcher says.
 
@@ -112,6 +117,17 @@ def find_launched(
     return Launched("")
 
 
+def job_of(environment: Environment) -> str:
+    """What starts this command again after it ended, by a name that no other has; empty if nothing
+    does. torch's default, `none`, and an id that its user chose twice are not that distinct.
+    """
+    if "SLURM_JOB_ID" in environment:
+        cluster = environment.get("SLURM_CLUSTER_NAME", "")
+        return f"slurm {cluster} {environment['SLURM_JOB_ID']}"
+    run = environment.get("TORCHELASTIC_RUN_ID")
+    return "" if run is None else f"torchrun {run}"
+
+
 def first_name(node_list: str) -> str:
     """The first name of a list as Slurm writes it: `gpu[08-11,20],login` → `gpu08`."""
     name = re.match(r"(?:[^,\[]|\[[^\]]*\])*", node_list)
@@ -160,10 +176,11 @@ def _by_pet(environment: Environment) -> Launched:
             "hosts; set it to one number"
         )
     nodes = _as_number("PET_NNODES", least)
-    address = environment.get("PET_MASTER_ADDR")
     rendezvous = environment.get("PET_RDZV_ENDPOINT")
-    if address is not None:
-        rendezvous = _endpoint(address, environment.get("PET_MASTER_PORT", "29500"))
+    if "PET_MASTER_ADDR" in environment:
+        rendezvous = _master(environment, "PET_")
+    elif rendezvous is None:
+        rendezvous = _master(environment)
     if nodes > 1 and "PET_NODE_RANK" not in environment:
         raise ConfigError(
             f"PET_NNODES is {nodes}, and no PET_NODE_RANK says which host this is; set it, from 0"
@@ -210,13 +227,16 @@ def _by_ranks(environment: Environment) -> Launched:
         _number(environment, "LOCAL_WORLD_SIZE", 1), _number(environment, "LOCAL_RANK", 0) + 1
     )
     _require_one_a_host("what set RANK", local, "start it once a host")
-    address = environment.get("MASTER_ADDR")
-    port = environment.get("MASTER_PORT", "29500")
+    nodes = _number(environment, "WORLD_SIZE", 1)
+    # That of one process a GPU looks the same on local rank 0.
+    if nodes > 1 and "LOCAL_RANK" in environment and "LOCAL_WORLD_SIZE" not in environment:
+        raise ConfigError(
+            f"WORLD_SIZE is {nodes} and LOCAL_RANK is set, and nothing says whether these are "
+            f"{nodes} hosts or processes of one; start this command once a host with "
+            "LOCAL_WORLD_SIZE=1, or unset RANK and WORLD_SIZE"
+        )
     return Launched(
-        "RANK and WORLD_SIZE",
-        _number(environment, "WORLD_SIZE", 1),
-        _number(environment, "RANK", 0),
-        None if address is None else _endpoint(address, port),
+        "RANK and WORLD_SIZE", nodes, _number(environment, "RANK", 0), _master(environment)
     )
 
 
@@ -226,6 +246,13 @@ def _require_one_a_host(launcher: str, each: int, remedy: str) -> None:
             f"{launcher} starts this command {each} times on a host, and it starts the training "
             f"processes of a host itself (--nproc {each}); {remedy}"
         )
+
+
+def _master(environment: Environment, prefix: str = "") -> str | None:
+    """Host 0 by MASTER_ADDR and MASTER_PORT, which is torch's own port if there is none."""
+    address = environment.get(f"{prefix}MASTER_ADDR")
+    port = environment.get(f"{prefix}MASTER_PORT", "29500")
+    return None if address is None else _endpoint(address, port)
 
 
 def _endpoint(address: str, port: str) -> str:

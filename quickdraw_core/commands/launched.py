@@ -7,8 +7,9 @@ from contextlib import AbstractContextManager, nullcontext
 from typing import TYPE_CHECKING, Any
 
 from quickdraw_core.assignments import parse_assignments
-from quickdraw_core.cluster.environment import Launched, find_launched, slurm_address
+from quickdraw_core.cluster.environment import Launched, find_launched, job_of, slurm_address
 from quickdraw_core.commands.options import given, train_config_of
+from quickdraw_core.errors import ConfigError
 from quickdraw_core.terminal.console import errors
 from quickdraw_core.terminal.progress_display import display_as
 
@@ -30,10 +31,23 @@ def launched_train_config(
     changed = parse_assignments(changes or ()).get("hosts")
     if isinstance(changed, dict):
         asked |= {name: changed[name] for name in _HOSTS.values() if name in changed}
-    hosts = launched.hosts(asked) | given(options, "dask")
-    values = {"hosts": hosts, "ranks": options["ranks"] or launched.ranks}
-    config = train_config_of(options["recipe"], {**options, **values}, changes)
-    if launched.is_restart:  # `fresh` was for the start before
+    by_dask = given(options, "dask")
+    if launched.nodes > 1 and (by_dask or (isinstance(changed, dict) and changed.get("dask"))):
+        raise ConfigError(
+            f"--dask starts the hosts itself, and this is {launched.where}; give the command "
+            "once, or leave --dask out"
+        )
+    values = {
+        "hosts": launched.hosts(asked) | by_dask,
+        "ranks": options["ranks"] or launched.ranks,
+    }
+    try:
+        config = train_config_of(options["recipe"], {**options, **values}, changes)
+    except ConfigError as error:
+        if launched.nodes > 1 and "shared out" in str(error):
+            raise ConfigError(f"{error} ({launched.all})") from error
+        raise
+    if launched.is_restart and config.fresh and _has_begun(config):
         config = config.updated({"fresh": False})
     if launched.alone_of > 1 and config.hosts.nodes == 1 and config.hosts.dask is None:
         errors.print(
@@ -57,6 +71,16 @@ def started_once(command: str) -> Launched:
 def shown_once(launched: Launched) -> AbstractContextManager[None]:
     """A block whose progress host 0 alone shows: that of all of them is the same."""
     return display_as("none") if launched.node_rank else nullcontext()
+
+
+def _has_begun(config: "TrainConfig") -> bool:
+    """Whether a start before of this very job has begun the run, for which `fresh` was. It may
+    have ended before that; what the folder holds is then what is to be replaced.
+    """
+    from quickdraw_core.launching.open_run import is_begun_by
+    from quickdraw_core.stage import Opened
+
+    return is_begun_by(job_of(os.environ), config, Opened())
 
 
 def _launched_here() -> Launched:

@@ -6,11 +6,15 @@ an orchestrator to say, before.
 """
 
 import os
+import re
+import shutil
+import subprocess
 import tempfile
 import time
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import ExitStack, contextmanager, suppress
 from contextvars import ContextVar
+from functools import cache
 from pathlib import Path
 from types import MappingProxyType
 
@@ -21,6 +25,7 @@ from quickdraw_core.training.hardware import choose_device, gpu_count
 
 VISIBLE = "CUDA_VISIBLE_DEVICES"
 _LOOK_SECONDS = 1.0
+_LIST_SECONDS = 60
 
 _waits: ContextVar[list[float] | None] = ContextVar("quickdraw_gpu_waits", default=None)
 _held: ContextVar[bool] = ContextVar("quickdraw_gpus_held", default=False)
@@ -95,7 +100,7 @@ def _try_lock(
     taken: list[str] = []
     with ExitStack() as attempt:
         for device in devices:
-            name = lock_name(device, os.environ)
+            name = lock_name(device, os.environ, _uuids())
             opened = _opened(folder / f"quickdraw-gpu-{name}.lock")
             attempt.callback(os.close, opened)
             if try_lock(opened) is False:
@@ -125,19 +130,43 @@ def _opened(path: Path) -> int:
         return os.open(path, os.O_RDONLY)
 
 
-def lock_name(device: str, environment: Mapping[str, str]) -> str:
-    """What a GPU is called on this host. Where Slurm confines jobs to their GPUs (cgroups), each
-    job has a GPU 0: then by the number that Slurm has for it, or else one of this job step.
+def lock_name(device: str, environment: Mapping[str, str], uuids: Mapping[str, str]) -> str:
+    """What all processes of this host call a GPU, whoever started them: its UUID, if it is known.
+
+    Where Slurm confines jobs to their GPUs (cgroups), each job has a GPU 0. Without UUIDs that is
+    the number which Slurm lists for it, or else 0: two jobs then wait for each other, and never
+    use one GPU together. uuids: by number, of the GPUs that this process may use.
     """
+    if device in uuids:
+        return uuids[device]
     visible = [name.strip() for name in environment.get(VISIBLE, "").split(",")]
     listed = environment.get("SLURM_STEP_GPUS") or environment.get("SLURM_JOB_GPUS", "")
     numbers = listed.split(",")
     if listed and len(numbers) == len(visible) and device in visible:
         device = numbers[visible.index(device)]
-    elif "SLURM_JOB_ID" in environment:
-        step = environment.get("SLURM_STEP_ID", "batch")
-        device = f"job-{environment['SLURM_JOB_ID']}-{step}-{device}"
     return device.replace(os.sep, "-")
+
+
+@cache
+def _uuids() -> Mapping[str, str]:
+    """The UUIDs of the GPUs that this process may use, by their numbers, as the driver's own
+    command lists them; empty without it. Asked for by torch, CUDA would begin here.
+    """
+    command = shutil.which("nvidia-smi")
+    if command is None:
+        return {}
+    try:
+        listed = subprocess.run(
+            [command, "-L"], capture_output=True, text=True, check=False, timeout=_LIST_SECONDS
+        ).stdout
+    except (OSError, subprocess.TimeoutExpired):
+        return {}
+    return uuids_in(listed)
+
+
+def uuids_in(listed: str) -> dict[str, str]:
+    """Number → UUID of each GPU in what `nvidia-smi -L` prints."""
+    return dict(re.findall(r"^GPU (\d+): .*\(UUID: (GPU-[^)\s]+)\)", listed, re.MULTILINE))
 
 
 def visible_devices(count: int, environment: Mapping[str, str]) -> tuple[str, ...]:

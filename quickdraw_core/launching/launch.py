@@ -1,9 +1,11 @@
 """A run's ranks from start to end: their GPUs, the other hosts, and their memory."""
 
-from contextlib import nullcontext
+import os
+from contextlib import nullcontext, suppress
 from dataclasses import replace
 
-from quickdraw_core.errors import OutOfMemoryError
+from quickdraw_core.cluster.environment import find_launched
+from quickdraw_core.errors import ConfigError, OutOfMemoryError
 from quickdraw_core.launching.gpus import rank_environment
 from quickdraw_core.launching.open_run import open_latest
 from quickdraw_core.launching.processes import RunContext, run_ranks
@@ -62,8 +64,11 @@ def launch(
 
 
 def _gather(run: RunFolder, latest: Resumable, context: RunContext) -> Rendezvous:
-    hosts = run.config.hosts
+    hosts, of_all = run.config.hosts, ""
+    with suppress(ConfigError):  # the hosts were given by options, whatever this is
+        launched = find_launched(os.environ, str)
+        of_all = f" of {launched.all}" if launched.nodes == hosts.nodes else ""
     with progress("train", None, "") as bar:
-        bar.note(f"waiting for {hosts.nodes - 1} more hosts in {run.path}")
+        bar.note(f"waiting for {hosts.nodes - 1} more{of_all or ' hosts'} in {run.path}")
         attempt, address = gather_hosts(run.path, hosts, run.key, latest.step, context.stopping)
     return Rendezvous(attempt.id, address, attempt.endpoint)

@@ -1,5 +1,6 @@
 """The run of a folder: new, continued, or joined on another host."""
 
+import os
 import secrets
 import shutil
 import threading
@@ -9,6 +10,7 @@ from dataclasses import replace
 from functools import partial
 from pathlib import Path
 
+from quickdraw_core.cluster.environment import job_of
 from quickdraw_core.errors import CheckpointError
 from quickdraw_core.launching.provenance import provenance_of
 from quickdraw_core.launching.rank_failure import ERRORS_NAME
@@ -16,7 +18,7 @@ from quickdraw_core.launching.rendezvous import Attempt, Rendezvous, join_attemp
 from quickdraw_core.loading.exclude import excluded_sha256
 from quickdraw_core.progress import progress
 from quickdraw_core.stage import Opened
-from quickdraw_core.store.store import Store
+from quickdraw_core.store.store import Store, open_store
 from quickdraw_core.system.locks import require_free_folder
 from quickdraw_core.tracking.journal import JOURNAL_NAME
 from quickdraw_core.tracking.logged_model import MODEL_FOLDER
@@ -74,6 +76,7 @@ def begin_run(
             code=training_code(),
             provenance=provenance_of(config, store, plan.steps),
             steps=plan.steps,
+            begun_by=job_of(os.environ),
         )
     run.write()
     keep_run_folder(run, opened)
@@ -90,6 +93,17 @@ def continued_run(config: TrainConfig, store: Store, opened: Opened) -> RunFolde
             "or --fresh to start over there"
         )
     return run
+
+
+def is_begun_by(job: str, config: TrainConfig, opened: Opened) -> bool:
+    """Whether this job, as `job_of` gives it, has begun the run of the folder. Raises `StoreError`
+    if the folder is named by a store that cannot be opened.
+    """
+    path = config.run_dir or run_path(config, open_store(config.store, opened))
+    try:
+        return open_run_folder(path, opened).begun_by == job
+    except CheckpointError:
+        return False
 
 
 def join_run(

@@ -110,7 +110,8 @@ def gather_hosts(
     address = address_towards(str(other["address"]))
     endpoint = str(hosts.rendezvous)
     if _split(endpoint)[1] == 0:
-        endpoint = f"[{address}]:{_free_port()}" if ":" in address else f"{address}:{_free_port()}"
+        port = free_port()
+        endpoint = f"[{address}]:{port}" if ":" in address else f"{address}:{port}"
     return _begin(run_dir, secrets.token_hex(8), run, step, waiting, endpoint), address
 
 
@@ -189,15 +190,17 @@ def _split(endpoint: str) -> tuple[str, int]:
     return endpoint, 9
 
 
-def _free_port() -> int:
-    """A port on which nobody listens. Not one of those that the kernel gives to connections
-    (32768 and more by default): some seconds pass until it is used. A random first one, so that
-    two runs that begin at once on one host do not choose the same.
+def free_port() -> int:
+    """A port on which nobody listens, by IPv4 or IPv6. Not one of those that the kernel gives to
+    connections (32768 and more by default): some seconds pass until it is used. A random first
+    one, so that two runs that begin at once on one host do not choose the same.
     """
+    both: dict[str, Any] = {}
+    if socket.has_dualstack_ipv6():
+        both = {"family": socket.AF_INET6, "dualstack_ipv6": True}
     first = secrets.randbelow(len(_PORTS))
     for port in chain(_PORTS[first:], _PORTS[:first]):
-        with suppress(OSError), socket.socket() as tried:
-            tried.bind(("", port))
+        with suppress(OSError), socket.create_server(("", port), **both):
             return port
     raise TrainingError(
         f"no port from {_PORTS[0]} to {_PORTS[-1]} is free; give --rendezvous one that is"

@@ -64,7 +64,7 @@ class HostsConfig(ClusterConfig):
     min_nodes: int = Field(
         1,
         ge=1,
-        description="fewest hosts on which a run that was begun goes on, if there are no more "
+        description="fewest hosts on which a run with a checkpoint goes on, if there are no more "
         "with Dask's workers",
     )
 

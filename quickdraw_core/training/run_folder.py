@@ -35,7 +35,7 @@ class RunFolder:
     cut since the memory did not suffice for a whole one. code: the version of the code that it
     was begun with, as `training_code` gives it; empty for older runs. provenance: of the last
     attempt, as `Checkpoint` has it. steps: of the whole run, fixed when it began; None in older
-    runs, whose configuration says it.
+    runs, whose configuration says it. begun_by: the job that began it, if it may start it again.
     """
 
     path: Path
@@ -46,6 +46,7 @@ class RunFolder:
     code: str = ""
     provenance: dict[str, dict[str, Any]] = field(default_factory=dict, hash=False)
     steps: int | None = None
+    begun_by: str = ""
 
     @property
     def identity(self) -> str:

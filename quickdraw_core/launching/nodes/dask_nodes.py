@@ -7,7 +7,6 @@ result. On each worker `node.py` runs as a sub-process.
 import os
 import secrets
 import shutil
-import socket
 import threading
 import time
 from collections.abc import Iterator, Mapping, Sequence
@@ -27,8 +26,10 @@ from quickdraw_core.launching.nodes.attempt import read_attempt, write_attempt
 from quickdraw_core.launching.nodes.node import Job, digest_of
 from quickdraw_core.launching.processes import Launched, RunContext
 from quickdraw_core.launching.rank_failure import ERRORS_NAME
+from quickdraw_core.launching.rendezvous import free_port
 from quickdraw_core.progress import progress
 from quickdraw_core.system.threads import NUM_THREADS
+from quickdraw_core.training.checkpoint import find_checkpoint
 from quickdraw_core.training.config import TrainConfig
 from quickdraw_core.training.run_folder import RunFolder
 
@@ -42,7 +43,10 @@ _ECHO_SECONDS = 8.0
 """How long to wait, when a node has failed, for the other nodes' ends: of a worker that is lost
 its peers only say that a connection was closed."""
 _PASSED_ON = ("NCCL_", "GLOO_", "TORCH_")
-"""Variables that nodes get from here: those of what the ranks talk by. And `OMP_NUM_THREADS`."""
+"""Variables that nodes get from here if they have none of that name: those of what the ranks talk
+by. And `OMP_NUM_THREADS`."""
+_OF_EACH_HOST = "_SOCKET_IFNAME"
+"""Its network's interface, which may be called otherwise on another."""
 
 
 @dataclass(frozen=True)
@@ -66,7 +70,7 @@ class DaskNodes:
         try:
             jobs = self._jobs(run, step, attempt, workers)
             commands = [(worker, job.words()) for worker, job in zip(workers, jobs, strict=True)]
-            passed = _passed_on(os.environ) | dict(environment)
+            passed = dict(environment)
             passed.pop(VISIBLE, None)  # which GPUs this host has
             with worker_processes(self.client, commands, passed, self.resources) as processes:
                 yield _Nodes(processes, log)
@@ -87,11 +91,12 @@ class DaskNodes:
             attempt=attempt,
             run_sha256=digest_of(run.path),
             step=step,
+            defaults=_passed_on(os.environ),
         )
         if len(workers) == 1:
             return [job]
         first, second, *_ = workers
-        ports = self.client.run(_free_port, workers=[first.address])
+        ports = self.client.run(free_port, workers=[first.address])
         host = f"[{first.host}]" if ":" in first.host else first.host
         job = replace(job, endpoint=f"{host}:{ports[first.address]}")
         peers = [second.host] + [first.host] * (len(workers) - 1)
@@ -151,11 +156,13 @@ def nodes_of(
         yield config, context
         return
     with connected(hosts.dask, hosts.tls, "hosts.tls") as client:
-        before = None if config.fresh else read_attempt(path)
+        # An attempt that ended before its first checkpoint has nothing to go on with.
+        goes_on = not config.fresh and find_checkpoint(path, "last") is not None
+        before = read_attempt(path) if goes_on else None
         device = _device_of(client, config, before)
         resources = {GPU: float(config.hardware.ranks)} if device == "cuda" else {}
         resources |= hosts.resources
-        workers = _choose(client, config, resources, before is not None, context.stopping)
+        workers = _choose(client, config, resources, goes_on, context.stopping)
         if shared:
             remedy = "give a --run-dir that this host and all workers share"
             check_shared(client, workers, path, remedy)
@@ -182,15 +189,15 @@ def _choose(
     client: Any,
     config: TrainConfig,
     resources: Mapping[str, float],
-    was_begun: bool,
+    goes_on: bool,
     stopping: threading.Event | None,
 ) -> list[Worker]:
-    """A worker of each host that is to train. A run that was begun goes on with fewer if there are
-    no more, down to `hosts.min_nodes`.
+    """A worker of each host that is to train. A run with a checkpoint goes on with fewer if there
+    are no more, down to `hosts.min_nodes`.
     """
     hosts = config.hosts
     counts = [n for n in range(hosts.nodes, 0, -1) if _is_shared_out(config, n)]
-    fewest = hosts.min_nodes if was_begun else hosts.nodes
+    fewest = hosts.min_nodes if goes_on else hosts.nodes
 
     def usable(number: int) -> int:
         return next((n for n in counts if fewest <= n <= number), 0)
@@ -245,11 +252,6 @@ def _passed_on(environment: Mapping[str, str]) -> dict[str, str]:
     return {
         name: value
         for name, value in environment.items()
-        if name == NUM_THREADS or name.startswith(_PASSED_ON)
+        if (name == NUM_THREADS or name.startswith(_PASSED_ON))
+        and not name.endswith(_OF_EACH_HOST)
     }
-
-
-def _free_port() -> int:
-    """On the worker of node 0: a port that nobody listens on."""
-    with socket.create_server(("", 0)) as probe:
-        return int(probe.getsockname()[1])

@@ -7,12 +7,13 @@ it cannot be reached.
 
 import hashlib
 import json
+import os
 import signal
 import sys
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from contextlib import suppress
-from dataclasses import asdict, dataclass, replace
+from dataclasses import asdict, dataclass, field, replace
 from pathlib import Path
 
 from quickdraw_core.errors import CheckpointError, QuickdrawError, StoreError
@@ -38,7 +39,8 @@ class Job:
     """What a node is to do. run, store: where they are. node_rank: its number. attempt: its id.
     run_sha256: of `run.json` as the leading host wrote it. step: of the checkpoint from which the
     run goes on; 0: of none. endpoint: host:port of node 0, where the launchers meet, and peer: the
-    host of another node, whose network this one is to use; empty if there is one node.
+    host of another node, whose network this one is to use; empty if there is one node. defaults:
+    variables, for those that this host has none of.
     """
 
     run: str
@@ -49,6 +51,7 @@ class Job:
     step: int = 0
     endpoint: str = ""
     peer: str = ""
+    defaults: Mapping[str, str] = field(default_factory=dict)
 
     def words(self) -> list[str]:
         """The command that does it, but for the Python."""
@@ -132,7 +135,10 @@ def main() -> int:
     # As an exception, so that the launcher is ended in peace, and its GPUs are let go after it.
     signal.signal(signal.SIGTERM, lambda number, _: sys.exit(128 + number))
     try:
-        return work(Job(**json.loads(sys.argv[1])))
+        job = Job(**json.loads(sys.argv[1]))
+        for name, value in job.defaults.items():
+            os.environ.setdefault(name, value)
+        return work(job)
     except QuickdrawError as error:
         print(f"{type(error).__name__}: {error}", flush=True)  # noqa: T201
         return error.exit_code
