@@ -2,6 +2,7 @@
 
 import json
 import re
+import shlex
 import shutil
 import subprocess
 import time
@@ -12,6 +13,8 @@ import pyarrow.parquet as pq
 import pytest
 import session
 from command_line import command, environment_of, quickdraw
+from hypothesis import given
+from hypothesis import strategies as st
 from made_predictions import predictions_of
 from mislabelled import mislabelled_csvs
 from typer.testing import CliRunner
@@ -26,6 +29,10 @@ from quickdraw_core.audit.confident import (
     estimated_wrong,
 )
 from quickdraw_core.audit.config import AuditConfig
+from quickdraw_core.audit.near_duplicates import SAME, near_pairs, originals
+from quickdraw_core.audit.page import best_of_each
+from quickdraw_core.audit.result import command_without
+from quickdraw_core.audit.suspects import NONE
 from quickdraw_core.cli import app
 from quickdraw_core.errors import CheckpointError, ConfigError, QuickdrawError
 from quickdraw_core.ingest.config import IngestConfig
@@ -103,8 +110,8 @@ def test_swapped_words_are_found_and_little_else(
     best = found[: len(wrong) // 2]  # the most suspicious stand first
     assert len(wrong & set(best)) >= 0.9 * len(best)
     following = dict(zip(WORDS, (*WORDS[1:], WORDS[0]), strict=True))
-    named = zip(table["key_id"], table["word"], table["rather"], strict=True)
-    right = [following[str(word)] == rather for key, word, rather in named if key in wrong]
+    named = zip(table["key_id"], table["word"], table["likely_word"], strict=True)
+    right = [following[str(word)] == likely for key, word, likely in named if key in wrong]
     assert np.mean(right) >= 0.8
 
 
@@ -123,6 +130,70 @@ def test_repeated_drawings_are_found_and_one_of_each_pair_stays(
     pack = open_pack(Store.open(folder / "store"))
     side = dict(zip(pack.key_ids.tolist(), pack.splits.tolist(), strict=True))
     assert all(side[key] <= side[other] for key, other in pairs)  # the held-out one stays
+    assert not {other for _, other in pairs} & set(table["key_id"])
+
+
+@given(st.integers(2, 60), st.integers(0, 99))
+def test_no_drawing_is_left_out_for_one_that_is_left_out(count: int, seed: int) -> None:
+    """In chains whose drawings drift: each is near the one before it, but not near the first."""
+    rng = np.random.default_rng(seed)
+    angles = np.cumsum(rng.uniform(0.05, 0.2, count))  # near are those within 0.173
+    vectors = np.stack([np.cos(angles), np.sin(angles)], 1) * 100 + 100
+    order = rng.permutation(count)
+    pairs = near_pairs(np.round(vectors[order]).astype(np.uint8), np.arange(count))
+    original, cosines = originals(pairs, count)
+    repeats = np.flatnonzero(original != NONE)
+    assert not set(original[repeats].tolist()) & set(repeats.tolist())
+    assert (original[repeats] < repeats).all()
+    assert (cosines[repeats] >= SAME).all()
+    with_one_before = set(pairs["later"].tolist())
+    assert set(repeats.tolist()) <= with_one_before
+    assert bool(len(repeats)) == bool(with_one_before)
+
+
+@pytest.mark.parametrize(
+    ("counts", "taken"),
+    [
+        ((40, 40, 40), (12, 6, 6)),
+        ((0, 0, 20), (0, 0, 20)),
+        ((0, 3, 40), (0, 3, 21)),
+        ((40, 1, 0), (23, 1, 0)),
+        ((2, 40, 40), (2, 16, 6)),
+        ((1, 2, 3), (1, 2, 3)),
+    ],
+)
+def test_room_that_a_reason_does_not_need_is_for_the_others(
+    counts: tuple[int, ...], taken: tuple[int, ...]
+) -> None:
+    reasons = np.repeat(np.arange(3), counts)
+    best = best_of_each(reasons, 24)
+    assert np.bincount(reasons[best], minlength=3).tolist() == list(taken)
+    assert (np.diff(best) > 0).all()
+
+
+def test_the_command_without_them_is_one_that_a_shell_takes() -> None:
+    words = shlex.split(command_without(Path("my runs/mask.parquet"), Path("a store")))
+    assert words[2:] == ["--store", "a store", "--set", "select.exclude=my runs/mask.parquet"]
+
+
+def test_too_full_a_disk_is_found_before_anything_is_made(
+    store: Store, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    prepared = AUDIT_STAGE.prepared(config_of(tmp_path, store=store.path), Opened())
+    monkeypatch.setattr("quickdraw_core.system.disk.free_bytes", lambda folder: 1_000)
+    with pytest.raises(ConfigError, match=r"fold 2's checkpoints .*scores .* with --out"):
+        prepared.run()
+    assert not list(tmp_path.glob("audit/fold-*"))
+
+
+def test_starting_over_leaves_nothing_of_the_earlier_audit(
+    copied: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("quickdraw_core.system.disk.free_bytes", lambda folder: 1_000)
+    with pytest.raises(ConfigError, match="are needed"):
+        AUDIT_STAGE.prepared(config_of(copied, fresh=True), Opened()).run()
+    assert not [*copied.glob("audit/*.parquet"), *copied.glob("audit/*.html")]
+    assert not list(copied.glob("audit/fold-*"))
 
 
 def test_the_mask_holds_train_drawings_alone_and_a_training_takes_it(
@@ -231,6 +302,7 @@ def test_a_folder_of_another_audit_is_refused(audited: tuple[Path, set[int], set
         ("--set select.fold.of=3", "leave it out"),
         ("--set run_dir=x", "leave it out"),
         ("--set modle=net", "unknown option 'modle'"),
+        ("--set model.pretrained=/w.pt", "trained on the drawings that they are to score"),
     ],
 )
 def test_a_wrong_option_is_refused(

@@ -159,7 +159,7 @@ def test_an_estimate_says_all_that_was_asked_for(tmp_path: Path) -> None:
     assert facts["steps"] == "200 of 128 drawings: 4 epochs of 50 steps"
     one = replace(ROWS, steps_an_epoch=1)
     small = estimate_facts(estimate(config_of(max_steps=1), tmp_path / "run", one, 4, PROBE))
-    assert small["steps"] == "1 of 128 drawings: 1 epochs of 1 step"
+    assert small["steps"] == "1 of 128 drawings: 1 epoch of 1 step"
     assert small["validations"] == "1, every 1 step"
     assert facts["drawings"].startswith("6,400 of 4 classes to train on, 400 to validate on (100")
     assert facts["validations"].startswith("1, every 50 steps; 2 without a better one end")

@@ -13,7 +13,7 @@ from quickdraw_core.loading.balance import SampleOrder, quotas
 from quickdraw_core.loading.config import FoldConfig, SelectConfig
 from quickdraw_core.loading.exclude import excluded_sha256
 from quickdraw_core.loading.order import permute
-from quickdraw_core.loading.select import select_rows
+from quickdraw_core.loading.select import exclusion_note, select_rows
 from quickdraw_core.store.holdout import Split, fold_of
 from quickdraw_core.store.pack import Pack
 from quickdraw_core.training.config import TrainConfig
@@ -215,6 +215,29 @@ def test_excluded_drawings_are_not_trained_on_and_held_out_ones_stay(
     # Others take the places of those that are left out.
     few = select_rows(pack, Split.TRAIN, SelectConfig(exclude=mask, per_class=10))
     assert np.bincount(pack.labels[few]).tolist() == [10] * 4
+
+
+def test_a_file_that_is_not_all_of_the_training_is_said_to_be_so(
+    pack: Pack, tmp_path: Path
+) -> None:
+    held_out = pack.key_ids[pack.rows(Split.TEST)[:3]].tolist()
+    trained = pack.key_ids[pack.rows(Split.TRAIN)[:4]].tolist()
+    for key_ids, note in (
+        (held_out, "0 of 3 drawings"),
+        ([*trained, *held_out, 1], "4 of 8 drawings"),
+        (trained, None),
+    ):
+        select = SelectConfig(exclude=mask_of(tmp_path / "mask.parquet", key_ids))
+        left_out = len(pack.rows(Split.TRAIN)) - len(select_rows(pack, Split.TRAIN, select))
+        assert left_out == len(set(key_ids) & set(trained))
+        said = exclusion_note(pack, select)
+        assert said is None if note is None else str(said).startswith(note)
+    # Another word's: nothing to leave out, but the file is this store's.
+    first = pack.label_map.words[pack.labels[pack.rows(Split.TRAIN)[0]]]
+    others = tuple(word for word in pack.label_map.words if word != first)
+    select = SelectConfig(exclude=mask_of(tmp_path / "mask.parquet", trained), classes=others)
+    assert len(select_rows(pack, Split.TRAIN, select))
+    assert "0 of 4 drawings" in str(exclusion_note(pack, select))
 
 
 def test_a_training_is_another_one_by_what_the_file_excludes_not_by_its_name(

@@ -138,6 +138,10 @@ def test_the_status_names_each_run_where_it_belongs_with_reason_and_remedy() -> 
 def test_a_rerun_that_was_killed_before_it_began_can_be_rerun() -> None:
     left, taken_up = run(1, "Late", 1, None), run(2, "Late", 1)
     require_ended(left)
+    starting = run(3, "Late", 0, None)
+    starting.expected_start_time = datetime.now(UTC) - timedelta(seconds=20)
+    with pytest.raises(ConfigError, match="is Late, not ended"):
+        require_ended(starting)
     with pytest.raises(ConfigError, match="is Late, not ended"):
         require_ended(taken_up)
     found = sections([left, taken_up], NOW)

@@ -22,7 +22,7 @@ from flows.alerts.events import EVENT, ONCE, TAG_RESOURCE
 BLOCK = "quickdraw-alert"
 SAID, SILENT, LATE = (
     "quickdraw: alert of what runs say of their end",
-    "quickdraw: alert of runs that end without a word",
+    "quickdraw: alert of runs that end without a report",
     "quickdraw: alert of late runs",
 )
 SILENT_SECONDS, LATE_SECONDS = 60, 300

@@ -161,9 +161,12 @@ def was_left(run: FlowRun) -> bool:
     """
     if run.deployment_id is not None or run.state is None:
         return False
-    if run.state.name == "Scheduled":
-        return (datetime.now(UTC) - run.state.timestamp).total_seconds() > _BEGUN_SECONDS
-    return run.state.name == "Late"
+    if run.state.name not in ("Scheduled", "Late"):
+        return False
+    # Prefect calls a run late after some 15 s, so its process may still be starting.
+    late_since = run.expected_start_time if run.state.name == "Late" else None
+    due = late_since or run.state.timestamp
+    return (datetime.now(UTC) - due).total_seconds() > _BEGUN_SECONDS
 
 
 def waits_for_its_time(run: FlowRun) -> bool:

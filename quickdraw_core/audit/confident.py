@@ -63,9 +63,9 @@ def confident_labels(predictions: Predictions, thresholds: Floats) -> Int64Array
     confident = np.where(own >= thresholds[labels], labels, NOBODY)
     # From the worst guess to the best, so that the best that reaches its threshold stays. The
     # given word, if it is no guess, is less probable than all of them.
-    for place in reversed(range(guesses.shape[1])):
-        guess = guesses[:, place]
-        reaches = predictions.probabilities[:, place] >= thresholds[guess]
+    for rank in reversed(range(guesses.shape[1])):
+        guess = guesses[:, rank]
+        reaches = predictions.probabilities[:, rank] >= thresholds[guess]
         confident = np.where(reaches, guess, confident)
     return confident
 

@@ -23,7 +23,7 @@ class AuditConfig(Config):
         description="drawings of a class that each training takes, at most; default: the recipe's",
     )
     changes: dict[str, Any] = Field({}, description="options of TrainConfig to set in all folds")
-    shown: int = Field(24, ge=1, description="drawings of a class on the page, at most")
+    gallery: int = Field(24, ge=1, description="drawings of a class on the page, at most")
     out_dir: Path | None = Field(
         None, description="folder of page, mask and trainings; default: runs/audit-<digest>"
     )

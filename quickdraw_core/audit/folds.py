@@ -37,6 +37,11 @@ def fold_configs(config: AuditConfig, folder: Path) -> list[TrainConfig]:
             )
     base = find_recipe(config.recipe).updated({"tracking": {"uri": NO_TRACKING}})
     base = base.updated(config.changes)
+    if base.model.pretrained not in (None, "imagenet"):
+        raise ConfigError(
+            f"model.pretrained={base.model.pretrained}: these weights may have been trained on "
+            "the drawings that they are to score; an audit takes imagenet, or none"
+        )
     if config.per_class is not None:
         base = base.updated({"select": {"per_class": config.per_class}})
     return [

@@ -86,8 +86,8 @@ def _wrong_words(
     is_other = guesses == other[:, None]
     p_other = (predictions.probabilities[index] * is_other).sum(1)
     own = _own(predictions)[index]
-    found = _suspects(block, index, Reason.WRONG_WORD, (1 + p_other - own) / 2, other)
-    return found.where(p_other > own)
+    suspects = _suspects(block, index, Reason.WRONG_WORD, (1 + p_other - own) / 2, other)
+    return suspects.where(p_other > own)
 
 
 def _like_no_word(

@@ -1,6 +1,5 @@
 """The audit's page: one self-contained HTML file, with drawings as inline SVG."""
 
-import shlex
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -10,7 +9,7 @@ from jinja2 import ChoiceLoader, Environment, PackageLoader, StrictUndefined
 
 from quickdraw_core.audit.config import AuditConfig
 from quickdraw_core.audit.judge import Judged
-from quickdraw_core.audit.result import AuditResult
+from quickdraw_core.audit.result import AuditResult, command_without
 from quickdraw_core.audit.suspects import NONE, Reason, Suspects
 from quickdraw_core.drawing import Int64Array
 from quickdraw_core.reporting.gallery import svg_path
@@ -35,12 +34,13 @@ class Page(NamedTuple):
 
 class Card(NamedTuple):
     """A suspicious drawing. own: probability of its word, None of a near-duplicate; original: the
-    SVG path of what it repeats, empty if it repeats nothing. recognized: by the game's own model.
+    SVG path of what it repeats, empty if it repeats nothing. likely_word: None of the other
+    reasons than a wrong word. recognized: by the game's own model.
     """
 
     key_id: int
     word: str
-    rather: str | None
+    likely_word: str | None
     reason: str
     score: float
     own: float | None
@@ -51,14 +51,14 @@ class Card(NamedTuple):
 
 
 class ClassRow(NamedTuple):
-    """A class. wrong: drawings estimated to be of another word; rather: the word they are most
-    often of; counts: suspects by reason; cards: the most suspicious, by reason.
+    """A class. wrong: drawings estimated to be of another word; likely_word: the word they are
+    most often of; counts: suspects by reason; cards: the most suspicious, by reason.
     """
 
     word: str
     drawings: int
     wrong: float
-    rather: str | None
+    likely_word: str | None
     counts: tuple[int, ...]
     cards: list[Card]
 
@@ -86,7 +86,6 @@ def _context(page: Page) -> dict[str, Any]:
     result, suspects = page.result, page.suspects
     wrong = np.flatnonzero(suspects.reasons == Reason.WRONG_WORD)
     classes = sorted(_classes(page), key=lambda row: (-row.counts[0], -sum(row.counts), row.word))
-    command = ["quickdraw", "train", "--store", str(page.config.store)]
     return {
         "store": str(page.config.store),
         "result": result,
@@ -94,15 +93,14 @@ def _context(page: Page) -> dict[str, Any]:
         "total": len(suspects),
         "worst": [_card(page, int(i)) for i in wrong[:WORST]],
         "classes": classes,
-        "shown": page.config.shown,
-        "command": shlex.join([*command, "--set", f"select.exclude={result.mask}"]),
+        "command": command_without(result.mask, page.config.store),
         "folds": page.config.folds,
     }
 
 
 def _classes(page: Page) -> Iterator[ClassRow]:
     pack, suspects, judged = page.pack, page.suspects, page.judged
-    words, labels = pack.label_map.words, pack.labels[suspects.rows]
+    words, labels, room = pack.label_map.words, pack.labels[suspects.rows], page.config.gallery
     ends = np.searchsorted(pack.labels, np.arange(len(words) + 1))
     for label, word in enumerate(words):
         index = np.flatnonzero(labels == label)
@@ -115,21 +113,23 @@ def _classes(page: Page) -> Iterator[ClassRow]:
             float(judged.wrong[label]),
             words[off.argmax()] if off.any() else None,
             tuple(counts.tolist()),
-            [_card(page, int(i)) for i in _shared_out(suspects.reasons[index], index, page)],
+            [_card(page, int(i)) for i in index[best_of_each(suspects.reasons[index], room)]],
         )
 
 
-def _shared_out(reasons: Int64Array, index: Int64Array, page: Page) -> Int64Array:
-    """The drawings of a class that are shown: half of the room is for wrong words, a quarter for
-    each other reason, and what one does not need is for those before it.
+def best_of_each(reasons: Int64Array, room: int) -> Int64Array:
+    """Which of a class's suspects, worst first by reason, fit on the page: int64 [n], ascending.
+
+    Half of the room is for wrong words, a quarter for each other reason. What a reason does not
+    need is for the others, the gravest first.
     """
-    room = page.config.shown
-    kept: list[Int64Array] = []
-    for reason, share in ((2, room // 4), (1, room // 4), (0, room)):
-        of_reason = index[reasons == reason][: min(share, room)]
-        room -= len(of_reason)
-        kept.insert(0, of_reason)
-    return np.concatenate(kept)
+    counts = np.bincount(reasons, minlength=len(Reason)).tolist()
+    quarter = room // 4
+    taken = [min(*of) for of in zip(counts, (room - 2 * quarter, quarter, quarter), strict=True)]
+    for reason, count in enumerate(counts):
+        taken[reason] += min(count - taken[reason], room - sum(taken))
+    firsts = [np.flatnonzero(reasons == reason)[:count] for reason, count in enumerate(taken)]
+    return np.concatenate(firsts)
 
 
 def _card(page: Page, index: int) -> Card:

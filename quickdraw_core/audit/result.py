@@ -1,7 +1,10 @@
 """What an audit returns."""
 
+import shlex
 from dataclasses import dataclass
 from pathlib import Path
+
+from quickdraw_core.storage.location import Location
 
 WEAK = 0.6
 """Share of drawings guessed right below which the models say little about labels."""
@@ -40,3 +43,9 @@ class AuditResult:
             "theirs, not the store's; train longer (--set epochs=N) or on more drawings "
             "(--per-class)"
         )
+
+
+def command_without(mask: Path, store: Location) -> str:
+    """What trains without the drawings of a mask, as a shell takes it."""
+    words = ["quickdraw", "train", "--store", str(store), "--set", f"select.exclude={mask}"]
+    return shlex.join(words)

@@ -6,6 +6,7 @@ Out, in its folder: `audit.html`, `mask.parquet` (what `select.exclude` takes), 
 
 import shutil
 from collections.abc import Sequence
+from dataclasses import replace
 from functools import partial
 from pathlib import Path
 
@@ -17,18 +18,18 @@ from quickdraw_core.audit.judge import Judged, judge
 from quickdraw_core.audit.near_duplicates import near_duplicates
 from quickdraw_core.audit.page import Page, write_page
 from quickdraw_core.audit.result import AuditResult
-from quickdraw_core.audit.score_parts import blocks, rows_of_fold, score_fold
+from quickdraw_core.audit.score_parts import SCORES_NAME, blocks, rows_of_fold, score_fold
 from quickdraw_core.audit.suspects import Reason, Suspects, joined, write_mask, write_suspects
 from quickdraw_core.drawing import Int64Array
 from quickdraw_core.errors import ConfigError
 from quickdraw_core.inference.ensemble import load_models
-from quickdraw_core.launching.train import train
+from quickdraw_core.launching.train import needs_of, pack_needs, train
 from quickdraw_core.outputs import OUTPUTS_NAME, note_outputs
 from quickdraw_core.progress import progress, report_to, reporter_of
 from quickdraw_core.stage import Opened
 from quickdraw_core.store.pack import Pack, opened_pack
-from quickdraw_core.store.store import open_store
-from quickdraw_core.system.disk import Need, require_room
+from quickdraw_core.store.store import Store, open_store
+from quickdraw_core.system.disk import Need, require_room, size_of_files
 from quickdraw_core.system.locks import require_free_folder
 from quickdraw_core.training.config import TrainConfig
 from quickdraw_core.training.run_folder import RunFolder
@@ -56,8 +57,8 @@ def run_audit(
     if config.fresh:
         _clear(folder)
     store = open_store(config.store, opened)
+    require_room(_needs(folds, folder, store, opened.branch()))
     pack = opened_pack(store, opened)
-    require_room([Need("scores", _SCORE_BYTES * len(pack), folder, "--out")])
     scores, trained = [], []
     for fold, training in enumerate(folds):
         score, counts = _fold(training, fold, len(folds), pack, opened.branch())
@@ -74,10 +75,28 @@ def run_audit(
     run_dirs = [fold_folder(folder, fold) for fold in range(len(folds))]
     judged = judge(partial(blocks, pack, run_dirs), pack.drawings, is_judged)
     with progress("near-duplicates", len(pack), "drawings") as bar:
-        repeated = near_duplicates(pack, bar)
+        repeated = near_duplicates(pack, judged.suspects.rows, bar)
     suspects = joined([judged.suspects, repeated])
     too_few = {pack.label_map.words[k]: int(least[k]) for k in np.flatnonzero(~is_judged)}
     return _written(folder, digest, pack, suspects, judged, config, tuple(scores), too_few)
+
+
+def _needs(folds: Sequence[TrainConfig], folder: Path, store: Store, opened: Opened) -> list[Need]:
+    """What is still to be written: the pack, what each training keeps, and what is not scored."""
+    needs = pack_needs(store)
+    for number, training in enumerate(folds):
+        needs += [
+            replace(
+                need,
+                what=f"fold {number + 1}'s {need.what}",
+                option=need.option.replace("--run-dir", "--out"),
+            )
+            for need in needs_of(training, store, opened)
+            if need not in needs
+        ]
+    scored = sum(size_of_files(path / SCORES_NAME) for path in folder.glob("fold-*"))
+    scores = max(0, _SCORE_BYTES * store.manifest.rows_kept - scored)
+    return [*needs, Need("scores", scores, folder, "--out")]
 
 
 def _fold(
@@ -126,7 +145,9 @@ def _written(
 
 
 def _clear(folder: Path) -> None:
-    """Removes the trainings of an earlier audit."""
+    """Removes what an earlier audit left: its page and files, and its trainings."""
+    for name in (PAGE_NAME, MASK_NAME, TABLE_NAME):
+        (folder / name).unlink(missing_ok=True)
     for run_dir in folder.glob("fold-*"):
         if RunFolder.is_there(run_dir):
             require_free_folder(run_dir)

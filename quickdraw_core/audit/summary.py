@@ -2,19 +2,20 @@
 
 from rich.filesize import decimal
 
-from quickdraw_core.audit.result import AuditResult
+from quickdraw_core.audit.result import AuditResult, command_without
 from quickdraw_core.errors import first_few
 from quickdraw_core.launching.estimate import Estimate
 from quickdraw_core.progress import duration_text
+from quickdraw_core.storage.location import Location
 
 
-def audit_facts(result: AuditResult) -> dict[str, str]:
-    """What was found, and what to do with it: name → value."""
-    found = ", ".join(f"{count:,} {reason}" for reason, count in result.suspects.items())
+def audit_facts(result: AuditResult, store: Location) -> dict[str, str]:
+    """What was found in a store, and what to do with it: name → value."""
+    by = ", ".join(f"{count:,} {reason}" for reason, count in result.suspects.items())
     scores = ", ".join(f"{score:.3f}" for score in result.fold_scores)
     share = result.wrong / max(1, result.drawings)
     facts = {
-        "suspects": f"{sum(result.suspects.values()):,} of {result.drawings:,} drawings: {found}",
+        "suspects": f"{sum(result.suspects.values()):,} of {result.drawings:,} drawings: {by}",
         "estimate": f"{result.wrong:,.0f} drawings ({share:.1%}) are of another word than given",
         "folds": f"{len(result.fold_scores)} models, validation MAP@3 {scores}; "
         f"{result.right:.1%} of all drawings guessed right by the one that had not seen them"
@@ -28,7 +29,7 @@ def audit_facts(result: AuditResult) -> dict[str, str]:
     facts |= {
         "page": str(result.page),
         "mask": f"{result.mask} ({result.masked:,} train drawings)",
-        "use it": f"quickdraw train --set select.exclude={result.mask}",
+        "use it": command_without(result.mask, store),
     }
     return facts
 
@@ -48,7 +49,7 @@ def audit_plan_facts(folds: list[str], first: Estimate, drawings: int) -> dict[s
             f"about {duration_text(one)} a training, {duration_text(one * len(folds))} for "
             f"{len(folds)}, if none is done yet; scoring and near-duplicates come on top"
         )
-    facts["scored"] = f"{drawings:,} drawings, each by the model that does not know it"
+    facts["scored"] = f"{drawings:,} drawings, each by the model that has not seen it"
     needed = sum(room.needed_bytes for room in first.rooms) * len(folds)
     facts["disk"] = f"checkpoints need {decimal(needed)}, scores {decimal(48 * drawings)}"
     if first.rooms:

@@ -39,7 +39,7 @@ class Suspects:
 
     rows: of the pack, int64 [N]. reasons (`Reason`): int64 [N]. scores: float32 [N], 0 to 1; of
     one reason the higher is the more suspicious. own: float32 [N], probability of the given word,
-    NaN of a near-duplicate. others: int64 [N], the label that the drawing is rather of, or NONE.
+    NaN of a near-duplicate. others: int64 [N], the label that the drawing looks like, or NONE.
     other_rows: int64 [N], the row of the drawing that it is a near-duplicate of, or NONE.
     """
 
@@ -99,7 +99,7 @@ def _columns(suspects: Suspects, pack: Pack) -> dict[str, pa.Array]:
         "word": pa.array([words[label] for label in pack.labels[rows]], pa.string()),
         "reason": pa.array([Reason(reason).text for reason in suspects.reasons], pa.string()),
         "score": pa.array(suspects.scores.tolist(), pa.float32()),
-        "rather": pa.array([words[label] for label in suspects.others], pa.string()),
+        "likely_word": pa.array([words[label] for label in suspects.others], pa.string()),
         "probability": pa.array(suspects.own.tolist(), pa.float32()),
         "duplicate_of": pa.array(
             [int(key_ids[row]) if row != NONE else None for row in other_rows], pa.uint64()

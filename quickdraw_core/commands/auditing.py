@@ -29,7 +29,7 @@ def audit(
     folds: Annotated[int | None, typer.Option()] = None,
     recipe: Annotated[str | None, typer.Option("--recipe")] = None,
     per_class: PerClass = None,
-    shown: Annotated[int | None, typer.Option()] = None,
+    gallery: Annotated[int | None, typer.Option()] = None,
     nproc: Nproc = None,
     out_dir: Annotated[Path | None, typer.Option("--out")] = None,
     fresh: Fresh = None,
@@ -55,7 +55,10 @@ def audit(
     prepared = AUDIT_STAGE.prepared(config, opened)
     assert isinstance(prepared, PreparedAudit)
     with going_on_said(), show_progress():
-        facts = _plan_of(prepared) if plan else audit_facts(perform(AUDIT_STAGE, config, opened))
+        if plan:
+            facts = _plan_of(prepared)
+        else:
+            facts = audit_facts(perform(AUDIT_STAGE, config, opened), config.store)
     show_facts(facts)
 
 

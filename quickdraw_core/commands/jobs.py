@@ -89,15 +89,7 @@ def pipeline(
     """
     if started_once("a pipeline").is_restart:
         fresh = None
-    by_stage = parse_assignments(changes or ())
-    unknown = set(by_stage) - {"ingest", "train", "evaluate", "promote"}
-    if unknown:
-        raise ConfigError(
-            f"--set {min(unknown)}=… names no stage; begin with ingest., train., evaluate. or "
-            "promote."
-        )
-    if "promote" in by_stage and not promote:
-        raise ConfigError("--set promote.… takes --promote as well")
+    by_stage = _by_stage(changes, promote)
     from quickdraw_core.ingest.config import IngestConfig
 
     options = locals()
@@ -148,6 +140,20 @@ def demo(
     result = _run_job(job, prefect=True)
     play = f"{program_to_type('quickdraw')} play {os.path.relpath(result.train.run_dir)}"
     show_facts({"play": f"{play} (opens a page on which you draw and the model guesses)"})
+
+
+def _by_stage(changes: list[str] | None, promote: bool) -> dict[str, Any]:
+    """The options that `--set` gives each stage. Raises `ConfigError` if it names another one."""
+    by_stage = parse_assignments(changes or ())
+    unknown = set(by_stage) - {"ingest", "train", "evaluate", "promote"}
+    if unknown:
+        raise ConfigError(
+            f"--set {min(unknown)}=… names no stage; begin with ingest., train., evaluate. or "
+            "promote."
+        )
+    if "promote" in by_stage and not promote:
+        raise ConfigError("--set promote.… takes --promote as well")
+    return by_stage
 
 
 def _job_of(

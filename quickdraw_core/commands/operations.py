@@ -1,6 +1,7 @@
 """The command for whoever runs this as a service: deployments on a Prefect server."""
 
 import os
+from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
@@ -12,6 +13,7 @@ from quickdraw_core.terminal.console import show_facts, show_lines, show_table
 
 if TYPE_CHECKING:
     from flows.deployments.config import DeployConfig
+    from flows.deployments.deploy import Deployed
 
 
 @configured_by("flows.deployments.config:DeployConfig")
@@ -58,7 +60,14 @@ def deploy(
     # Not as text, which a configuration would show.
     options["alert"] = tuple(SecretStr(address) for address in alert or () if address)
     config = config_of(DeployConfig, options)
-    deployed = make(config)
+    _show_deployed(config, make(config))
+    if not config.dry_run:
+        _show_alerts(config)
+        if config.alert_test:
+            _try_alerts()
+
+
+def _show_deployed(config: "DeployConfig", deployed: Sequence["Deployed"]) -> None:
     rows = [[entry.name, entry.pool, entry.schedule or "on demand"] for entry in deployed]
     show_table(["deployment", "work pool", "runs"], rows, numbers=False)
     show_lines(
@@ -74,9 +83,6 @@ def deploy(
             "run one": f"prefect deployment run {deployed[0].name}",
         }
     )
-    _show_alerts(config)
-    if config.alert_test:
-        _try_alerts()
 
 
 def _show_alerts(config: "DeployConfig") -> None:

@@ -11,6 +11,7 @@ _WIDTH = 44
 """Characters of a value in a table."""
 _DIGEST = 12
 _COMMIT, _WHOLE_CODE, _STORE = "git commit", "training code", "store"
+_EXCLUDED = "select.exclude_sha256"
 _PACKAGES = {"drawing", "labels", "loading", "modeling", "render", "store", "training"}
 """Packages whose digest a training records."""
 _NAMED = 3
@@ -141,8 +142,10 @@ def _sentence(
         )
         return f"nothing differs but {named}{known}"
     groups = [group for group in GROUPS if any(row.group == group for row in causes)]
-    counts = [f"{group} ({sum(row.group == group for row in causes)})" for group in groups]
-    return f"{len(causes)} things differ{known}: {', '.join(counts)}"
+    # As many as the table has of these groups, so with the planned steps that follow from others.
+    counts = [sum(row.group == group for row in rows) for group in groups]
+    by_group = [f"{group} ({count})" for group, count in zip(groups, counts, strict=True)]
+    return f"{sum(counts)} things differ{known}: {', '.join(by_group)}"
 
 
 def _is_cause(row: Row, first: Recorded, second: Recorded) -> bool:
@@ -206,6 +209,6 @@ def _text(value: Any, name: str) -> str:
     elif isinstance(value, float):
         return f"{value:g}"
     text = str(value)
-    if name in (_STORE, _COMMIT):
+    if name in (_STORE, _COMMIT, _EXCLUDED):
         return text[:_DIGEST]
     return text if len(text) <= _WIDTH else f"{text[: _WIDTH - 1]}…"

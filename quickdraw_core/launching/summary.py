@@ -114,8 +114,8 @@ def _steps_of(estimate: Estimate) -> str:
         return f"as many {a_step} as {by} allow by a probe at the start"
     epochs = estimate.steps / estimate.steps_an_epoch
     by = f", as {by} allow" if by else ""
-    an_epoch = _steps(estimate.steps_an_epoch)
-    return f"{estimate.steps:,} {a_step}: {epochs:.4g} epochs of {an_epoch}{by}"
+    count = f"{epochs:.4g} epoch{'' if epochs == 1 else 's'}"
+    return f"{estimate.steps:,} {a_step}: {count} of {_steps(estimate.steps_an_epoch)}{by}"
 
 
 def _steps(count: int) -> str:

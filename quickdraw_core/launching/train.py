@@ -12,7 +12,7 @@ from functools import partial
 from pathlib import Path
 
 from quickdraw_core.cluster.connect import check_certificates
-from quickdraw_core.errors import QuickdrawError
+from quickdraw_core.errors import ConfigError, QuickdrawError
 from quickdraw_core.launching.estimate import Estimate, estimate, steps_within
 from quickdraw_core.launching.launch import launch
 from quickdraw_core.launching.mlflow_run import (
@@ -36,7 +36,7 @@ from quickdraw_core.launching.rendezvous import release_hosts
 from quickdraw_core.launching.result import TrainResult, result_of
 from quickdraw_core.launching.room import training_needs
 from quickdraw_core.loading.exclude import read_excluded
-from quickdraw_core.loading.select import find_label
+from quickdraw_core.loading.select import exclusion_note, find_label
 from quickdraw_core.progress import progress
 from quickdraw_core.stage import Action, Opened, Outlook, Stage, key_of, options_of
 from quickdraw_core.storage.local import LocalStorage
@@ -137,7 +137,7 @@ class PreparedTraining:
         raises.
         """
         store, config = open_store(self.config.store, self.opened), self.config
-        require_room(_pack_needs(store))
+        require_room(pack_needs(store))
         pack = opened_pack(store, self.opened)
         rows = checked_rows(config, pack)
         steps, done = None, 0
@@ -161,10 +161,10 @@ def needs_of(config: TrainConfig, store: Store, opened: Opened) -> list[Need]:
     goes_on = RunFolder.is_there(path) and not config.fresh
     if goes_on and finished_run(config, store, opened) is not None:
         return []
-    return [*_pack_needs(store), *training_needs(config, path, len(store.label_map))]
+    return [*pack_needs(store), *training_needs(config, path, len(store.label_map))]
 
 
-def _pack_needs(store: Store) -> list[Need]:
+def pack_needs(store: Store) -> list[Need]:
     """What the pack of the store takes, if it is not there yet."""
     folder = pack_folder(store)
     if is_packed(folder):
@@ -184,7 +184,7 @@ def prepare(config: TrainConfig, opened: Opened) -> PreparedTraining:
     for word in config.select.classes or ():
         find_label(store.label_map, word)
     if config.select.exclude is not None:
-        read_excluded(config.select)
+        _require_excluded(config)
     path = run_path(config, store)
     require_free(path / _lock_name(config), str(path))
     goes_on = not config.fresh and find_checkpoint(path, "last") is not None
@@ -193,6 +193,19 @@ def prepare(config: TrainConfig, opened: Opened) -> PreparedTraining:
 
         check_weights(config.model.pretrained)
     return PreparedTraining(config, opened, store, path)
+
+
+def _require_excluded(config: TrainConfig) -> None:
+    """Raises `ConfigError` if the drawings to exclude cannot be read; to a run that was begun only
+    the same file leads back.
+    """
+    try:
+        read_excluded(config.select)
+    except ConfigError as error:
+        if config.fresh or (config.run_dir is not None and not RunFolder.is_there(config.run_dir)):
+            raise
+        what = "this run" if config.run_dir is not None else "a run that you go on with"
+        raise ConfigError(f"{error}, or restore the file that {what} was begun with") from error
 
 
 def begun_at(config: TrainConfig, opened: Opened) -> float | None:
@@ -250,6 +263,9 @@ def _run(
         run, latest, rendezvous = join_run(config, store, opened, context.stopping)
     done, notes = latest.is_finished, list(latest.refused)
     shares, hosts = config.shape.micro_batches, config.hosts.nodes
+    excluded = exclusion_note(pack, config.select) if is_host_0 and not done else None
+    if excluded is not None:
+        notes.append(excluded)
     is_here = context.nodes is None and not done
     unused = unused_gpus(config.hardware, shares, hosts) if is_here else None
     if unused is not None:

@@ -13,7 +13,7 @@ from quickdraw_core.errors import ConfigError
 class FoldConfig(Config):
     """All drawings but those of one fold (`store.holdout.fold_of`)."""
 
-    of: int = Field(ge=2, le=64, description="folds that all drawings are dealt out to")
+    of: int = Field(ge=2, le=64, description="folds that all drawings are divided into")
     left_out: int = Field(ge=0, description="number of the fold that is left out, from 0")
 
     @model_validator(mode="after")

@@ -32,16 +32,7 @@ def select_rows(pack: Pack, split: Split, select: SelectConfig) -> Int64Array:
     Raises `ConfigError` for an unknown word, a file of drawings to exclude that cannot be used,
     and if nothing is left.
     """
-    chosen = pack.splits == split
-    if select.recognized_only:
-        chosen &= pack.recognized == 1
-    if select.classes is not None:
-        wanted = np.zeros(len(pack.label_map), bool)
-        wanted[[find_label(pack.label_map, word) for word in select.classes]] = True
-        chosen &= wanted[pack.labels]
-    rows: Int64Array = np.flatnonzero(chosen)
-    if select.fold is not None:
-        rows = _without_fold(pack, rows, select.fold)
+    rows = _candidates(pack, split, select)
     if select.exclude is not None and split == Split.TRAIN:
         rows = _without_excluded(pack, rows, select)
     if select.per_class is not None:
@@ -54,6 +45,35 @@ def select_rows(pack: Pack, split: Split, select: SelectConfig) -> Int64Array:
     return rows
 
 
+def exclusion_note(pack: Pack, select: SelectConfig) -> str | None:
+    """How many drawings of the file `select.exclude` a training leaves out, if it is not all of
+    them. Raises `ConfigError` if the file cannot be used.
+    """
+    if select.exclude is None:
+        return None
+    excluded = read_excluded(select)
+    left_out = _count(pack, _candidates(pack, Split.TRAIN, select), excluded)
+    if left_out == len(excluded):
+        return None
+    return (
+        f"{left_out:,} of {len(excluded):,} drawings in {select.exclude} left out; the others are "
+        "held out, not chosen otherwise, or not in the store"
+    )
+
+
+def _candidates(pack: Pack, split: Split, select: SelectConfig) -> Int64Array:
+    """Rows that none of the options but `exclude` and `per_class` leaves out: int64 [n]."""
+    chosen = pack.splits == split
+    if select.recognized_only:
+        chosen &= pack.recognized == 1
+    if select.classes is not None:
+        wanted = np.zeros(len(pack.label_map), bool)
+        wanted[[find_label(pack.label_map, word) for word in select.classes]] = True
+        chosen &= wanted[pack.labels]
+    rows: Int64Array = np.flatnonzero(chosen)
+    return rows if select.fold is None else _without_fold(pack, rows, select.fold)
+
+
 def _without_fold(pack: Pack, rows: Int64Array, fold: FoldConfig) -> Int64Array:
     return rows[_where(pack, rows, lambda ids: fold_of(ids, fold.of) != fold.left_out)]
 
@@ -62,12 +82,19 @@ def _without_excluded(pack: Pack, rows: Int64Array, select: SelectConfig) -> Int
     """Raises `ConfigError` if none of the drawings to exclude is there: it is another store's."""
     excluded = read_excluded(select)
     kept = rows[_where(pack, rows, lambda ids: ~is_in(ids, excluded))]
-    if len(excluded) and len(kept) == len(rows):
+    # Some that are there, but held out, or not chosen otherwise, are no mistake.
+    is_foreign = len(kept) == len(rows) and not _count(pack, np.arange(len(pack)), excluded)
+    if len(excluded) and is_foreign:
         raise ConfigError(
             f"none of the {len(excluded):,} drawings in {select.exclude} is among the "
-            f"{len(rows):,} to train on; give the file of an audit of this store"
+            f"{len(pack):,} of the store; give the file of an audit of this store"
         )
     return kept
+
+
+def _count(pack: Pack, rows: Int64Array, key_ids: UInt64Array) -> int:
+    """How many of these rows have one of the ids, which are ascending."""
+    return int(_where(pack, rows, lambda ids: is_in(ids, key_ids)).sum())
 
 
 def _where(

@@ -58,6 +58,7 @@ def _part(number: int, comparison: Comparison, answer: WhyText | None) -> dict[s
     heads, rows = difference_table(comparison)
     differences = [comparison.differences[name] for name in METRICS]
     changed = comparison.changed
+    names = comparison.first, comparison.second
     reach = max((_farther(row) for row in changed), default=1.0)
     unchanged = [row for row in comparison.classes if not row.significant]
     return {
@@ -72,10 +73,15 @@ def _part(number: int, comparison: Comparison, answer: WhyText | None) -> dict[s
             (cells, _bar(d, d.lower_is_better, d.significant, _farther(d) or 1.0))
             for cells, d in zip(rows, differences, strict=True)
         ],
-        "why": answer,
+        "why": None if answer is None else answer._replace(lines=_begun(answer.lines, names)),
         "changed": [(class_cells(row), _bar(row, False, True, reach)) for row in changed],
         "unchanged": [class_cells(row) for row in sorted(unchanged, key=_by_change)],
     }
+
+
+def _begun(lines: Sequence[str], names: tuple[str, ...]) -> list[str]:
+    """The lines with a capital at the beginning; a name that begins one stays as it is."""
+    return [line if line.startswith(names) else f"{line[:1].upper()}{line[1:]}" for line in lines]
 
 
 def _by_change(row: ClassChange) -> tuple[float, str]:
