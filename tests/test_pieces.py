@@ -6,17 +6,19 @@ import signal
 from collections.abc import Callable, Generator, Iterable, Iterator
 from dataclasses import fields
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import numpy as np
 import pytest
+import torch
 from dask_cluster import dask_cluster
 
 from quickdraw_core.challenge.submission import write_submission
 from quickdraw_core.challenge.test_file import PIECE_ROWS
 from quickdraw_core.cluster import computing, workers
 from quickdraw_core.cluster.config import ClusterConfig
-from quickdraw_core.errors import CheckpointError, ConfigError, EvaluationError
+from quickdraw_core.errors import CheckpointError, ClusterError, ConfigError, EvaluationError
 from quickdraw_core.evaluation.config import EvaluateConfig
 from quickdraw_core.evaluation.evaluate import evaluate
 from quickdraw_core.inference.config import HeldOutConfig
@@ -32,6 +34,7 @@ from quickdraw_core.inference.predict import predict_held_out, predict_rows
 from quickdraw_core.inference.predictions import Predictions
 from quickdraw_core.store.pack import Pack
 from quickdraw_core.store.store import Store
+from quickdraw_core.system.threads import NUM_THREADS, threads_each
 
 COLUMNS = [field.name for field in fields(Predictions) if field.name != "label_map"]
 
@@ -178,6 +181,39 @@ def test_an_error_of_the_work_comes_back_and_results_are_in_order(scheduler: str
         assert [next(found) for _ in range(5)] == [0, 1, 2, 3, 4]
         with pytest.raises(CheckpointError, match=r"^piece 5$"):
             next(found)
+
+
+def fail(kind: type[Exception], piece: int) -> int:
+    raise kind(f"no memory for {piece}\nand more")
+
+
+@pytest.mark.parametrize("kind", [RuntimeError, TimeoutError, MemoryError])
+def test_an_error_of_a_library_there_is_said_in_a_line(
+    kind: type[Exception], scheduler: str
+) -> None:
+    with computing.computing(ClusterConfig(dask=scheduler), "") as who:
+        assert who is not None
+        with pytest.raises(ClusterError, match=r"^a Dask worker failed: no memory for 3$"):
+            list(who.results(kind, fail, [3]))
+
+
+def threads_there(shared: str, piece: int) -> tuple[int, bool]:
+    return torch.get_num_threads(), NUM_THREADS in os.environ
+
+
+def test_a_piece_has_the_cores_of_its_worker_and_leaves_the_environment_alone(
+    scheduler: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.delenv(NUM_THREADS, raising=False)
+    before = torch.get_num_threads()
+    with computing.computing(ClusterConfig(dask=scheduler), "") as who:
+        assert who is not None
+        assert list(who.results("", threads_there, [0])) == [(threads_each(1), False)]
+        assert torch.get_num_threads() == before
+        monkeypatch.setenv(NUM_THREADS, "1")  # the user's decision
+        assert list(who.results("", threads_there, [0])) == [(before, True)]
+    nanny: Any = SimpleNamespace(nanny="tcp://127.0.0.1:1")
+    assert NUM_THREADS not in computing.own_environment(nanny)  # Dask's
 
 
 def refused(config: dict[str, Any]) -> str:

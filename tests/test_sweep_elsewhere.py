@@ -1,11 +1,10 @@
 """Rows of a sweep that other hosts train: as Dask workers' processes, or as runs in a pool."""
 
 import json
-import os
 import shutil
-import signal
 import subprocess
 import threading
+from concurrent.futures import ThreadPoolExecutor
 from contextlib import ExitStack, contextmanager, suppress
 from pathlib import Path
 from types import SimpleNamespace
@@ -13,24 +12,33 @@ from typing import Any
 
 import pytest
 from command_line import command, environment_of
-from dask_cluster import dask_hosts, dask_on, worker_on
-from distributed import Client
+from dask_cluster import dask_on, worker_on
 from hosts import hosts_on_a_switch
 from processes import rank_processes
 from service import until
 from sweeps import TINY, open_sweep, table_file
 
 import flows.sweep_row
-from quickdraw_core import stage
-from quickdraw_core.errors import ConfigError, DivergedError, QuickdrawError, TrainingError
+from quickdraw_core.cluster import shared_folder
+from quickdraw_core.cluster.config import ClusterConfig
+from quickdraw_core.cluster.workers import Survey
+from quickdraw_core.errors import (
+    BusyError,
+    ClusterError,
+    ConfigError,
+    DivergedError,
+    QuickdrawError,
+    TrainingError,
+)
 from quickdraw_core.stage import Opened, is_worth_retrying
 from quickdraw_core.store.store import Store
+from quickdraw_core.sweep import on_workers, row_process
 from quickdraw_core.sweep.config import SweepConfig
 from quickdraw_core.sweep.plan import plan_sweep
-from quickdraw_core.sweep.results import SweepResult
 from quickdraw_core.sweep.row_job import job_of, sweep_of_row
-from quickdraw_core.sweep.row_process import error_of
+from quickdraw_core.sweep.row_process import error_of, wait_until_free
 from quickdraw_core.sweep.run import prepare
+from quickdraw_core.system.locks import held_folder
 from quickdraw_core.tracking.run_record import PARENT_TAG, tracked_run_id
 from quickdraw_core.tracking.runs import client
 
@@ -67,6 +75,54 @@ def test_what_a_rows_process_ended_with_decides_whether_it_is_tried_again(
     found = error_of(line, -9)
     assert (type(found), str(found)) == (type(error), str(error))
     assert is_worth_retrying(found) == is_retried
+
+
+def test_a_row_is_refused_where_the_folder_of_its_sweep_is_not(
+    store: Store,
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    job = job_of(open_sweep(config_of(store, tmp_path)), "Right") | {"token": "of-the-sweep"}
+    monkeypatch.setattr(shared_folder, "_SEEN_SECONDS", 0.1)
+    monkeypatch.setattr(row_process.signal, "signal", lambda *_: None)
+    monkeypatch.setattr("sys.argv", ["row", json.dumps(job)])
+    with pytest.raises(SystemExit) as ended:
+        row_process.main()
+    error = error_of(capsys.readouterr().out.splitlines()[-1], ended.value.code)
+    assert isinstance(error, ClusterError)
+    assert f"{tmp_path / 's'} is not shared: " in str(error)
+    assert is_worth_retrying(error)  # another host may be one that does
+    assert not [*(tmp_path / "s").glob("right*")]
+
+
+def test_a_row_waits_for_a_process_that_ends_on_a_host_that_was_cut_off(tmp_path: Path) -> None:
+    with ExitStack() as at_work:
+        for folder in (tmp_path, tmp_path / "evaluation"):
+            at_work.enter_context(held_folder(folder, "training"))
+        with pytest.raises(BusyError):
+            wait_until_free(tmp_path, 0)
+        ends = threading.Timer(0.2, at_work.pop_all().close)
+        ends.start()
+        wait_until_free(tmp_path, 60)
+        ends.join()
+    assert not [*tmp_path.iterdir()]
+
+
+def test_rows_that_wait_ask_a_cluster_as_one(monkeypatch: pytest.MonkeyPatch) -> None:
+    asked = []
+
+    def survey(_: object, needs: dict[str, float]) -> Survey:
+        asked.append(needs)
+        return Survey([], 1, {})
+
+    monkeypatch.setattr(on_workers, "survey", survey)
+    monkeypatch.setattr(on_workers, "_LOOK_SECONDS", 600)
+    hosts = on_workers.RowHosts(None, ClusterConfig(), "")
+    with ThreadPoolExecutor(8) as pool:
+        found = [*pool.map(hosts._survey, [{}, {"GPU": 1.0}] * 20)]
+    assert len(asked) == 2
+    assert {one.busy for one in found} == {1}
 
 
 def test_gpus_of_other_hosts_are_not_looked_for_here(store: Store, tmp_path: Path) -> None:
@@ -141,12 +197,12 @@ ROWS = """
 model = "net"
 image = { encoding = "gray", side_px = 24 }
 augment.mirror_share = 0.0
-epochs = 20
+epochs = 8
 hardware.ranks = 1
 global_batch_size = 32
 micro_batch_size = 32
-validation.every_steps = 60
-checkpoints.every_steps = 10
+validation.every_steps = 40
+checkpoints.every_steps = 4
 """
 
 
@@ -156,16 +212,19 @@ def status_of(journal: Path) -> list[str]:
     return [record["status"] for record in records if "status" in record]
 
 
-@pytest.mark.soak
-@pytest.mark.parametrize(("names", "count"), [("AB", 2), ("ABCDEF", 3)])
-def test_rows_on_several_hosts_of_which_one_is_killed(
-    names: str, count: int, store: Store, empty_database: Path, tmp_path: Path
+# Without MLflow, some 60 s of processor time: six processes of a row, six trainings.
+@pytest.mark.parametrize(
+    "uri",
+    [pytest.param("none", marks=pytest.mark.services), pytest.param(None, marks=pytest.mark.soak)],
+)
+def test_six_rows_on_three_hosts_of_which_one_is_killed(
+    uri: str | None, store: Store, empty_database: Path, tmp_path: Path
 ) -> None:
     shutil.copy(empty_database, tmp_path / "mlflow.db")
     # All the same, so that what comes of them must be.
-    table = table_file(tmp_path, ROWS + "".join(f'[[rows]]\nname = "{n}"\n' for n in names))
+    table = table_file(tmp_path, ROWS + "".join(f'[[rows]]\nname = "{n}"\n' for n in "ABCDEF"))
     words = ["sweep", table, "--store", store.path, "--per-class", 20, "--run-dir", "swept"]
-    with hosts_on_a_switch(count) as switch, ExitStack() as stack:
+    with hosts_on_a_switch(3) as switch, ExitStack() as stack:
         first = switch.hosts[0]
         address = f"tcp://{first.address}:8786"
         listening = ("--host", f"tcp://{first.address}", "--port", "8786", "--no-dashboard")
@@ -174,8 +233,9 @@ def test_rows_on_several_hosts_of_which_one_is_killed(
             stack.enter_context(worker_on(host, address, tmp_path / host.name, "--no-nanny"))
             for host in switch.hosts
         ]
+        words += ["--dask", address, *(["--tracking-uri", uri] if uri else [])]
         process = subprocess.Popen(
-            first.command(*command(), *map(str, words), "--dask", address),
+            first.command(*command(), *map(str, words)),
             cwd=tmp_path, env=environment_of(tmp_path), stdout=subprocess.PIPE, text=True,
         )  # fmt: skip
         try:
@@ -187,45 +247,21 @@ def test_rows_on_several_hosts_of_which_one_is_killed(
             process.kill()
             process.wait()
     assert process.returncode == 0, out
-    assert f"{len(names)} of {len(names)} rows finished" in out
+    assert "6 of 6 rows finished" in out
     states = {path.parent: status_of(path) for path in tmp_path.glob("swept/*/journal.jsonl")}
     twice = {path for path, found in states.items() if found.count("RUNNING") == 2}
-    assert len(states) == len(names)
+    assert len(states) == 6
     assert twice == {lost}
     rows = json.loads((tmp_path / "swept" / "sweep.json").read_text())["rows"]
     scores = [row["scores"] for row in rows]
-    assert scores == [scores[0]] * len(names)
-    mlflow = client(f"sqlite:///{tmp_path}/mlflow.db")
-    parent = tracked_run_id(tmp_path / "swept")
-    runs = mlflow.search_runs([mlflow.get_run(parent).info.experiment_id])
-    beneath = [run for run in runs if run.data.tags.get(PARENT_TAG) == parent]
-    assert {run.info.status for run in beneath} == {"FINISHED"}
-    assert len(beneath) == len(names)
-
-
-@pytest.mark.services  # 30 s: two trainings and their judgements by two workers
-def test_a_row_whose_worker_is_killed_goes_on_with_another(
-    store: Store, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    monkeypatch.setattr(stage, "RETRY_SECONDS", 0.1)
-    monkeypatch.chdir(tmp_path)
-    results: list[SweepResult] = []
-    with dask_hosts(tmp_path, ["127.0.0.1", "127.0.0.2"]) as (address, (_, *workers)):
-        with Client(address, set_as_default=False) as known:
-            known.wait_for_workers(2, 200)
-        config = config_of(store, tmp_path, dask=address, run_dir=tmp_path / "swept")
-        table_file(tmp_path, ROWS + '[[rows]]\nname = "A"\n[[rows]]\nname = "B"\n')
-        prepared = prepare(config, Opened())
-        thread = threading.Thread(target=lambda: results.append(prepared.run()))
-        thread.start()
-        lost = until(lambda: row_at_work(tmp_path, workers[1]), 200, "a row", every=0.05)
-        os.kill(workers[1], signal.SIGKILL)
-        thread.join(500)
-    ((first, second),) = (result.rows for result in results)
-    assert first.scores == second.scores != {}
-    begun = {row.run_dir: status_of(row.run_dir / "journal.jsonl") for row in (first, second)}
-    assert begun.pop(lost) == ["RUNNING", "RUNNING", "FINISHED"]
-    assert list(begun.values()) == [["RUNNING", "FINISHED"]]
+    assert scores == [scores[0]] * 6
+    if uri is None:
+        mlflow = client(f"sqlite:///{tmp_path}/mlflow.db")
+        parent = tracked_run_id(tmp_path / "swept")
+        runs = mlflow.search_runs([mlflow.get_run(parent).info.experiment_id])
+        beneath = [run for run in runs if run.data.tags.get(PARENT_TAG) == parent]
+        assert {run.info.status for run in beneath} == {"FINISHED"}
+        assert len(beneath) == 6
 
 
 def row_at_work(folder: Path, worker: int) -> Path | None:

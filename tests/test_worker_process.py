@@ -11,9 +11,9 @@ from typing import Any
 import pytest
 from dask_cluster import dask_hosts
 
-from quickdraw_core.cluster import workers
+from quickdraw_core.cluster import shared_folder, workers
 from quickdraw_core.cluster.connect import connected
-from quickdraw_core.cluster.shared_folder import check_shared
+from quickdraw_core.cluster.shared_folder import check_shared, require_token, shared_token
 from quickdraw_core.cluster.worker_process import WorkerProcess, worker_processes
 from quickdraw_core.cluster.workers import survey
 from quickdraw_core.errors import ClusterError
@@ -67,6 +67,12 @@ def pid_of(process: WorkerProcess) -> int:
     return int(lines[0])
 
 
+def topics(client: Any) -> list[str]:
+    """What the scheduler keeps events of."""
+    kept = client.run_on_scheduler(lambda dask_scheduler: [*dask_scheduler._broker._topics])
+    return [topic for topic in kept if topic.startswith(workers.PROCESS_KEY)]
+
+
 def test_lines_and_exit_codes_come_back(client: Any) -> None:
     program = (
         "import os, sys; print('über', os.environ['NAME'], flush=True); "
@@ -80,6 +86,8 @@ def test_lines_and_exit_codes_come_back(client: Any) -> None:
             until(lambda p=process: p.poll(lines.extend) is not None)  # type: ignore[misc]
         assert [process.poll() for process in processes] == [3, 3]
         assert [process.host for process in processes] == [HOSTS[1], HOSTS[0]]
+        assert len(topics(client)) == 2
+    assert topics(client) == []
     assert sorted(lines) == ["end", "end", "über x", "über x"]
 
 
@@ -88,6 +96,14 @@ def test_a_process_ends_with_the_block_that_waits_for_it(client: Any) -> None:
         pid = pid_of(process)
         assert is_alive(pid)
     assert not is_alive(pid)
+    assert topics(client) == []
+
+
+def test_an_exit_code_whose_event_is_lost_is_what_the_task_returned(client: Any) -> None:
+    with worker_processes(client, [(None, ["-c", "raise SystemExit(5)"])], {}, {}) as [process]:
+        client._event_handlers[process._key] = lambda event: None
+        until(lambda: process.poll() is not None)
+        assert process.poll() == 5
 
 
 @pytest.mark.services  # a command of its own, killed: 4 s
@@ -117,6 +133,12 @@ def test_a_process_ends_with_its_worker_and_that_is_said(tmp_path: Path) -> None
             with pytest.raises(ClusterError, match=r"worker on 127\.0\.0\.2 was lost; run again"):
                 until(lambda: process.poll() is not None)
             until(lambda: not is_alive(pid))
+        with worker_processes(client, [(None, ["-c", WAITS])], {}, {}) as [process]:
+            pid_of(process)
+            [address] = client.nthreads()
+            os.kill(by_address[address], 9)
+            # With any worker it waits for another one, and nobody waits for it at the end.
+            until(lambda: process.poll() is None and process.host is None)
 
 
 def test_a_worker_that_was_started_again_starts_nothing(client: Any) -> None:
@@ -151,3 +173,21 @@ def test_a_shared_folder_is_found_to_be_one_and_left_as_it_was(
 ) -> None:
     check_shared(client, survey(client, {}).free, tmp_path, "")
     assert not [*tmp_path.iterdir()]
+
+
+def test_work_is_refused_where_the_folder_of_the_command_is_not(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    with shared_token(tmp_path) as token:
+        require_token(tmp_path, token, "")
+        monkeypatch.setattr(shared_folder, "_SEEN_SECONDS", 0.2)
+        other = tmp_path / "other"
+        other.mkdir()
+        with (
+            shared_token(other),
+            pytest.raises(ClusterError, match=r"other is not shared: .*; do"),
+        ):
+            require_token(other, token, "do")
+    with pytest.raises(ClusterError, match="is not shared"):
+        require_token(tmp_path, token, "")
+    assert [*tmp_path.iterdir()] == [other]

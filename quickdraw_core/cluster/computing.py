@@ -3,7 +3,6 @@
 A piece is a Dask task: a worker that is lost costs the pieces that it had, which others compute.
 """
 
-import os
 from collections import deque
 from collections.abc import Callable, Generator, Iterable, Iterator, Mapping
 from concurrent.futures import CancelledError
@@ -13,10 +12,11 @@ from typing import Any, NamedTuple, TypeVar
 
 from quickdraw_core.cluster.config import ClusterConfig
 from quickdraw_core.cluster.connect import connected
+from quickdraw_core.cluster.worker_process import own_environment
 from quickdraw_core.cluster.workers import check_versions
 from quickdraw_core.errors import ClusterError, ConfigError, QuickdrawError, first_line
 from quickdraw_core.system.code_version import package_version
-from quickdraw_core.system.threads import share_cores
+from quickdraw_core.system.threads import NUM_THREADS, threads_each
 
 GPU = "GPU"
 """The resource of Dask that workers with GPUs have, by custom."""
@@ -95,8 +95,9 @@ class DaskComputing:
         self, shared: S, function: Callable[[S, P], R], pieces: Iterable[P]
     ) -> Generator[R]:
         """`function(shared, piece)` of each piece, in their order. shared: sent once to each
-        worker. Raises what the function raises on purpose, and `ClusterError` if the cluster is
-        lost, has no worker for `PATIENCE_SECONDS`, or loses one after the other.
+        worker. Raises what the function raises on purpose, and `ClusterError` if it raises
+        anything else, or the cluster is lost, has no worker for `PATIENCE_SECONDS`, or loses one
+        after the other.
         """
         import dask
 
@@ -126,6 +127,8 @@ class DaskComputing:
                     result = future.result(timeout=_LOOK_SECONDS)
                     break
                 except TimeoutError:
+                    if future.status == "error":  # it is what the function raised
+                        raise
                     deadline = self._deadline(deadline)
         except KilledWorker as error:
             raise ClusterError(
@@ -139,6 +142,10 @@ class DaskComputing:
                 f"a Dask worker cannot compute ({first_line(error)}); give all workers this "
                 "version of the package with its extra named train"
             ) from error
+        except QuickdrawError:
+            raise
+        except Exception as error:  # what a library raised there: no memory of a GPU, say
+            raise ClusterError(f"a Dask worker failed: {first_line(error)}") from error
         if isinstance(result, Refused):
             raise result.error
         return result
@@ -168,9 +175,27 @@ def _compute(version: str, function: Callable[[Any, Any], Any], shared: Any, pie
 
     if package_version() != version:
         return Refused(ClusterError("a Dask worker of another version of this package came up"))
-    # torch, which is not loaded yet, reads the variables once.
-    share_cores(os.environ, get_worker().state.nthreads)
     try:
-        return function(shared, piece)
+        with _threads_of(get_worker()):
+            return function(shared, piece)
     except QuickdrawError as error:
         return Refused(error)
+
+
+@contextmanager
+def _threads_of(worker: Any) -> Iterator[None]:
+    """A block in which torch computes with this task's share of the cores, or with as many threads
+    as a user has set. A worker's nanny sets one. The environment stays: the sub-processes of later
+    tasks inherit it.
+    """
+    if NUM_THREADS in own_environment(worker):
+        yield
+        return
+    import torch
+
+    before = torch.get_num_threads()
+    torch.set_num_threads(threads_each(worker.state.nthreads))
+    try:
+        yield
+    finally:
+        torch.set_num_threads(before)

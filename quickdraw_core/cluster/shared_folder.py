@@ -4,16 +4,19 @@ them, and the other way round.
 
 import asyncio
 import secrets
+import socket
 import time
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
 from quickdraw_core.cluster.workers import Worker
-from quickdraw_core.errors import ConfigError, first_line
+from quickdraw_core.errors import ClusterError, ConfigError, first_line
 from quickdraw_core.system.files import write_atomic
 
 _PREFIX = ".shared-"
+_TOKEN_NAME = f"{_PREFIX}token"
 _SEEN_SECONDS = 10.0
 """How long a network's file system may take to show a new file on another host."""
 _POLL_SECONDS = 0.1
@@ -43,6 +46,28 @@ def check_shared(client: Any, workers: Sequence[Worker], folder: Path, remedy: s
     finally:
         for path in folder.glob(f"{ours.name}*"):
             path.unlink(missing_ok=True)
+
+
+@contextmanager
+def shared_token(folder: Path) -> Iterator[str]:
+    """A block in which a folder, which is there and this command's alone, holds a token: work that
+    is given it begins with `require_token`. Raises `WriteError`.
+    """
+    token, path = secrets.token_hex(8), folder / _TOKEN_NAME
+    write_atomic(path, token, sync=False)
+    try:
+        yield token
+    finally:
+        path.unlink(missing_ok=True)
+
+
+def require_token(folder: Path, token: str, remedy: str) -> None:
+    """Raises `ClusterError` if a folder here is not the one that `shared_token` is at work in."""
+    if not _read_within(folder / _TOKEN_NAME, token):
+        raise ClusterError(
+            f"{folder} is not shared: {socket.gethostname()} does not see what the host of the "
+            f"command writes there; {remedy}"
+        )
 
 
 async def _answer(folder: str, token: str) -> str | None:

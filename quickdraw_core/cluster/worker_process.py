@@ -58,6 +58,7 @@ class WorkerProcess:
         self._events: SimpleQueue[dict[str, Any]] = SimpleQueue()
         self._next_look = time.monotonic() + _LOOK_SECONDS
         self._code: int | None = None
+        self._address = worker.address if worker is not None else None
         self.host: str | None = None
         client.subscribe_topic(self._key, lambda event: self._events.put(event[1]))
         self._future = client.submit(
@@ -78,13 +79,11 @@ class WorkerProcess:
 
         Raises `ClusterError` if it was lost, with its worker or with the scheduler.
         """
-        while self._code is None and not self._events.empty():
-            event = self._events.get()
-            if event.get("lines"):
-                on_lines(event["lines"])
-            self._note(event)
-        if self._code is None:
-            self._check()
+        self._take(on_lines)
+        if self._code is None and self._is_done():
+            self._take(on_lines)  # what has come since
+            if self._code is None:  # an event was lost
+                self._code = self._returned()
         return self._code
 
     def cancel(self) -> None:
@@ -95,6 +94,7 @@ class WorkerProcess:
     def wait_for_end(self, seconds: float) -> None:
         """Waits until it has ended after `cancel`, or is lost."""
         deadline = time.monotonic() + seconds
+        self._take(lambda lines: None)
         # What has not begun never will, and reports no end.
         while self._code is None and self.host is not None and time.monotonic() < deadline:
             try:
@@ -104,15 +104,43 @@ class WorkerProcess:
                     if self._client.status == "running" and self._has_worker():
                         continue
                 break
-        with suppress(Exception):
-            self._client.unsubscribe_topic(self._key)
+        self._drop_topic()
+
+    def _take(self, on_lines: Callable[[list[str]], object]) -> None:
+        while self._code is None and not self._events.empty():
+            event = self._events.get()
+            if event.get("lines"):
+                on_lines(event["lines"])
+            self._note(event)
 
     def _note(self, event: Mapping[str, Any]) -> None:
         self.host = event.get("host", self.host)
+        self._address = event.get("address", self._address)
         self._code = event.get("code")
 
-    def _check(self) -> None:
-        """Raises `ClusterError` if it never will report an end."""
+    def _returned(self) -> int | None:
+        """The code that the task returned; None if it does not come now."""
+        try:
+            return int(self._future.result(timeout=_LOOK_SECONDS))
+        except TimeoutError:
+            return None
+        except Exception as error:  # of all kinds that Dask loses a result by
+            raise ClusterError(f"{_LOST} ({first_line(error)})") from error
+
+    def _drop_topic(self) -> None:
+        """Has the scheduler forget the events, which it would keep as long as it runs."""
+        key = self._key
+
+        def drop(dask_scheduler: Any) -> None:  # by value: it may not have this package
+            # Dask only empties a topic, and that by its own methods for workers and clients alone.
+            dask_scheduler._broker._topics.pop(key, None)
+
+        if self._client.status == "running":
+            with suppress(Exception):  # of a scheduler that goes, or is of another version
+                self._client.run_on_scheduler(drop)
+
+    def _is_done(self) -> bool:
+        """Whether the task has returned. Raises `ClusterError` if it never will."""
         where = self.host or (self._worker.host if self._worker is not None else "a worker")
         status = self._future.status
         if self._client.status not in ("running", "connecting"):
@@ -122,16 +150,19 @@ class WorkerProcess:
             raise ClusterError(f"the Dask worker on {where} could not run a process: {reason}")
         if status in ("cancelled", "lost"):
             raise ClusterError(f"Dask has cancelled the process on {where}; run again to go on")
-        if not self._has_worker():
-            raise ClusterError(f"the Dask worker on {where} was lost; run again to go on")
+        if status != "finished" and not self._has_worker():
+            if self._worker is not None:
+                raise ClusterError(f"the Dask worker on {where} was lost; run again to go on")
+            self.host = self._address = None  # Dask gives it to another one
+        return bool(status == "finished")
 
     def _has_worker(self) -> bool:
         """Whether its worker is there, as it was in the last seconds."""
-        if self._worker is None or time.monotonic() < self._next_look:
+        if self._address is None or time.monotonic() < self._next_look:
             return True
         self._next_look = time.monotonic() + _LOOK_SECONDS
         try:
-            return self._worker.address in self._client.nthreads()
+            return self._address in self._client.nthreads()
         except (OSError, RuntimeError) as error:
             raise ClusterError(_LOST) from error
 
@@ -173,8 +204,8 @@ def run_here(words: list[str], environment: dict[str, str], worker_id: str | Non
     key = str(worker.get_current_task())
     if worker_id is not None and worker.id != worker_id:
         raise ClusterError("it was started again meanwhile")
-    worker.log_event(key, {"host": host_of(worker.address)})
-    own = _own_environment(worker)
+    worker.log_event(key, {"host": host_of(worker.address), "address": worker.address})
+    own = own_environment(worker)
     with sub_process([sys.executable, *words], own | environment, subprocess.PIPE) as process:
         assert process.stdout is not None
         output = _Output(process.stdout.fileno())
@@ -194,7 +225,7 @@ def _is_wanted(worker: Any, key: str) -> bool:
     return task is not None and task.state in _AT_WORK and worker.status.name in _SERVING
 
 
-def _own_environment(worker: Any) -> dict[str, str]:
+def own_environment(worker: Any) -> dict[str, str]:
     """The worker's environment without what its nanny sets for tasks of one thread: OpenMP's
     threads, and how memory is given back.
     """

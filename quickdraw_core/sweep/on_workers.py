@@ -5,10 +5,11 @@ resource GPU left. A row goes on from what its folder holds, on whatever host it
 """
 
 import json
+import math
 import os
 import threading
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
@@ -16,15 +17,15 @@ from typing import Any
 from quickdraw_core.cluster.computing import GPU
 from quickdraw_core.cluster.config import ClusterConfig
 from quickdraw_core.cluster.connect import connected
-from quickdraw_core.cluster.shared_folder import check_shared
+from quickdraw_core.cluster.shared_folder import check_shared, shared_token
 from quickdraw_core.cluster.worker_process import WorkerProcess, worker_processes
-from quickdraw_core.cluster.workers import Worker, check_versions, survey
+from quickdraw_core.cluster.workers import Survey, Worker, check_versions, survey
 from quickdraw_core.errors import ClusterError, ConfigError
 from quickdraw_core.progress import progress
 from quickdraw_core.stage import Opened
 from quickdraw_core.sweep.plan import PlannedRow, Sweep
 from quickdraw_core.sweep.row_job import job_of
-from quickdraw_core.sweep.row_process import error_of, is_error
+from quickdraw_core.sweep.row_process import SHARE, error_of, is_error
 from quickdraw_core.sweep.rows import PreparedRow, nest
 from quickdraw_core.system.threads import NUM_THREADS
 
@@ -38,17 +39,21 @@ _LOOK_SECONDS = 1.0
 class RowHosts:
     """The hosts of a Dask cluster, which rows take in turn. Threads may share it."""
 
-    def __init__(self, client: Any, config: ClusterConfig) -> None:
-        self._client, self._config = client, config
-        self._lock = threading.Lock()
+    def __init__(self, client: Any, config: ClusterConfig, token: str) -> None:
+        """token: in the sweep's folder, by which each row's process finds that it is this one."""
+        self._client, self._config, self._token = client, config, token
+        self._lock = threading.RLock()
+        self._surveys: dict[tuple[tuple[str, float], ...], tuple[float, Survey]] = {}
         self._taken: set[str] = set()
         self._lost: set[str] = set()
 
     def check(self, rows: list[PlannedRow], folder: Path) -> None:
         """Raises `ConfigError` if a row has no host, or the hosts do not share the folder."""
+        free: dict[str, Worker] = {}
         for row in rows:
             needs = self._resources(row)
-            found = survey(self._client, needs)
+            found = self._survey(needs)
+            free |= {worker.address: worker for worker in found.free}
             if not found.hosts:
                 wanted = ", ".join(f"{name}={amount:g}" for name, amount in needs.items())
                 raise ConfigError(
@@ -56,7 +61,18 @@ class RowHosts:
                     f"{row.name!r}{f', which needs {wanted}' if wanted else ''}: "
                     f"{found.unfit_text() or 'it has none'}"
                 )
-        check_shared(self._client, found.free, folder, "give --run-dir on storage of all hosts")
+        # The processes of the rows themselves find it on hosts that are busy, or come later.
+        check_shared(self._client, [*free.values()], folder, SHARE)
+
+    def _survey(self, resources: Mapping[str, float]) -> Survey:
+        """What the cluster has, at most `_LOOK_SECONDS` ago: rows that wait ask as one."""
+        key = tuple(sorted(resources.items()))
+        with self._lock:
+            at, found = self._surveys.get(key, (-math.inf, None))
+            if found is None or time.monotonic() - at >= _LOOK_SECONDS:
+                found = survey(self._client, resources)
+                self._surveys[key] = time.monotonic(), found
+            return found
 
     def _resources(self, row: PlannedRow) -> dict[str, float]:
         """What a row takes of a worker: as configured, or a GPU for each of its processes if it
@@ -66,7 +82,7 @@ class RowHosts:
         if self._config.resources or hardware.device == "cpu":
             return self._config.resources
         gpus = {GPU: float(hardware.ranks)}
-        return gpus if hardware.device == "cuda" or survey(self._client, gpus).hosts else {}
+        return gpus if hardware.device == "cuda" or self._survey(gpus).hosts else {}
 
     def run(self, sweep: Sweep, name: str, stopping: threading.Event) -> None:
         """Trains and judges a row on a host, once one is free.
@@ -80,7 +96,7 @@ class RowHosts:
                 resources = self._resources(row.planned)
                 with self._host(resources, stopping) as worker:
                     command = ["-m", "quickdraw_core.sweep.row_process"]
-                    command.append(json.dumps(job_of(sweep, name)))
+                    command.append(json.dumps(job_of(sweep, name) | {"token": self._token}))
                     # As many threads as here: their number decides how sums are rounded.
                     passed = {k: v for k, v in os.environ.items() if k == NUM_THREADS}
                     commands = [(worker, command)]
@@ -105,7 +121,9 @@ class RowHosts:
         try:
             yield worker
         except ClusterError:
-            self._lost.add(worker.host)
+            with self._lock:
+                self._lost.add(worker.host)
+                self._surveys.clear()
             raise
         finally:
             with self._lock:
@@ -115,7 +133,7 @@ class RowHosts:
         deadline = time.monotonic() + PATIENCE_SECONDS
         while not stopping.is_set():
             with self._lock:
-                found = survey(self._client, {})
+                found = self._survey({})
                 free = [worker for worker in found.free if worker.host not in self._taken]
                 # One that was lost may not be known as such by the scheduler yet.
                 free.sort(key=lambda worker: worker.host in self._lost)
@@ -145,7 +163,7 @@ class RowHosts:
 
         while (code := process.poll(on_lines)) is None:
             if process.host is None:
-                deadline = _deadline(deadline, survey(self._client, resources).hosts)
+                deadline = _deadline(deadline, self._survey(resources).hosts)
             if stopping.wait(_POLL_SECONDS if process.host else _LOOK_SECONDS):
                 raise KeyboardInterrupt
         if code:
@@ -175,6 +193,7 @@ def row_hosts(config: ClusterConfig, rows: list[PlannedRow], folder: Path) -> It
     assert config.dask is not None
     with connected(config.dask, config.tls, else_do=", or leave out --dask") as client:
         check_versions(client, config.dask)
-        hosts = RowHosts(client, config)
-        hosts.check(rows, folder)
-        yield hosts
+        with shared_token(folder) as token:
+            hosts = RowHosts(client, config, token)
+            hosts.check(rows, folder)
+            yield hosts

@@ -8,17 +8,30 @@ import json
 import logging
 import signal
 import sys
+import time
+from pathlib import Path
 from typing import NoReturn
 
 from quickdraw_core import errors
-from quickdraw_core.errors import QuickdrawError, TrainingError, first_line
+from quickdraw_core.cluster.shared_folder import require_token
+from quickdraw_core.errors import BusyError, QuickdrawError, TrainingError, first_line
 from quickdraw_core.progress import report_to
 from quickdraw_core.stage import Opened
 from quickdraw_core.sweep.row_job import sweep_of_row
 from quickdraw_core.sweep.rows import run_row
+from quickdraw_core.system.locks import require_free_folder
 
 _ERROR = "row failed: "
 _STOPPED = 130
+
+SHARE = "give --run-dir on storage of all hosts"
+"""What to do if a host does not see the folder of a sweep."""
+
+_BUSY_SECONDS = 90.0
+"""How long to wait for who is at work on the row. A host that is cut off from Dask knows of it
+after 30 s, and has 30 more to end its process."""
+
+_POLL_SECONDS = 0.5
 
 
 class _Lines:
@@ -51,11 +64,30 @@ def main() -> None:
     job = json.loads(sys.argv[1])
     with report_to(_Lines()):
         try:
-            run_row(sweep_of_row(job), job["name"], Opened())
+            sweep = sweep_of_row(job)
+            if "token" in job:
+                require_token(sweep.path, job["token"], SHARE)
+            wait_until_free(sweep.row(job["name"]).run_dir)
+            run_row(sweep, job["name"], Opened())
         except QuickdrawError as error:
             _fail(error)
         except KeyboardInterrupt:
             sys.exit(_STOPPED)
+
+
+def wait_until_free(folder: Path, seconds: float = _BUSY_SECONDS) -> None:
+    """Returns once no other command is at work in a run folder. Raises `BusyError`."""
+    deadline = time.monotonic() + seconds
+    while True:
+        try:
+            for place in (folder, folder / "evaluation"):
+                require_free_folder(place)
+        except BusyError:
+            if time.monotonic() > deadline:
+                raise
+            time.sleep(_POLL_SECONDS)
+        else:
+            return
 
 
 def _fail(error: QuickdrawError) -> NoReturn:
