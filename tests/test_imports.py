@@ -63,7 +63,10 @@ for words, folder in json.load(sys.stdin):
     child = os.fork()
     if not child:
         run(words, folder)
-    os.waitpid(child, 0)
+    _, status = os.waitpid(child, 0)
+    if status:
+        with open(os.path.join(folder, "output")) as output:
+            sys.exit(f"quickdraw {' '.join(words)} ended with status {status}: {output.read()}")
 atexit.unregister(sys.modules["sitecustomize"].report)
 """
 """Runs commands one after the other, each in a fork that has loaded what it may load anyway."""

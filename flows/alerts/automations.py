@@ -25,6 +25,8 @@ SAID, SILENT, LATE = (
     "quickdraw: alert of runs that end without a report",
     "quickdraw: alert of late runs",
 )
+_FORMER = {SILENT: "quickdraw: alert of runs that end without a word"}
+"""What automations that a server may still have were called."""
 SILENT_SECONDS, LATE_SECONDS = 60, 300
 """How long the server waits for a run to say why it ended; for a worker to take up a late run."""
 TEST_RESOURCE = "quickdraw.test"
@@ -58,6 +60,8 @@ def make_alerts(
         _of_late_runs(blocks, ui, late_seconds),
     ):
         there = client.read_automations_by_name(wanted.name)
+        if not there and wanted.name in _FORMER:
+            there = client.read_automations_by_name(_FORMER[wanted.name])
         if there:
             client.update_automation(there[0].id, wanted)
         else:
@@ -67,7 +71,7 @@ def make_alerts(
 
 def delete_alerts(client: SyncPrefectClient) -> int:
     """Deletes what `make_alerts` made. Returns of how many addresses."""
-    for name in (SAID, SILENT, LATE):
+    for name in (SAID, SILENT, LATE, *_FORMER.values()):
         for automation in client.read_automations_by_name(name):
             client.delete_automation(automation.id)
     return _delete_blocks(client, 1)
