@@ -45,6 +45,7 @@ def config_of(store: Store, run_dir: Path, **changes: object) -> TrainConfig:
         "validation.every_steps": 20,
         "checkpoints.every_steps": 4,
         "tracking.record_samples": True,
+        "model.precision": "fp32",  # in bf16 two ranks round visibly otherwise than three
     }
     return train_config(values, **changes)
 
@@ -153,6 +154,25 @@ def until(condition: Callable[[], bool], seconds: float = 100) -> None:
         time.sleep(0.05)
 
 
+def assert_same_but_for_rounding(run_dir: Path, one_host: Path) -> None:
+    """The same samples, each step once, and no other loss before the run went on with two ranks.
+    Their sums round otherwise than those of three: in single precision by 1e-6 in the first steps,
+    which training amplifies: after 16 steps by 1.5 %, in bf16 by 20 %.
+    """
+    assert samples_of(run_dir) == samples_of(one_host)
+    curve, whole = curve_of(run_dir), curve_of(one_host)
+    assert curve.keys() == whole.keys()
+    losses = {step: value for (step, name), value in whole.items() if name == "train/loss"}
+    ours = {step: curve[step, "train/loss"] for step in losses}
+    assert ours == pytest.approx(losses, rel=0.05)
+    differing = [step for step in losses if ours[step] != losses[step]]
+    assert all(step > 8 for step in differing)  # a checkpoint every 4 steps, the kill after 9
+    first = {step for step in losses if differing and step < min(differing) + 3}
+    assert {step: ours[step] for step in first} == pytest.approx(
+        {step: losses[step] for step in first}, rel=1e-4
+    )
+
+
 @pytest.mark.services  # three hosts: 30 s
 def test_three_workers_train_as_one_host_with_three_ranks_bit_for_bit(
     cluster: Cluster, store: Store, one_host: Path, tmp_path: Path
@@ -177,13 +197,7 @@ def test_a_worker_killed_costs_its_host_and_the_retry_goes_on_with_the_others(
     hosts = [host.address for host in cluster.switch.hosts]
     assert training.hosts() == [hosts[0], hosts[2]]
     assert is_over(training.run_dir)
-    # Two ranks round otherwise than three, in bf16 where the processor multiplies in it: the same
-    # samples, each step once, and a curve that is near.
-    assert samples_of(training.run_dir) == samples_of(one_host)
-    curve, whole = curve_of(training.run_dir), curve_of(one_host)
-    assert curve.keys() == whole.keys()
-    losses = {key: value for key, value in whole.items() if key[1] == "train/loss"}
-    assert {key: curve[key] for key in losses} == pytest.approx(losses, rel=0.2)
+    assert_same_but_for_rounding(training.run_dir, one_host)
 
 
 @pytest.mark.services  # a cable pulled, 12 s until that is noticed, the second attempt: 60 s
