@@ -312,7 +312,7 @@ def test_the_page_says_what_the_sentences_say_and_loads_nothing() -> None:
         assert f'<th scope="row">{row.word}</th>' in page
     assert found[0].changed
     assert page.count('class="zero better"') >= len(found[0].changed)
-    for cell in ("nothing differs but the seed", "not recorded for A: data", "&lt;i&gt;"):
+    for cell in ("Nothing differs but the seed", "Not recorded for A: data", "&lt;i&gt;"):
         assert cell in page
     assert "2 models against A" in page
     assert "<b>" not in page.replace("<b style", "")

@@ -8,6 +8,7 @@ import re
 import shutil
 import subprocess
 from collections.abc import Iterator
+from copy import deepcopy
 from pathlib import Path
 from typing import Any
 
@@ -149,6 +150,7 @@ def test_dask_is_as_the_schema_of_its_operator_says(
     [worker] = with_gpus["spec"]["worker"]["spec"]["containers"]
     assert worker["resources"]["limits"]["nvidia.com/gpu"] == "1"
     assert worker["command"][-1] == "--resources=GPU=1"
+    cluster = deepcopy(cluster)  # others look at it, too
     cluster["spec"]["worker"]["spec"]["containers"][0]["imagePull"] = "Always"
     with pytest.raises(ValidationError, match="imagePull"):
         validator.validate(cluster)

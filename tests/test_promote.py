@@ -418,7 +418,7 @@ def test_models_are_compared_by_folder_run_and_version(trained: Trained, tmp_pat
     assert 0 < steps["first"] < steps["second"]
     assert page.count("### Why they differ") == 2
     html = (tmp_path / "out" / "comparison.html").read_text()
-    assert html.count("nothing differs but epochs (0.4 and 1)") == 2
+    assert html.count("Nothing differs but epochs (0.4 and 1)") == 2
     assert page.count("| options | epochs | 0.4 | 1 |") == 2
     assert result.tracking_problem is None
     run = client(trained.uri).get_run(trained.runs["good"])

@@ -125,10 +125,12 @@ class PreparedTraining:
     def _on_nodes(
         self, store: Store, path: Path, context: RunContext
     ) -> AbstractContextManager[tuple[TrainConfig, RunContext]]:
-        """As `nodes_of`; without a cluster if only the results are left to be delivered."""
-        if not self.config.fresh and finished_run(self.config, store, self.opened) is not None:
-            return nullcontext((self.config, context))
-        return nodes_of(self.config, path, context)
+        """As `nodes_of`; without a cluster, too, if only the results are left to be delivered."""
+        config, opened = self.config, self.opened
+        if config.hosts.dask is None:
+            return nullcontext((config, context))
+        done = not config.fresh and finished_run(config, store, opened) is not None
+        return nullcontext((config, context)) if done else nodes_of(config, path, context)
 
     def estimate(self, context: RunContext | None = STANDALONE) -> Estimate:
         """What the training will take. It leaves nothing, but for the pack of the store.
