@@ -139,6 +139,11 @@ LONGER = {
         15.0,
         "three ingests through an object store",
     ),
+    "test_store_objects.py::"
+    "test_a_store_that_cannot_be_reached_is_neither_damaged_nor_made_anew": (
+        15.0,
+        "two ingests through an object store",
+    ),
     "test_store_objects.py::test_damage_is_found_and_mended_by_ingesting_again": (
         30.0,
         "two ingests through an object store",

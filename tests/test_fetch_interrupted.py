@@ -143,7 +143,7 @@ def test_a_write_that_fails_is_a_clear_error_and_leaves_no_half_file(
     process = start(config_of(server, tmp_path, parallel=1), largest_file=1 << 17)
     _, errors = process.communicate(timeout=300)
     assert f"InputError: cannot write to {tmp_path}: File too large; make room" in errors
-    assert not list(tmp_path.glob("*.ndjson"))
+    assert not list(tmp_path.glob("*.ndjson"))  # the thread did not begin the next file either
     assert part_sizes(tmp_path) == 1 << 17
     assert run(server, tmp_path).continued == ("cat",)
     require_whole(server, tmp_path)

@@ -181,7 +181,10 @@ def test_what_is_not_answered_at_the_end_gets_503(monkeypatch, capfd):
             answers.append(httpx.post(f"{address}/api/guess", json=body, timeout=60))
 
         users = [threading.Thread(target=ask) for _ in range(3)]
-        for user in users:
+        users[0].start()
+        while not recognizer.batches:  # the only thread is busy: the others wait
+            time.sleep(0.01)
+        for user in users[1:]:
             user.start()
         while "quickdraw_queue_drawings 2.0" not in httpx.get(f"{address}/metrics").text:
             time.sleep(0.01)

@@ -209,6 +209,8 @@ def _in_parallel(
                 except BaseException as error:  # noqa: BLE001 — raised again by the caller
                     outcome.set_exception(error)
                 outcomes.put((word, outcome))
+                if outcome.exception() and not isinstance(outcome.exception(), RefusedError):
+                    run.stopped.set()  # no thread begins another file
 
     threads = [
         Thread(target=serve, name=THREAD_NAME, daemon=True) for _ in words[: run.config.parallel]
