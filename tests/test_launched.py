@@ -5,6 +5,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from sweeps import TINY, table_file
 from trainings import train_config
 
 from quickdraw_core.cluster.environment import (
@@ -13,10 +14,14 @@ from quickdraw_core.cluster.environment import (
     first_name,
     slurm_address,
 )
+from quickdraw_core.commands import jobs, sweeps
 from quickdraw_core.commands.launched import launched_train_config, started_once
 from quickdraw_core.errors import ConfigError
+from quickdraw_core.ingest.config import IngestConfig
+from quickdraw_core.ingest.target import open_target
 from quickdraw_core.launching.gpus import lock_name, uuids_in
 from quickdraw_core.launching.torch_launcher import launcher_environment
+from quickdraw_core.store.store import Store
 from quickdraw_core.training.run_folder import RunFolder
 
 # `srun env` in a job of `sbatch --nodes 2 --ntasks-per-node 1`, Slurm 22.05: of the second task.
@@ -282,6 +287,65 @@ def test_fresh_is_over_once_the_job_has_begun_its_run(
     assert config_in(monkeypatch, JOB, **options).fresh
     requeued = JOB | {"SLURM_RESTART_COUNT": "1"}
     assert config_in(monkeypatch, requeued, **options).fresh == is_fresh
+
+
+def test_a_pipeline_that_is_requeued_goes_on_with_what_its_job_has_begun_of_each_stage(
+    monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    store, run_dir = tmp_path / "store", tmp_path / "run"
+    begun: list[Any] = []
+    monkeypatch.setattr(jobs, "_run_job", lambda job, prefect: begun.append(job))
+
+    def fresh_after(**environment: str) -> tuple[bool, bool]:
+        with monkeypatch.context() as patch:
+            for name, value in (JOB | environment).items():
+                patch.setenv(name, value)
+            jobs.pipeline([str(tmp_path)], store, run_dir=run_dir, recipe="demo", fresh=True)
+            job = begun.pop()
+            return job.ingest.fresh, job.train.fresh
+
+    requeued = {"SLURM_RESTART_COUNT": "1"}
+    assert fresh_after(**requeued) == (True, True)  # it ended before it had begun anything
+    monkeypatch.setenv("SLURM_JOB_ID", "7")
+    ingest = IngestConfig.parse({"source": tmp_path, "store": store, "fresh": True})
+    open_target(ingest)
+    assert fresh_after(**requeued) == (False, True)
+    config = train_config({"store": store, "run_dir": run_dir})
+    RunFolder(run_dir, config, "fingerprint", "key", begun_by="slurm  7").write()
+    assert fresh_after(**requeued) == (False, False)
+    assert fresh_after() == (True, True)
+    assert fresh_after(**requeued, SLURM_JOB_ID="8") == (True, True)
+    monkeypatch.delenv("SLURM_JOB_ID")
+    open_target(ingest)  # by nobody who would start it again
+    assert fresh_after(**requeued) == (True, False)
+
+
+def test_a_sweep_that_is_requeued_starts_its_rows_over_once(
+    monkeypatch: pytest.MonkeyPatch, store: Store, tmp_path: Path
+) -> None:
+    table, begun = table_file(tmp_path, TINY), []
+    monkeypatch.setattr(sweeps, "run", lambda start, *_: begun.append(start.__self__))
+    monkeypatch.setattr(sweeps, "_show_swept", lambda _: None)
+
+    def prepared(row: str, restarts: int) -> Any:
+        variables = {"SLURM_JOB_ID": "7", "SLURM_RESTART_COUNT": str(restarts)}
+        with monkeypatch.context() as patch:
+            for name, value in variables.items():
+                patch.setenv(name, value)
+            options: dict[str, Any] = {"fresh": True, "rows": [row], "tracking_uri": "none"}
+            sweeps.sweep(table, store.path, run_dir=tmp_path / "s", per_class=20, **options)
+            return begun.pop()
+
+    first = prepared("Right", 0)
+    assert first.config.fresh
+    assert prepared("Right", 1).config.fresh  # the first start ended before it began
+    with monkeypatch.context() as patch:
+        patch.setenv("SLURM_JOB_ID", "7")
+        first.begin()
+    assert not prepared("Right", 1).config.fresh
+    assert prepared("Reciprocal", 1).config.fresh  # another command of the same job
+    first.begin()  # by nobody who would start it again
+    assert prepared("Right", 1).config.fresh
 
 
 def test_what_works_on_one_host_is_not_started_on_two(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -1,6 +1,7 @@
 """Commands that run several stages."""
 
 import os
+from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
@@ -8,7 +9,7 @@ import typer
 
 from quickdraw_core.assignments import parse_assignments
 from quickdraw_core.commands.data import generate_csvs_into, left_out_shown
-from quickdraw_core.commands.launched import started_once
+from quickdraw_core.commands.launched import going_on, going_on_training, started_once
 from quickdraw_core.commands.models import show_evaluated
 from quickdraw_core.commands.options import (
     MAX_SEED,
@@ -46,6 +47,7 @@ from quickdraw_core.terminal.console import leave_stdout_to, show_facts
 from quickdraw_core.terminal.progress_display import show_progress
 
 if TYPE_CHECKING:
+    from quickdraw_core.cluster.environment import Launched
     from quickdraw_core.ingest.config import IngestConfig
     from quickdraw_core.pipeline import Pipeline, PipelineResult
     from quickdraw_core.training.config import TrainConfig
@@ -87,8 +89,7 @@ def pipeline(
 
     --set takes ingest.…, train.…, evaluate.… and promote.… keys.
     """
-    if started_once("a pipeline").is_restart:
-        fresh = None
+    launched = started_once("a pipeline")
     by_stage = _by_stage(changes, promote)
     from quickdraw_core.ingest.config import IngestConfig
 
@@ -97,9 +98,10 @@ def pipeline(
     made = {"classes": words_of(classes, classes_file), "test_per_class": per_class}
     ingest_config = config_of(IngestConfig, options | made)
     train_config = train_config_of(recipe, options).updated(given(options, "seed"))
+    ingest_config = ingest_config.updated(by_stage.get("ingest", {}))
+    train_config = train_config.updated(by_stage.get("train", {}))
     job = _job_of(
-        ingest_config.updated(by_stage.get("ingest", {})),
-        train_config.updated(by_stage.get("train", {})),
+        *_going_on(launched, ingest_config, train_config),
         judging | by_stage.get("evaluate", {}),
         judging | by_stage.get("promote", {}) if promote else None,
         redo_from,
@@ -140,6 +142,22 @@ def demo(
     result = _run_job(job, prefect=True)
     play = f"{program_to_type('quickdraw')} play {os.path.relpath(result.train.run_dir)}"
     show_facts({"play": f"{play} (opens a page on which you draw and the model guesses)"})
+
+
+def _going_on(
+    launched: "Launched", ingest_config: "IngestConfig", train_config: "TrainConfig"
+) -> "tuple[IngestConfig, TrainConfig]":
+    """Both as they are to be if a launcher has started the command again: each stage goes on with
+    what this very job has begun of it.
+    """
+    from quickdraw_core.storage.begun_by import is_begun_by
+    from quickdraw_core.storage.factory import storage_of
+
+    store = ingest_config.store
+    return (
+        going_on(launched, ingest_config, partial(is_begun_by, storage_of(store))),
+        going_on_training(launched, train_config.updated({"store": store})),
+    )
 
 
 def _by_stage(changes: list[str] | None, promote: bool) -> dict[str, Any]:

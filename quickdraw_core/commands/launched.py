@@ -2,19 +2,22 @@
 
 import os
 import sys
-from collections.abc import Iterable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from contextlib import AbstractContextManager, nullcontext
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, TypeVar
 
 from quickdraw_core.assignments import parse_assignments
 from quickdraw_core.cluster.environment import Launched, find_launched, job_of, slurm_address
 from quickdraw_core.commands.options import given, train_config_of
-from quickdraw_core.errors import ConfigError
+from quickdraw_core.errors import ConfigError, StoreError
 from quickdraw_core.terminal.console import errors
 from quickdraw_core.terminal.progress_display import display_as
 
 if TYPE_CHECKING:
+    from quickdraw_core.config import Config
     from quickdraw_core.training.config import TrainConfig
+
+C = TypeVar("C", bound="Config")
 
 _HOSTS = {"nnodes": "nodes", "node_rank": "node_rank", "rendezvous": "rendezvous"}
 """Options of `train`, and the values of `HostsConfig` that they give."""
@@ -47,8 +50,7 @@ def launched_train_config(
         if launched.nodes > 1 and "shared out" in str(error):
             raise ConfigError(f"{error} ({launched.all})") from error
         raise
-    if launched.is_restart and config.fresh and _has_begun(config):
-        config = config.updated({"fresh": False})
+    config = going_on_training(launched, config)
     if launched.alone_of > 1 and config.hosts.nodes == 1 and config.hosts.dask is None:
         errors.print(
             f"note: this job has {launched.alone_of} nodes, and this training one of them; "
@@ -73,14 +75,31 @@ def shown_once(launched: Launched) -> AbstractContextManager[None]:
     return display_as("none") if launched.node_rank else nullcontext()
 
 
-def _has_begun(config: "TrainConfig") -> bool:
-    """Whether a start before of this very job has begun the run, for which `fresh` was. It may
-    have ended before that; what the folder holds is then what is to be replaced.
-    """
-    from quickdraw_core.launching.open_run import is_begun_by
-    from quickdraw_core.stage import Opened
+def going_on(launched: Launched, config: C, is_begun_by: Callable[[str], bool]) -> C:
+    """The configuration of work that a launcher may have started again: `fresh` no longer counts
+    once an earlier start of this very job has begun. It may have ended before that; what is there
+    is then what is to be replaced.
 
-    return is_begun_by(job_of(os.environ), config, Opened())
+    is_begun_by: whether a job, as `job_of` gives it, was the last to start over there.
+    """
+    if launched.is_restart and getattr(config, "fresh", False) and is_begun_by(job_of(os.environ)):
+        return config.updated({"fresh": False})
+    return config
+
+
+def going_on_training(launched: Launched, config: "TrainConfig") -> "TrainConfig":
+    """As `going_on`, of a training."""
+
+    def is_begun_by(job: str) -> bool:
+        from quickdraw_core.launching import open_run
+        from quickdraw_core.stage import Opened
+
+        try:
+            return open_run.is_begun_by(job, config, Opened())
+        except StoreError:  # without the store that names its folder no run was begun
+            return False
+
+    return going_on(launched, config, is_begun_by)
 
 
 def _launched_here() -> Launched:

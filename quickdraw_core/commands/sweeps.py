@@ -1,11 +1,12 @@
 """The command of sweeps: a table of trainings, compared."""
 
+from dataclasses import replace
 from typing import TYPE_CHECKING, Annotated
 
 import typer
 
 from quickdraw_core.assignments import merged, parse_assignments
-from quickdraw_core.commands.launched import started_once
+from quickdraw_core.commands.launched import going_on, started_once
 from quickdraw_core.commands.options import (
     AllowShort,
     Dask,
@@ -61,8 +62,7 @@ def sweep(
     from quickdraw_core.sweep.results import SweepError
     from quickdraw_core.sweep.run import prepare
 
-    if started_once("a sweep").is_restart:
-        fresh = None
+    launched = started_once("a sweep")
     of_rows = merged(
         {"hardware": {"ranks": nproc}} if nproc else {}, parse_assignments(changes or ())
     )
@@ -72,6 +72,8 @@ def sweep(
     config = config_of(SweepConfig, locals() | of_cluster | {"rows": names, "changes": of_rows})
     opened = Opened()
     prepared = prepare(config, opened)
+    config = going_on(launched, config, prepared.is_begun_by)
+    prepared = replace(prepared, config=config)
     try:
         result = run(prepared.run, lambda: flow_of("sweep")(config), opened, prefect)
     except SweepError as error:

@@ -7,15 +7,18 @@ done, so that an ingest that fails leaves the earlier store unchanged. Windows o
 were left out stay there: a later ingest uses them, and people read their quarantine.
 """
 
+import os
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from contextlib import contextmanager, nullcontext
 from dataclasses import dataclass
 from pathlib import Path
 
+from quickdraw_core.cluster.environment import job_of
 from quickdraw_core.errors import ConfigError, StoreError
 from quickdraw_core.ingest.config import IngestConfig
 from quickdraw_core.ingest.receipts import Receipt, find_receipt
 from quickdraw_core.names import is_word
+from quickdraw_core.storage.begun_by import note_begun
 from quickdraw_core.storage.factory import storage_of
 from quickdraw_core.storage.location import Location
 from quickdraw_core.storage.storage import PACKS, Storage
@@ -129,6 +132,7 @@ def open_target(config: IngestConfig) -> Target:
         else:
             storage.remove_tree("receipts")
             storage.remove(PREVIOUS_NAME)
+        note_begun(storage, job_of(os.environ))
     in_store = not (readable and (fresh or is_begun_anew(store)))
     in_unfinished = readable or UNFINISHED in (storage.top() or ())
     searched = (False,) * in_store + (True,) * in_unfinished

@@ -3,6 +3,7 @@ row that was stopped goes on from its checkpoint.
 """
 
 import json
+import os
 import shutil
 import threading
 from collections.abc import Callable, Iterable, Iterator
@@ -16,11 +17,14 @@ import numpy as np
 
 from quickdraw_core.assignments import flattened
 from quickdraw_core.cluster.connect import check_certificates
+from quickdraw_core.cluster.environment import job_of
 from quickdraw_core.errors import ConfigError, first_line
 from quickdraw_core.inference.held_out import find_held_out
 from quickdraw_core.launching.gpus import devices_locked
 from quickdraw_core.redaction import without_secrets
 from quickdraw_core.stage import Opened, tried_again
+from quickdraw_core.storage.begun_by import is_begun_by, note_begun
+from quickdraw_core.storage.factory import storage_of
 from quickdraw_core.store.pack import opened_pack
 from quickdraw_core.store.store import open_store
 from quickdraw_core.sweep.config import SweepConfig
@@ -69,6 +73,7 @@ class PreparedSweep:
                 classes.append(int(np.count_nonzero(checked_rows(row.config, pack).train_counts)))
         if config.fresh:
             _clear(sweep)
+            note_begun(storage_of(sweep.path), self._by(job_of(os.environ)))
         name, params = sweep.path.name, _params(sweep)
         run = start_run(sweep.path, config.tracking_uri, name, params, _tags(sweep))
         rows = tuple(
@@ -79,6 +84,14 @@ class PreparedSweep:
         begun = replace(sweep, rows=rows, uri=run.uri)
         deliver(begun)
         return begun
+
+    def is_begun_by(self, job: str) -> bool:
+        """Whether the job has started these rows over before. job: as `job_of` gives it."""
+        return is_begun_by(storage_of(self.planned.path), self._by(job))
+
+    def _by(self, job: str) -> str:
+        """A job of several sweeps of one folder starts over the rows of each."""
+        return job and f"{job}, rows {json.dumps(self.planned.chosen)}"
 
     def run(
         self,
