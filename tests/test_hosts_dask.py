@@ -16,19 +16,22 @@ from contextlib import contextmanager
 from pathlib import Path
 
 import pytest
+from command_line import command, environment_of
 from dask_cluster import dask_on, worker_on
 from file_tree import tree
 from hosts import Host, Hosts, two_hosts
 from processes import INGEST
+from sweeps import TINY, table_file
 
 from quickdraw_core.errors import ConfigError
 from quickdraw_core.ingest.config import IngestConfig
 from quickdraw_core.ingest.ingest import ingest, prepare
 from quickdraw_core.stage import Opened
+from quickdraw_core.store.store import Store
 
 WORDS = [f"w{number:02d}" for number in range(24)]
 ROWS = 20_000
-PORT = 8786
+PORT, TLS_PORT, NO_PORT = 8786, 8796, 8797  # 8787 is the dashboard's
 
 
 @pytest.fixture(scope="module")
@@ -66,8 +69,9 @@ def local(source: Path, tmp_path_factory: pytest.TempPathFactory) -> dict[str, s
 def cluster_on(hosts: Hosts, folder: Path, *tls: str, nanny: bool = False) -> Iterator[str]:
     """A scheduler on the first host and a worker on the second: the scheduler's address."""
     scheme, file = "tls" if tls else "tcp", folder / "scheduler.json"
-    address = f"{scheme}://{hosts.first.address}:{PORT}"
-    listening = ("--host", f"{scheme}://{hosts.first.address}", "--port", str(PORT))
+    port = str(TLS_PORT if tls else PORT)
+    address = f"{scheme}://{hosts.first.address}:{port}"
+    listening = ("--host", f"{scheme}://{hosts.first.address}", "--port", port)
     scheduler = (*listening, "--no-dashboard", "--scheduler-file", str(file), *tls)
     with (
         dask_on(hosts.first, "scheduler", *scheduler),
@@ -156,14 +160,14 @@ def certificates(tmp_path_factory: pytest.TempPathFactory) -> Path:
     folder = tmp_path_factory.mktemp("certificates")
     curve = "-newkey ec -pkeyopt ec_paramgen_curve:prime256v1 -nodes"
     for name in ("ours", "other"):
-        for command in (
+        for words in (
             f"req -x509 {curve} -days 2 -subj /CN={name} -keyout {name}-ca.key -out {name}-ca.pem",
             f"req {curve} -subj /CN=dask -keyout {name}.key -out {name}.csr",
             f"x509 -req -in {name}.csr -CA {name}-ca.pem -CAkey {name}-ca.key -CAcreateserial "
             f"-days 2 -out {name}.pem",
         ):
             subprocess.run(
-                ["openssl", *command.split()], cwd=folder, check=True, capture_output=True
+                ["openssl", *words.split()], cwd=folder, check=True, capture_output=True
             )
     return folder
 
@@ -176,41 +180,111 @@ def tls_of(folder: Path, authority: str, own: str) -> dict[str, object]:
     }
 
 
-def test_a_cluster_with_tls_lets_in_who_has_a_certificate_of_its_authority(
-    hosts: Hosts, source: Path, local: dict[str, str], certificates: Path, tmp_path: Path
-) -> None:
-    ours = tls_of(certificates, "ours", "ours")
+@pytest.fixture(scope="module")
+def tls_address(
+    hosts: Hosts, certificates: Path, tmp_path_factory: pytest.TempPathFactory
+) -> Iterator[str]:
+    """Of a cluster that lets in who has a certificate of the authority `ours`."""
     options = ("--tls-ca-file", "--tls-cert", "--tls-key")
-    words = [word for pair in zip(options, map(str, ours.values()), strict=True) for word in pair]
+    files = map(str, tls_of(certificates, "ours", "ours").values())
+    words = [word for pair in zip(options, files, strict=True) for word in pair]
+    with cluster_on(hosts, tmp_path_factory.mktemp("tls"), *words) as address:
+        yield address
+
+
+def test_a_cluster_with_tls_lets_in_who_has_a_certificate_of_its_authority(
+    hosts: Hosts,
+    source: Path,
+    local: dict[str, str],
+    certificates: Path,
+    tls_address: str,
+    tmp_path: Path,
+) -> None:
+    address, ours = tls_address, tls_of(certificates, "ours", "ours")
     environment = {
         "DASK_DISTRIBUTED__COMM__TLS__CA_FILE": str(ours["ca_file"]),
         "DASK_DISTRIBUTED__COMM__TLS__CLIENT__CERT": str(ours["certificate"]),
         "DASK_DISTRIBUTED__COMM__TLS__CLIENT__KEY": str(ours["key"]),
     }
-    with cluster_on(hosts, tmp_path, *words) as address:
-        config = {"source": [source], "store": tmp_path / "store", "dask": address}
-        elsewhere = config | {"store": tmp_path / "elsewhere"}
-        strangers = ingesting(
-            hosts.first,
-            elsewhere,
-            elsewhere | {"tls": tls_of(certificates, "other", "other")},
-            elsewhere | {"tls": tls_of(certificates, "ours", "other")},
-            elsewhere | {"dask": address.replace("tls:", "tcp:")},
-            elsewhere | {"dask": address.replace(str(PORT), "8787"), "tls": ours},
+    config = {"source": [source], "store": tmp_path / "store", "dask": address}
+    elsewhere = config | {"store": tmp_path / "elsewhere"}
+    strangers = ingesting(
+        hosts.first,
+        elsewhere,
+        elsewhere | {"tls": tls_of(certificates, "other", "other")},
+        elsewhere | {"tls": tls_of(certificates, "ours", "other")},
+        elsewhere | {"dask": address.replace("tls:", "tcp:")},
+        elsewhere | {"dask": address.replace(str(TLS_PORT), str(NO_PORT)), "tls": ours},
+    )
+    assert said(ingesting(hosts.first, config | {"tls": ours})) == ["0"]
+    assert tree(tmp_path / "store") == local
+    without, other_authority, other_own, no_tls, nobody = said(strangers)
+    assert without.startswith("ConfigError")
+    assert "needs certificates, and none are given" in without
+    assert "do not trust each other ([SSL: CERTIFICATE_VERIFY_FAILED]" in other_authority
+    assert "do not trust each other" in other_own
+    assert "no Dask scheduler answers at tcp://" in no_tls
+    assert f"no Dask scheduler answers at tls://10.77.0.1:{NO_PORT}" in nobody
+    assert not (tmp_path / "elsewhere").exists()
+    by_environment = ingesting(hosts.first, config, elsewhere, **environment)
+    assert said(by_environment) == ["24", "0"]  # windows that were there already
+    assert tree(tmp_path / "elsewhere") == local
+
+
+def test_models_are_judged_and_swept_over_tls_and_strangers_are_told_why_not(
+    hosts: Hosts,
+    store: Store,
+    trained: Path,
+    csv_folder: Path,
+    certificates: Path,
+    tls_address: str,
+    tmp_path: Path,
+) -> None:
+    """On one worker: an evaluation, a prediction, two rows."""
+    ours, others = (
+        [f"--set=tls.{key}={path}" for key, path in tls_of(certificates, name, name).items()]
+        for name in ("ours", "other")
+    )
+    untracked = ("--per-class", 20, "--tracking-uri", "none", "--store", store.path)
+    evaluate = ("evaluate", trained, *untracked, "--report-dir", "report")
+    sweep = ("sweep", table_file(tmp_path, TINY), *untracked, "--rows", "Right,Reciprocal")
+
+    def begun(*words: object) -> "subprocess.Popen[str]":
+        return subprocess.Popen(
+            hosts.first.command(*command(), *map(str, words), "--dask", tls_address),
+            cwd=tmp_path,
+            env=environment_of(tmp_path),
+            stdout=subprocess.PIPE,
+            stderr=subprocess.PIPE,
+            text=True,
         )
-        assert said(ingesting(hosts.first, config | {"tls": ours})) == ["0"]
-        assert tree(tmp_path / "store") == local
-        without, other_authority, other_own, no_tls, nobody = said(strangers)
-        assert without.startswith("ConfigError")
-        assert "needs certificates, and none are given" in without
-        assert "do not trust each other ([SSL: CERTIFICATE_VERIFY_FAILED]" in other_authority
-        assert "do not trust each other" in other_own
-        assert "no Dask scheduler answers at tcp://" in no_tls
-        assert "no Dask scheduler answers at tls://10.77.0.1:8787" in nobody
-        assert not (tmp_path / "elsewhere").exists()
-        by_environment = ingesting(hosts.first, config, elsewhere, **environment)
-        assert said(by_environment) == ["24", "0"]  # windows that were there already
-        assert tree(tmp_path / "elsewhere") == local
+
+    def ended(process: "subprocess.Popen[str]") -> tuple[int, str, str]:
+        try:
+            out, words = process.communicate(timeout=200)
+        finally:
+            process.kill()
+        return process.returncode, out, words
+
+    test_csv, predictions = csv_folder / "sun.csv", tmp_path / "predictions.csv"
+    predict = ("predict", trained, test_csv, "--out", predictions)
+    stranger = begun(*sweep, *others, "--run-dir", "strange")
+    assert ended(begun(*evaluate, *ours))[0] == 0
+    code, out, words = ended(stranger)
+    assert (code, out, words.count("\n")) == (2, "", 1), words
+    assert "do not trust each other" in words
+    stranger = begun(*evaluate, "--report-dir", "strange")
+    code, _, words = ended(begun(*predict, *ours))
+    assert code == 0, words
+    code, out, words = ended(stranger)
+    assert (code, out, words.count("\n")) == (2, "", 1), words
+    assert "needs certificates, and none are given" in words
+    assert not (tmp_path / "strange").exists()
+    assert ended(begun(*sweep, *ours, "--run-dir", "swept"))[0] == 0
+    assert (tmp_path / "report" / "evaluation.json").exists()
+    assert len(predictions.read_text().splitlines()) == len(test_csv.read_text().splitlines())
+    rows = json.loads((tmp_path / "swept" / "sweep.json").read_text())["rows"]
+    assert [bool(row["scores"]) for row in rows] == [True, True, False]
 
 
 def test_a_scheduler_that_hangs_up_without_a_reason_is_not_said_to_be_absent(
