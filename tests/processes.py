@@ -83,15 +83,17 @@ def launcher_process(run_dir: Path) -> int | None:
     return None
 
 
-def children_of(module: str) -> list[int]:
-    """Process ids of this process's children that run a module."""
-    found = []
+def children_of(word: str, process: int | None = None) -> list[int]:
+    """Ids of the children of a process, or of this one, whose command has a word, such as the
+    name of a module.
+    """
+    found, process = [], process or os.getpid()
     for folder in Path("/proc").glob("[0-9]*"):
         try:
             words = (folder / "cmdline").read_bytes().split(b"\0")
             parent = (folder / "stat").read_text().rpartition(") ")[2].split()[1]
         except OSError:
             continue
-        if module.encode() in words and int(parent) == os.getpid():
+        if word.encode() in words and int(parent) == process:
             found.append(int(folder.name))
     return sorted(found)

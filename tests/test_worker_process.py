@@ -1,6 +1,7 @@
 """Sub-processes of Dask workers: their lines, their ends, and that none outlives who waits."""
 
 import os
+import signal
 import subprocess
 import sys
 import time
@@ -9,11 +10,12 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from dask_cluster import dask_hosts
+from dask_cluster import dask_command, dask_hosts
+from processes import children_of
 
-from quickdraw_core.cluster import shared_folder, workers
+from quickdraw_core.cluster import connect, worker_process, workers
 from quickdraw_core.cluster.connect import connected
-from quickdraw_core.cluster.shared_folder import check_shared, require_token, shared_token
+from quickdraw_core.cluster.shared_folder import check_shared
 from quickdraw_core.cluster.worker_process import WorkerProcess, worker_processes
 from quickdraw_core.cluster.workers import survey
 from quickdraw_core.errors import ClusterError
@@ -115,9 +117,35 @@ def test_a_process_ends_when_who_waits_for_it_is_killed(cluster: str) -> None:
         assert is_alive(pid)
         following.kill()
     until(lambda: not is_alive(pid))
+    # Its events stay with the scheduler until another command is done with its own.
+    with connected(cluster, None) as client:
+        assert len(topics(client)) == 1
+        with worker_processes(client, [(None, ["-c", "pass"])], {}, {}) as [process]:
+            until(lambda: process.poll() is not None)
+        assert topics(client) == []
 
 
-@pytest.mark.services  # a cluster of its own, whose worker is killed: 10 s
+def test_a_scheduler_that_hangs_is_given_up_after_a_while(
+    cluster: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(connect, "_ANSWER_SECONDS", 0.5)
+    monkeypatch.setattr(worker_process, "_LOOK_SECONDS", 0.1)
+    with connected(cluster, None) as client:
+        scheduler = client.run_on_scheduler(os.getpid)
+        with worker_processes(client, [(None, ["-c", WAITS])], {}, {}) as [process]:
+            pid = pid_of(process)
+            os.kill(scheduler, signal.SIGSTOP)
+            try:
+                with pytest.raises(ClusterError, match=r"not answered for 0\.5 s; start it again"):
+                    until(lambda: process.poll() is not None)
+            finally:
+                os.kill(scheduler, signal.SIGCONT)
+            with pytest.raises(ClusterError, match="has not answered"):
+                survey(client, {})
+    until(lambda: not is_alive(pid))  # it hears of it with the end of the client
+
+
+@pytest.mark.services  # a cluster of its own, whose workers are killed: 20 s
 def test_a_process_ends_with_its_worker_and_that_is_said(tmp_path: Path) -> None:
     with (
         dask_hosts(tmp_path, HOSTS) as (address, pids),
@@ -135,10 +163,26 @@ def test_a_process_ends_with_its_worker_and_that_is_said(tmp_path: Path) -> None
             until(lambda: not is_alive(pid))
         with worker_processes(client, [(None, ["-c", WAITS])], {}, {}) as [process]:
             pid_of(process)
-            [address] = client.nthreads()
-            os.kill(by_address[address], 9)
+            [left] = client.nthreads()
+            os.kill(by_address[left], 9)
             # With any worker it waits for another one, and nobody waits for it at the end.
             until(lambda: process.poll() is None and process.host is None)
+        folder = str(tmp_path / "nanny")
+        words = ("--host", HOSTS[0], "--no-dashboard", "--nthreads", "1", "--local-directory")
+        with dask_command("worker", address, *words, folder) as nanny:
+            client.wait_for_workers(1, timeout=300)
+            (worker,) = survey(client, {}).free
+            with worker_processes(client, [(worker, ["-c", WAITS])], {}, {}) as [process]:
+                pid = pid_of(process)
+                (beneath,) = children_of("--multiprocessing-fork", nanny.pid)
+                os.kill(beneath, 9)
+                with pytest.raises(ClusterError, match=r"was lost; run again|again meanwhile"):
+                    until(lambda: process.poll() is not None)
+                until(lambda: not is_alive(pid))
+            # Its nanny starts it again: another worker, on which a retry goes on.
+            until(lambda: [found.id for found in survey(client, {}).free] not in ([], [worker.id]))
+            with worker_processes(client, [(None, ["-c", WAITS])], {}, {}) as [process]:
+                pid_of(process)
 
 
 def test_a_worker_that_was_started_again_starts_nothing(client: Any) -> None:
@@ -173,21 +217,3 @@ def test_a_shared_folder_is_found_to_be_one_and_left_as_it_was(
 ) -> None:
     check_shared(client, survey(client, {}).free, tmp_path, "")
     assert not [*tmp_path.iterdir()]
-
-
-def test_work_is_refused_where_the_folder_of_the_command_is_not(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    with shared_token(tmp_path) as token:
-        require_token(tmp_path, token, "")
-        monkeypatch.setattr(shared_folder, "_SEEN_SECONDS", 0.2)
-        other = tmp_path / "other"
-        other.mkdir()
-        with (
-            shared_token(other),
-            pytest.raises(ClusterError, match=r"other is not shared: .*; do"),
-        ):
-            require_token(other, token, "do")
-    with pytest.raises(ClusterError, match="is not shared"):
-        require_token(tmp_path, token, "")
-    assert [*tmp_path.iterdir()] == [other]

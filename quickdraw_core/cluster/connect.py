@@ -1,14 +1,18 @@
 """A client of a Dask scheduler by its address, with TLS if it asks for it."""
 
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from typing import Any
 
 from quickdraw_core.cluster.config import DaskTls
-from quickdraw_core.errors import ConfigError
+from quickdraw_core.errors import ClusterError, ConfigError
 from quickdraw_core.system.child_environment import SAFE_PATH
 
 _CONNECT_SECONDS = 10
+_ANSWER_SECONDS = 30.0
+"""How long a scheduler may take to answer. After as long Dask takes a connection for lost, but not
+one to a process that hangs.
+"""
 _QUIET = {
     "logging.distributed": "error",
     # What Dask does for its own dashboards, many times a second.
@@ -33,7 +37,8 @@ def connected(
     """A block with a Dask client of the scheduler at an address.
 
     option, else_do: for messages: the option that `tls` is of, and what to do without a cluster.
-    Raises `ConfigError` if the scheduler cannot be reached.
+    Raises `ConfigError` if the scheduler cannot be reached. What the block asks of it raises
+    `ClusterError` if it does not answer.
     """
     quiet_dask()
     from distributed import Client, Security
@@ -48,14 +53,39 @@ def connected(
         )
     try:
         # Not the default one, which all that this process computes with Dask would then run on.
-        client = Client(
+        client: Any = Client(
             address, timeout=f"{_CONNECT_SECONDS}s", security=security, set_as_default=False
         )
     # Dask refuses some mismatches of address and options by TypeError or assertion.
     except (OSError, ValueError, TypeError, RuntimeError, AssertionError) as error:
         raise ConfigError(_connection_fault(address, error, option, else_do)) from error
     with client:
+        client.sync = _answered_in_time(client.sync, address)
         yield client
+
+
+def _answered_in_time(ask: Callable[..., Any], address: str) -> Callable[..., Any]:
+    """A client's `sync`, by which it asks a scheduler, for calls without a time of their own. Once
+    one of them had no answer, the others do not wait for theirs.
+    """
+    is_silent = False
+
+    def sync(function: Any, *values: Any, callback_timeout: Any = None, **options: Any) -> Any:
+        nonlocal is_silent
+        if callback_timeout is not None or options.get("timeout") is not None:
+            return ask(function, *values, callback_timeout=callback_timeout, **options)
+        try:
+            if is_silent:
+                raise TimeoutError
+            return ask(function, *values, callback_timeout=_ANSWER_SECONDS, **options)
+        except TimeoutError:
+            is_silent = True
+            raise ClusterError(
+                f"the Dask scheduler at {address} has not answered for {_ANSWER_SECONDS:g} s; "
+                "start it again if it hangs, and run again to go on"
+            ) from None
+
+    return sync
 
 
 def _connection_fault(address: str, error: Exception, option: str, else_do: str) -> str:

@@ -128,12 +128,21 @@ class WorkerProcess:
             raise ClusterError(f"{_LOST} ({first_line(error)})") from error
 
     def _drop_topic(self) -> None:
-        """Has the scheduler forget the events, which it would keep as long as it runs."""
-        key = self._key
+        """Has the scheduler forget the events, which it would keep as long as it runs: of this
+        process, and of those whose clients were killed.
+        """
+        key, prefix = self._key, PROCESS_KEY
 
         def drop(dask_scheduler: Any) -> None:  # by value: it may not have this package
             # Dask only empties a topic, and that by its own methods for workers and clients alone.
-            dask_scheduler._broker._topics.pop(key, None)
+            topics, clients = dask_scheduler._broker._topics, dask_scheduler.clients.keys()
+            of_killed = [
+                name
+                for name, topic in topics.items()
+                if name.startswith(prefix) and clients.isdisjoint(topic.subscribers)
+            ]
+            for name in (key, *of_killed):
+                topics.pop(name, None)
 
         if self._client.status == "running":
             with suppress(Exception):  # of a scheduler that goes, or is of another version
@@ -143,7 +152,7 @@ class WorkerProcess:
         """Whether the task has returned. Raises `ClusterError` if it never will."""
         where = self.host or (self._worker.host if self._worker is not None else "a worker")
         status = self._future.status
-        if self._client.status not in ("running", "connecting"):
+        if self._client.status != "running":  # it has given up all that it waited for
             raise ClusterError(_LOST)
         if status == "error":
             reason = first_line(self._future.exception())

@@ -66,16 +66,17 @@ class DaskNodes:
         hosts, device = [worker.host for worker in workers], run.config.hardware.device
         attempt = secrets.token_hex(8)
         shutil.rmtree(run.path / ERRORS_NAME, ignore_errors=True)  # of all nodes
+        jobs = self._jobs(run, step, attempt, workers)
+        commands = [(worker, job.words()) for worker, job in zip(workers, jobs, strict=True)]
+        passed = dict(environment)
+        passed.pop(VISIBLE, None)  # which GPUs this host has
         write_attempt(run.path, attempt, hosts, device)
-        try:
-            jobs = self._jobs(run, step, attempt, workers)
-            commands = [(worker, job.words()) for worker, job in zip(workers, jobs, strict=True)]
-            passed = dict(environment)
-            passed.pop(VISIBLE, None)  # which GPUs this host has
-            with worker_processes(self.client, commands, passed, self.resources) as processes:
+        with worker_processes(self.client, commands, passed, self.resources) as processes:
+            try:
                 yield _Nodes(processes, log)
-        finally:
-            write_attempt(run.path, "", hosts, device)
+            finally:
+                # Before they are waited for: a scheduler that hangs passes nothing on to them.
+                write_attempt(run.path, "", hosts, device)
 
     def names(self, count: int) -> str:
         """The hosts of the first so many workers, for messages."""
