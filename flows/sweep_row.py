@@ -25,7 +25,7 @@ from quickdraw_core.errors import ConfigError, TrainingError, first_line
 from quickdraw_core.progress import progress
 from quickdraw_core.stage import RETRIES, RETRY_SECONDS
 from quickdraw_core.sweep.plan import Sweep
-from quickdraw_core.sweep.row_job import job_of, sweep_of_row
+from quickdraw_core.sweep.row_job import job_of, require_here, sweep_of_row
 from quickdraw_core.sweep.rows import PreparedRow, nest, run_row
 from quickdraw_core.sweep.run import RunRow
 
@@ -58,9 +58,13 @@ def train_row(name: str, job: dict[str, Any]) -> None:
 
 @flow(name="sweep-row", flow_run_name="{row}")
 def sweep_row(row: str = "", job: dict[str, Any] | None = None) -> None:
-    """Trains and judges one row of a sweep that has begun, or continues it. job: of the sweep."""
+    """Trains and judges one row of a sweep that has begun, or continues it. job: of the sweep.
+
+    It is refused on a host that does not see the sweep's folder, before it waits for GPUs.
+    """
     if job is None:
         raise ConfigError("a sweep with where: pool starts this; run sweep/weekly")
+    require_here(job)
     train_row(row, job)
 
 

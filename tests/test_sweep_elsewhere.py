@@ -35,7 +35,7 @@ from quickdraw_core.store.store import Store
 from quickdraw_core.sweep import on_workers, row_process
 from quickdraw_core.sweep.config import SweepConfig
 from quickdraw_core.sweep.plan import plan_sweep
-from quickdraw_core.sweep.row_job import job_of, sweep_of_row
+from quickdraw_core.sweep.row_job import job_of, require_here, sweep_of_row
 from quickdraw_core.sweep.row_process import error_of, wait_until_free
 from quickdraw_core.sweep.run import prepare
 from quickdraw_core.system.locks import held_folder
@@ -83,7 +83,9 @@ def test_a_row_is_refused_where_the_folder_of_its_sweep_is_not(
     monkeypatch: pytest.MonkeyPatch,
     capsys: pytest.CaptureFixture[str],
 ) -> None:
-    job = job_of(open_sweep(config_of(store, tmp_path)), "Right") | {"token": "of-the-sweep"}
+    job = job_of(open_sweep(config_of(store, tmp_path)), "Right")
+    require_here(job)
+    job["sweep"] = "another"  # what a host with a disk of its own has there, if anything
     monkeypatch.setattr(shared_folder, "_SEEN_SECONDS", 0.1)
     monkeypatch.setattr(row_process.signal, "signal", lambda *_: None)
     monkeypatch.setattr("sys.argv", ["row", json.dumps(job)])
@@ -94,6 +96,10 @@ def test_a_row_is_refused_where_the_folder_of_its_sweep_is_not(
     assert f"{tmp_path / 's'} is not shared: " in str(error)
     assert is_worth_retrying(error)  # another host may be one that does
     assert not [*(tmp_path / "s").glob("right*")]
+    monkeypatch.setattr(flows.sweep_row, "train_row", None)  # in Prefect's pool: before that
+    job["path"] = str(tmp_path / "absent")
+    with pytest.raises(ClusterError, match=r"absent is not shared: .* on storage of all hosts"):
+        flows.sweep_row.sweep_row.fn("Right", job)
 
 
 def test_a_row_waits_for_a_process_that_ends_on_a_host_that_was_cut_off(tmp_path: Path) -> None:
@@ -118,7 +124,7 @@ def test_rows_that_wait_ask_a_cluster_as_one(monkeypatch: pytest.MonkeyPatch) ->
 
     monkeypatch.setattr(on_workers, "survey", survey)
     monkeypatch.setattr(on_workers, "_LOOK_SECONDS", 600)
-    hosts = on_workers.RowHosts(None, ClusterConfig(), "")
+    hosts = on_workers.RowHosts(None, ClusterConfig())
     with ThreadPoolExecutor(8) as pool:
         found = [*pool.map(hosts._survey, [{}, {"GPU": 1.0}] * 20)]
     assert len(asked) == 2

@@ -6,8 +6,8 @@ import asyncio
 import secrets
 import socket
 import time
-from collections.abc import Iterator, Sequence
-from contextlib import contextmanager
+from collections.abc import Callable, Sequence
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -16,7 +16,6 @@ from quickdraw_core.errors import ClusterError, ConfigError, first_line
 from quickdraw_core.system.files import write_atomic
 
 _PREFIX = ".shared-"
-_TOKEN_NAME = f"{_PREFIX}token"
 _SEEN_SECONDS = 10.0
 """How long a network's file system may take to show a new file on another host."""
 _POLL_SECONDS = 0.1
@@ -35,7 +34,7 @@ def check_shared(client: Any, workers: Sequence[Worker], folder: Path, remedy: s
         answers = client.run(_answer, str(folder), token, workers=addresses, on_error="return")
         for worker in workers:
             answer = answers.get(worker.address)
-            if isinstance(answer, str) and _read_within(folder / answer, token):
+            if isinstance(answer, str) and _within(partial(_holds, folder / answer, token)):
                 continue
             reason = f"this host does not see what the Dask worker on {worker.host} writes there"
             if answer is None:
@@ -48,22 +47,13 @@ def check_shared(client: Any, workers: Sequence[Worker], folder: Path, remedy: s
             path.unlink(missing_ok=True)
 
 
-@contextmanager
-def shared_token(folder: Path) -> Iterator[str]:
-    """A block in which a folder, which is there and this command's alone, holds a token: work that
-    is given it begins with `require_token`. Raises `WriteError`.
+def require_shown(folder: Path, is_shown: Callable[[], bool], remedy: str) -> None:
+    """Raises `ClusterError` if a folder here is not that of the command that gave out this work.
+
+    is_shown: whether something is there that only that command has written; asked for a while.
+    remedy: what to do then, for the message.
     """
-    token, path = secrets.token_hex(8), folder / _TOKEN_NAME
-    write_atomic(path, token, sync=False)
-    try:
-        yield token
-    finally:
-        path.unlink(missing_ok=True)
-
-
-def require_token(folder: Path, token: str, remedy: str) -> None:
-    """Raises `ClusterError` if a folder here is not the one that `shared_token` is at work in."""
-    if not _read_within(folder / _TOKEN_NAME, token):
+    if not _within(is_shown):
         raise ClusterError(
             f"{folder} is not shared: {socket.gethostname()} does not see what the host of the "
             f"command writes there; {remedy}"
@@ -76,7 +66,7 @@ async def _answer(folder: str, token: str) -> str | None:
     """
     ours = Path(folder) / f"{_PREFIX}{token}"
     deadline = time.monotonic() + _SEEN_SECONDS
-    while _read(ours) != token:
+    while not _holds(ours, token):
         if time.monotonic() > deadline:
             return None
         await asyncio.sleep(_POLL_SECONDS)
@@ -85,18 +75,17 @@ async def _answer(folder: str, token: str) -> str | None:
     return name
 
 
-def _read_within(path: Path, token: str) -> bool:
-    """Whether a file with a token comes here."""
+def _within(is_shown: Callable[[], bool]) -> bool:
     deadline = time.monotonic() + _SEEN_SECONDS
-    while _read(path) != token:
+    while not is_shown():
         if time.monotonic() > deadline:
             return False
         time.sleep(_POLL_SECONDS)
     return True
 
 
-def _read(path: Path) -> str | None:
+def _holds(path: Path, token: str) -> bool:
     try:
-        return path.read_text("utf-8")
+        return path.read_text("utf-8") == token
     except OSError:
-        return None
+        return False

@@ -17,15 +17,15 @@ from typing import Any
 from quickdraw_core.cluster.computing import GPU
 from quickdraw_core.cluster.config import ClusterConfig
 from quickdraw_core.cluster.connect import connected
-from quickdraw_core.cluster.shared_folder import check_shared, shared_token
+from quickdraw_core.cluster.shared_folder import check_shared
 from quickdraw_core.cluster.worker_process import WorkerProcess, worker_processes
 from quickdraw_core.cluster.workers import Survey, Worker, check_versions, survey
 from quickdraw_core.errors import ClusterError, ConfigError
 from quickdraw_core.progress import progress
 from quickdraw_core.stage import Opened
 from quickdraw_core.sweep.plan import PlannedRow, Sweep
-from quickdraw_core.sweep.row_job import job_of
-from quickdraw_core.sweep.row_process import SHARE, error_of, is_error
+from quickdraw_core.sweep.row_job import SHARE, job_of
+from quickdraw_core.sweep.row_process import error_of, is_error
 from quickdraw_core.sweep.rows import PreparedRow, nest
 from quickdraw_core.system.threads import NUM_THREADS
 
@@ -39,9 +39,8 @@ _LOOK_SECONDS = 1.0
 class RowHosts:
     """The hosts of a Dask cluster, which rows take in turn. Threads may share it."""
 
-    def __init__(self, client: Any, config: ClusterConfig, token: str) -> None:
-        """token: in the sweep's folder, by which each row's process finds that it is this one."""
-        self._client, self._config, self._token = client, config, token
+    def __init__(self, client: Any, config: ClusterConfig) -> None:
+        self._client, self._config = client, config
         self._lock = threading.RLock()
         self._surveys: dict[tuple[tuple[str, float], ...], tuple[float, Survey]] = {}
         self._taken: set[str] = set()
@@ -96,7 +95,7 @@ class RowHosts:
                 resources = self._resources(row.planned)
                 with self._host(resources, stopping) as worker:
                     command = ["-m", "quickdraw_core.sweep.row_process"]
-                    command.append(json.dumps(job_of(sweep, name) | {"token": self._token}))
+                    command.append(json.dumps(job_of(sweep, name)))
                     # As many threads as here: their number decides how sums are rounded.
                     passed = {k: v for k, v in os.environ.items() if k == NUM_THREADS}
                     commands = [(worker, command)]
@@ -193,7 +192,6 @@ def row_hosts(config: ClusterConfig, rows: list[PlannedRow], folder: Path) -> It
     assert config.dask is not None
     with connected(config.dask, config.tls, else_do=", or leave out --dask") as client:
         check_versions(client, config.dask)
-        with shared_token(folder) as token:
-            hosts = RowHosts(client, config, token)
-            hosts.check(rows, folder)
-            yield hosts
+        hosts = RowHosts(client, config)
+        hosts.check(rows, folder)
+        yield hosts

@@ -13,19 +13,15 @@ from pathlib import Path
 from typing import NoReturn
 
 from quickdraw_core import errors
-from quickdraw_core.cluster.shared_folder import require_token
 from quickdraw_core.errors import BusyError, QuickdrawError, TrainingError, first_line
 from quickdraw_core.progress import report_to
 from quickdraw_core.stage import Opened
-from quickdraw_core.sweep.row_job import sweep_of_row
+from quickdraw_core.sweep.row_job import require_here, sweep_of_row
 from quickdraw_core.sweep.rows import run_row
 from quickdraw_core.system.locks import require_free_folder
 
 _ERROR = "row failed: "
 _STOPPED = 130
-
-SHARE = "give --run-dir on storage of all hosts"
-"""What to do if a host does not see the folder of a sweep."""
 
 _BUSY_SECONDS = 90.0
 """How long to wait for who is at work on the row. A host that is cut off from Dask knows of it
@@ -64,9 +60,8 @@ def main() -> None:
     job = json.loads(sys.argv[1])
     with report_to(_Lines()):
         try:
+            require_here(job)
             sweep = sweep_of_row(job)
-            if "token" in job:
-                require_token(sweep.path, job["token"], SHARE)
             wait_until_free(sweep.row(job["name"]).run_dir)
             run_row(sweep, job["name"], Opened())
         except QuickdrawError as error:
