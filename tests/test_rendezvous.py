@@ -11,9 +11,10 @@ from concurrent.futures import Future, ThreadPoolExecutor
 from pathlib import Path
 
 import pytest
+from trainings import train_config
 
 from quickdraw_core.errors import ConfigError, TrainingError
-from quickdraw_core.launching import rendezvous
+from quickdraw_core.launching import launch, rendezvous
 from quickdraw_core.launching.rendezvous import (
     Attempt,
     address_towards,
@@ -23,6 +24,7 @@ from quickdraw_core.launching.rendezvous import (
     release_hosts,
 )
 from quickdraw_core.training.config import HostsConfig
+from quickdraw_core.training.run_folder import RunFolder
 
 Met = Future[tuple[Attempt, str]]
 
@@ -146,3 +148,22 @@ def test_the_address_is_that_of_the_network_in_which_the_other_host_is() -> None
     assert interface_of("203.0.113.9") is None
     if sys.platform.startswith("linux"):
         assert interface_of("127.0.0.1") == "lo"
+
+
+def test_the_error_of_another_host_waits_for_host_0_to_be_done_with_the_same_attempt(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    run = RunFolder(tmp_path, train_config({"store": "store"}), "fingerprint", "key")
+
+    def fails(holders: list[str | None]) -> list[str | None]:
+        """Who is asked for in vain, of those that hold the folder one after the other."""
+        left = iter(holders)
+        monkeypatch.setattr(launch, "holder_of", lambda _: next(left))
+        with pytest.raises(TrainingError), launch.host_0_first(run):
+            raise TrainingError("a rank failed")
+        return [*left]
+
+    monkeypatch.setattr(launch, "_POLL_SECONDS", 0)
+    assert fails(["since 1", "since 1", "since 1", None, "more"]) == ["more"]
+    assert fails(["since 1", "since 1", "since 2", "more"]) == ["more"]  # it tries again
+    assert fails([None, "more"]) == ["more"]  # it was killed

@@ -17,4 +17,5 @@ export SRUN_CPUS_PER_TASK=$SLURM_CPUS_PER_TASK # srun does not take it from sbat
 
 # One task a node: it starts the training processes of its node itself. On which of the nodes it
 # is, and where the first one is, it finds in its environment.
-exec srun --ntasks-per-node=1 quickdraw train "$@"
+# If a node's command fails, nobody waits for it.
+exec srun --ntasks-per-node=1 --kill-on-bad-exit=1 quickdraw train "$@"

@@ -1,20 +1,28 @@
 """A run's ranks from start to end: their GPUs, the other hosts, and their memory."""
 
 import os
-from contextlib import nullcontext, suppress
+import time
+from collections.abc import Iterator
+from contextlib import contextmanager, nullcontext, suppress
 from dataclasses import replace
 
 from quickdraw_core.cluster.environment import find_launched
-from quickdraw_core.errors import ConfigError, OutOfMemoryError
+from quickdraw_core.errors import ConfigError, OutOfMemoryError, QuickdrawError
 from quickdraw_core.launching.gpus import rank_environment
 from quickdraw_core.launching.open_run import open_latest
 from quickdraw_core.launching.processes import RunContext, run_ranks
 from quickdraw_core.launching.rendezvous import Rendezvous, gather_hosts
 from quickdraw_core.progress import progress
 from quickdraw_core.stage import Opened
+from quickdraw_core.system.locks import FOLDER_LOCK, holder_of
 from quickdraw_core.training.checkpoint import Resumable
 from quickdraw_core.training.plan import Plan
 from quickdraw_core.training.run_folder import RunFolder, keep_run_folder
+
+_REPORT_SECONDS = 60.0
+"""How long host 0 may take to report a failure to MLflow."""
+
+_POLL_SECONDS = 0.2
 
 
 def launch(
@@ -61,6 +69,23 @@ def launch(
                 run.write()
                 keep_run_folder(run, opened)
                 latest = open_latest(run, opened)
+
+
+@contextmanager
+def host_0_first(run: RunFolder) -> Iterator[None]:
+    """A block of another host, whose error waits until host 0 is done with this attempt, within
+    the time-out of its ranks. Host 0 reports for all of them, and a launcher may kill it once one
+    host's command has failed (`srun --kill-on-bad-exit`).
+    """
+    lock = run.path / FOLDER_LOCK
+    host_0 = holder_of(lock)  # with the time since when: at its next attempt it is another
+    try:
+        yield
+    except QuickdrawError:
+        deadline = time.monotonic() + run.config.hardware.timeout_seconds + _REPORT_SECONDS
+        while host_0 and holder_of(lock) == host_0 and time.monotonic() < deadline:
+            time.sleep(_POLL_SECONDS)
+        raise
 
 
 def _gather(run: RunFolder, latest: Resumable, context: RunContext) -> Rendezvous:

@@ -14,7 +14,7 @@ from pathlib import Path
 from quickdraw_core.cluster.connect import check_certificates
 from quickdraw_core.errors import ConfigError, QuickdrawError
 from quickdraw_core.launching.estimate import Estimate, estimate, steps_within
-from quickdraw_core.launching.launch import launch
+from quickdraw_core.launching.launch import host_0_first, launch
 from quickdraw_core.launching.mlflow_run import (
     params_of,
     report_finished,
@@ -289,7 +289,8 @@ def _run(
             more, problem = report_training(run, pack, tracked.uri, opened, ranks)
         notes += more
     elif not done:
-        notes += ranks()
+        with host_0_first(run):
+            notes += ranks()
     return result_of(run.path, opened, latest.step, done, notes, problem)
 
 
