@@ -128,10 +128,10 @@ class Stack:
         return found
 
     def kill(self, service: str) -> None:
-        """Kills a service's first process, with no warning, as the kernel does when memory ran
-        out. (`docker kill` would count as a wish that it stays down.)
+        """Kills the first process of a service's first container, with no warning, as the kernel
+        does when memory ran out. (`docker kill` would count as a wish that it stays down.)
         """
-        [container] = self.containers(service)
+        container = self.containers(service)[0]
         pid = str(container["State"]["Pid"])
         inside = ["nsenter", "--target", self._engine, "--pid", "--mount"]
         self._run([*inside, "sh", "-c", f"kill -9 {pid}"], 30)

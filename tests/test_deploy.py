@@ -40,6 +40,21 @@ def test_all_deployments_have_parameters_that_their_flows_take() -> None:
     assert made["train/gpu"].pool == "gpu"
 
 
+def test_a_training_on_dask_is_deployed_only_with_the_address_of_its_scheduler() -> None:
+    assert "train/cluster" not in entries()
+    [made] = [
+        entry
+        for entry in deploy(DeployConfig(dask="tcp://x:8786", dry_run=True))
+        if entry.name == "train/cluster"
+    ]
+    assert made.pool == "cpu"
+    asked = entries(dask="tcp://x:8786")["train/cluster"]["parameters"]["config"]
+    config = RecipedConfig.parse(asked).whole()
+    assert (config.hosts.nodes, config.hosts.dask) == (2, "tcp://x:8786")
+    others = config.model_dump(exclude={"hosts", "hardware"})
+    assert others == find_recipe("laptop").model_dump(exclude={"hosts", "hardware"})
+
+
 def test_the_nightly_run_never_meets_itself() -> None:
     assert entries()["pipeline/nightly"]["concurrency_limit"] == 1
 

@@ -34,7 +34,9 @@ class DeployConfig(Config):
         None, description="what pipeline/nightly and ingest read; default: as in the file"
     )
     dask: str | None = Field(
-        None, description="Dask's scheduler for every ingest, as tcp://host:8786; default: local"
+        None,
+        description="Dask's scheduler for every ingest and for train/cluster, as "
+        "tcp://host:8786; default: ingest is local, and train/cluster is not made",
     )
     alert: tuple[SecretStr, ...] = Field(
         (), description="where alerts go, each an Apprise address; default: as on the server"

@@ -123,6 +123,8 @@ def laid_over(document: dict[str, Any], config: DeployConfig) -> dict[str, Any]:
     home = str(config.home.absolute())
     result["pull"] = [{"prefect.deployments.steps.set_working_directory": {"directory": home}}]
     pools = {CPU_POOL: config.pool, GPU_POOL: config.gpu_pool}
+    if config.dask is None:
+        result["deployments"] = [e for e in result["deployments"] if _dask_hosts_of(e) is None]
     for entry in result["deployments"]:
         pool = entry["work_pool"]
         pool["name"] = pools.get(pool["name"], pool["name"])
@@ -135,6 +137,9 @@ def laid_over(document: dict[str, Any], config: DeployConfig) -> dict[str, Any]:
         ingest = _ingest_of(entry)
         if ingest is not None and config.dask is not None:
             ingest["dask"] = config.dask
+        hosts = _dask_hosts_of(entry)
+        if hosts is not None:
+            hosts["dask"] = config.dask
         if ingest is not None and config.source is not None and entry["name"] != "demo":
             ingest["source"] = list(config.source)
     return result
@@ -146,6 +151,12 @@ def _ingest_of(entry: dict[str, Any]) -> dict[str, Any] | None:
     key = {"pipeline": "ingest", "ingest": "config"}.get(flow)
     ingest: dict[str, Any] | None = entry["parameters"][key] if key else None
     return ingest
+
+
+def _dask_hosts_of(entry: dict[str, Any]) -> dict[str, Any] | None:
+    """The parameters of a training's hosts, if Dask's workers are these."""
+    hosts = entry["parameters"].get("config", {}).get("hosts", {})
+    return hosts if "dask" in hosts else None
 
 
 def _checked(entry: dict[str, Any]) -> Deployed:
