@@ -2,10 +2,10 @@
 
     python benchmarks/bench_nodes.py [--rounds 3] [--steps 60]
 
-Both ways in turn, with one rank a host, on the recipe `laptop`. The hosts are two addresses of
-this machine's loopback. Scheduler and workers run all the time, as they do on a cluster. Measured
-are the seconds from the start of the commands to the end of the first step, to the end of all of
-them, and the speed of the steps by the journal; the medians of the rounds count.
+Both ways in turn, with one rank of one thread a host, with the defaults of `train`. The hosts are
+two addresses of this machine's loopback. Scheduler and workers run all the time, as they do on a
+cluster. Measured are the seconds from the start of the commands to the end of the first step, to
+the end of all of them, and the speed of the steps by the journal; the medians of the rounds count.
 """
 
 import argparse
@@ -49,6 +49,7 @@ def main() -> None:
     parser.add_argument("--rounds", type=int, default=3)
     parser.add_argument("--steps", type=int, default=60)
     asked = parser.parse_args()
+    os.environ["OMP_NUM_THREADS"] = "1"  # two hosts share the cores of this one
     with tempfile.TemporaryDirectory() as name, ExitStack() as stack:
         folder = Path(name)
         store = made_store(folder)
