@@ -170,8 +170,7 @@ def until(condition: Callable[[], bool], seconds: float = 100) -> None:
 def assert_same_but_for_rounding(run_dir: Path, one_host: Path) -> None:
     """The same samples, each step once, and no other loss before the run went on. With two ranks
     sums round otherwise than with three: in single precision by 1e-6 in the first steps, which
-    training amplifies: after 16 steps by 1.5 %, in bf16 by 20 %. With three again it is 1e-7: in
-    its first step DDP adds up gradients in other buckets.
+    training amplifies: after 16 steps by 1.5 %, in bf16 by 20 %.
     """
     assert samples_of(run_dir) == samples_of(one_host)
     curve, whole = curve_of(run_dir), curve_of(one_host)
@@ -252,7 +251,8 @@ def test_a_lost_scheduler_ends_the_command_and_the_next_one_goes_on(
     again = on(cluster, config)
     assert again.end() == (0, "")
     assert again.hosts() == [host.address for host in cluster.switch.hosts]
-    assert_same_but_for_rounding(again.run_dir, one_host)
+    assert curve_of(again.run_dir) == curve_of(one_host)
+    assert last_of(again.run_dir).weights_sha256 == last_of(one_host).weights_sha256
 
 
 @pytest.mark.services  # a training begun and ended: 15 s each

@@ -55,6 +55,7 @@ class Trainer:
         )
         self.parallel = ranks.wrap(network)
         self.forward = torch.compile(self.parallel) if arithmetic.compiled else self.parallel
+        self._are_buckets_settled = ranks.world_size == 1
 
     @property
     def evaluated(self) -> nn.Module:
@@ -72,6 +73,8 @@ class Trainer:
             asked = time.perf_counter()
             batch = next(batches)
             waited += time.perf_counter() - asked
+            if not self._are_buckets_settled:
+                self._settle_buckets(batch)
             # Keyed by the micro-batch, not by the rank: dropout too is the same on any world
             # size, and after a resume.
             number = self.ranks.rank * parts + part
@@ -84,6 +87,23 @@ class Trainer:
         if self.average is not None:
             self.average.update_parameters(self.network)
         return StepResult(total, waited)
+
+    def _settle_buckets(self, batch: Batch) -> None:
+        """Has the ranks exchange gradients once for nothing, before the first step of a process.
+
+        After its first exchange DDP sorts the gradients into other buckets, in the order in which
+        they came. Where a gradient stands decides in which order three or more ranks add it up,
+        hence its rounding: a run that goes on would differ in its first step.
+        """
+        buffers = [buffer.clone() for buffer in self.network.buffers()]
+        images = self.arithmetic.input(batch.images_nchw[:2], self.ranks.device)
+        with self.arithmetic.autocast(self.ranks.device):
+            logits = self.parallel(images)
+        logits.float().sum().backward()
+        self.optimizer.zero_grad(set_to_none=True)
+        for buffer, before in zip(self.network.buffers(), buffers, strict=True):
+            buffer.copy_(before)
+        self._are_buckets_settled = True
 
     def _seed(self, seed: int) -> None:
         # Without a GPU, torch.manual_seed notes the call stack for each kind of device that it
