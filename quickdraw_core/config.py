@@ -128,7 +128,10 @@ def _explain(model: type[BaseModel], error: ValidationError) -> str:
         meant = nearest(path[-1], owner.model_fields, also=_keys(owner), prefix=prefix)
         return f"unknown option {name!r}: {meant}{more}"
     reason = fault["msg"].removeprefix("Value error, ")
-    found = "" if fault["type"] == "missing" else f", found {fault['input']!r}"
+    # What several values together do wrong is said by the reason, which names those that matter.
+    is_group = fault["type"] == "value_error" and isinstance(fault["input"], Mapping)
+    is_found = fault["type"] != "missing" and not is_group
+    found = f", found {fault['input']!r}" if is_found else ""
     return f"option {name!r}: {reason}{found}{more}"
 
 

@@ -73,7 +73,11 @@ def test_generate_says_what_it_wrote(tmp_path: Path) -> None:
             "did you mean 'laptop' or 'laptop340'?",
         ),
         (["train", "--store", "{store}", "--set", "model=resnet"], "did you mean 'resnet34' or"),
-        (["train", "--store", "{store}", "--nnodes", "2"], "several hosts need a rendezvous"),
+        (
+            ["train", "--store", "{store}", "--nnodes", "2"],
+            "option 'hosts': 2 hosts need a way to meet; give --dask tcp://SCHEDULER:8786, or "
+            "--rendezvous HOST:PORT of host 0 to each of them\n",
+        ),
         (
             ["train", "--store", "{store}", "--dask", "alpha:8786"],
             "must be an address such as tcp://scheduler:8786, found 'alpha:8786'",

@@ -1,15 +1,18 @@
 """The code in the documentation runs, its links lead somewhere, its index names every command."""
 
 import re
+import shlex
 from collections.abc import Iterator
 from pathlib import Path
-from typing import get_args
+from typing import Any, get_args
 
 import numpy as np
 import pytest
+import typer
 from pydantic import BaseModel
 
 from quickdraw_core.cli import app
+from quickdraw_core.commands import models
 from quickdraw_core.formats.detect import TRAIN_COLUMNS
 from quickdraw_core.ingest.config import IngestConfig
 from quickdraw_core.ingest.ingest import ingest
@@ -18,6 +21,11 @@ from quickdraw_core.training.config import TrainConfig
 from writers import csv_line, random_rows  # isort: skip
 
 ROOT = Path(__file__).resolve().parents[1]
+TYPED = re.compile(
+    r"(?P<launcher>(?:srun|sbatch)(?: +-\S+)* +)?"
+    r"(?:quickdraw (?P<command>train|sweep)|infra/slurm/train\.sh) (?P<options>.*)"
+)
+"""A command of a training or a sweep, as a page has it typed."""
 BLOCKS = [
     pytest.param(block, id=f"{path.name} {number}")
     for path in sorted((ROOT / "docs").glob("*.md"))
@@ -72,6 +80,62 @@ def is_option(config: type[BaseModel], name: str) -> bool:
     kinds = get_args(field.annotation) or (field.annotation,)
     groups = [kind for kind in kinds if isinstance(kind, type) and issubclass(kind, BaseModel)]
     return any(is_option(group, rest) for group in groups)
+
+
+def typed_lines(page: Path) -> Iterator[str]:
+    """The lines of a page's blocks of code, or of a script's comments, without their indentation;
+    those that go on after a backslash as one.
+    """
+    text = page.read_text().replace("\\\n", " ")
+    lines = re.findall(r"^# {5,}(.*)$" if page.suffix == ".sh" else r"^ {4,}(.*)$", text, re.M)
+    for block in re.findall(r"^```(?:sh|bash|console)?\n(.*?)^```", text, re.S | re.M):
+        lines += block.splitlines()
+    return (line.strip() for line in lines)
+
+
+# A line with a part in brackets or left out is how a command is called, not what is typed.
+COMMANDS = [
+    pytest.param(found, id=f"{page.name}: {found.group()[:60]}")
+    for page in (*PAGES[:1], *sorted((ROOT / "docs").glob("*.md")), ROOT / "infra/slurm/train.sh")
+    for line in typed_lines(page)
+    if (found := TYPED.match(line)) and not re.search(r"\[|…", line)
+]
+
+
+def test_there_are_commands_of_each_kind_to_try() -> None:
+    launchers = {(typed.values[0]["launcher"] or "").partition(" ")[0] for typed in COMMANDS}
+    assert launchers == {"", "srun", "sbatch"}
+    commands = {typed.values[0]["command"] for typed in COMMANDS}
+    assert commands == {"train", "sweep", None}
+    assert sum("--nnodes" in typed.values[0]["options"] for typed in COMMANDS) >= 4
+
+
+@pytest.mark.parametrize("typed", COMMANDS)
+def test_a_documented_training_or_sweep_is_not_refused_for_its_options(
+    typed: re.Match[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Up to where it would read the store."""
+    parsed: list[Any] = []
+
+    def ends(config: Any) -> Any:
+        parsed.append(config)
+        raise typer.Exit
+
+    monkeypatch.setattr(models, "run_stage", lambda _, config, __: ends(config))
+    monkeypatch.setattr(models, "_show_plan", lambda config, _: ends(config))
+    monkeypatch.setattr("quickdraw_core.sweep.run.prepare", lambda config, _: ends(config))
+    if typed["launcher"]:
+        nodes = re.search(r"--nodes=(\d+)", typed["launcher"])
+        assert nodes is not None
+        step = dict.fromkeys(("SLURM_STEP_NUM_NODES", "SLURM_STEP_NUM_TASKS"), nodes[1])
+        step |= dict.fromkeys(("SLURM_JOB_ID", "SLURM_JOB_NUM_NODES"), nodes[1])
+        step |= dict.fromkeys(("SLURM_STEP_ID", "SLURM_NODEID", "SLURM_PROCID"), "0")
+        for name, value in (step | {"SLURM_STEP_NODELIST": f"n[1-{nodes[1]}]"}).items():
+            monkeypatch.setenv(name, value)
+    options = shlex.split(typed["options"], comments=True)
+    words = [typed["command"] or "train", *("report" if o == "TABLE" else o for o in options)]
+    typer.main.get_command(app).main(words, standalone_mode=False)
+    assert parsed or "--list" in words
 
 
 @pytest.fixture(scope="module")

@@ -116,7 +116,12 @@ def test_labels_and_images_belong_to_the_key_ids(pack: Pack) -> None:
 
 @pytest.mark.parametrize(
     ("shape", "message"),
-    [((100, 64, 1), "no multiple of micro_batch_size 64"), ((64, 64, 2), "cannot be shared out")],
+    [
+        ((100, 64, 1), "no multiple of micro_batch_size 64"),
+        ((64, 64, 2), r"1 micro-batches a .* to 2 ranks .*: --set micro_batch_size=32$"),
+        ((4096, 512, 32), "8 micro-batches a .* to 32 ranks .*: --set micro_batch_size=128$"),
+        ((128, 64, 6), r"2 micro-batches .*choose a multiple of 6: --set global_batch_size=…$"),
+    ],
 )
 def test_batches_that_do_not_share_out_are_refused(
     shape: tuple[int, int, int], message: str

@@ -1,6 +1,7 @@
 """Rows of a sweep that other hosts train: as Dask workers' processes, or as runs in a pool."""
 
 import json
+import re
 import shutil
 import subprocess
 import threading
@@ -98,8 +99,10 @@ def test_a_row_is_refused_where_the_folder_of_its_sweep_is_not(
     assert not [*(tmp_path / "s").glob("right*")]
     monkeypatch.setattr(flows.sweep_row, "train_row", None)  # in Prefect's pool: before that
     job["path"] = str(tmp_path / "absent")
-    with pytest.raises(ClusterError, match=r"absent is not shared: .* on storage of all hosts"):
-        flows.sweep_row.sweep_row.fn("Right", job)
+    refused = flows.sweep_row.sweep_row.fn("Right", job)
+    assert refused is not None
+    assert (refused.is_failed(), refused.name) == (True, flows.sweep_row._NOT_SHARED)
+    assert re.search(r"absent is not shared: .* on storage of all hosts", str(refused.message))
 
 
 def test_a_row_waits_for_a_process_that_ends_on_a_host_that_was_cut_off(tmp_path: Path) -> None:
@@ -194,8 +197,49 @@ def test_the_sweep_tries_again_only_a_run_that_could_not_itself(
 
     monkeypatch.setattr(flows.sweep_row, "get_client", server)
     with pytest.raises(raised, match=f"flow run Right .* ended {name}: the reason$") as found:
-        flows.sweep_row._follow(run, threading.Event())
+        flows.sweep_row._follow(run, threading.Event(), [])
     assert is_worth_retrying(found.value) == is_retried
+
+
+def test_a_host_without_the_sweeps_folder_does_not_take_all_rows(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    """Neither those that wait for a worker, nor those that are not started yet; one that is at
+    work goes on.
+    """
+    from prefect.states import Completed, Failed, Running, Scheduled
+
+    states = {
+        "bad": iter([Failed(name=flows.sweep_row._NOT_SHARED, message="/s is not shared: n2")]),
+        "waiting": iter([Scheduled()]),
+        "at work": iter([Running(), Completed()]),
+    }
+    cancelled = []
+
+    @contextmanager
+    def server(**_: Any) -> Any:
+        yield SimpleNamespace(
+            read_flow_run=lambda name: SimpleNamespace(state=next(states[name])),
+            set_flow_run_state=lambda name, state, force: cancelled.append((name, state.type)),
+        )
+
+    monkeypatch.setattr(flows.sweep_row, "get_client", server)
+    monkeypatch.setattr(flows.sweep_row, "_POLL_SECONDS", 0.0)
+    refusals: list[str] = []
+
+    def follow(name: str) -> None:
+        run: Any = SimpleNamespace(id=name, name=name)
+        flows.sweep_row._follow(run, threading.Event(), refusals)
+
+    with pytest.raises(TrainingError, match="ended NotShared: /s is not shared: n2"):
+        follow("bad")
+    with pytest.raises(TrainingError, match="not started, .*: /s is not shared: n2") as waiting:
+        follow("waiting")
+    assert not is_worth_retrying(waiting.value)
+    assert [(name, kind.value) for name, kind in cancelled] == [("waiting", "CANCELLING")]
+    follow("at work")
+    with pytest.raises(TrainingError, match="not started"):
+        flows.sweep_row._require_no_refusal(refusals)
 
 
 ROWS = """

@@ -1,7 +1,10 @@
 #!/usr/bin/env bash
 # Trains on all nodes of a Slurm job. The options are those of `quickdraw train`:
 #
-#     sbatch --nodes=4 infra/slurm/train.sh --store /shared/store --run-dir /shared/run
+#     sbatch --nodes=2 infra/slurm/train.sh --store /shared/store --run-dir /shared/run
+#
+# `global_batch_size` / `micro_batch_size` (2 by default) must be a multiple of nodes × --nproc; on 4
+# nodes with --nproc 8: --recipe full --nproc 8 --set micro_batch_size=128
 #
 # Submitted again, or requeued, it goes on from its last checkpoint.
 #SBATCH --job-name=quickdraw-train

@@ -90,9 +90,20 @@ class BatchShape:
             )
         if self.micro_batches % self.world_size:
             raise ConfigError(
-                f"{self.micro_batches} micro-batches a step cannot be shared out evenly to "
-                f"{self.world_size} ranks; choose a smaller micro_batch_size"
+                f"{self.micro_batches} micro-batches a step (global_batch_size "
+                f"{self.global_batch_size} / micro_batch_size {self.micro_batch_size}) cannot be "
+                f"shared out evenly to {self.world_size} ranks (--nnodes × --nproc); {self._remedy}"
             )
+
+    @property
+    def _remedy(self) -> str:
+        """What to do about a number of ranks that does not fit."""
+        of_rank, rest = divmod(self.global_batch_size, self.world_size)
+        if rest:
+            return f"choose a multiple of {self.world_size}: --set global_batch_size=…"
+        sizes = range(1, min(of_rank, self.micro_batch_size) + 1)
+        largest = max(size for size in sizes if of_rank % size == 0)
+        return f"choose smaller ones: --set micro_batch_size={largest}"
 
     @property
     def micro_batches(self) -> int:

@@ -81,9 +81,10 @@ class HostsConfig(ClusterConfig):
             )
         is_known = self.rendezvous is not None and ":" in self.rendezvous
         if self.nodes > 1 and self.dask is None and not is_known:
+            found = "" if self.rendezvous is None else f", found rendezvous {self.rendezvous!r}"
             raise ValueError(
-                "several hosts need a rendezvous, host:port of host 0, or the scheduler of a Dask "
-                "cluster"
+                f"{self.nodes} hosts need a way to meet{found}; give --dask tcp://SCHEDULER:8786, "
+                "or --rendezvous HOST:PORT of host 0 to each of them"
             )
         return self
 
