@@ -134,9 +134,7 @@ def _run_of(sweep: Sweep, name: str, sweep_run: str) -> FlowRun:
 
 def _require_no_refusal(refusals: list[str]) -> None:
     if refusals:
-        raise RowFailedError(
-            f"not started, as the pool has a host without the sweep: {refusals[0]}"
-        )
+        raise RowFailedError(f"not started, as a host of the pool refused a row: {refusals[0]}")
 
 
 def _follow(run: FlowRun, stopping: threading.Event, refusals: list[str]) -> None:

@@ -343,9 +343,16 @@ def test_a_sweep_that_is_requeued_starts_its_rows_over_once(
         patch.setenv("SLURM_JOB_ID", "7")
         first.begin()
     assert not prepared("Right", 1).config.fresh
-    assert prepared("Reciprocal", 1).config.fresh  # another command of the same job
+    second = prepared("Reciprocal", 1)  # another command of the same job
+    assert second.config.fresh
+    with monkeypatch.context() as patch:
+        patch.setenv("SLURM_JOB_ID", "7")
+        second.begin()
+    assert not prepared("Right", 1).config.fresh  # its first command is not started over again
+    assert not prepared("Reciprocal", 1).config.fresh
     first.begin()  # by nobody who would start it again
     assert prepared("Right", 1).config.fresh
+    assert not prepared("Reciprocal", 1).config.fresh
 
 
 def test_what_works_on_one_host_is_not_started_on_two(monkeypatch: pytest.MonkeyPatch) -> None:

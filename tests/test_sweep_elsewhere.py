@@ -84,9 +84,17 @@ def test_a_row_is_refused_where_the_folder_of_its_sweep_is_not(
     monkeypatch: pytest.MonkeyPatch,
     capsys: pytest.CaptureFixture[str],
 ) -> None:
+    earlier = job_of(open_sweep(config_of(store, tmp_path)), "Right")
+    require_here(earlier)
+    copy = shutil.copytree(tmp_path / "s", tmp_path / "copy")
     job = job_of(open_sweep(config_of(store, tmp_path)), "Right")
     require_here(job)
-    job["sweep"] = "another"  # what a host with a disk of its own has there, if anything
+    require_here(earlier)  # a run that is retried alone
+    with pytest.raises(ConfigError, match=r"'Right' was made by an older version .* retry"):
+        require_here({name: value for name, value in job.items() if name != "sweep"})
+    # What a host with a disk of its own may have there.
+    shutil.rmtree(tmp_path / "s")
+    copy.rename(tmp_path / "s")
     monkeypatch.setattr(shared_folder, "_SEEN_SECONDS", 0.1)
     monkeypatch.setattr(row_process.signal, "signal", lambda *_: None)
     monkeypatch.setattr("sys.argv", ["row", json.dumps(job)])
@@ -233,7 +241,7 @@ def test_a_host_without_the_sweeps_folder_does_not_take_all_rows(
 
     with pytest.raises(TrainingError, match="ended NotShared: /s is not shared: n2"):
         follow("bad")
-    with pytest.raises(TrainingError, match="not started, .*: /s is not shared: n2") as waiting:
+    with pytest.raises(TrainingError, match=r"not started, .*: /s is not shared: n2") as waiting:
         follow("waiting")
     assert not is_worth_retrying(waiting.value)
     assert [(name, kind.value) for name, kind in cancelled] == [("waiting", "CANCELLING")]

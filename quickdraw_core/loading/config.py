@@ -92,7 +92,8 @@ class BatchShape:
             raise ConfigError(
                 f"{self.micro_batches} micro-batches a step (global_batch_size "
                 f"{self.global_batch_size} / micro_batch_size {self.micro_batch_size}) cannot be "
-                f"shared out evenly to {self.world_size} ranks (--nnodes × --nproc); {self._remedy}"
+                f"shared out evenly to {self.world_size} ranks (--nnodes × --nproc); "
+                f"{self._remedy}"
             )
 
     @property

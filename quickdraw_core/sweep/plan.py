@@ -57,7 +57,7 @@ class Sweep:
     """A sweep whose options and rows were checked.
 
     rows: all of the table's. chosen: names of those to train now. slots: as many as rows run at
-    once. uri: MLflow's address.
+    once. uri: MLflow's address. key: random, of the command that began it.
     """
 
     path: Path
@@ -70,6 +70,7 @@ class Sweep:
     allow_short: bool
     slots: tuple[Slot, ...]
     uri: str = NO_TRACKING
+    key: str = ""
 
     def row(self, name: str) -> PlannedRow:
         """The row with that name."""

@@ -9,25 +9,29 @@ from pathlib import Path
 from typing import Any
 
 from quickdraw_core.cluster.shared_folder import require_shown
-from quickdraw_core.errors import TrackingError
+from quickdraw_core.errors import ConfigError
 from quickdraw_core.storage.location import location_of
 from quickdraw_core.sweep.plan import PlannedRow, Sweep
 from quickdraw_core.sweep.row_slots import Slot
 from quickdraw_core.sweep.table import SweepTable
-from quickdraw_core.tracking.run_record import RunRecord
+from quickdraw_core.tracking.journal import JOURNAL_NAME, follow
 from quickdraw_core.training.config import TrainConfig
 
 SHARE = "give --run-dir on storage of all hosts"
 """What to do if a host does not see the folder of a sweep."""
 
+BEGUN_KEY = "sweep"
+"""Of a command's key in its first record in the journal of the sweep. Each command adds its own: a
+copy of the folder that was made before has that of none after it, and a row that is tried again
+when its sweep has ended finds its own."""
+
 
 def job_of(sweep: Sweep, name: str) -> dict[str, Any]:
     """A row of a sweep that has begun, for `require_here` and `sweep_of_row`."""
-    row, record = sweep.row(name), RunRecord.read(sweep.path)
-    assert record is not None
+    row = sweep.row(name)
     return {
         "name": name,
-        "sweep": record.key,
+        "sweep": sweep.key,
         "training": row.config.model_dump(mode="json"),
         "classes": row.classes,
         "table": sweep.table.model_dump(mode="json"),
@@ -41,17 +45,19 @@ def job_of(sweep: Sweep, name: str) -> dict[str, Any]:
 
 
 def require_here(job: Mapping[str, Any]) -> None:
-    """Raises `ClusterError` if this host does not see the folder of the sweep that began. A row
-    that is tried again after the sweep's end finds it, too.
+    """Raises `ClusterError` if this host does not see the folder of the sweep that began, and
+    `ConfigError` if the job is of another version.
     """
+    if "sweep" not in job:
+        raise ConfigError(
+            f"the run of row {job.get('name')!r} was made by an older version of this package, "
+            "which no longer fits; retry the run of its sweep instead, which makes a new one"
+        )
     path = Path(job["path"])
 
     def is_shown() -> bool:
-        try:
-            record = RunRecord.read(path)
-        except (TrackingError, OSError):
-            return False
-        return record is not None and record.key == job["sweep"]
+        records, _ = follow(path / JOURNAL_NAME, 0)
+        return any(record.get(BEGUN_KEY) == job["sweep"] for record in records)
 
     require_shown(path, is_shown, SHARE)
 
@@ -72,4 +78,5 @@ def sweep_of_row(job: Mapping[str, Any]) -> Sweep:
         allow_short=job["allow_short"],
         slots=(Slot(),),
         uri=job["uri"],
+        key=job["sweep"],
     )

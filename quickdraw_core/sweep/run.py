@@ -4,6 +4,7 @@ row that was stopped goes on from its checkpoint.
 
 import json
 import os
+import secrets
 import shutil
 import threading
 from collections.abc import Callable, Iterable, Iterator
@@ -32,6 +33,7 @@ from quickdraw_core.sweep.finish import finish_sweep, stop_sweep
 from quickdraw_core.sweep.on_workers import RowHosts, row_hosts
 from quickdraw_core.sweep.plan import Sweep, plan_sweep, row_named
 from quickdraw_core.sweep.results import SweepError, SweepResult
+from quickdraw_core.sweep.row_job import BEGUN_KEY
 from quickdraw_core.sweep.row_slots import Slots
 from quickdraw_core.sweep.rows import deliver, run_row
 from quickdraw_core.system.locks import held_folder, require_free_folder
@@ -73,25 +75,26 @@ class PreparedSweep:
                 classes.append(int(np.count_nonzero(checked_rows(row.config, pack).train_counts)))
         if config.fresh:
             _clear(sweep)
-            note_begun(storage_of(sweep.path), self._by(job_of(os.environ)))
+            note_begun(storage_of(sweep.path), job_of(os.environ), self._folders)
         name, params = sweep.path.name, _params(sweep)
         run = start_run(sweep.path, config.tracking_uri, name, params, _tags(sweep))
         rows = tuple(
             replace(row, config=row.config.updated({"tracking": {"uri": run.uri}}), classes=count)
             for row, count in zip(sweep.rows, classes, strict=True)
         )
-        append(sweep.path, status_record("RUNNING"))
-        begun = replace(sweep, rows=rows, uri=run.uri)
+        begun = replace(sweep, rows=rows, uri=run.uri, key=secrets.token_hex(16))
+        append(sweep.path, status_record("RUNNING") | {BEGUN_KEY: begun.key})
         deliver(begun)
         return begun
 
     def is_begun_by(self, job: str) -> bool:
         """Whether the job has started these rows over before. job: as `job_of` gives it."""
-        return is_begun_by(storage_of(self.planned.path), self._by(job))
+        return is_begun_by(storage_of(self.planned.path), job, self._folders)
 
-    def _by(self, job: str) -> str:
-        """A job of several sweeps of one folder starts over the rows of each."""
-        return job and f"{job}, rows {json.dumps(self.planned.chosen)}"
+    @property
+    def _folders(self) -> list[str]:
+        """Of the chosen rows. A job may have several sweeps of one folder, of a few rows each."""
+        return [self.planned.row(name).run_dir.name for name in self.planned.chosen]
 
     def run(
         self,
