@@ -26,7 +26,8 @@ def member_of(
 ) -> BundleMember:
     """A network whose weights are drawn with a seed, in evaluation mode."""
     model = ModelConfig.parse({"name": name})
-    encoding = encoding or ("points" if model.reads == "points" else "order")
+    usual = {"picture": "order", "points": "points", "picture and points": "order_points"}
+    encoding = encoding or usual[model.reads]
     image = ImageConfig(encoding=encoding, side_px=side_px)
     torch.manual_seed(seed)
     network = build_model(model, image, classes).eval()

@@ -200,7 +200,17 @@ def test_a_state_of_another_stream_is_refused(pack: Pack, state: dict[str, int])
         loaders(pack, 1)[0].load_state_dict(state)
 
 
-@pytest.mark.parametrize("encoding", ["gray", "order", "thirds"])
+def test_points_are_augmented_as_the_picture_beside_them(pack: Pack) -> None:
+    shape, rows = BatchShape(64, 64, 1), pack.rows(Split.TRAIN)
+    config = AugmentConfig(stroke_drop_share=0.3, point_noise=3)
+    order, points, both = (
+        Loader(pack, rows, shape, 0, image_of(name, 24), 5, config).make(3, 0).images_nchw
+        for name in ("order", "points", "order_points")
+    )
+    assert torch.equal(both, torch.cat((order, points), 1))
+
+
+@pytest.mark.parametrize("encoding", ["gray", "order", "thirds", "order_points"])
 def test_the_device_may_draw_what_the_processor_draws(pack: Pack, encoding: str) -> None:
     """Only how fast it comes may differ, within what `render/on_device.py` promises."""
     shape, rows = BatchShape(64, 16, 1), pack.rows(Split.TRAIN)

@@ -50,14 +50,17 @@ def test_map_at_3_is_its_definition_also_with_ties(
     assert np.isfinite(found)
 
 
-@pytest.mark.parametrize("encoding", ["gray", "points"])
+READER = {"gray": "net", "points": "stroke_transformer"}
+
+
+@pytest.mark.parametrize("encoding", READER)
 def test_two_looks_make_a_drawing_and_its_mirror_image_the_same(encoding: str) -> None:
     strokes = [([0, 90, 200], [10, 250, 40]), ([30, 30], [5, 9])]
     mirrored = [([255 - x for x in xs], ys) for xs, ys in strokes]
     batch = DrawingBatch.from_strokes([strokes, mirrored])
     points = Points(batch.x.astype(np.float32), batch.y.astype(np.float32))
     images = torch.from_numpy(render(batch, image_of(encoding, 24), points)) / 255
-    name = "stroke_transformer" if encoding == "points" else "net"
+    name = READER[encoding]
     torch.manual_seed(0)
     network = network_of(name, images.shape[1], 5, 24).eval()
     with torch.inference_mode():

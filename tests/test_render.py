@@ -20,7 +20,7 @@ from quickdraw_core.render.placement import Points, centred
 from quickdraw_core.render.raster import LINE_WIDTH_SHARE, draw
 from quickdraw_core.render.sharing import in_slices
 
-PICTURES = [name for name, row in ENCODINGS.items() if row.is_picture]
+PICTURES = [name for name, row in ENCODINGS.items() if row.holds == "picture"]
 INK_CHANNEL = {"gray": 0, "order": 0, "thirds": 2}
 """Where each picture shows all of the ink at full brightness."""
 

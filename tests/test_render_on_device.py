@@ -17,7 +17,7 @@ from quickdraw_core.render.on_device import draw_on_device
 from quickdraw_core.render.placement import Points, centred
 
 CPU = torch.device("cpu")
-PICTURES = [name for name, row in ENCODINGS.items() if row.is_picture]
+PICTURES = [name for name, row in ENCODINGS.items() if row.has_picture]
 
 
 @pytest.fixture(scope="module", autouse=True)
@@ -82,6 +82,14 @@ def test_the_work_in_one_go_does_not_change_a_byte(monkeypatch: pytest.MonkeyPat
     assert torch.equal(whole, draw_on_device(batch, points, image_of("order", 32), CPU))
     monkeypatch.setattr(on_device, "WORK_LIMIT", 1000)
     assert torch.equal(whole, draw_on_device(batch, points, image_of("order", 32), CPU))
+
+
+def test_channels_of_points_are_the_processor_s() -> None:
+    rng = np.random.default_rng(0)
+    batch = DrawingBatch.from_strokes([rng.integers(0, 256, (2, 700)).tolist()] for _ in range(3))
+    points = centred(batch)
+    drawn = draw_on_device(batch, points, image_of("order_points", 24), CPU).numpy()
+    assert np.array_equal(drawn[:, 3:], render(batch, image_of("points", 24), points))
 
 
 def test_points_are_no_picture() -> None:

@@ -83,6 +83,20 @@ def test_without_points_a_drawing_is_centred() -> None:
     assert image[1, :2].tolist() == [0, 255]
 
 
+@settings(max_examples=30, deadline=None)
+@given(drawings, st.integers(1, 3), st.integers(24, 40))
+def test_order_points_are_order_and_then_points_bit_for_bit(
+    batch: list, threads: int, side_px: int
+) -> None:
+    columns = DrawingBatch.from_strokes(batch)
+    for points in (None, unmoved(columns)):
+        order, slots, both = (
+            render(columns, image_of(name, side_px), points, threads=threads)
+            for name in ("order", "points", "order_points")
+        )
+        assert np.array_equal(both, np.concatenate([order, slots], 1))
+
+
 def test_too_small_an_image_is_refused() -> None:
     with pytest.raises(ConfigError, match="side_px is 1; points need 2 or more"):
         render(DrawingBatch.from_strokes([]), image_of("points", 1))

@@ -22,5 +22,6 @@ def image_of(encoding: str, side_px: int) -> ImageConfig:
 def network_of(name: str, channels: int, classes: int, side_px: int, **options: Any) -> Any:
     """A network for so many channels. options: of `ModelConfig`."""
     model = ModelConfig.parse({"name": name} | options)
-    encoding = "points" if model.reads == "points" else {1: "gray", 3: "order"}[channels]
+    of_pictures = {1: "gray", 3: "order", 6: "order_points"}
+    encoding = "points" if model.reads == "points" else of_pictures[channels]
     return build_model(model, image_of(encoding, side_px), classes)

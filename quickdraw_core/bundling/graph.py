@@ -34,7 +34,7 @@ class BundleMember:
     """A network as it leaves its training: float [N, C, S, S], 0..1 → logits [N, K], on the CPU.
 
     flip_tta: the graph has it judge each drawing and its mirror image. weights_sha256: as its
-    checkpoint has it.
+    checkpoint has it. logit_adjustment: the tau that is in its last layer's bias.
     """
 
     network: nn.Module
@@ -42,6 +42,7 @@ class BundleMember:
     image: ImageConfig
     flip_tta: bool
     weights_sha256: str
+    logit_adjustment: float = 0.0
 
     @property
     def size_bytes(self) -> int:
@@ -73,21 +74,21 @@ class _Flipped(FlipTTA):
 
     def forward(self, images_nchw: Tensor) -> Tensor:
         """As `FlipTTA`."""
-        both = self.network(images_nchw), self.network(self._flipped(images_nchw))
-        return torch.stack([each.float().log_softmax(1) for each in both]).logsumexp(0)
+        looks = [look.float().log_softmax(1) for look in self.looks(images_nchw)]
+        return torch.stack(looks).logsumexp(0)
 
 
 def graph_of(members: Sequence[BundleMember]) -> bytes:
     """An ONNX file of members that read the same images, for batches of any size.
 
-    Points are laid out row by row, and a graph that reads them takes any number of rows: the last
-    ones are mostly empty, and would cost as much as full ones.
+    Points are laid out row by row, and a graph that reads them alone takes any number of rows: the
+    last ones are mostly empty, and would cost as much as full ones.
 
     Raises `BundleError` where a network cannot be exported.
     """
     network, image = MeanOfMembers(members).eval(), members[0].image
     axes, rows = {0: "batch"}, image.side_px
-    if not image.is_picture:
+    if image.holds == "points":
         axes[2], rows = "rows", _ROWS
     example = torch.zeros(_BATCH, image.channels, rows, image.side_px, dtype=torch.uint8)
     file = io.BytesIO()

@@ -32,7 +32,7 @@ def quantized_graph(graph: bytes, image: ImageConfig, images_nchw: UInt8Array) -
         read.write_bytes(graph)
         try:
             quant_pre_process(str(read), str(prepared), skip_symbolic_shape=True)
-            if image.is_picture:
+            if image.holds != "points":
                 quantize_static(
                     str(prepared),
                     str(made),

@@ -11,7 +11,7 @@ from pydantic import Field
 
 from quickdraw_core.config import NamedConfig, row_of
 from quickdraw_core.errors import ConfigError
-from quickdraw_core.render.encodings import ImageConfig
+from quickdraw_core.render.encodings import ENCODINGS, Holds, ImageConfig
 
 if TYPE_CHECKING:
     from torch import nn
@@ -19,8 +19,6 @@ if TYPE_CHECKING:
 SMALL_IMAGE_PX = 64
 """Up to this side a network gets a small-image stem: the usual one would throw away 15 of 16
 pixels of what little there is."""
-
-Reads = Literal["picture", "points"]
 
 
 class Model(NamedTuple):
@@ -36,7 +34,7 @@ class Model(NamedTuple):
     reason: str
     weights: "Callable[[int, int, bool], int]"
     channels: tuple[int, ...] = (1, 3)
-    reads: Reads = "picture"
+    reads: Holds = "picture"
     least_px: int | None = None
     imagenet: bool = False
 
@@ -156,7 +154,7 @@ class ModelConfig(NamedConfig):
     )
 
     @property
-    def reads(self) -> Reads:
+    def reads(self) -> Holds:
         """What its images hold."""
         return MODELS[self.name].reads
 
@@ -171,13 +169,13 @@ def check_model(model: ModelConfig, image: ImageConfig) -> None:
     Raises `ConfigError` naming the remedy.
     """
     name, row = model.name, MODELS[model.name]
-    reads: Reads = "picture" if image.is_picture else "points"
-    if reads != row.reads:
-        encoding = "points" if row.reads == "points" else "gray or image.encoding=order"
-        fitting = ", ".join(key for key, other in MODELS.items() if other.reads == reads)
+    if image.holds != row.reads:
+        encodings = [key for key, other in ENCODINGS.items() if other.holds == row.reads]
+        fitting = ", ".join(key for key, other in MODELS.items() if other.reads == image.holds)
         raise ConfigError(
-            f"{name} reads a drawing's {row.reads}, the encoding gives its {reads}; set "
-            f"image.encoding={encoding}, or a model that reads {reads}: {fitting}"
+            f"{name} reads a drawing's {row.reads}, the encoding gives its {image.holds}; set "
+            f"image.encoding={' or image.encoding='.join(encodings)}, or a model that reads "
+            f"{image.holds}: {fitting}"
         )
     if image.channels not in row.channels:
         takes = " or ".join(map(str, row.channels))

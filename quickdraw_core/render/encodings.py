@@ -17,24 +17,40 @@ if TYPE_CHECKING:
     from quickdraw_core.render.placement import Points
 
 
+Holds = Literal["picture", "points", "picture and points"]
+"""What the channels hold: the strokes drawn, the points themselves as `point_slots.py` lays them
+out, or a picture's channels and after them those of the points."""
+
+POINT_CHANNELS = ("x", "y", "pen")
+"""The last channels of an encoding that holds points."""
+
+
 class Encoding(NamedTuple):
     """A row of the table: what its images hold, and why one would want them.
 
     channel_names: what each channel holds, in words. reason: in a line. values: brightness of each
     point's segment, float32 [P, 3] in 0..255; None for one channel at full brightness.
-    is_picture: whether the strokes are drawn; if not, the channels hold the points themselves, as
-    `point_slots.py` lays them out.
     """
 
     channel_names: tuple[str, ...]
     reason: str
     values: "Callable[[DrawingBatch], Float32Array] | None" = None
-    is_picture: bool = True
+    holds: Holds = "picture"
 
     @property
     def channels(self) -> int:
         """How many channels its images have."""
         return len(self.channel_names)
+
+    @property
+    def has_picture(self) -> bool:
+        """Whether the strokes are drawn, in the first channels."""
+        return self.holds != "points"
+
+    @property
+    def has_points(self) -> bool:
+        """Whether the last three channels hold the points."""
+        return self.holds != "picture"
 
 
 def _order(batch: DrawingBatch) -> "Float32Array":
@@ -49,10 +65,12 @@ def _thirds(batch: DrawingBatch) -> "Float32Array":
     return thirds_values(batch)
 
 
+_ORDER_CHANNELS = ("ink", "stroke order", "point order")
+
 ENCODINGS: dict[str, Encoding] = {
     "gray": Encoding(("ink",), "ink alone, as the original report has it"),
     "order": Encoding(
-        ("ink", "stroke order", "point order"),
+        _ORDER_CHANNELS,
         "ink, stroke order, point order: time tells much of a doodle",
         _order,
     ),
@@ -62,9 +80,15 @@ ENCODINGS: dict[str, Encoding] = {
         _thirds,
     ),
     "points": Encoding(
-        ("x", "y", "pen"),
+        POINT_CHANNELS,
         "x, y and pen of each point, for a network that reads strokes",
-        is_picture=False,
+        holds="points",
+    ),
+    "order_points": Encoding(
+        (*_ORDER_CHANNELS, *POINT_CHANNELS),
+        "the channels of order, then those of points, for a network that reads both",
+        _order,
+        holds="picture and points",
     ),
 }
 
@@ -80,7 +104,7 @@ class ImageConfig(Config):
 
     @model_validator(mode="after")
     def _can_be_drawn_there(self) -> Self:
-        if self.draw_on == "device" and not self.is_picture:
+        if self.draw_on == "device" and not ENCODINGS[self.encoding].has_picture:
             raise ConfigError(
                 f"encoding {self.encoding!r} is no picture, so the training device cannot draw "
                 "it; set image.draw_on=cpu"
@@ -98,9 +122,9 @@ class ImageConfig(Config):
         return ENCODINGS[self.encoding].channels
 
     @property
-    def is_picture(self) -> bool:
-        """Whether the strokes are drawn; if not, the channels hold the points themselves."""
-        return ENCODINGS[self.encoding].is_picture
+    def holds(self) -> Holds:
+        """What the channels hold."""
+        return ENCODINGS[self.encoding].holds
 
     @property
     def on_cpu(self) -> "ImageConfig":
@@ -119,23 +143,30 @@ def render(
 ) -> UInt8Array:
     """Draws a batch on this host's processor: `images_nchw`, uint8 [N, C, side_px, side_px].
 
-    Pictures have ink on 0, in lines of `line_width_px` (default: side_px / 22); for `points`
-    see `write_points`. points: where the batch's points stand (augmented, say); without it each
-    drawing is centred. out: where to write, uint8 [N, C, side_px, side_px], C-contiguous,
-    whatever it held before; it is returned. threads: how many threads do it, the calling one
-    included; the bytes do not depend on it.
+    Pictures have ink on 0, in lines of `line_width_px` (default: side_px / 22); for the channels
+    of points see `write_points`. points: where the batch's points stand (augmented, say);
+    without it each drawing is centred. out: where to write, uint8 [N, C, side_px, side_px],
+    C-contiguous, whatever it held before; it is returned. threads: how many threads do it, the
+    calling one included; the bytes do not depend on it.
 
     Raises `ConfigError` for a size or line width that cannot be drawn; `ValueError` for arrays
     that do not fit.
     """
     from quickdraw_core.render.placement import centred
     from quickdraw_core.render.point_slots import write_points
-    from quickdraw_core.render.raster import LINE_WIDTH_SHARE, draw
+    from quickdraw_core.render.raster import LINE_WIDTH_SHARE, draw, images_for
 
     row, side_px = ENCODINGS[image.encoding], image.side_px
     placed = points if points is not None else centred(batch)
-    if not row.is_picture:
+    if not row.has_picture:
         return write_points(batch, placed, side_px, out=out, threads=threads)
     width = line_width_px if line_width_px is not None else side_px * LINE_WIDTH_SHARE
     values = row.values(batch) if row.values is not None else None
-    return draw(batch, placed, values, side_px, width, out=out, threads=threads)
+    if not row.has_points:
+        return draw(batch, placed, values, side_px, width, out=out, threads=threads)
+    images = images_for(len(batch), row.channels, side_px, out)
+    of_picture = row.channels - len(POINT_CHANNELS)
+    # Copied: both write into memory without gaps, which half of the channels is not.
+    images[:, :of_picture] = draw(batch, placed, values, side_px, width, threads=threads)
+    images[:, of_picture:] = write_points(batch, placed, side_px, threads=threads)
+    return images

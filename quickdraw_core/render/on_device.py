@@ -20,6 +20,7 @@ from quickdraw_core.drawing import DrawingBatch
 from quickdraw_core.errors import ConfigError
 from quickdraw_core.render.encodings import ENCODINGS, ImageConfig
 from quickdraw_core.render.placement import Points
+from quickdraw_core.render.point_slots import write_points
 from quickdraw_core.render.raster import LINE_WIDTH_SHARE, check_size
 
 WORK_LIMIT = 1 << 21
@@ -52,7 +53,8 @@ def draw_on_device(
     """Draws a batch on `device`: `images_nchw`, uint8 [N, C, side_px, side_px].
 
     points: where the batch's points stand in the square 0..255. line_width_px: side_px / 22
-    if None. Points, lengths and brightness travel to the device, images do not. Its memory
+    if None. Points, lengths and brightness travel to the device, pictures do not; channels of
+    points are written by this host's processor and follow the picture's. Its memory
     holds the images as int32 (whose atomic maximum is native) while they are drawn, and the work
     on `WORK_LIMIT` pixels, whatever the size of the batch.
 
@@ -60,23 +62,28 @@ def draw_on_device(
     `encodings.render`), and for a size or line width that cannot be drawn.
     """
     row, side_px = ENCODINGS[image.encoding], image.side_px
-    if not row.is_picture:
+    if not row.has_picture:
         raise ConfigError(f"encoding {image.encoding!r} is no picture; a device does not draw it")
     width = line_width_px if line_width_px is not None else side_px * LINE_WIDTH_SHARE
     check_size(side_px, width)
     values = row.values(batch) if row.values is not None else np.full((len(batch.x), 1), 255, "f4")
     reach = width / 2 + 0.5
     segments = _segments(batch, points, values, side_px, reach, device)
+    channels = values.shape[1]
     canvas = torch.zeros(
-        len(batch) * row.channels * side_px * side_px, dtype=torch.int32, device=device
+        len(batch) * channels * side_px * side_px, dtype=torch.int32, device=device
     )
     # The diagonal is the worst: there a line is √2 times as wide along a row or column.
     across = int(reach * 2**0.5 + 0.5)
     at_a_time = max(1, WORK_LIMIT // (side_px * (2 * across + 1)))
     for first in range(0, len(segments.x0), at_a_time):
         part = segments.some(first, first + at_a_time)
-        _draw(part, canvas, row.channels, side_px, reach, across)
-    return canvas.to(torch.uint8).view(len(batch), row.channels, side_px, side_px)
+        _draw(part, canvas, channels, side_px, reach, across)
+    pictures = canvas.to(torch.uint8).view(len(batch), channels, side_px, side_px)
+    if not row.has_points:
+        return pictures
+    slots = torch.from_numpy(write_points(batch, points, side_px)).to(device)
+    return torch.cat((pictures, slots), 1)
 
 
 def _segments(

@@ -118,8 +118,8 @@ class BundleRecognizer:
 
 
 def _without_empty_rows(images_nchw: UInt8Array, image: ImageConfig) -> UInt8Array:
-    """Images of points without the rows that hold none in any drawing. Pictures as they are."""
-    if image.is_picture:
+    """Images of points alone without the rows that hold none in any drawing; others whole."""
+    if image.holds != "points":
         return images_nchw
     rows = np.flatnonzero(images_nchw[:, 2].any(axis=(0, 2)))
     return np.ascontiguousarray(images_nchw[:, :, : rows[-1] + 1 if len(rows) else 1])
