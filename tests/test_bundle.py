@@ -108,7 +108,7 @@ def test_members_that_read_different_images_have_a_graph_each(
     assert [network.graph for network in info.networks] == [0, 1, 0]
 
 
-@pytest.mark.parametrize("name", ["stroke_transformer", "small_cnn"])
+@pytest.mark.parametrize("name", ["stroke_transformer", "small_cnn", "sketch_fusion"])
 def test_a_network_in_integers_of_8_bits_is_smaller_and_guesses_nearly_alike(
     name: str, drawings: DrawingBatch, tmp_path: Path
 ) -> None:

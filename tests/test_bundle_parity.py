@@ -67,6 +67,7 @@ def share_same(one: list[list[str]], other: list[list[str]]) -> float:
     [
         ("net", 2, 0.15),
         pytest.param("small_cnn", 6, 0.5, marks=pytest.mark.soak),
+        pytest.param("sketch_fusion", 6, 0.5, marks=pytest.mark.soak),
         # An epoch teaches it little, and takes a minute.
         pytest.param("stroke_transformer", 1, 0.0, marks=pytest.mark.soak),
     ],

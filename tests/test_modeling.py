@@ -50,7 +50,7 @@ def test_map_at_3_is_its_definition_also_with_ties(
     assert np.isfinite(found)
 
 
-READER = {"gray": "net", "points": "stroke_transformer"}
+READER = {"gray": "net", "points": "stroke_transformer", "order_points": "sketch_fusion"}
 
 
 @pytest.mark.parametrize("encoding", READER)

@@ -1,7 +1,8 @@
 """Every row of MODELS: what goes in, what comes out, that it learns, where its weights begin."""
 
 import subprocess
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
+from functools import partial
 from pathlib import Path
 
 import pytest
@@ -14,6 +15,7 @@ from trainings import network_of
 from quickdraw_core.errors import ConfigError
 from quickdraw_core.modeling.layers import reinitialized_convolution
 from quickdraw_core.modeling.models import MODELS, ModelConfig, check_model
+from quickdraw_core.modeling.sketch_fusion import PointBranch
 from quickdraw_core.modeling.stroke_transformer import StrokeTransformer
 from quickdraw_core.render import encodings
 from quickdraw_core.render.encodings import Encoding, ImageConfig
@@ -24,7 +26,7 @@ DRAWN = [row for row in CHANNELS if row != ("vgg11", 3)]
 STEMS = [name for name, row in MODELS.items() if row.imagenet]
 LARGE = ("vgg11", "resnet34", "densenet121", "convnext_tiny")
 RATES = {"vgg11": 1e-4, "net": 0.01}
-FREE_SHAPES = ("stroke_transformer",)  # its shapes follow the values
+FREE_SHAPES = ("stroke_transformer", "sketch_fusion")  # its shapes follow the values
 MILLIONS = {
     "stroke_transformer": 1.33,
     "net": 0.366,
@@ -59,9 +61,10 @@ def drawings(counts: list[int], side: int, seed: int = 0) -> Tensor:
 
 
 def inputs(name: str, n: int, channels: int, side_px: int) -> Tensor:
-    if MODELS[name].reads == "points":
-        return drawings([(7 * i) % 60 for i in range(n)], side_px).float() / 255
-    return torch.rand(n, channels, side_px, side_px)
+    if MODELS[name].reads == "picture":
+        return torch.rand(n, channels, side_px, side_px)
+    points = drawings([(7 * i) % 60 for i in range(n)], side_px).float() / 255
+    return torch.cat((torch.rand(n, channels - 3, side_px, side_px), points), 1)
 
 
 @pytest.mark.parametrize(("name", "channels"), DRAWN)
@@ -219,6 +222,11 @@ def test_points_and_pictures_are_not_mixed_up(monkeypatch: pytest.MonkeyPatch) -
 
     check("stroke_transformer", "points")
     check("net", "gray")
+    check("sketch_fusion", "order_points")
+    with pytest.raises(ConfigError, match=r"set image\.encoding=order_points, or a model that r"):
+        check("sketch_fusion", "order")
+    with pytest.raises(ConfigError, match="reads picture and points: sketch_fusion"):
+        check("small_cnn", "order_points")
     with pytest.raises(
         ConfigError, match=r"set image\.encoding=points, or a model that reads pic"
     ):
@@ -246,9 +254,12 @@ def test_a_picture_too_small_for_the_usual_stem_is_refused(name: str) -> None:
             network(torch.rand(2, 1, least - 1, least - 1))
 
 
-def test_a_drawing_s_logits_do_not_depend_on_its_padding_or_its_company() -> None:
+@pytest.mark.parametrize("network_class", [partial(StrokeTransformer, 10), PointBranch])
+def test_what_is_read_of_points_does_not_depend_on_padding_or_company(
+    network_class: Callable[[], nn.Module],
+) -> None:
     torch.manual_seed(0)
-    network = StrokeTransformer(10).eval()
+    network = network_class().eval()
     counts = [0, 1, 2, 15, 16, 17, 45, 300]
     together, wider = drawings(counts, 24), drawings(counts, 32)
     with torch.inference_mode():
@@ -260,8 +271,11 @@ def test_a_drawing_s_logits_do_not_depend_on_its_padding_or_its_company() -> Non
     assert torch.isfinite(expected).all()
 
 
-def test_empty_drawings_alone_give_finite_logits_and_gradients() -> None:
-    network = StrokeTransformer(10)
+@pytest.mark.parametrize("network_class", [partial(StrokeTransformer, 10), PointBranch])
+def test_empty_drawings_alone_give_finite_values_and_gradients(
+    network_class: Callable[[], nn.Module],
+) -> None:
+    network = network_class()
     logits = network(torch.zeros(3, 3, 24, 24))
     assert torch.isfinite(logits).all()
     logits.sum().backward()
@@ -270,9 +284,12 @@ def test_empty_drawings_alone_give_finite_logits_and_gradients() -> None:
     assert all(torch.isfinite(grad).all() for grad in grads)
 
 
-def test_a_full_drawing_and_the_order_of_its_points_are_seen() -> None:
+@pytest.mark.parametrize("network_class", [partial(StrokeTransformer, 10), PointBranch])
+def test_a_full_drawing_and_the_order_of_its_points_are_seen(
+    network_class: Callable[[], nn.Module],
+) -> None:
     torch.manual_seed(0)
-    network = StrokeTransformer(10).eval()
+    network = network_class().eval()
     drawing = drawings([576], 24).float() / 255
     backwards = drawing.flatten(2).flip(2).view_as(drawing)
     joined = drawing.clone()
@@ -300,17 +317,40 @@ def test_the_tables_are_read_without_torchvision_and_no_global_figure_is_made(
     assert done.stdout.split("\n") == ["", "False", ""]
 
 
-@pytest.mark.parametrize("name", ["stroke_transformer", "small_cnn"])
+@pytest.mark.parametrize("name", ["stroke_transformer", "small_cnn", "sketch_fusion"])
 def test_a_network_is_exported_for_batches_of_any_size(name: str) -> None:
     torch.manual_seed(0)
-    network = network_of(name, 3, 5, 24).eval()
+    channels = MODELS[name].channels[-1]
+    network = network_of(name, channels, 5, 24).eval()
     batch = torch.export.Dim("batch", min=1)
-    example = inputs(name, 2, 3, 24)
+    example = inputs(name, 2, channels, 24)
     exported = torch.export.export(network, (example,), dynamic_shapes=({0: batch},)).module()
     for n in (1, 2, 5):
-        images = inputs(name, n, 3, 24)
+        images = inputs(name, n, channels, 24)
         with torch.inference_mode():
             torch.testing.assert_close(exported(images), network(images), atol=1e-4, rtol=1e-4)
+
+
+def test_both_inputs_decide_what_a_fusion_says() -> None:
+    torch.manual_seed(0)
+    network = network_of("sketch_fusion", 6, 10, 24).eval()
+    one, other = inputs("sketch_fusion", 12, 6, 24)[5:7].split(1)
+    with torch.inference_mode():
+        plain = network(one)
+        for first, second in ((one, other), (other, one)):
+            mixed = network(torch.cat((first[:, :3], second[:, 3:]), 1))
+            assert not torch.allclose(mixed, plain, atol=1e-3)
+
+
+def test_a_fusion_is_the_same_in_bf16_but_for_rounding() -> None:
+    torch.manual_seed(0)
+    network = network_of("sketch_fusion", 6, 10, 24).eval()
+    images = inputs("sketch_fusion", 12, 6, 24)
+    with torch.inference_mode():
+        exact = network(images)
+        with torch.autocast("cpu", torch.bfloat16):
+            rounded = network(images).float()
+    torch.testing.assert_close(rounded, exact, atol=0.05, rtol=0.05)
 
 
 @pytest.mark.parametrize("name", MODELS)

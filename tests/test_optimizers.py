@@ -150,6 +150,15 @@ def test_muon_takes_hidden_matrices_alone() -> None:
     assert sum(sizes) == sum(p.numel() for p in network.parameters())
 
 
+def test_muon_leaves_the_layers_that_read_either_input_to_adamw() -> None:
+    network = network_of("sketch_fusion", 6, 5, 24)
+    others = {id(network.picture[0]), id(network.points.embed[0]), id(network.head)}
+    layers = [m for m in network.modules() if isinstance(m, nn.Conv2d | nn.Linear)]
+    expected = [id(layer.weight) for layer in layers if id(layer) not in others]
+    assert [id(weight) for weight in hidden_matrices(network)] == expected
+    assert len(expected) == len(layers) - 3
+
+
 def by_definition(matrix: Tensor) -> Tensor:
     """Newton-Schulz steps as the paper writes them, in float64."""
     found = matrix.double() / matrix.double().norm()

@@ -26,6 +26,13 @@ def weight_layers(network: nn.Module) -> list[nn.Module]:
     return [m for m in network.modules() if isinstance(m, _ConvNd | nn.Linear)]
 
 
+def input_layers(network: nn.Module) -> list[nn.Module]:
+    """The layers that read the input: the first one, or those that a network of several branches
+    names in `input_layers`.
+    """
+    return list(getattr(network, "input_layers", weight_layers(network)[:1]))
+
+
 def reinitialized_convolution(
     old: nn.Conv2d, channels: int, kernel: int, stride: int, padding: int
 ) -> nn.Conv2d:

@@ -54,6 +54,12 @@ def _stroke_transformer(
     return StrokeTransformer(classes)
 
 
+def _sketch_fusion(channels: int, classes: int, side_px: int, small_stem: bool) -> "nn.Module":
+    from quickdraw_core.modeling.sketch_fusion import SketchFusion
+
+    return SketchFusion(channels, classes)
+
+
 def _net(channels: int, classes: int, side_px: int, small_stem: bool) -> "nn.Module":
     from quickdraw_core.modeling.net import net
 
@@ -98,6 +104,13 @@ MODELS: dict[str, Model] = {
         _body_and_last(1_272_800, 160),
         channels=(3,),
         reads="points",
+    ),
+    "sketch_fusion": Model(
+        _sketch_fusion,
+        "reads picture and points: small_cnn and a network along the strokes; 1.4 M weights",
+        _body_and_last(1_368_864, 512),
+        channels=(6,),
+        reads="picture and points",
     ),
     "net": Model(
         _net,

@@ -18,7 +18,7 @@ import torch
 from torch import Tensor, nn
 from torch.optim import Optimizer
 
-from quickdraw_core.modeling.layers import weight_layers
+from quickdraw_core.modeling.layers import input_layers, weight_layers
 
 _MOMENTUM = 0.95
 _RMS = 0.2
@@ -30,11 +30,12 @@ _LEAST_NORM = 1e-7
 
 
 def hidden_matrices(network: nn.Module) -> list[nn.Parameter]:
-    """Weights of convolutions and linear layers, but the first and the last one's.
+    """Weights of convolutions and linear layers, but the last one's and those that read the input.
 
     Not those of grouped convolutions: a depthwise one is no matrix but a filter a channel.
     """
-    between = weight_layers(network)[1:-1]
+    first = input_layers(network)
+    between = [m for m in weight_layers(network)[:-1] if m not in first]
     weights = [m.weight for m in between if getattr(m, "groups", 1) == 1]
     return [w for w in weights if isinstance(w, nn.Parameter) and w.requires_grad]
 

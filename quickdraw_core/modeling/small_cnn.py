@@ -36,8 +36,8 @@ class ResidualBlock(nn.Module):
         return self.activation(self.body(x) + self.shortcut(x))  # type: ignore[no-any-return]
 
 
-def small_cnn(channels: int, classes: int, width: int = 32, dropout: float = 0.2) -> nn.Module:
-    """Builds the network: float [N, channels, S, S] → logits float [N, classes]."""
+def picture_layers(channels: int, width: int) -> list[nn.Module]:
+    """All but its head: float [N, channels, S, S] → float [N, 8 · width, S / 16, S / 16]."""
     widths = (width, 2 * width, 4 * width, 8 * width)
     layers: list[nn.Module] = [
         nn.Conv2d(channels, width, 3, 1, 1, bias=False),
@@ -49,5 +49,11 @@ def small_cnn(channels: int, classes: int, width: int = 32, dropout: float = 0.2
     for number, outputs in enumerate(widths):
         layers.append(ResidualBlock(inputs, outputs, stride=1 if number == 0 else 2))
         inputs = outputs
-    head = [nn.AdaptiveAvgPool2d(1), nn.Flatten(), nn.Dropout(dropout), nn.Linear(inputs, classes)]
-    return nn.Sequential(*layers, *head)
+    return layers
+
+
+def small_cnn(channels: int, classes: int, width: int = 32, dropout: float = 0.2) -> nn.Module:
+    """Builds the network: float [N, channels, S, S] → logits float [N, classes]."""
+    layers = picture_layers(channels, width)
+    last = nn.Linear(8 * width, classes)
+    return nn.Sequential(*layers, nn.AdaptiveAvgPool2d(1), nn.Flatten(), nn.Dropout(dropout), last)

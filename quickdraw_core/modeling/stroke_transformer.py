@@ -32,7 +32,7 @@ def read_slots(slots: Tensor) -> tuple[Tensor, Tensor, Tensor, Tensor]:
     flat = slots.flatten(2)
     counts = (flat[:, 2] > 0.25).sum(1)
     length = flat.shape[2]
-    if not _is_exported():  # a graph's shapes do not depend on what is in them
+    if not is_exported():  # a graph's shapes do not depend on what is in them
         longest = -(-int(counts.max()) // ROUND_TO) * ROUND_TO
         length = min(max(longest, ROUND_TO), length)
     x, y, pen = flat[:, :, :length].float().unbind(1)
@@ -41,7 +41,7 @@ def read_slots(slots: Tensor) -> tuple[Tensor, Tensor, Tensor, Tensor]:
     return xy, (pen > 0.75).float(), present, counts
 
 
-def _is_exported() -> bool:
+def is_exported() -> bool:
     """Whether the network is run to write it as a graph, by either of torch's ways."""
     is_tracing: bool = torch.jit.is_tracing()  # type: ignore[attr-defined, no-untyped-call]
     return is_tracing or torch.compiler.is_exporting()
@@ -146,7 +146,7 @@ class StrokeTransformer(nn.Module):
         features[:, 0, -1] = 1
         mask = functional.pad(present, (1, 0), value=True)
         n, length = mask.shape
-        if _is_exported():  # all of them; padding is ignored
+        if is_exported():  # all of them; padding is ignored
             positions = torch.arange(n * length, device=slots.device)
         else:
             positions = mask.flatten().nonzero().squeeze(1)
