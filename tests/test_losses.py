@@ -10,6 +10,7 @@ import torch
 from torch import Tensor, nn
 
 from quickdraw_core.errors import ConfigError
+from quickdraw_core.loading.prior import log_prior
 from quickdraw_core.modeling.loss_functions import STEEPEST, LossFunction
 from quickdraw_core.modeling.losses import LOSSES, LossConfig, build_loss
 
@@ -58,6 +59,7 @@ def one_hot(row: Floats, right: int) -> Floats:
 REFERENCES: dict[str, Callable[[Floats, int], float]] = {
     "cross_entropy": surprise,
     "nll": surprise,
+    "balanced_softmax": surprise,  # of classes that are alike
     "softmax_reciprocal": lambda row, right: bounded_exp(surprise(row, right)),
     "mse": lambda row, right: float(((row - one_hot(row, right)) ** 2).sum()),
     "l1": lambda row, right: float(np.abs(softmax(row) - one_hot(row, right)).sum()),
@@ -85,7 +87,10 @@ def reference_gradient(name: str, logits: Floats, labels: list[int]) -> Floats:
 
 def test_every_row_has_a_reference() -> None:
     assert REFERENCES.keys() == LOSSES.keys()
-    assert [name for name, row in LOSSES.items() if row.smooths] == ["cross_entropy"]
+    assert [name for name, row in LOSSES.items() if row.smooths] == [
+        "cross_entropy",
+        "balanced_softmax",
+    ]
 
 
 # Spread 1: all is ordinary. Spread 8: E goes straight for some of the drawings.
@@ -225,6 +230,31 @@ def test_the_report_s_mistake_is_what_the_reason_says() -> None:
     assert ends[1][1] < -0.9
     assert ends[-1][1] > -0.01
     assert ends[-1][2] < 0.05
+
+
+@pytest.mark.parametrize("dtype", [*DTYPES, torch.float64])
+def test_balanced_softmax_is_cross_entropy_of_logits_and_the_classes_shares(
+    dtype: torch.dtype,
+) -> None:
+    torch.manual_seed(0)
+    counts = [500, 20, 3, 0]  # of the last there is none: it counts as one
+    logits, labels = torch.randn(64, 4).to(dtype), torch.arange(64) % 4
+    shares = torch.tensor([500.0, 20, 3, 1], dtype=torch.float64) / 524
+    for tau, smoothing in itertools.product((1.0, 0.5), (0.0, 0.1)):
+        config = LossConfig(name="balanced_softmax", tau=tau, label_smoothing=smoothing)
+        found = build_loss(config, log_prior(counts, 0.0))(logits, labels)
+        scores = logits.double() + tau * shares.log()
+        exact = torch.nn.functional.cross_entropy(scores, labels, label_smoothing=smoothing)
+        torch.testing.assert_close(found.double(), exact, rtol=1e-5, atol=1e-6)
+    # A stream that brings all classes equally often has nothing to allow for.
+    plain = loss_of("cross_entropy")(logits, labels)
+    balanced = build_loss(LossConfig(name="balanced_softmax"), log_prior(counts, 1.0))
+    torch.testing.assert_close(balanced(logits, labels), plain)
+
+
+def test_tau_is_for_balanced_softmax_alone() -> None:
+    with pytest.raises(ConfigError, match=r"has no tau, found 0\.5.*has it: balanced_softmax"):
+        LossConfig.parse({"name": "hinge", "tau": 0.5})
 
 
 def test_an_unknown_loss_names_the_nearest() -> None:

@@ -10,6 +10,7 @@ import numpy.typing as npt
 from quickdraw_core.drawing import Int64Array, UInt16Array, UInt64Array
 from quickdraw_core.loading.hashing import extended
 from quickdraw_core.loading.order import checked_positions, permute, permuted, stream_key
+from quickdraw_core.loading.prior import class_shares
 from quickdraw_core.system.compiled import compiled
 
 _IN_CLASS = 0xBA1
@@ -21,11 +22,10 @@ _AT_ONCE = 1 << 20
 def quotas(counts: Int64Array, class_balance: float) -> Int64Array:
     """How often each class comes in an epoch as long as there are drawings: int64 [K].
 
-    counts: int64 [K], drawings of each class, 1 or more. A class's share is proportional to
-    `count ** (1 - class_balance)`; what rounding leaves goes to the largest remainders.
+    counts: int64 [K], drawings of each class, 1 or more. Classes come in `class_shares`; what
+    rounding leaves goes to the largest remainders.
     """
-    weights = counts.astype(np.float64) ** (1 - class_balance)
-    exact = counts.sum() * (weights / weights.sum())
+    exact = counts.sum() * class_shares(counts, class_balance)
     times: Int64Array = np.floor(exact).astype(np.int64)
     missing = int(counts.sum() - times.sum())
     times[np.argsort(times - exact, kind="stable")[:missing]] += 1

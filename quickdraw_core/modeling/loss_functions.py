@@ -27,6 +27,24 @@ def cross_entropy(label_smoothing: float) -> LossFunction:
     return loss
 
 
+class BalancedSoftmax:
+    """Cross entropy of the logits plus what each class has by its number of drawings alone."""
+
+    def __init__(self, label_smoothing: float, offsets: Tensor | None) -> None:
+        """offsets: float [K], tau · ln of each class's share; None: all classes are alike."""
+        self._cross_entropy = cross_entropy(label_smoothing)
+        self._offsets = offsets
+
+    def __call__(self, logits: Tensor, labels: Tensor) -> Tensor:
+        """−ln p of the right class."""
+        scores = _wide(logits)
+        if self._offsets is not None:
+            if self._offsets.device != scores.device:
+                self._offsets = self._offsets.to(scores.device)  # once, not at each step
+            scores = scores + self._offsets.to(scores.dtype)
+        return self._cross_entropy(scores, labels)
+
+
 def nll_without_log(logits: Tensor, labels: Tensor) -> Tensor:
     """−p of the right class: a mistake, here to be shown."""
     return -_log_p(logits, labels).exp().mean()

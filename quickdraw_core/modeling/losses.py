@@ -7,6 +7,7 @@ class's logit less the largest of the others, each is the mean over the drawings
 | name | loss |
 | --- | --- |
 | cross_entropy, nll | −ln p_y |
+| balanced_softmax | −ln softmax(logits + tau · ln π)_y, π_k the share of class k in the training |
 | softmax_reciprocal | E(−ln p_y), which is 1 / p_y for p_y ≥ 1/10,000 |
 | mse | Σ_k (logit_k − [k = y])² |
 | l1 | Σ_k abs(p_k − [k = y]), which is 2 (1 − p_y) |
@@ -18,6 +19,11 @@ class's logit less the largest of the others, each is the mean over the drawings
 where E(u) is e^u up to STEEPEST = 10,000 and from there on its tangent: e^u and its gradient
 would overflow, and one drawing that is wrong enough would outweigh all others before that. No
 gradient with respect to a logit is steeper than STEEPEST / N.
+
+balanced_softmax with tau 1 is that of Ren et al., "Balanced meta-softmax for long-tailed visual
+recognition", 2020; with any tau the logit-adjusted loss of Menon et al., "Long-tail learning via
+logit adjustment", 2021. The network then need not learn that some classes are rare, and guesses
+as if all were equally frequent. Without counts it is the cross entropy.
 
 The squares are of the logits themselves, as least squares for classification has them; behind
 a softmax their gradient vanishes if the answer is wrong (Hui and Belkin, "Evaluation of
@@ -42,15 +48,20 @@ from quickdraw_core.config import NamedConfig, row_of
 from quickdraw_core.errors import ConfigError
 
 if TYPE_CHECKING:
+    from quickdraw_core.drawing import Float64Array
     from quickdraw_core.modeling.loss_functions import LossFunction
 
 
 class Loss(NamedTuple):
-    """A row of the table: makes the function for a label smoothing, why, and if it smooths."""
+    """A row of the table: makes the function, why, if it smooths labels and if it has a tau.
 
-    make: "Callable[[float], LossFunction]"
+    make: of the label smoothing and of float64 [K] to be added to logits, or None.
+    """
+
+    make: "Callable[[float, Float64Array | None], LossFunction]"
     reason: str
     smooths: bool = False
+    has_tau: bool = False
 
 
 def _functions() -> ModuleType:
@@ -60,19 +71,33 @@ def _functions() -> ModuleType:
     return loss_functions
 
 
-def _plain(name: str) -> "Callable[[float], LossFunction]":
+def _plain(name: str) -> "Callable[[float, Float64Array | None], LossFunction]":
     """Makes a function that takes no label smoothing."""
-    return lambda label_smoothing: getattr(_functions(), name)
+    return lambda label_smoothing, offsets: getattr(_functions(), name)
+
+
+def _balanced_softmax(label_smoothing: float, offsets: "Float64Array | None") -> "LossFunction":
+    import torch
+
+    values = None if offsets is None else torch.from_numpy(offsets)
+    loss: LossFunction = _functions().BalancedSoftmax(label_smoothing, values)
+    return loss
 
 
 LOSSES: dict[str, Loss] = {
     "cross_entropy": Loss(
-        lambda label_smoothing: _functions().cross_entropy(label_smoothing),
+        lambda label_smoothing, offsets: _functions().cross_entropy(label_smoothing),
         "log-softmax and negative log likelihood in one",
         smooths=True,
     ),
+    "balanced_softmax": Loss(
+        _balanced_softmax,
+        "for classes of very different sizes: cross entropy that allows for their sizes",
+        smooths=True,
+        has_tau=True,
+    ),
     "nll": Loss(
-        lambda label_smoothing: _functions().NegativeLogLikelihood(),
+        lambda label_smoothing, offsets: _functions().NegativeLogLikelihood(),
         "the same in two steps, as the report has it; refuses probabilities",
     ),
     "softmax_reciprocal": Loss(
@@ -97,6 +122,12 @@ class LossConfig(NamedConfig):
     label_smoothing: float = Field(
         0.0, ge=0, lt=1, description="share of the label spread over all classes"
     )
+    tau: float = Field(
+        1.0,
+        gt=0,
+        le=4,
+        description="of balanced_softmax: how much it allows for the sizes of classes",
+    )
 
     @model_validator(mode="after")
     def _can_smooth(self) -> Self:
@@ -106,9 +137,20 @@ class LossConfig(NamedConfig):
                 f"loss {self.name} has no label smoothing, found {self.label_smoothing:g}; set "
                 f"loss.label_smoothing=0, or a loss that has it: {smoothing}"
             )
+        if self.tau != 1 and not LOSSES[self.name].has_tau:
+            having = ", ".join(key for key, row in LOSSES.items() if row.has_tau)
+            raise ConfigError(
+                f"loss {self.name} has no tau, found {self.tau:g}; leave out loss.tau, or set a "
+                f"loss that has it: {having}"
+            )
         return self
 
 
-def build_loss(loss: LossConfig) -> "LossFunction":
-    """The function (logits float [N, K], labels int64 [N]) → mean over N, a scalar."""
-    return LOSSES[loss.name].make(loss.label_smoothing)
+def build_loss(loss: LossConfig, log_prior: "Float64Array | None" = None) -> "LossFunction":
+    """The function (logits float [N, K], labels int64 [N]) → mean over N, a scalar.
+
+    log_prior: float64 [K], natural log of each class's share (`loading/prior.py`), for losses
+    that allow for it.
+    """
+    offsets = None if log_prior is None else loss.tau * log_prior
+    return LOSSES[loss.name].make(loss.label_smoothing, offsets)

@@ -9,6 +9,7 @@ from typing import Any, Protocol
 import torch
 
 from quickdraw_core.loading.loader import Feed, Loader
+from quickdraw_core.loading.prior import log_prior
 from quickdraw_core.modeling.losses import build_loss
 from quickdraw_core.modeling.optimizers import build_optimizer
 from quickdraw_core.store.pack import Pack
@@ -107,7 +108,7 @@ def open_state(run: RunFolder, plan: Plan, pack: Pack, ranks: Ranks, feed: Feed)
     trainer = Trainer(
         network,
         optimizer,
-        build_loss(config.loss),
+        build_loss(config.loss, log_prior(plan.rows.train_counts, config.select.class_balance)),
         ranks,
         arithmetic,
         config.seed,
