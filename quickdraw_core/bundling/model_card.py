@@ -94,6 +94,8 @@ def _what_it_is(info: BundleInfo) -> str:
         lines.append(f"It is the mean of {info.members} models.")
     if info.flip_tta:
         lines.append("It judges each drawing together with its mirror image.")
+    if any(network.logit_adjustment for network in info.networks):
+        lines.append("Its logits are adjusted for how often it was shown each word.")
     if info.quantized:
         lines.append("Its graph computes in integers of 8 bits.")
     return " ".join(lines)

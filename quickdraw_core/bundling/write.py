@@ -147,6 +147,7 @@ def _info(
                 small_stem=member.model.has_small_stem(member.image.side_px),
                 flip_tta=member.flip_tta,
                 weights_sha256=member.weights_sha256,
+                logit_adjustment=member.logit_adjustment,
                 graph=graph_of_member[number],
             )
             for number, member in enumerate(members)

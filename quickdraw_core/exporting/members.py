@@ -22,7 +22,8 @@ def _member(model: TrainedModel) -> BundleMember:
     if isinstance(network, FlipTTA):
         network = network.network
     sha256 = model.checkpoint.weights_sha256
-    return BundleMember(network, config.model, model.image, flips, sha256)
+    tau = model.checkpoint.logit_adjustment
+    return BundleMember(network, config.model, model.image, flips, sha256, tau)
 
 
 def name_of(models: Ensemble) -> str:

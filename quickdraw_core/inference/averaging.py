@@ -42,9 +42,11 @@ def _averaged(
             f"{count} checkpoints are to be averaged, but {run_dir} {there}; give a run folder, "
             "trained with --set checkpoints.keep=N for N to be kept"
         )
-    sums = {name: value.to(torch.float64, copy=True) for name, value in newest.weights.items()}
+    # The logit adjustment of the newest is that of the mean: it is not averaged.
+    trained = newest.trained_weights
+    sums = {name: value.to(torch.float64, copy=True) for name, value in trained.items()}
     for path in paths[:-1]:
-        weights = load_checkpoint(path).weights  # one at a time, to save memory
+        weights = load_checkpoint(path).trained_weights  # one at a time, to save memory
         if {n: v.shape for n, v in weights.items()} != {n: v.shape for n, v in sums.items()}:
             raise CheckpointError(
                 f"{path} is of another model than {paths[-1].name}; give a folder of one run"
@@ -54,6 +56,6 @@ def _averaged(
     averaged: dict[str, Any] = {
         # Counters, such as batch norm's number of batches, are the newest checkpoint's.
         name: (sums[name] / count).to(value.dtype) if torch.is_floating_point(value) else value
-        for name, value in newest.weights.items()
+        for name, value in trained.items()
     }
     return newest.with_weights(averaged), paths[-1]

@@ -17,6 +17,7 @@ def inspect_model(model: TrainedModel) -> dict[str, Any]:
         "weights": sum(p.numel() for p in model.network.parameters()),
         "weights_sha256": checkpoint.weights_sha256,
         "running_average": "ema" in checkpoint.states,
+        "logit_adjustment": checkpoint.logit_adjustment,
         "step": checkpoint.step,
         "finished": checkpoint.finished,
         "loader": checkpoint.states["loader"],
@@ -36,11 +37,13 @@ def inspect_facts(summary: Mapping[str, Any]) -> dict[str, str]:
     loader, words = summary["loader"], summary["label_map"]["words"]
     done = "finished" if summary["finished"] else "not finished"
     average = ", their running average" if summary["running_average"] else ""
+    tau = summary["logit_adjustment"]
+    adjusted = f", logits less {tau:g} ln(share of the class in training)" if tau else ""
     facts = {
         "model": summary["model"],
         "step": f"{summary['step']:,}, epoch {loader['epoch']} step {loader['step']:,} ({done})",
         "validation": ", ".join(f"{key} {value:.4f}" for key, value in summary["metrics"].items()),
-        "weights": f"{summary['weights']:,}{average}",
+        "weights": f"{summary['weights']:,}{average}{adjusted}",
         "sha256": summary["weights_sha256"],
         "classes": f"{len(words)}: {first_few(words)}; sha256 {summary['label_map']['sha256']}",
         "trained on": f"{summary['train_drawings']:,} drawings, "

@@ -89,7 +89,8 @@ def _portable(member: TrainedModel) -> dict[str, Any]:
     """The values of `TrainedModel`, but for what it has open. Its weights are copied: a view
     would take all of what it is a view of along.
     """
-    weights = {n: value.detach().cpu().clone() for n, value in member.checkpoint.weights.items()}
+    trained = member.checkpoint.trained_weights
+    weights = {name: value.detach().cpu().clone() for name, value in trained.items()}
     checkpoint = replace(member.checkpoint, states={"model": weights}, provenance={})
     names = ("reference", "config", "path", "average", "tta", "precision")
     return {"checkpoint": checkpoint} | {name: getattr(member, name) for name in names}

@@ -118,7 +118,12 @@ def _member(checkpoint: Checkpoint, config: TrainConfig) -> "BundleMember":
     if config.model.flip_tta:
         network = network.network  # type: ignore[assignment]
     return BundleMember(
-        network, config.model, config.image, config.model.flip_tta, checkpoint.weights_sha256
+        network,
+        config.model,
+        config.image,
+        config.model.flip_tta,
+        checkpoint.weights_sha256,
+        checkpoint.logit_adjustment,
     )
 
 

@@ -66,6 +66,7 @@ class Graph(Config):
 class Member(Config):
     """A model of the bundle: what else than the weights is needed to build it again.
 
+    logit_adjustment: the tau in its last layer's bias (`training/validation.py`), 0 for none.
     graph: which of `BundleInfo.graphs` it is in. weights_sha256: of its weights alone, as its
     checkpoint has it.
     """
@@ -74,6 +75,7 @@ class Member(Config):
     small_stem: bool
     flip_tta: bool
     weights_sha256: str
+    logit_adjustment: float = 0.0
     graph: int = Field(0, ge=0)
 
 

@@ -19,6 +19,7 @@ from pydantic import Field
 from quickdraw_core.config import Config
 from quickdraw_core.errors import CheckpointError
 from quickdraw_core.labels import LabelMap
+from quickdraw_core.loading.prior import log_prior
 from quickdraw_core.stage import Opened
 from quickdraw_core.storage.local import LocalStorage
 from quickdraw_core.system.files import is_cause, open_atomic, write_atomic
@@ -55,7 +56,8 @@ class Checkpoint:
     states: the state of each part that advances, by name, see `TrainState`. train_counts:
     drawings of each label in the training split. finished: nothing is left to do. versions: of
     the packages that decide the numbers. provenance: code, data, environment and plan of the
-    training, see `launching/provenance.py`; empty in older ones.
+    training, see `launching/provenance.py`; empty in older ones. adjustment: `tau` of the logit
+    adjustment (`training/validation.py`) and `bias`, the weight that it changes; empty: none.
     """
 
     step: int
@@ -69,6 +71,7 @@ class Checkpoint:
     versions: dict[str, str] = field(default_factory=dict)
     version: int = CHECKPOINT_VERSION
     provenance: dict[str, dict[str, Any]] = field(default_factory=dict)
+    adjustment: dict[str, Any] = field(default_factory=dict)
 
     @cached_property
     def label_map(self) -> LabelMap:
@@ -76,8 +79,34 @@ class Checkpoint:
         return LabelMap.from_json(self.labels)
 
     @property
+    def logit_adjustment(self) -> float:
+        """Its tau; 0: none."""
+        return float(self.adjustment.get("tau", 0))
+
+    @property
     def weights(self) -> dict[str, "Tensor"]:
-        """What is evaluated and used: the running average if there is one."""
+        """What is evaluated and used: as trained, with the logit adjustment in the last bias.
+
+        Raises `CheckpointError` if it has no such weight.
+        """
+        trained, tau = self.trained_weights, self.logit_adjustment
+        if not tau:
+            return trained
+        import torch
+
+        name, select = self.adjustment.get("bias"), self.config.get("select", {})
+        prior = log_prior(self.train_counts, float(select.get("class_balance", 0)))
+        if name not in trained or len(trained[name]) != len(prior):
+            raise CheckpointError(
+                f"the checkpoint's logit adjustment is of {name!r}, which is no bias of "
+                f"{len(prior)} classes: it is damaged; give another one"
+            )
+        bias = trained[name]
+        return {**trained, name: bias - torch.from_numpy(tau * prior).to(bias)}
+
+    @property
+    def trained_weights(self) -> dict[str, "Tensor"]:
+        """The running average if there is one, else the weights of the last step."""
         if "ema" not in self.states:
             return self.states["model"]
         average = self.states["ema"].items()
@@ -94,7 +123,7 @@ class Checkpoint:
         return self.validations["metrics"]  # type: ignore[no-any-return]
 
     def with_weights(self, weights: dict[str, "Tensor"]) -> "Checkpoint":
-        """The same training with other weights, which no validation has judged."""
+        """The same training with other trained weights, which no validation has judged."""
         validations = {**self.validations, "metrics": {}}
         states = {name: state for name, state in self.states.items() if name != "ema"}
         return replace(self, states={**states, "model": weights, "validations": validations})

@@ -24,6 +24,9 @@ from quickdraw_core.training.checkpoint import CheckpointsConfig
 from quickdraw_core.training.former_keys import FORMER_KEYS
 from quickdraw_core.training.hardware import HardwareConfig
 
+AdjustBy = Literal["log_loss_class_mean", "map_at_3_class_mean"]
+"""What a logit adjustment is chosen by, see `training/validation.py`."""
+
 
 class ValidationConfig(Config):
     """How often a training is judged on the validation drawings, and what follows from it."""
@@ -40,6 +43,11 @@ class ValidationConfig(Config):
     )
     best_by: Literal["map_at_3", "map_at_3_class_mean"] = Field(
         "map_at_3", description="validation metric whose highest value makes the best checkpoint"
+    )
+    logit_adjustment: AdjustBy | None = Field(
+        None,
+        description="take from the logits what rich classes have by their number, as far as is "
+        "best for this mean over classes; chosen at each validation, used with the checkpoint",
     )
     patience: int | None = Field(
         None,

@@ -21,6 +21,7 @@ from quickdraw_core.training.run_folder import RunFolder
 from quickdraw_core.training.samples import recorded
 from quickdraw_core.training.state import checkpoint_of, open_state
 from quickdraw_core.training.step import VALIDATION_BATCH
+from quickdraw_core.training.validation import Adjusting
 
 
 def due(step: int, every: int, last: int) -> bool:
@@ -38,6 +39,7 @@ def train_loop(run: RunFolder, ranks: Ranks) -> None:
     state = open_state(run, plan, pack, ranks, feed)
     trainer, loader, validations = state.trainer, state.loader, state.validations
     validation_rows = plan.rows.validation[ranks.rank :: ranks.world_size]
+    adjusting = Adjusting.of(config, plan.rows.train_counts, ranks.device)
     parts, patience = config.shape.micro_batches_a_rank, config.validation.patience
     batches = iter(loader)
     if config.tracking.record_samples:
@@ -67,7 +69,8 @@ def train_loop(run: RunFolder, ranks: Ranks) -> None:
                     held_out = drawn_rows(
                         pack, validation_rows, config.image, VALIDATION_BATCH, feed
                     )
-                    metrics = trainer.validate(with_flip(trainer.evaluated, config), held_out)
+                    judged = with_flip(trainer.evaluated, config)
+                    metrics = trainer.validate(judged, held_out, adjusting)
                     require_finite("validation loss", metrics["loss"], done, learning_rate)
                     validations.add(metrics, config.validation.best_by)
                     memory = {"train/memory_megabytes": meter.memory_megabytes()}

@@ -10,6 +10,7 @@ import torch
 
 from quickdraw_core.loading.loader import Feed, Loader
 from quickdraw_core.loading.prior import log_prior
+from quickdraw_core.modeling.layers import last_linear
 from quickdraw_core.modeling.losses import build_loss
 from quickdraw_core.modeling.optimizers import build_optimizer
 from quickdraw_core.store.pack import Pack
@@ -21,6 +22,7 @@ from quickdraw_core.training.network import new_network
 from quickdraw_core.training.plan import Plan
 from quickdraw_core.training.run_folder import RunFolder
 from quickdraw_core.training.step import Trainer
+from quickdraw_core.training.validation import TAU
 
 _DECISIVE_PACKAGES = ("torch", "torchvision", "numba", "numpy", "quickdraw-workflow")
 
@@ -138,7 +140,8 @@ def checkpoint_of(
     run: RunFolder, plan: Plan, pack: Pack, state: TrainState, step: int, finished: bool
 ) -> Checkpoint:
     """All that the run needs to go on after `step` steps, and what a model is used with."""
-    trainer = state.trainer
+    trainer, tau = state.trainer, state.validations.metrics.get(TAU, 0.0)
+    adjustment = {"tau": tau, "bias": f"{last_linear(trainer.network)[0]}.bias"} if tau else {}
     environment = run.provenance.get("environment", {})
     environment = environment | describe_hardware(trainer.ranks.device, trainer.arithmetic)
     return Checkpoint(
@@ -153,4 +156,5 @@ def checkpoint_of(
         versions={name: version(name) for name in _DECISIVE_PACKAGES}
         | {"python": platform.python_version()},
         provenance=run.provenance | {"environment": environment},
+        adjustment=adjustment,
     )

@@ -12,10 +12,11 @@ from torch.optim.swa_utils import AveragedModel
 
 from quickdraw_core.loading.loader import Batch
 from quickdraw_core.loading.order import stream_key
+from quickdraw_core.modeling.flip_tta import looks_of, mean_of
 from quickdraw_core.modeling.loss_functions import LossFunction
-from quickdraw_core.modeling.ranking import average_precisions, hit_ranks, top_guesses
 from quickdraw_core.training.distributed import Ranks
 from quickdraw_core.training.hardware import Arithmetic
+from quickdraw_core.training.validation import Adjusting, best_of, tallies
 
 VALIDATION_BATCH = 256
 
@@ -150,25 +151,28 @@ class Trainer:
             total += loss.detach()
         return total
 
-    def validate(self, network: nn.Module, batches: Iterator[Batch]) -> dict[str, float]:
-        """Loss, MAP@3, its mean over classes, top-1, top-3 over the `batches` of all ranks."""
+    def validate(
+        self,
+        network: nn.Module,
+        batches: Iterator[Batch],
+        adjusting: Adjusting | None = None,
+    ) -> dict[str, float]:
+        """Loss, MAP@3, its mean over classes, top-1, top-3 over the `batches` of all ranks; of the
+        adjusted logits, with the tau that was chosen, if there is something to choose.
+        """
         network.eval()
-        all_labels, precisions, sums = [], [], torch.zeros(3, dtype=torch.float64)
+        each = tallies(adjusting)
         with torch.inference_mode():
             for batch in batches:
                 labels = batch.labels_n.to(self.ranks.device, non_blocking=True)
                 images = self.arithmetic.input(batch.images_nchw, self.ranks.device)
                 with self.arithmetic.autocast(self.ranks.device):
-                    logits = network(images).float()
-                hits = hit_ranks(top_guesses(logits), labels).cpu()
-                all_labels.append(batch.labels_n)
-                precisions.append(average_precisions(hits))
-                loss = float(self.loss(logits, labels)) * len(labels)
-                sums += torch.tensor(
-                    [loss, (hits == 0).sum(), (hits >= 0).sum()], dtype=torch.float64
-                )
+                    looks = [look.float() for look in looks_of(network, images)]
+                loss = float(self.loss(mean_of(looks), labels))
+                for tally in each:
+                    tally.add(looks, labels, loss)
         network.train()
-        return _means(all_labels, precisions, sums, self.ranks)
+        return best_of(each, adjusting, self.ranks)
 
 
 Tensors = tuple[Tensor, ...] | list[Tensor]
@@ -189,26 +193,3 @@ def _running_average(decay: float) -> Callable[[Tensors, Tensors, Tensor | int],
             torch._foreach_copy_(averaged, current)
 
     return update
-
-
-def _means(
-    labels: list[Tensor], precisions: list[Tensor], sums: Tensor, ranks: Ranks
-) -> dict[str, float]:
-    """The metrics of all ranks' drawings; each rank has its own share of them, or none."""
-    classes = int(ranks.largest(max((int(part.max()) for part in labels), default=0))) + 1
-    by_class = torch.zeros(2, classes, dtype=torch.float64)
-    for some_labels, some_precisions in zip(labels, precisions, strict=True):
-        by_class[0].index_add_(0, some_labels, some_precisions)
-        by_class[1].index_add_(0, some_labels, torch.ones_like(some_precisions))
-    totals = ranks.sum(torch.cat([by_class.flatten(), sums]).to(ranks.device)).cpu()
-    sums_by_class, counts = totals[: 2 * classes].view(2, classes)
-    drawings = counts.sum().clamp(min=1)
-    loss, first, three = (totals[2 * classes :] / drawings).tolist()
-    there = counts > 0
-    return {
-        "loss": loss,
-        "map_at_3": float(sums_by_class.sum() / drawings),
-        "map_at_3_class_mean": float((sums_by_class[there] / counts[there]).mean()),
-        "top_1": first,
-        "top_3": three,
-    }
