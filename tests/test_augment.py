@@ -5,7 +5,7 @@ from hypothesis import strategies as st
 from strategies import drawings
 
 from quickdraw_core.drawing import DrawingBatch
-from quickdraw_core.loading.augment import augment, drop_strokes
+from quickdraw_core.loading.augment import augment, bent, drop_strokes
 from quickdraw_core.loading.config import AugmentConfig
 
 STRONG = AugmentConfig(
@@ -15,6 +15,11 @@ STRONG = AugmentConfig(
     shrink=0.5,
     stroke_drop_share=0.5,
     point_noise=20,
+    partial_share=0.5,
+    stroke_rotation_degrees=90,
+    stroke_stretch=0.5,
+    stroke_shift=30,
+    warp=30,
 )
 STILL = AugmentConfig(rotation_degrees=0, stretch=0, shear=0, shrink=0, mirror_share=0)
 
@@ -105,6 +110,56 @@ def test_noise_moves_each_point_by_itself_and_not_too_far(noise: float) -> None:
         # Of two uniform numbers in ±noise: noise * sqrt(2 / 3).
         assert abs(steps.std() / (noise * np.sqrt(2 / 3)) - 1) < 0.05
     assert abs(np.corrcoef(both[0].ravel(), both[1].ravel())[0, 1]) < 0.1
+
+
+def test_of_a_partial_drawing_the_first_strokes_stay() -> None:
+    kept = drop_strokes(MANY, 0, 0, 0, np.arange(len(MANY)), 0.6)
+    lengths = [len(kept.strokes(i)) for i in range(len(MANY))]
+    for i, length in enumerate(lengths):
+        assert kept.strokes(i) == MANY.strokes(i)[:length]
+    assert {*lengths} == {1, 2, 3, 4, 5}
+    assert 0.5 < np.mean(np.array(lengths) < 5) < 0.7
+    always = drop_strokes(MANY, 0, 0, 0, np.arange(len(MANY)), 1)
+    assert max(len(always.strokes(i)) for i in range(len(MANY))) == 4
+    dot = drop_strokes(TRIANGLE, 0, 0, 0, np.arange(1), 1)
+    assert dot.strokes(0) == TRIANGLE.strokes(0)
+
+
+def test_a_stroke_that_is_changed_by_itself_keeps_its_shape() -> None:
+    config = STILL.updated(
+        {"stroke_rotation_degrees": 20, "stroke_stretch": 0.3, "stroke_shift": 5}
+    )
+    ell = ([0, 100, 100], [0, 0, 50])
+    batch = DrawingBatch.from_strokes([[ell, ell]] * 200)
+    points = bent(batch, config, 0, 0, np.arange(200))
+    strokes = np.stack(points).reshape(2, 200, 2, 3)
+    steps = np.diff(strokes, axis=3)
+    lengths = np.hypot(*steps)
+    np.testing.assert_allclose(lengths[..., 0], 2 * lengths[..., 1], rtol=1e-4)
+    np.testing.assert_allclose((steps[..., 0] * steps[..., 1]).sum(0), 0, atol=1e-2)
+    size, turn = lengths[..., 0] / 100, np.degrees(np.arctan2(*steps[::-1, ..., 0]))
+    middle = (strokes[..., 0] + strokes[..., 2]) / 2 - np.array([50, 25])[:, None, None]
+    for values, limit in ((size - 1, 0.3), (turn, 20), (middle, 5)):
+        assert np.abs(values).max() <= limit * 1.001
+        assert np.abs(values).max() > 0.9 * limit
+    assert abs(np.corrcoef(turn[:, 0], turn[:, 1])[0, 1]) < 0.2  # each by itself
+
+
+def test_a_warp_is_smooth_and_not_too_far() -> None:
+    grid = np.stack(np.meshgrid(np.arange(0, 256, 5), np.arange(0, 256, 5)))
+    batch = DrawingBatch.from_strokes([[tuple(grid.reshape(2, -1).tolist())]] * 30)
+    points = bent(batch, STILL.updated({"warp": 12}), 0, 0, np.arange(30))
+    moved = np.stack(points).reshape(2, 30, *grid.shape[1:]) - grid[:, None]
+    assert np.abs(moved).max() <= 12
+    assert np.abs(moved).max() > 9
+    for axis in (2, 3):  # two points beside each other, 5 apart
+        assert np.abs(np.diff(moved, axis=axis)).max() <= 12 * 2 * np.pi / 128 * 5
+    assert not np.allclose(moved[:, 0], moved[:, 1], atol=1)
+
+
+def test_what_is_off_costs_nothing() -> None:
+    assert not AugmentConfig().bends
+    assert drop_strokes(MANY, 0, 0, 0, np.arange(len(MANY)), 0) is MANY
 
 
 def test_the_affine_change_is_the_same_with_and_without_dropped_strokes() -> None:

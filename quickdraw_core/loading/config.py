@@ -72,6 +72,34 @@ class AugmentConfig(Config):
     point_noise: float = Field(
         0, ge=0, le=64, description="largest shift of a point each way, in 255ths of the square"
     )
+    partial_share: float = Field(
+        0,
+        ge=0,
+        le=1,
+        description="share of drawings whose last strokes are left out, as many as come; the "
+        "first stroke stays",
+    )
+    stroke_rotation_degrees: float = Field(
+        0, ge=0, le=90, description="largest turn of a stroke by itself, either way"
+    )
+    stroke_stretch: float = Field(
+        0, ge=0, lt=0.9, description="largest change of a stroke's size by itself"
+    )
+    stroke_shift: float = Field(
+        0, ge=0, le=64, description="largest shift of a stroke by itself, in 255ths of the square"
+    )
+    warp: float = Field(
+        0,
+        ge=0,
+        le=64,
+        description="largest shift by a smooth bend of the whole, in 255ths of the square",
+    )
+
+    @property
+    def bends(self) -> bool:
+        """Whether strokes are changed by themselves, or the whole is bent."""
+        strokes = (self.stroke_rotation_degrees, self.stroke_stretch, self.stroke_shift)
+        return any((*strokes, self.warp))
 
 
 @dataclass(frozen=True)
