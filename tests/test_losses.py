@@ -237,9 +237,9 @@ def test_balanced_softmax_is_cross_entropy_of_logits_and_the_classes_shares(
     dtype: torch.dtype,
 ) -> None:
     torch.manual_seed(0)
-    counts = [500, 20, 3, 0]  # of the last there is none: it counts as one
+    counts = [500, 20, 3, 0]  # of the last there is none: it counts as the largest does
     logits, labels = torch.randn(64, 4).to(dtype), torch.arange(64) % 4
-    shares = torch.tensor([500.0, 20, 3, 1], dtype=torch.float64) / 524
+    shares = torch.tensor([500.0, 20, 3, 500], dtype=torch.float64) / 523
     for tau, smoothing in itertools.product((1.0, 0.5), (0.0, 0.1)):
         config = LossConfig(name="balanced_softmax", tau=tau, label_smoothing=smoothing)
         found = build_loss(config, log_prior(counts, 0.0))(logits, labels)

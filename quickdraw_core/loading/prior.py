@@ -20,7 +20,14 @@ def class_shares(counts: Int64Array, class_balance: float) -> Float64Array:
 def log_prior(train_counts: Sequence[int], class_balance: float) -> Float64Array:
     """Natural log of each class's share of the drawings that a training sees: float64 [K].
 
-    train_counts: drawings of each label that are trained on. A class without drawings, of which
-    nothing is learned, counts as if it had one: its logarithm must be finite.
+    train_counts: drawings of each label that are trained on. A class without drawings has the
+    value of the largest class. As a rare one, a loss or an adjustment would raise it far above
+    what the network gives it, and it would be guessed though nothing of it was learned.
     """
-    return np.log(class_shares(np.maximum(np.array(train_counts, np.int64), 1), class_balance))
+    counts = np.array(train_counts, np.int64)
+    present = counts > 0
+    logs = np.zeros(len(counts))
+    if present.any():
+        logs[present] = np.log(class_shares(counts[present], class_balance))
+        logs[~present] = logs[present].max()
+    return logs

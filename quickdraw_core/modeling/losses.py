@@ -79,7 +79,8 @@ def _plain(name: str) -> "Callable[[float, Float64Array | None], LossFunction]":
 def _balanced_softmax(label_smoothing: float, offsets: "Float64Array | None") -> "LossFunction":
     import torch
 
-    values = None if offsets is None else torch.from_numpy(offsets)
+    # In float32, as the logits are: not every device has float64.
+    values = None if offsets is None else torch.from_numpy(offsets).float()
     loss: LossFunction = _functions().BalancedSoftmax(label_smoothing, values)
     return loss
 
