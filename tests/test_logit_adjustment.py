@@ -64,7 +64,30 @@ def test_the_prior_is_the_share_of_the_stream_that_a_training_sees() -> None:
     np.testing.assert_allclose(log_prior(COUNTS, 1), np.log(np.full(4, 0.25)))
     halfway = np.sqrt(COUNTS)
     np.testing.assert_allclose(np.exp(log_prior(COUNTS, 0.5)), halfway / halfway.sum())
-    assert log_prior([5, 0], 0).tolist() == log_prior([5, 1], 0).tolist()
+
+
+def test_a_class_that_is_not_trained_on_is_not_raised() -> None:
+    """Of `select.classes` the others stay in the answer: a rare one's offset would raise them."""
+    for balance in (0, 0.5, 1):
+        logs = log_prior([0, 500, 3, 0], balance)
+        assert logs[1:3].tolist() == log_prior([500, 3], balance).tolist()
+        assert logs[0] == logs[3] == logs.max()
+    assert np.isfinite(log_prior([0, 0], 0)).all()
+
+
+@pytest.mark.parametrize("by", ["log_loss_class_mean", "map_at_3_class_mean"])
+def test_nothing_is_adjusted_for_what_rounding_gains(by: str) -> None:
+    """Offsets that are the same for all classes change nothing but the last bits."""
+    torch.manual_seed(1)
+    looks, labels = [5 * torch.randn(500, 40)], torch.arange(500) % 40
+    adjusting = Adjusting(torch.full((40,), float(np.log(1 / 40))), by)  # type: ignore[arg-type]
+    each = tallies(adjusting)
+    for tally in each:
+        tally.add(looks, labels, 0.0)
+    ranks = Alone(0, 1, torch.device("cpu"))
+    if by == "log_loss_class_mean":
+        assert len({tally.metrics(ranks)[by] for tally in each}) > 1
+    assert best_of(each, adjusting, ranks)["logit_adjustment"] == 0
 
 
 def test_the_tau_is_the_one_by_which_the_mean_over_classes_is_best() -> None:

@@ -248,5 +248,5 @@ _DECISIVE_CODE = (
     *("drawing.py", "labels.py", "store/holdout.py", "store/pack.py"),
     *("loading", "render", "modeling"),
     *(f"training/{name}.py" for name in ("config", "hardware", "loop", "meter", "plan")),
-    *(f"training/{name}.py" for name in ("network", "rank", "state", "step")),
+    *(f"training/{name}.py" for name in ("network", "rank", "state", "step", "validation")),
 )

@@ -157,8 +157,8 @@ class Trainer:
         batches: Iterator[Batch],
         adjusting: Adjusting | None = None,
     ) -> dict[str, float]:
-        """Loss, MAP@3, its mean over classes, top-1, top-3 over the `batches` of all ranks; of the
-        adjusted logits, with the tau that was chosen, if there is something to choose.
+        """Loss, MAP@3, its mean over classes, top-1, top-3 over the `batches` of all ranks. With
+        `adjusting`, all but the loss are of the adjusted logits, and the chosen tau is among them.
         """
         network.eval()
         each = tallies(adjusting)

@@ -25,6 +25,8 @@ from quickdraw_core.training.distributed import Ranks
 
 TAUS = (0.0, 0.25, 0.5, 0.75, 1.0, 1.25, 1.5)
 """What is tried; 0 leaves the logits as they are."""
+_DIGITS = 6
+"""Decimals by which two means over classes are compared; logits are of float32."""
 TAU = "logit_adjustment"
 """Name of the chosen tau among the metrics of a validation."""
 
@@ -112,7 +114,8 @@ def tallies(adjusting: Adjusting | None) -> list[Tally]:
 
 
 def best_of(each: Sequence[Tally], adjusting: Adjusting | None, ranks: Ranks) -> dict[str, float]:
-    """The metrics of the best tally, with its tau; of equal ones the smaller tau.
+    """The metrics of the best tally, with its tau; of those that differ by rounding alone the
+    smaller tau. Otherwise the number of ranks, which decides how sums are rounded, would choose.
 
     Every rank must ask, and all get the same.
     """
@@ -120,5 +123,6 @@ def best_of(each: Sequence[Tally], adjusting: Adjusting | None, ranks: Ranks) ->
     if adjusting is None:
         return metrics[0]
     sign = 1 if adjusting.by == "log_loss_class_mean" else -1
-    best = min(range(len(metrics)), key=lambda number: sign * metrics[number][adjusting.by])
+    values = [round(sign * each_metrics[adjusting.by], _DIGITS) for each_metrics in metrics]
+    best = min(range(len(metrics)), key=lambda number: values[number])
     return metrics[best] | {TAU: TAUS[best]}
