@@ -153,17 +153,27 @@ def test_the_address_is_that_of_the_network_in_which_the_other_host_is() -> None
 def test_the_error_of_another_host_waits_for_host_0_to_be_done_with_the_same_attempt(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    run = RunFolder(tmp_path, train_config({"store": "store"}), "fingerprint", "key")
+    hosts = {"nodes": 2, "node_rank": 1, "rendezvous": "alpha:1"}
+    config = train_config({"store": "store", "hosts": hosts, "micro_batch_size": 32})
+    run, stopping = RunFolder(tmp_path, config, "fingerprint", "key"), threading.Event()
 
     def fails(holders: list[str | None]) -> list[str | None]:
         """Who is asked for in vain, of those that hold the folder one after the other."""
         left = iter(holders)
         monkeypatch.setattr(launch, "holder_of", lambda _: next(left))
-        with pytest.raises(TrainingError), launch.host_0_first(run):
+        with pytest.raises(TrainingError), launch.host_0_first(run, stopping):
             raise TrainingError("a rank failed")
         return [*left]
 
     monkeypatch.setattr(launch, "_POLL_SECONDS", 0)
+    assert fails(["more"]) == ["more"]  # without a launcher
+    for name, value in {"RANK": "1", "WORLD_SIZE": "2", "MASTER_ADDR": "alpha"}.items():
+        monkeypatch.setenv(name, value)
     assert fails(["since 1", "since 1", "since 1", None, "more"]) == ["more"]
     assert fails(["since 1", "since 1", "since 2", "more"]) == ["more"]  # it tries again
     assert fails([None, "more"]) == ["more"]  # it was killed
+    with monkeypatch.context() as patch:
+        patch.setattr(launch, "has_locks", lambda _: False)
+        assert fails(["more"]) == ["more"]
+    stopping.set()
+    assert fails(["since 1", "since 1", "more"]) == ["more"]

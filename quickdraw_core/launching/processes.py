@@ -101,7 +101,8 @@ def run_ranks(
         else nodes.launched(run, start, context.environment, log) as ranks,
     ):
         going_on = f", going on from step {start:,}" if start else ""
-        bar.log(f"starting {processes} processes{where}{going_on}")
+        s = "es" if processes != 1 else ""
+        bar.log(f"starting {processes} process{s}{where}{going_on}")
         steps = _Steps(bar, run.config.global_batch_size, start, plan.steps)
         logged_to = logged
         while True:

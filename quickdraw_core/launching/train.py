@@ -289,7 +289,7 @@ def _run(
             more, problem = report_training(run, pack, tracked.uri, opened, ranks)
         notes += more
     elif not done:
-        with host_0_first(run):
+        with host_0_first(run, context.stopping):
             notes += ranks()
     return result_of(run.path, opened, latest.step, done, notes, problem)
 

@@ -115,6 +115,21 @@ def holder_of(lock: Path) -> str | None:
         os.close(descriptor)
 
 
+def has_locks(lock: Path) -> bool:
+    """Whether the file system of a lock has locks; also True if the lock's file is not there."""
+    try:
+        descriptor = os.open(lock, os.O_RDONLY)
+    except OSError:
+        return True
+    try:
+        _is_held(descriptor)
+    except OSError:
+        return False
+    finally:
+        os.close(descriptor)
+    return True
+
+
 def try_lock(descriptor: int) -> bool | None:
     """Locks an open file or folder for this process alone, until it is closed: True if it did,
     False if another process holds it, None if the file system has no locks.
