@@ -11,10 +11,10 @@ from flows.alerts.events import alerting
 from flows.artifacts import add_artifact, add_mlflow_link, add_page, reported
 from flows.gpus import gpu_slots, slots_taken
 from flows.stages import StageTask, opened_here
+from quickdraw_core.cluster.config import GPU
 from quickdraw_core.errors import StoreError
 from quickdraw_core.ingest.config import IngestConfig
 from quickdraw_core.launching.estimate import Estimate
-from quickdraw_core.launching.nodes.dask_nodes import GPU
 from quickdraw_core.launching.open_run import run_path
 from quickdraw_core.launching.result import TrainResult
 from quickdraw_core.launching.summary import estimate_markdown, training_markdown

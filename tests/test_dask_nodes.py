@@ -3,17 +3,20 @@
 import os
 import signal
 import sys
-from contextlib import nullcontext
+from collections.abc import Iterator
+from contextlib import contextmanager, nullcontext
+from io import BytesIO
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import pytest
 from trainings import train_config
 
 from quickdraw_core.cluster.workers import Survey, Worker
-from quickdraw_core.errors import ConfigError
+from quickdraw_core.errors import ClusterError, ConfigError
 from quickdraw_core.launching.nodes import dask_nodes, node
-from quickdraw_core.launching.nodes.attempt import write_attempt
+from quickdraw_core.launching.nodes.attempt import read_attempt, write_attempt
 from quickdraw_core.launching.processes import STANDALONE
 
 VARIABLES = {
@@ -30,7 +33,7 @@ def test_a_run_without_a_checkpoint_needs_all_hosts_whatever_was_tried_before(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """An attempt may end while its hosts meet."""
-    found = Survey([Worker(f"tcp://{n}:1", n, n) for n in ("a", "b")], 0, {})
+    found = Survey([Worker(f"tcp://{n}:1", n, n) for n in ("a", "b")], [], {})
 
     def wait_for(*asked: Any) -> Survey:
         assert asked[2](found, 60)  # is_enough
@@ -55,6 +58,26 @@ def test_a_run_without_a_checkpoint_needs_all_hosts_whatever_was_tried_before(
     (tmp_path / "checkpoints" / "step-00000004.pt").touch()
     (tmp_path / "checkpoints" / "last").write_text("step-00000004.pt\n")
     assert nodes() == 2
+
+
+def test_an_attempt_is_over_that_could_not_give_out_its_work(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    @contextmanager
+    def worker_processes(*_: object) -> Iterator[None]:
+        assert (read_attempt(tmp_path) or {})["attempt"]
+        raise ClusterError("lost")
+        yield
+
+    monkeypatch.setattr(dask_nodes.DaskNodes, "_jobs", lambda *_: [])
+    monkeypatch.setattr(dask_nodes, "worker_processes", worker_processes)
+    (tmp_path / "hosts").mkdir()
+    config = train_config({"store": "store"}, hosts={}, hardware={"ranks": 1, "device": "cpu"})
+    run: Any = SimpleNamespace(path=tmp_path, config=config)
+    nodes = dask_nodes.DaskNodes(None, (), {})
+    with pytest.raises(ClusterError), nodes.launched(run, 0, {}, BytesIO()):
+        pass
+    assert (read_attempt(tmp_path) or {})["attempt"] == ""
 
 
 def test_nodes_get_what_ranks_talk_by_but_not_the_name_of_an_interface() -> None:

@@ -20,8 +20,9 @@ import pytest
 from dask_cluster import dask_cluster
 from file_tree import tree
 
+from quickdraw_core.cluster import patience
 from quickdraw_core.errors import ClusterError, InputError
-from quickdraw_core.ingest import cluster, tasks
+from quickdraw_core.ingest import tasks
 from quickdraw_core.ingest.config import IngestConfig
 from quickdraw_core.ingest.ingest import ingest
 from quickdraw_core.ingest.result import IngestResult
@@ -182,7 +183,7 @@ def test_a_killed_scheduler_ends_the_run_and_the_next_one_goes_on(
 def test_a_cluster_that_has_no_worker_is_waited_for_and_then_named(
     source: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(cluster, "PATIENCE_SECONDS", 1.0)
+    monkeypatch.setattr(patience, "PATIENCE_SECONDS", 1.0)
     with (
         dask_cluster(tmp_path, workers=0) as (address, _),
         pytest.raises(ClusterError, match="had no worker for 1 s"),

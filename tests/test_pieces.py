@@ -229,7 +229,10 @@ def test_a_cluster_that_cannot_serve_is_refused_before_work(
     assert f"no Dask scheduler answers at {nobody}" in refused({"dask": nobody})
     monkeypatch.setattr(computing, "_START_SECONDS", 0)
     lacking = refused({"dask": scheduler, "require": "GPU=1"})
-    assert lacking == f"the Dask cluster {scheduler} has no worker with GPU=1; start some"
+    assert lacking == (
+        f"the Dask cluster {scheduler} has no worker with GPU=1; start some by "
+        f"`dask worker {scheduler} --resources GPU=1`"
+    )
     monkeypatch.setattr(workers, "package_version", lambda: "another")
     assert "has another version of this package" in refused({"dask": scheduler})
 

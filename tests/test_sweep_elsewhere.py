@@ -22,7 +22,7 @@ from sweeps import TINY, open_sweep, table_file
 import flows.sweep_row
 from quickdraw_core.cluster import shared_folder
 from quickdraw_core.cluster.config import ClusterConfig
-from quickdraw_core.cluster.workers import Survey
+from quickdraw_core.cluster.workers import Survey, Worker
 from quickdraw_core.errors import (
     BusyError,
     ClusterError,
@@ -131,15 +131,15 @@ def test_rows_that_wait_ask_a_cluster_as_one(monkeypatch: pytest.MonkeyPatch) ->
 
     def survey(_: object, needs: dict[str, float]) -> Survey:
         asked.append(needs)
-        return Survey([], 1, {})
+        return Survey([], [Worker("tcp://a:1", "a", "a")], {})
 
     monkeypatch.setattr(on_workers, "survey", survey)
     monkeypatch.setattr(on_workers, "_LOOK_SECONDS", 600)
-    hosts = on_workers.RowHosts(None, ClusterConfig())
+    hosts = on_workers.RowHosts(SimpleNamespace(status="running"), None, ClusterConfig())
     with ThreadPoolExecutor(8) as pool:
         found = [*pool.map(hosts._survey, [{}, {"GPU": 1.0}] * 20)]
     assert len(asked) == 2
-    assert {one.busy for one in found} == {1}
+    assert {one.hosts for one in found} == {1}
 
 
 def test_gpus_of_other_hosts_are_not_looked_for_here(store: Store, tmp_path: Path) -> None:

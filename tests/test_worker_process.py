@@ -4,8 +4,10 @@ import os
 import signal
 import subprocess
 import sys
+import threading
 import time
 from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
@@ -13,12 +15,15 @@ import pytest
 from dask_cluster import dask_command, dask_hosts
 from processes import children_of
 
-from quickdraw_core.cluster import connect, worker_process, workers
+from quickdraw_core.cluster import connect, shared_folder, worker_process, workers
+from quickdraw_core.cluster.config import ClusterConfig
 from quickdraw_core.cluster.connect import connected
 from quickdraw_core.cluster.shared_folder import check_shared
 from quickdraw_core.cluster.worker_process import WorkerProcess, worker_processes
-from quickdraw_core.cluster.workers import survey
+from quickdraw_core.cluster.workers import check_versions, survey
 from quickdraw_core.errors import ClusterError
+from quickdraw_core.progress import SILENT
+from quickdraw_core.sweep.on_workers import RowHosts
 
 HOSTS = ("127.0.0.1", "127.0.0.2")
 WAITS = "import os, time; print(os.getpid(), flush=True); time.sleep(600)"
@@ -67,6 +72,16 @@ def pid_of(process: WorkerProcess) -> int:
     lines: list[str] = []
     until(lambda: process.poll(lines.extend) is None and lines)
     return int(lines[0])
+
+
+@contextmanager
+def stopped(pid: int) -> Iterator[None]:
+    """A block in which a process hangs."""
+    os.kill(pid, signal.SIGSTOP)
+    try:
+        yield
+    finally:
+        os.kill(pid, signal.SIGCONT)
 
 
 def topics(client: Any) -> list[str]:
@@ -128,21 +143,59 @@ def test_a_process_ends_when_who_waits_for_it_is_killed(cluster: str) -> None:
 def test_a_scheduler_that_hangs_is_given_up_after_a_while(
     cluster: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(connect, "_ANSWER_SECONDS", 0.5)
-    monkeypatch.setattr(worker_process, "_LOOK_SECONDS", 0.1)
     with connected(cluster, None) as client:
         scheduler = client.run_on_scheduler(os.getpid)
         with worker_processes(client, [(None, ["-c", WAITS])], {}, {}) as [process]:
             pid = pid_of(process)
-            os.kill(scheduler, signal.SIGSTOP)
-            try:
-                with pytest.raises(ClusterError, match=r"not answered for 0\.5 s; start it again"):
-                    until(lambda: process.poll() is not None)
-            finally:
-                os.kill(scheduler, signal.SIGCONT)
-            with pytest.raises(ClusterError, match="has not answered"):
-                survey(client, {})
-    until(lambda: not is_alive(pid))  # it hears of it with the end of the client
+            monkeypatch.setattr(connect, "_ANSWER_SECONDS", 0.5)
+            monkeypatch.setattr(connect, "_AGAIN_SECONDS", 0.1)
+            monkeypatch.setattr(worker_process, "_LOOK_SECONDS", 0.1)
+            with (
+                stopped(scheduler),
+                pytest.raises(ClusterError, match=r"not answered for 0\.5 s; start it again"),
+            ):
+                until(lambda: process.poll() is not None)
+            monkeypatch.setattr(connect, "_AGAIN_SECONDS", 300)
+            assert survey(client, {}).hosts == 2  # it answers again
+        assert not is_alive(pid)
+
+
+def test_a_worker_that_hangs_is_left_out_and_the_others_work(
+    client: Any, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Rows of a sweep share a client: what one of them meets is not to end the others."""
+    pids = client.run(os.getpid)
+    rows, stopping = RowHosts(client, lambda: None, ClusterConfig()), threading.Event()
+    with (
+        rows._host({}, stopping, SILENT) as hangs,
+        rows._host({}, stopping, SILENT) as works,
+        worker_processes(client, [(hangs, ["-c", WAITS])], {}, {}) as [hanging],
+    ):
+        assert hangs is not None
+        assert works is not None
+        pid_of(hanging)
+        monkeypatch.setattr(workers, "_ANSWER_SECONDS", 2)
+        beside = [pid for address, pid in pids.items() if workers.host_of(address) == hangs.host]
+        with stopped(beside[0]), stopped(beside[-1]):
+            found = survey(client, {})
+            assert [worker.host for worker in found.free] == [works.host]
+            assert found.unfit == {hangs.host: "does not answer"}
+            check_versions(client, "")
+            commands = [(works, ["-c", "raise SystemExit(3)"])]
+            with worker_processes(client, commands, {}, {}) as [process]:
+                until(lambda: hanging.poll() is None and process.poll() is not None)
+                assert process.poll() == 3
+            monkeypatch.setattr(shared_folder, "_SEEN_SECONDS", 1)
+            with pytest.raises(ClusterError, match=rf"worker on {hangs.host} does not answer"):
+                check_shared(client, [works, hangs], tmp_path, "")
+    assert survey(client, {}).hosts == 2
+
+
+def test_a_client_that_lost_its_scheduler_for_good_is_replaced(client: Any, cluster: str) -> None:
+    with connected(cluster, None) as lost:
+        pass
+    rows = RowHosts(lost, lambda: client, ClusterConfig())
+    assert rows._survey({}).hosts == 2
 
 
 @pytest.mark.services  # a cluster of its own, whose workers are killed: 20 s
@@ -199,11 +252,14 @@ def test_a_survey_finds_a_worker_of_each_host_and_says_why_others_cannot_work(
     client: Any, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     free, busy, unfit = survey(client, {"GPU": 1})
-    assert ([worker.host for worker in free], busy, unfit) == ([*HOSTS], 0, {})
+    assert ([worker.host for worker in free], busy, unfit) == ([*HOSTS], [], {})
     with worker_processes(client, [(free[0], ["-c", WAITS])], {}, {}) as [process]:
         pid_of(process)
         during = survey(client, {})
-        assert ([worker.host for worker in during.free], during.busy) == ([HOSTS[1]], 1)
+        assert [[worker.host for worker in found] for found in during[:2]] == [
+            [HOSTS[1]],
+            [HOSTS[0]],
+        ]
         assert during.hosts == 2
     found = survey(client, {"GPU": 2})
     assert found.hosts == 0
@@ -215,5 +271,9 @@ def test_a_survey_finds_a_worker_of_each_host_and_says_why_others_cannot_work(
 def test_a_shared_folder_is_found_to_be_one_and_left_as_it_was(
     client: Any, tmp_path: Path
 ) -> None:
+    old, new = (tmp_path / f"{shared_folder._PREFIX}{name}" for name in ("killed", "at-work"))
+    for path in (old, new):
+        path.touch()
+    os.utime(old, (0, 0))
     check_shared(client, survey(client, {}).free, tmp_path, "")
-    assert not [*tmp_path.iterdir()]
+    assert [*tmp_path.iterdir()] == [new]

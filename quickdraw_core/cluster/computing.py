@@ -10,19 +10,14 @@ from contextlib import contextmanager
 from time import monotonic, sleep
 from typing import Any, NamedTuple, TypeVar
 
-from quickdraw_core.cluster.config import ClusterConfig
+from quickdraw_core.cluster.config import GPU, ClusterConfig
 from quickdraw_core.cluster.connect import connected
+from quickdraw_core.cluster.patience import LOST, Patience, require_scheduler
 from quickdraw_core.cluster.worker_process import own_environment
-from quickdraw_core.cluster.workers import check_versions
+from quickdraw_core.cluster.workers import check_versions, resources_text, start_command
 from quickdraw_core.errors import ClusterError, ConfigError, QuickdrawError, first_line
 from quickdraw_core.system.code_version import package_version
 from quickdraw_core.system.threads import NUM_THREADS, threads_each
-
-GPU = "GPU"
-"""The resource of Dask that workers with GPUs have, by custom."""
-
-PATIENCE_SECONDS = 60.0
-"""How long a cluster may be without a worker that can compute."""
 
 _PIECES_A_THREAD = 3
 """One at work and two that wait, since the results of all wait for the slowest."""
@@ -31,7 +26,6 @@ _START_SECONDS = 5.0
 """How long to wait for workers that are just being started."""
 
 _LOOK_SECONDS = 2.0
-_LOST = "the Dask scheduler was lost while it worked; run again"
 
 P = TypeVar("P")
 R = TypeVar("R")
@@ -74,9 +68,11 @@ class DaskComputing:
         if not resources and any(has.get(GPU, 0) >= 1 for has, _ in self._workers()):
             self._resources = {GPU: 1}
         if not self._threads():
-            wanted = ", ".join(f"{name}={amount:g}" for name, amount in resources.items())
-            what = f"no worker with {wanted}" if wanted else "no worker"
-            raise ConfigError(f"the Dask cluster {address} has {what}; start some")
+            what = f" with {resources_text(resources)}" if resources else ""
+            raise ConfigError(
+                f"the Dask cluster {address} has no worker{what}; start some by "
+                f"{start_command(address, resources)}"
+            )
 
     def _workers(self) -> list[tuple[Mapping[str, float], int]]:
         """Resources and threads of each worker."""
@@ -120,7 +116,7 @@ class DaskComputing:
         from distributed import KilledWorker
         from distributed.comm.core import CommClosedError
 
-        deadline = monotonic() + PATIENCE_SECONDS
+        patience = Patience()
         try:
             while True:
                 try:
@@ -129,14 +125,15 @@ class DaskComputing:
                 except TimeoutError:
                     if future.status == "error":  # it is what the function raised
                         raise
-                    deadline = self._deadline(deadline)
+                    require_scheduler(self._client)
+                    patience.check(self._threads())
         except KilledWorker as error:
             raise ClusterError(
                 "Dask workers died one after the other at the same drawings; check whether they "
                 "ran out of memory, then run again"
             ) from error
         except (CancelledError, CommClosedError) as error:
-            raise ClusterError(_LOST) from error
+            raise ClusterError(LOST) from error
         except (ImportError, AttributeError) as error:  # of another version than was asked for
             raise ClusterError(
                 f"a Dask worker cannot compute ({first_line(error)}); give all workers this "
@@ -149,19 +146,6 @@ class DaskComputing:
         if isinstance(result, Refused):
             raise result.error
         return result
-
-    def _deadline(self, deadline: float) -> float:
-        """Until when to wait for a worker. Raises `ClusterError` if that is over."""
-        if self._client.status not in ("running", "connecting"):
-            raise ClusterError(_LOST) from None
-        if self._threads():
-            return monotonic() + PATIENCE_SECONDS
-        if monotonic() > deadline:
-            raise ClusterError(
-                f"the Dask cluster had no worker for {PATIENCE_SECONDS:.0f} s; start some and "
-                "run again"
-            ) from None
-        return deadline
 
 
 def _same(value: S) -> S:

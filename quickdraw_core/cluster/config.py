@@ -8,6 +8,9 @@ from pydantic import Field, field_validator, model_validator
 from quickdraw_core.config import Config
 from quickdraw_core.redaction import HIDDEN
 
+GPU = "GPU"
+"""The resource of Dask that workers with GPUs have, by custom: `--resources GPU=2`."""
+
 
 class DaskTls(Config):
     """What shows a Dask cluster who we are, and us that it is ours: files in PEM form."""

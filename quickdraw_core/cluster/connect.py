@@ -1,10 +1,11 @@
 """A client of a Dask scheduler by its address, with TLS if it asks for it."""
 
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from contextlib import contextmanager
 from typing import Any
 
 from quickdraw_core.cluster.config import DaskTls
+from quickdraw_core.cluster.patience import LOST
 from quickdraw_core.errors import ClusterError, ConfigError
 from quickdraw_core.system.child_environment import SAFE_PATH
 
@@ -13,6 +14,8 @@ _ANSWER_SECONDS = 30.0
 """How long a scheduler may take to answer. After as long Dask takes a connection for lost, but not
 one to a process that hangs.
 """
+_AGAIN_SECONDS = 2.0
+"""How long, once it had not answered."""
 _QUIET = {
     "logging.distributed": "error",
     # What Dask does for its own dashboards, many times a second.
@@ -60,32 +63,39 @@ def connected(
     except (OSError, ValueError, TypeError, RuntimeError, AssertionError) as error:
         raise ConfigError(_connection_fault(address, error, option, else_do)) from error
     with client:
-        client.sync = _answered_in_time(client.sync, address)
+        _answer_in_time(client, address)
         yield client
 
 
-def _answered_in_time(ask: Callable[..., Any], address: str) -> Callable[..., Any]:
-    """A client's `sync`, by which it asks a scheduler, for calls without a time of their own. Once
-    one of them had no answer, the others do not wait for theirs.
+def _answer_in_time(client: Any, address: str) -> None:
+    """Limits a client's calls to its scheduler, but those with a time of their own. Once one had
+    no answer, the others wait a shorter time for theirs, until one has.
+
+    What workers take part in has to have its own: one that hangs would look like the scheduler.
     """
-    is_silent = False
+    ask, is_silent = client.sync, False
 
     def sync(function: Any, *values: Any, callback_timeout: Any = None, **options: Any) -> Any:
         nonlocal is_silent
-        if callback_timeout is not None or options.get("timeout") is not None:
+        is_limited = callback_timeout is not None or options.get("timeout") is not None
+        # In Dask's own thread the caller limits it. A cancellation only sends.
+        if is_limited or client.asynchronous or function == client._cancel:
             return ask(function, *values, callback_timeout=callback_timeout, **options)
+        seconds = _AGAIN_SECONDS if is_silent else _ANSWER_SECONDS
         try:
-            if is_silent:
-                raise TimeoutError
-            return ask(function, *values, callback_timeout=_ANSWER_SECONDS, **options)
+            answer = ask(function, *values, callback_timeout=seconds, **options)
         except TimeoutError:
             is_silent = True
             raise ClusterError(
                 f"the Dask scheduler at {address} has not answered for {_ANSWER_SECONDS:g} s; "
                 "start it again if it hangs, and run again to go on"
             ) from None
+        except OSError as error:
+            raise ClusterError(LOST) from error
+        is_silent = False
+        return answer
 
-    return sync
+    client.sync = sync
 
 
 def _connection_fault(address: str, error: Exception, option: str, else_do: str) -> str:

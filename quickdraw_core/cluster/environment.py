@@ -117,7 +117,7 @@ def find_launched(
     return Launched("")
 
 
-def job_of(environment: Environment) -> str:
+def launcher_job(environment: Environment) -> str:
     """What starts this command again after it ended, by a name that no other has; empty if nothing
     does. torch's default, `none`, and an id that its user chose twice are not that distinct.
     """

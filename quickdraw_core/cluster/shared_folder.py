@@ -7,11 +7,12 @@ import secrets
 import socket
 import time
 from collections.abc import Callable, Sequence
+from contextlib import suppress
 from functools import partial
 from pathlib import Path
 from typing import Any
 
-from quickdraw_core.cluster.workers import Worker
+from quickdraw_core.cluster.workers import Worker, ask, require_answer
 from quickdraw_core.errors import ClusterError, ConfigError, first_line
 from quickdraw_core.system.files import write_atomic
 
@@ -19,21 +20,28 @@ _PREFIX = ".shared-"
 _SEEN_SECONDS = 10.0
 """How long a network's file system may take to show a new file on another host."""
 _POLL_SECONDS = 0.1
+_OLD_SECONDS = 3600.0
+"""From when on a token is of a command that was killed. Clocks of hosts differ."""
 
 
 def check_shared(client: Any, workers: Sequence[Worker], folder: Path, remedy: str) -> None:
     """Raises `ConfigError` if this host and the workers do not share a folder, which is there.
 
-    remedy: what to do then, for the message. `WriteError` if nothing can be written there.
+    remedy: what to do then, for the message. `WriteError` if nothing can be written there;
+    `ClusterError` if a worker does not answer. Removes what killed commands have left there.
     """
+    _remove_old(folder)
     token = secrets.token_hex(8)
     ours = folder / f"{_PREFIX}{token}"
     try:
         write_atomic(ours, token, sync=False)
         addresses = [worker.address for worker in workers]
-        answers = client.run(_answer, str(folder), token, workers=addresses, on_error="return")
+        seconds = 2 * _SEEN_SECONDS
+        answers = ask(client, addresses, _answer, str(folder), token, seconds=seconds)
         for worker in workers:
-            answer = answers.get(worker.address)
+            if worker.address not in answers:
+                require_answer(worker, None)
+            answer = answers[worker.address]
             if isinstance(answer, str) and _within(partial(_holds, folder / answer, token)):
                 continue
             reason = f"this host does not see what the Dask worker on {worker.host} writes there"
@@ -73,6 +81,13 @@ async def _answer(folder: str, token: str) -> str | None:
     name = f"{ours.name}-{secrets.token_hex(8)}"
     write_atomic(Path(folder) / name, token, sync=False)
     return name
+
+
+def _remove_old(folder: Path) -> None:
+    for path in folder.glob(f"{_PREFIX}*"):
+        with suppress(OSError):  # another command removes it, too
+            if time.time() - path.stat().st_mtime > _OLD_SECONDS:
+                path.unlink()
 
 
 def _within(is_shown: Callable[[], bool]) -> bool:

@@ -24,6 +24,7 @@ from contextlib import contextmanager, suppress
 from queue import Empty, SimpleQueue
 from typing import Any
 
+from quickdraw_core.cluster.patience import LOST, require_scheduler
 from quickdraw_core.cluster.workers import PROCESS_KEY, Worker, host_of
 from quickdraw_core.errors import ClusterError, first_line
 from quickdraw_core.system.child_environment import child_environment
@@ -33,7 +34,6 @@ _POLL_SECONDS = 0.1
 _LOOK_SECONDS = 2.0
 _END_SECONDS = 40.0
 """How long to wait for a process to end: it has 30 s for it, and then is killed."""
-_LOST = "the Dask scheduler was lost while it worked; run again to go on"
 _READ_BYTES = 1 << 18
 _LONGEST_LINE = 1 << 16
 _AT_WORK = ("executing", "long-running")
@@ -125,7 +125,7 @@ class WorkerProcess:
         except TimeoutError:
             return None
         except Exception as error:  # of all kinds that Dask loses a result by
-            raise ClusterError(f"{_LOST} ({first_line(error)})") from error
+            raise ClusterError(f"{LOST} ({first_line(error)})") from error
 
     def _drop_topic(self) -> None:
         """Has the scheduler forget the events, which it would keep as long as it runs: of this
@@ -152,8 +152,7 @@ class WorkerProcess:
         """Whether the task has returned. Raises `ClusterError` if it never will."""
         where = self.host or (self._worker.host if self._worker is not None else "a worker")
         status = self._future.status
-        if self._client.status != "running":  # it has given up all that it waited for
-            raise ClusterError(_LOST)
+        require_scheduler(self._client)
         if status == "error":
             reason = first_line(self._future.exception())
             raise ClusterError(f"the Dask worker on {where} could not run a process: {reason}")
@@ -172,8 +171,8 @@ class WorkerProcess:
         self._next_look = time.monotonic() + _LOOK_SECONDS
         try:
             return self._address in self._client.nthreads()
-        except (OSError, RuntimeError) as error:
-            raise ClusterError(_LOST) from error
+        except RuntimeError as error:  # of a client that has given up
+            raise ClusterError(LOST) from error
 
 
 @contextmanager

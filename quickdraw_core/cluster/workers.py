@@ -4,18 +4,25 @@ What is asked of a worker is asked by functions that travel by value: a worker w
 version of this package may lack any of ours.
 """
 
+import asyncio
+import math
 import time
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, NamedTuple
 
-from quickdraw_core.errors import ConfigError, and_more, first_line
+from quickdraw_core.cluster.patience import LOST
+from quickdraw_core.errors import ClusterError, ConfigError, and_more, first_line
 from quickdraw_core.system.code_version import package_version
 
 PROCESS_KEY = "quickdraw-process"
 """What the names of Dask tasks begin with that are a sub-process of their worker."""
 
 _POLL_SECONDS = 0.5
+_ANSWER_SECONDS = 10.0
+"""How long a worker may take to answer. Dask takes one that hangs for lost after some minutes."""
+_ASKED_AT_ONCE = 64
+"""Each takes a connection to the scheduler."""
 
 
 @dataclass(frozen=True)
@@ -30,18 +37,25 @@ class Worker:
 
 
 class Survey(NamedTuple):
-    """What a cluster has: a worker of each host that can work now, the number of hosts that
-    could but are busy, and why other workers cannot.
+    """What a cluster has: a worker of each host that can work now, one of each host that could
+    but is busy, and why other workers cannot.
     """
 
     free: list[Worker]
-    busy: int
+    busy: list[Worker]
     unfit: dict[str, str]
 
     @property
     def hosts(self) -> int:
         """Hosts that can work, now or once they are done with other work."""
-        return len(self.free) + self.busy
+        return len(self.free) + len(self.busy)
+
+    @property
+    def error(self) -> type[ClusterError | ConfigError]:
+        """Of a cluster with too few hosts: whether it is worth another try, since a worker only
+        does not answer now.
+        """
+        return ClusterError if _SILENT.problem in self.unfit.values() else ConfigError
 
     def unfit_text(self) -> str:
         """Why workers cannot work, for a message; empty if all can."""
@@ -55,9 +69,9 @@ def survey(client: Any, resources: Mapping[str, float]) -> Survey:
     tasks = client.processing()
     unfit: dict[str, str] = {}
     fit: list[Worker] = []
-    answers = _ask(client)
+    answers = _versions(client, [*known])
     for address, facts in sorted(known.items()):
-        host, answer = host_of(address), answers.get(address, _SILENT)
+        host, answer = host_of(address), answers[address]
         why = answer.problem or _lacking(facts.get("resources", {}), resources)
         if why is None:
             fit.append(Worker(address, answer.id, host))
@@ -69,14 +83,16 @@ def survey(client: Any, resources: Mapping[str, float]) -> Survey:
         for address, keys in tasks.items()
         if any(str(key).startswith(PROCESS_KEY) for key in keys)
     }
+    hosts: dict[str, Worker] = {}
     free: dict[str, Worker] = {}
     for worker in fit:
+        hosts.setdefault(worker.host, worker)
         is_full = len(tasks.get(worker.address, ())) >= known[worker.address]["nthreads"]
         if worker.host not in at_work and not is_full:
             free.setdefault(worker.host, worker)
-    hosts = {worker.host for worker in fit}
+    busy = [worker for host, worker in hosts.items() if host not in free]
     unfit = {host: why for host, why in unfit.items() if host not in hosts}
-    return Survey([*free.values()], len(hosts) - len(free), unfit)
+    return Survey([*free.values()], busy, unfit)
 
 
 def wait_for(
@@ -102,7 +118,49 @@ class _Answer(NamedTuple):
 _SILENT = _Answer("", "does not answer")
 
 
-def _ask(client: Any) -> dict[str, _Answer]:
+def ask(
+    client: Any,
+    addresses: Sequence[str],
+    function: Callable[..., Any],
+    *values: Any,
+    seconds: float | None = None,
+) -> dict[str, Any]:
+    """What a function returns on each worker, or the exception that it raised; nothing of those
+    that do not answer. They need no free thread for it.
+
+    seconds: that each may take; default: `_ANSWER_SECONDS`. Raises `ClusterError` if it is the
+    scheduler that does not answer.
+    """
+    limit = _ANSWER_SECONDS if seconds is None else seconds
+
+    async def ask_each() -> list[Mapping[str, Any]]:
+        room = asyncio.Semaphore(_ASKED_AT_ONCE)
+
+        async def ask_one(address: str) -> Mapping[str, Any]:
+            async with room:
+                asked = client.run(function, *values, workers=[address], on_error="return")
+                try:
+                    answer: Mapping[str, Any] = await asyncio.wait_for(asked, limit)
+                except TimeoutError:
+                    return {}
+                return answer
+
+        return await asyncio.gather(*map(ask_one, addresses))
+
+    if not addresses:
+        return {}
+    rounds = math.ceil(len(addresses) / _ASKED_AT_ONCE)
+    try:
+        found = client.sync(ask_each, callback_timeout=(rounds + 1) * limit)
+    except OSError as error:
+        raise ClusterError(LOST) from error
+    answers = {address: answer for each in found for address, answer in each.items()}
+    if len(answers) < len(addresses):
+        client.nthreads()  # a scheduler that hangs passes nothing on
+    return answers
+
+
+def _versions(client: Any, addresses: Sequence[str]) -> dict[str, _Answer]:
     """Which start of a worker is at an address, and whether it has this version."""
 
     def version(dask_worker: Any) -> tuple[str, str]:  # by value, hence its own imports
@@ -112,9 +170,10 @@ def _ask(client: Any) -> dict[str, _Answer]:
             return dask_worker.id, ""
         return dask_worker.id, package_version()
 
+    answers = ask(client, addresses, version)
     return {
-        address: _judged(answer)
-        for address, answer in client.run(version, on_error="return").items()
+        address: _judged(answers[address]) if address in answers else _SILENT
+        for address in addresses
     }
 
 
@@ -148,13 +207,40 @@ def names_of(workers: Iterable[Worker]) -> str:
     return ", ".join(hosts[:5]) + and_more(len(hosts) - 5)
 
 
+def require_answer(worker: Worker, answer: Any) -> Any:
+    """What a worker answered to `ask`. Raises `ClusterError` if it did not, or could not."""
+    if answer is None or isinstance(answer, Exception):
+        why = _SILENT.problem if answer is None else f"fails: {first_line(answer)}"
+        raise ClusterError(
+            f"the Dask worker on {worker.host} {why}; start it again if it hangs, and run again"
+        )
+    return answer
+
+
 def check_versions(client: Any, address: str) -> None:
     """Raises `ConfigError` if a worker of the cluster at an address has another version of this
-    package, or none.
+    package, or none; `ClusterError` if it has workers, and none of them answers.
     """
-    for worker, answer in sorted(_ask(client).items()):
-        if answer.problem is not None:
+    answers = _versions(client, [*client.nthreads()])
+    for worker, answer in sorted(answers.items()):
+        if answer.problem is not None and answer is not _SILENT:
             raise ConfigError(
                 f"the worker {worker} of the Dask cluster {address} {answer.problem}; give all of "
                 "them this version"
             )
+    if answers and all(answer is _SILENT for answer in answers.values()):
+        raise ClusterError(
+            f"no worker of the Dask cluster {address} answers; start them again if they hang, and "
+            "run again"
+        )
+
+
+def start_command(address: str, resources: Mapping[str, float]) -> str:
+    """The command that starts a worker with such resources, for messages."""
+    options = f" --resources {resources_text(resources)}" if resources else ""
+    return f"`dask worker {address}{options}`"
+
+
+def resources_text(resources: Mapping[str, float]) -> str:
+    """Resources as `dask worker` takes them: `GPU=2,BIGMEM=1`."""
+    return ",".join(f"{name}={amount:g}" for name, amount in resources.items())

@@ -7,7 +7,7 @@ from contextlib import AbstractContextManager, nullcontext
 from typing import TYPE_CHECKING, Any, TypeVar
 
 from quickdraw_core.assignments import parse_assignments
-from quickdraw_core.cluster.environment import Launched, find_launched, job_of, slurm_address
+from quickdraw_core.cluster.environment import Launched, find_launched, launcher_job, slurm_address
 from quickdraw_core.commands.options import given, train_config_of
 from quickdraw_core.errors import ConfigError, StoreError
 from quickdraw_core.terminal.console import errors
@@ -80,9 +80,10 @@ def going_on(launched: Launched, config: C, is_begun_by: Callable[[str], bool]) 
     once an earlier start of this very job has begun. It may have ended before that; what is there
     is then what is to be replaced.
 
-    is_begun_by: whether a job, as `job_of` gives it, was the last to start over there.
+    is_begun_by: whether a job, as `launcher_job` gives it, was the last to start over there.
     """
-    if launched.is_restart and getattr(config, "fresh", False) and is_begun_by(job_of(os.environ)):
+    is_fresh = launched.is_restart and getattr(config, "fresh", False)
+    if is_fresh and is_begun_by(launcher_job(os.environ)):
         return config.updated({"fresh": False})
     return config
 

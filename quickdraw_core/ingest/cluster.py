@@ -13,10 +13,10 @@ from contextlib import contextmanager
 from dataclasses import dataclass
 from functools import partial
 from queue import Empty, SimpleQueue
-from time import monotonic
 from typing import Any, NamedTuple
 
 from quickdraw_core.cluster.connect import connected, quiet_dask
+from quickdraw_core.cluster.patience import LOST, Patience, require_scheduler
 from quickdraw_core.errors import ClusterError, QuickdrawError
 from quickdraw_core.ingest.config import IngestConfig
 from quickdraw_core.system.threads import usable_cores
@@ -24,15 +24,11 @@ from quickdraw_core.system.threads import usable_cores
 _JOBS_IN_FLIGHT_PER_THREAD = 2
 """One at work and one that waits: more would only keep more files in the page cache."""
 
-PATIENCE_SECONDS = 60.0
-"""How long a cluster may be without any worker."""
-
 SMALL_BYTES = 64 << 20
 """Up to so many bytes of local files are read sooner than a client of Dask has started."""
 
 _POLL_SECONDS = 2.0
 _FETCH_SECONDS = 10.0
-_LOST = "the Dask scheduler was lost while it worked; run again: what is finished is kept"
 
 
 class Job(NamedTuple):
@@ -131,33 +127,20 @@ def run_jobs(client: Any, waiting: deque[Job]) -> Iterator[tuple[Job, Any]]:
         jobs.clear()
 
 
-class _Patience:
-    """How long to wait for a cluster without workers."""
-
-    def __init__(self, client: Any) -> None:
-        self._client, self._deadline = client, monotonic() + PATIENCE_SECONDS
-
-    def check(self) -> None:
-        """Raises `ClusterError` if the cluster is lost, or had no worker for too long."""
-        if self._client.status not in ("running", "connecting"):
-            raise ClusterError(_LOST) from None
-        if self._client.nthreads():
-            self._deadline = monotonic() + PATIENCE_SECONDS
-        elif monotonic() > self._deadline:
-            raise ClusterError(
-                f"the Dask cluster had no worker for {PATIENCE_SECONDS:.0f} s; start some and run "
-                "again: what is finished is kept"
-            ) from None
+def _wait_on(client: Any, patience: Patience) -> None:
+    """Raises `ClusterError` if the cluster is lost, or had no worker for too long."""
+    require_scheduler(client)
+    patience.check(len(client.nthreads()))
 
 
 def _next_done(client: Any, done: "SimpleQueue[Any]") -> Any:
     """The next future that is done, with a result or an error."""
-    patience = _Patience(client)
+    patience = Patience()
     while True:
         try:
             return done.get(timeout=_POLL_SECONDS)
         except Empty:
-            patience.check()
+            _wait_on(client, patience)
 
 
 def _result_of(client: Any, future: Any, job: Job) -> Any:
@@ -167,20 +150,20 @@ def _result_of(client: Any, future: Any, job: Job) -> Any:
     from distributed import KilledWorker
     from distributed.comm.core import CommClosedError
 
-    patience = _Patience(client)
+    patience = Patience()
     try:
         while True:
             try:
                 return future.result(timeout=_FETCH_SECONDS)
             except TimeoutError:
-                patience.check()
+                _wait_on(client, patience)
     except KilledWorker as error:
         raise ClusterError(
             f"Dask workers died one after the other at {job.argument}; check whether they ran out "
             "of memory, then run again: what is finished is kept"
         ) from error
     except (CancelledError, CommClosedError) as error:
-        raise ClusterError(_LOST) from error
+        raise ClusterError(LOST) from error
 
 
 def _attempt(job: Job) -> Any:

@@ -13,7 +13,7 @@ from contextlib import contextmanager, nullcontext
 from dataclasses import dataclass
 from pathlib import Path
 
-from quickdraw_core.cluster.environment import job_of
+from quickdraw_core.cluster.environment import launcher_job
 from quickdraw_core.errors import ConfigError, StoreError
 from quickdraw_core.ingest.config import IngestConfig
 from quickdraw_core.ingest.receipts import Receipt, find_receipt
@@ -132,7 +132,7 @@ def open_target(config: IngestConfig) -> Target:
         else:
             storage.remove_tree("receipts")
             storage.remove(PREVIOUS_NAME)
-        note_begun(storage, job_of(os.environ))
+        note_begun(storage, launcher_job(os.environ))
     in_store = not (readable and (fresh or is_begun_anew(store)))
     in_unfinished = readable or UNFINISHED in (storage.top() or ())
     searched = (False,) * in_store + (True,) * in_unfinished

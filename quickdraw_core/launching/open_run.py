@@ -10,7 +10,7 @@ from dataclasses import replace
 from functools import partial
 from pathlib import Path
 
-from quickdraw_core.cluster.environment import job_of
+from quickdraw_core.cluster.environment import launcher_job
 from quickdraw_core.errors import CheckpointError
 from quickdraw_core.launching.provenance import provenance_of
 from quickdraw_core.launching.rank_failure import ERRORS_NAME
@@ -76,7 +76,7 @@ def begin_run(
             code=training_code(),
             provenance=provenance_of(config, store, plan.steps),
             steps=plan.steps,
-            begun_by=job_of(os.environ),
+            begun_by=launcher_job(os.environ),
         )
     run.write()
     keep_run_folder(run, opened)
@@ -96,8 +96,8 @@ def continued_run(config: TrainConfig, store: Store, opened: Opened) -> RunFolde
 
 
 def is_begun_by(job: str, config: TrainConfig, opened: Opened) -> bool:
-    """Whether this job, as `job_of` gives it, has begun the run of the folder. Raises `StoreError`
-    if the folder is named by a store that cannot be opened.
+    """Whether this job, as `launcher_job` gives it, has begun the run of the folder. Raises
+    `StoreError` if the folder is named by a store that cannot be opened.
     """
     path = config.run_dir or run_path(config, open_store(config.store, opened))
     try:

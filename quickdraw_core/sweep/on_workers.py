@@ -2,6 +2,7 @@
 
 A row on a processor has a host to itself. Rows on GPUs run wherever Dask has as many of the
 resource GPU left. A row goes on from what its folder holds, on whatever host it is tried again.
+A row waits for a host without limit while there are some that are busy, as with other rows.
 """
 
 import json
@@ -10,18 +11,25 @@ import os
 import threading
 import time
 from collections.abc import Callable, Iterator, Mapping
-from contextlib import contextmanager
+from contextlib import ExitStack, contextmanager
 from pathlib import Path
 from typing import Any
 
-from quickdraw_core.cluster.computing import GPU
-from quickdraw_core.cluster.config import ClusterConfig
+from quickdraw_core.cluster.config import GPU, ClusterConfig
 from quickdraw_core.cluster.connect import connected
+from quickdraw_core.cluster.patience import Patience
 from quickdraw_core.cluster.shared_folder import check_shared
 from quickdraw_core.cluster.worker_process import WorkerProcess, worker_processes
-from quickdraw_core.cluster.workers import Survey, Worker, check_versions, survey
+from quickdraw_core.cluster.workers import (
+    Survey,
+    Worker,
+    check_versions,
+    resources_text,
+    start_command,
+    survey,
+)
 from quickdraw_core.errors import ClusterError, ConfigError
-from quickdraw_core.progress import progress
+from quickdraw_core.progress import Bar, progress
 from quickdraw_core.stage import Opened
 from quickdraw_core.sweep.plan import PlannedRow, Sweep
 from quickdraw_core.sweep.row_job import SHARE, job_of
@@ -29,47 +37,60 @@ from quickdraw_core.sweep.row_process import error_of, is_error
 from quickdraw_core.sweep.rows import PreparedRow, nest
 from quickdraw_core.system.threads import NUM_THREADS
 
-PATIENCE_SECONDS = 60.0
-"""How long a cluster may have no host that can train a row."""
-
 _POLL_SECONDS = 0.2
 _LOOK_SECONDS = 1.0
+_WAITS = "waiting for a host of the Dask cluster"
 
 
 class RowHosts:
     """The hosts of a Dask cluster, which rows take in turn. Threads may share it."""
 
-    def __init__(self, client: Any, config: ClusterConfig) -> None:
-        self._client, self._config = client, config
-        self._lock = threading.RLock()
+    def __init__(self, client: Any, connect: Callable[[], Any], config: ClusterConfig) -> None:
+        """connect: gives another client, if this one has lost its scheduler."""
+        self._client, self._connect, self._config = client, connect, config
+        # Of two kinds: a row that ends gives its host back while others ask the cluster.
+        self._asking, self._lock = threading.RLock(), threading.Lock()
         self._surveys: dict[tuple[tuple[str, float], ...], tuple[float, Survey]] = {}
         self._taken: set[str] = set()
         self._lost: set[str] = set()
 
     def check(self, rows: list[PlannedRow], folder: Path) -> None:
         """Raises `ConfigError` if a row has no host, or the hosts do not share the folder."""
-        free: dict[str, Worker] = {}
+        fit: dict[str, Worker] = {}
         for row in rows:
             needs = self._resources(row)
             found = self._survey(needs)
-            free |= {worker.address: worker for worker in found.free}
+            fit |= {worker.host: worker for worker in (*found.free, *found.busy)}
             if not found.hosts:
-                wanted = ", ".join(f"{name}={amount:g}" for name, amount in needs.items())
-                raise ConfigError(
+                wanted, address = resources_text(needs), str(self._config.dask)
+                raise found.error(
                     f"no worker of the Dask cluster {self._config.dask} can train the row "
                     f"{row.name!r}{f', which needs {wanted}' if wanted else ''}: "
-                    f"{found.unfit_text() or 'it has none'}"
+                    f"{found.unfit_text() or 'it has none'}; start some by "
+                    f"{start_command(address, needs)}"
                 )
-        # The processes of the rows themselves find it on hosts that are busy, or come later.
-        check_shared(self._client, [*free.values()], folder, SHARE)
+        # On hosts that come later the processes of the rows themselves find it.
+        check_shared(self._connected(), [*fit.values()], folder, SHARE)
+
+    def _connected(self) -> Any:
+        """The client, or another one if it has lost its scheduler: it may have given up for good.
+        Raises `ClusterError` if the scheduler cannot be reached.
+        """
+        with self._asking:
+            if self._client.status != "running":
+                try:
+                    self._client = self._connect()
+                except ConfigError as error:  # it was there before
+                    raise ClusterError(str(error)) from error
+            return self._client
 
     def _survey(self, resources: Mapping[str, float]) -> Survey:
         """What the cluster has, at most `_LOOK_SECONDS` ago: rows that wait ask as one."""
         key = tuple(sorted(resources.items()))
-        with self._lock:
+        with self._asking:
             at, found = self._surveys.get(key, (-math.inf, None))
             if found is None or time.monotonic() - at >= _LOOK_SECONDS:
-                found = survey(self._client, resources)
+                found = survey(self._connected(), resources)
                 self._surveys[key] = time.monotonic(), found
             return found
 
@@ -93,14 +114,14 @@ class RowHosts:
             done = row.finished()
             if done is None:
                 resources = self._resources(row.planned)
-                with self._host(resources, stopping) as worker:
+                with self._host(resources, stopping, bar) as worker:
                     command = ["-m", "quickdraw_core.sweep.row_process"]
                     command.append(json.dumps(job_of(sweep, name)))
                     # As many threads as here: their number decides how sums are rounded.
                     passed = {k: v for k, v in os.environ.items() if k == NUM_THREADS}
-                    commands = [(worker, command)]
-                    with worker_processes(self._client, commands, passed, resources) as (process,):
-                        self._follow(process, resources, bar.log, stopping)
+                    client, commands = self._connected(), [(worker, command)]
+                    with worker_processes(client, commands, passed, resources) as (process,):
+                        self._follow(process, resources, bar, stopping)
             else:
                 bar.note(done)
             nest(sweep, row.planned)
@@ -108,7 +129,7 @@ class RowHosts:
 
     @contextmanager
     def _host(
-        self, resources: dict[str, float], stopping: threading.Event
+        self, resources: dict[str, float], stopping: threading.Event, bar: Bar
     ) -> Iterator[Worker | None]:
         """A block with a worker whose host no other row has; None: Dask is to choose it, by its
         resources.
@@ -116,7 +137,7 @@ class RowHosts:
         if resources:
             yield None
             return
-        worker = self._next_free(stopping)
+        worker = self._next_free(stopping, bar)
         try:
             yield worker
         except ClusterError:
@@ -128,18 +149,19 @@ class RowHosts:
             with self._lock:
                 self._taken.discard(worker.host)
 
-    def _next_free(self, stopping: threading.Event) -> Worker:
-        deadline = time.monotonic() + PATIENCE_SECONDS
+    def _next_free(self, stopping: threading.Event, bar: Bar) -> Worker:
+        patience = Patience()
         while not stopping.is_set():
+            found = self._survey({})
             with self._lock:
-                found = self._survey({})
                 free = [worker for worker in found.free if worker.host not in self._taken]
                 # One that was lost may not be known as such by the scheduler yet.
                 free.sort(key=lambda worker: worker.host in self._lost)
                 if free:
                     self._taken.add(free[0].host)
                     return free[0]
-            deadline = _deadline(deadline, found.hosts)
+            patience.check(found.hosts)
+            bar.note(_WAITS)
             stopping.wait(_LOOK_SECONDS)
         raise KeyboardInterrupt
 
@@ -147,40 +169,27 @@ class RowHosts:
         self,
         process: WorkerProcess,
         resources: dict[str, float],
-        show: Callable[[str], object],
+        bar: Bar,
         stopping: threading.Event,
     ) -> None:
         """Shows the lines of a row's process until its end. Raises its error."""
-        last, deadline = "", time.monotonic() + PATIENCE_SECONDS
+        last, patience = "", Patience()
 
         def on_lines(lines: list[str]) -> None:
             nonlocal last
             for line in filter(str.strip, lines):
                 last = line
                 if not is_error(line):
-                    show(line)
+                    bar.log(line)
 
         while (code := process.poll(on_lines)) is None:
             if process.host is None:
-                deadline = _deadline(deadline, self._survey(resources).hosts)
+                patience.check(self._survey(resources).hosts)
+                bar.note(_WAITS)
             if stopping.wait(_POLL_SECONDS if process.host else _LOOK_SECONDS):
                 raise KeyboardInterrupt
         if code:
             raise error_of(last, code)
-
-
-def _deadline(deadline: float, hosts: int) -> float:
-    """Until when to wait for hosts that can train a row, of which there are so many now. Raises
-    `ClusterError` if that is over.
-    """
-    if hosts:
-        return time.monotonic() + PATIENCE_SECONDS
-    if time.monotonic() > deadline:
-        raise ClusterError(
-            f"the Dask cluster had no worker for {PATIENCE_SECONDS:.0f} s; start some and run "
-            "again: what is finished is kept"
-        )
-    return deadline
 
 
 @contextmanager
@@ -189,9 +198,16 @@ def row_hosts(config: ClusterConfig, rows: list[PlannedRow], folder: Path) -> It
 
     Raises `ConfigError` if they cannot be reached, or cannot train the rows there.
     """
-    assert config.dask is not None
-    with connected(config.dask, config.tls, else_do=", or leave out --dask") as client:
-        check_versions(client, config.dask)
-        hosts = RowHosts(client, config)
+    address = config.dask
+    assert address is not None
+    with ExitStack() as clients:
+
+        def connect() -> Any:
+            client = connected(address, config.tls, else_do=", or leave out --dask")
+            return clients.enter_context(client)
+
+        client = connect()
+        check_versions(client, address)
+        hosts = RowHosts(client, connect, config)
         hosts.check(rows, folder)
         yield hosts

@@ -18,7 +18,7 @@ import numpy as np
 
 from quickdraw_core.assignments import flattened
 from quickdraw_core.cluster.connect import check_certificates
-from quickdraw_core.cluster.environment import job_of
+from quickdraw_core.cluster.environment import launcher_job
 from quickdraw_core.errors import ConfigError, first_line
 from quickdraw_core.inference.held_out import find_held_out
 from quickdraw_core.launching.gpus import devices_locked
@@ -75,7 +75,7 @@ class PreparedSweep:
                 classes.append(int(np.count_nonzero(checked_rows(row.config, pack).train_counts)))
         if config.fresh:
             _clear(sweep)
-            note_begun(storage_of(sweep.path), job_of(os.environ), self._folders)
+            note_begun(storage_of(sweep.path), launcher_job(os.environ), self._folders)
         name, params = sweep.path.name, _params(sweep)
         run = start_run(sweep.path, config.tracking_uri, name, params, _tags(sweep))
         rows = tuple(
@@ -88,7 +88,7 @@ class PreparedSweep:
         return begun
 
     def is_begun_by(self, job: str) -> bool:
-        """Whether the job has started these rows over before. job: as `job_of` gives it."""
+        """Whether the job has started these rows over before. job: as `launcher_job` gives it."""
         return is_begun_by(storage_of(self.planned.path), job, self._folders)
 
     @property

@@ -16,10 +16,18 @@ from functools import partial
 from pathlib import Path
 from typing import Any, BinaryIO
 
+from quickdraw_core.cluster.config import GPU
 from quickdraw_core.cluster.connect import connected
 from quickdraw_core.cluster.shared_folder import check_shared
 from quickdraw_core.cluster.worker_process import WorkerProcess, worker_processes
-from quickdraw_core.cluster.workers import Survey, Worker, names_of, wait_for
+from quickdraw_core.cluster.workers import (
+    Survey,
+    Worker,
+    ask,
+    names_of,
+    require_answer,
+    wait_for,
+)
 from quickdraw_core.errors import ClusterError, ConfigError
 from quickdraw_core.launching.gpus import VISIBLE
 from quickdraw_core.launching.nodes.attempt import read_attempt, write_attempt
@@ -32,9 +40,6 @@ from quickdraw_core.system.threads import NUM_THREADS
 from quickdraw_core.training.checkpoint import find_checkpoint
 from quickdraw_core.training.config import TrainConfig
 from quickdraw_core.training.run_folder import RunFolder
-
-GPU = "GPU"
-"""The resource that a Dask worker with GPUs is started with: `--resources GPU=2`."""
 
 _LOOK_AGAIN_SECONDS = 5.0
 """How long to wait for workers that are just being started, or started again."""
@@ -71,12 +76,15 @@ class DaskNodes:
         passed = dict(environment)
         passed.pop(VISIBLE, None)  # which GPUs this host has
         write_attempt(run.path, attempt, hosts, device)
-        with worker_processes(self.client, commands, passed, self.resources) as processes:
-            try:
-                yield _Nodes(processes, log)
-            finally:
-                # Before they are waited for: a scheduler that hangs passes nothing on to them.
-                write_attempt(run.path, "", hosts, device)
+        try:
+            with worker_processes(self.client, commands, passed, self.resources) as processes:
+                try:
+                    yield _Nodes(processes, log)
+                finally:
+                    # Before they are waited for: a scheduler that hangs passes nothing on to them.
+                    write_attempt(run.path, "", hosts, device)
+        finally:
+            write_attempt(run.path, "", hosts, device)  # also of one that could not begin
 
     def names(self, count: int) -> str:
         """The hosts of the first so many workers, for messages."""
@@ -97,9 +105,10 @@ class DaskNodes:
         if len(workers) == 1:
             return [job]
         first, second, *_ = workers
-        ports = self.client.run(free_port, workers=[first.address])
+        answers = ask(self.client, [first.address], free_port)
+        port = require_answer(first, answers.get(first.address))
         host = f"[{first.host}]" if ":" in first.host else first.host
-        job = replace(job, endpoint=f"{host}:{ports[first.address]}")
+        job = replace(job, endpoint=f"{host}:{port}")
         peers = [second.host] + [first.host] * (len(workers) - 1)
         return [replace(job, node_rank=rank, peer=peer) for rank, peer in enumerate(peers)]
 
@@ -236,15 +245,15 @@ def _too_few(
     has = f"the Dask cluster at {hosts.dask} has {found.hosts or 'none'} that can train"
     if found.busy and found.hosts >= fewest:
         return ClusterError(
-            f"{fewest} hosts are needed, and {found.busy} of {found.hosts} at {hosts.dask} were "
-            f"busy for {hosts.wait_seconds} s (hosts.wait_seconds); run again later"
+            f"{fewest} hosts are needed, and {len(found.busy)} of {found.hosts} at {hosts.dask} "
+            f"were busy for {hosts.wait_seconds} s (hosts.wait_seconds); run again later"
         )
     why = f" ({found.unfit_text()})" if found.unfit else ""
     remedy = "start more workers, or give a smaller --nnodes"
     if any(GPU in reason for reason in found.unfit.values()):
         amount = f"{resources[GPU]:g}"
         remedy = f"start workers with --resources GPU={amount}, or --set hardware.device=cpu"
-    return ConfigError(
+    return found.error(
         f"{fewest} host{'s are' if fewest > 1 else ' is'} needed, and {has}{why}; {remedy}"
     )
 
