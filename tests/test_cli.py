@@ -76,7 +76,7 @@ def test_generate_says_what_it_wrote(tmp_path: Path) -> None:
         (
             ["train", "--store", "{store}", "--nnodes", "2"],
             "option 'hosts': 2 hosts need a way to meet; give --dask tcp://SCHEDULER:8786, or "
-            "--rendezvous HOST:PORT of host 0 to each of them\n",
+            "--rendezvous HOST:PORT of host 0 to each of them",
         ),
         (
             ["train", "--store", "{store}", "--dask", "alpha:8786"],

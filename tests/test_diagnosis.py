@@ -130,7 +130,9 @@ def test_a_wrong_loss_is_told_by_an_accuracy_that_falls_with_it(
     loss: Callable[[Tensor, Tensor], Tensor],
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
-    monkeypatch.setitem(LOSSES, "wrong", Loss(lambda smoothing: loss, "broken on purpose"))
+    monkeypatch.setitem(
+        LOSSES, "wrong", Loss(lambda smoothing, offsets: loss, "broken on purpose")
+    )
     found = diagnosis(
         loss="wrong", optimizer={"learning_rate": 0.003}, epochs=6, validation={"every_steps": 24}
     )
