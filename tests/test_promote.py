@@ -3,6 +3,7 @@
 import json
 import shutil
 import socket
+import time
 from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
@@ -54,6 +55,7 @@ from quickdraw_core.stage import Opened, perform
 from quickdraw_core.store.store import Store
 from quickdraw_core.tracking import registry
 from quickdraw_core.tracking.logged_model import EXAMPLE
+from quickdraw_core.tracking.run_record import tracked_run_id
 from quickdraw_core.tracking.runs import client
 from quickdraw_core.training.checkpoint import find_checkpoint
 from quickdraw_core.training.distributed import process_group
@@ -68,7 +70,12 @@ TEACHING = {
 
 
 def train_here(run: RunFolder, *_: object) -> None:
-    """One rank in this process: torch's launcher takes seconds to start one."""
+    """One rank in this process: torch's launcher takes seconds to start one. It begins once MLflow
+    has the run: its checkpoints name it then, which those of the first seconds may not.
+    """
+    deadline = time.monotonic() + 60
+    while not tracked_run_id(run.path) and time.monotonic() < deadline:
+        time.sleep(0.02)
     with socket.socket() as free:
         free.bind(("127.0.0.1", 0))
         port = str(free.getsockname()[1])

@@ -174,6 +174,12 @@ def _delete_files(uri: str, address: str) -> None:
         get_artifact_repository(address).delete_artifacts()
         return
     if folder.is_dir():
-        shutil.rmtree(folder)
+        shutil.rmtree(folder, onerror=_unless_gone)
     with suppress(OSError):  # `<id>/artifacts`: the folder of the id, if it is empty now
         folder.parent.rmdir()
+
+
+def _unless_gone(_: object, __: str, error: Any) -> None:
+    """What another command removes beside this one is no problem: the run's entry is left."""
+    if not isinstance(error[1], FileNotFoundError):
+        raise error[1]
