@@ -27,6 +27,7 @@ from quickdraw_core.evaluation.config import CompareConfig, EvaluateConfig
 from quickdraw_core.evaluation.delivering import delivering_ahead
 from quickdraw_core.evaluation.evaluate import EVALUATE_STAGE, check_before_training, evaluate
 from quickdraw_core.evaluation.result import EvaluateResult
+from quickdraw_core.evaluation.summary import compare_facts
 from quickdraw_core.inference.ensemble import Ensemble, load_models
 from quickdraw_core.inference.predict import predict_rows
 from quickdraw_core.inference.predictions import Predictions
@@ -35,8 +36,10 @@ from quickdraw_core.ingest.config import IngestConfig
 from quickdraw_core.ingest.ingest import ingest
 from quickdraw_core.launching.train import train
 from quickdraw_core.loading.loader import drawn_rows
+from quickdraw_core.metrics.metrics import METRICS, values_of
 from quickdraw_core.outputs import OUTPUTS_NAME
 from quickdraw_core.stage import Opened, perform
+from quickdraw_core.store.holdout import Split
 from quickdraw_core.store.pack import Pack
 from quickdraw_core.store.store import Store
 from quickdraw_core.tracking.run_record import tracked_run_id
@@ -468,6 +471,22 @@ def test_models_are_opened_once_however_often_they_are_compared(
     assert [counts[kind] for kind in kinds] == [1, 1, 2, 2]
     assert len(result.comparisons) == 3
     assert COMPARE_STAGE.finished(CompareConfig.parse(values), Opened()) is None
+
+
+def test_models_that_are_being_chosen_are_compared_on_validation_drawings(
+    trained: Path, other: Path, store: Store, pack: Pack
+) -> None:
+    values = {"models": (str(trained), str(other)), "store": store.path, "per_class": 2}
+    values |= {"split": "validation", "allow_short": True, "tracking_uri": "none"}
+    result = perform(COMPARE_STAGE, CompareConfig.parse(values), Opened())
+    rows = pack.first_rows(Split.VALIDATION, 2)
+    assert np.all(pack.splits[rows] == Split.VALIDATION)
+    (comparison,) = result.comparisons
+    assert comparison.n == len(rows)
+    judged = predict_rows(load_models([str(trained)]), pack, rows).predictions
+    expected = values_of(judged)[:, list(METRICS).index("map_at_3")].mean()
+    assert comparison.differences["map_at_3"].first == pytest.approx(expected)
+    assert compare_facts(result)["held-out"].startswith(f"{len(rows)} validation drawings")
 
 
 def test_what_was_evaluated_meanwhile_is_not_judged_again(

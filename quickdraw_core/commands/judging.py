@@ -38,6 +38,7 @@ def compare(
         ),
     ],
     store: StoreOption = None,
+    split: Annotated[str | None, typer.Option("--split", metavar="test|validation")] = None,
     per_class: PerClass = None,
     tta: Tta = None,
     precision: PrecisionOption = None,

@@ -35,6 +35,7 @@ from quickdraw_core.redaction import shown_address
 from quickdraw_core.reporting.comparison_figures import draw_class_changes, draw_differences
 from quickdraw_core.reporting.comparison_page import WhyText, comparison_page
 from quickdraw_core.stage import Action, Opened, Outlook, Stage, key_of, options_of
+from quickdraw_core.store.holdout import Split
 from quickdraw_core.store.store import Store, open_store
 from quickdraw_core.system.files import require_writable, write_atomic
 from quickdraw_core.system.locks import held_folder
@@ -46,8 +47,9 @@ from quickdraw_core.tracking.registry import is_registered
 class CompareResult:
     """Each further model against the first. precisions: what each model computed in, a name of
     PRECISIONS, or UNKNOWN if an evaluation did not record it. reused: how many of the models had
-    cached predictions. files: what was written. why: for each comparison, if asked for, what
-    differs between the trainings. tracking_problem: why MLflow does not have that, or None.
+    cached predictions. files: what was written. split: of the holdout. why: for each comparison,
+    if asked for, what differs between the trainings. tracking_problem: why MLflow does not have
+    that, or None.
     """
 
     comparisons: tuple[Comparison, ...]
@@ -55,6 +57,7 @@ class CompareResult:
     precisions: tuple[str, ...]
     reused: int
     files: tuple[Path, ...]
+    split: str = "test"
     why: tuple[Why, ...] = ()
     tracking_problem: str | None = None
 
@@ -97,7 +100,8 @@ class PreparedComparison:
 
     def _compared(self) -> CompareResult:
         config, models = self.config, self.models
-        held_out = find_held_out(config, self.store, self.opened)
+        split = Split[config.split.upper()]
+        held_out = find_held_out(config, self.store, self.opened, split)
         evaluated = {
             reference: evaluated_predictions(reference, config, held_out, self.opened)
             for reference in config.models
@@ -121,7 +125,9 @@ class PreparedComparison:
         files = _write(config, comparisons, precisions, self.store, answers)
         problem = self._publish(comparisons, answers, files) if answers else None
         count = sum(reference in cached for reference in config.models)
-        return CompareResult(comparisons, names, precisions, count, files, answers, problem)
+        return CompareResult(
+            comparisons, names, precisions, count, files, config.split, answers, problem
+        )
 
     def _why(
         self, names: Sequence[str], evaluated: Mapping[str, EvaluatedPredictions]
@@ -199,6 +205,7 @@ def _write(
         "compared": {
             "models": list(config.models),
             "store_fingerprint": store.manifest.fingerprint,
+            "split": config.split,
             "per_class": config.per_class,
             "tta": config.tta,
             "precisions": list(precisions),
@@ -238,7 +245,7 @@ def _facts(
     judged = [f"{n} (in {p})" for n, p in zip(config.models, precisions, strict=True)]
     return {
         "models": ", ".join(judged),
-        "held-out drawings": f"{comparisons[0].n:,}, at most {config.per_class:,} a class",
+        f"{config.split} drawings": f"{comparisons[0].n:,}, at most {config.per_class:,} a class",
         "store": f"{shown_address(str(store.path))}, fingerprint {store.manifest.fingerprint}",
         "TTA": config.tta,
         "intervals": f"middle {LEVEL:.0%} of {RESAMPLES:,} paired resamples, seed {config.seed}",

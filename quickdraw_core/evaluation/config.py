@@ -3,7 +3,7 @@
 import shlex
 from collections.abc import Sequence
 from pathlib import Path
-from typing import Self
+from typing import Literal, Self
 
 from pydantic import Field, model_validator
 
@@ -56,6 +56,11 @@ class CompareConfig(HeldOutConfig):
         min_length=2,
         description="checkpoint files, run folders, MLflow run ids, registered models, or folders "
         "of evaluations; all are compared with the first",
+    )
+    split: Literal["test", "validation"] = Field(
+        "test",
+        description="held-out drawings to compare on: test, or validation, which leaves the test "
+        "drawings unseen while models are being chosen",
     )
     json_file: Path | None = Field(
         None, description="file to write all numbers to, as JSON; - is standard output"

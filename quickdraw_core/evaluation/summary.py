@@ -82,8 +82,8 @@ def compare_facts(result: "CompareResult") -> dict[str, str]:
         each = zip(result.precisions, result.names, strict=True)
         precisions = tuple(f"{precision} ({name})" for precision, name in each)
     facts = {
-        "held-out": f"{result.comparisons[0].n:,} drawings, the same for all; {result.reused} of "
-        f"{len(result.names)} models had been evaluated on them",
+        "held-out": f"{result.comparisons[0].n:,} {result.split} drawings, the same for all; "
+        f"{result.reused} of {len(result.names)} models had been evaluated on them",
         "computed in": ", ".join(precisions),
     }
     if result.files:

@@ -11,6 +11,7 @@ from quickdraw_core.inference.config import HeldOutConfig
 from quickdraw_core.inference.ensemble import Ensemble
 from quickdraw_core.labels import require_same_labels
 from quickdraw_core.stage import Opened
+from quickdraw_core.store.holdout import Split
 from quickdraw_core.store.pack import Pack, opened_pack
 from quickdraw_core.store.store import Store, open_store
 
@@ -58,9 +59,11 @@ class HeldOut(NamedTuple):
     short: dict[str, int]
 
 
-def find_held_out(config: HeldOutConfig, store: Store, opened: Opened) -> HeldOut:
-    """The drawings of a store to judge on. Raises `StoreError` if a class has too few,
-    `EvaluationError` if the store was replaced since it was opened.
+def find_held_out(
+    config: HeldOutConfig, store: Store, opened: Opened, split: Split = Split.TEST
+) -> HeldOut:
+    """The drawings of a store to judge on, of one side of the holdout. Raises `StoreError` if a
+    class has too few, `EvaluationError` if the store was replaced since it was opened.
     """
     if open_store(config.store, opened).manifest.fingerprint != store.manifest.fingerprint:
         raise EvaluationError(
@@ -68,9 +71,10 @@ def find_held_out(config: HeldOutConfig, store: Store, opened: Opened) -> HeldOu
             "same command again"
         )
     pack = opened_pack(store, opened)
-    rows = pack.test_rows(config.per_class)
+    rows = pack.first_rows(split, config.per_class)
     if not len(rows):
-        raise StoreError(f"{config.store} holds no test drawing; ingest more rows a class")
+        side = split.name.lower()
+        raise StoreError(f"{config.store} holds no {side} drawing; ingest more rows a class")
     counts = np.bincount(pack.labels[rows], minlength=len(pack.label_map))
     counted = zip(pack.label_map.words, map(int, counts), strict=True)
     short = {word: n for word, n in counted if n < config.per_class}

@@ -78,13 +78,17 @@ class Pack:
         return rows
 
     def test_rows(self, per_class: int) -> Int64Array:
-        """The test drawings to judge on: of each class the `per_class` smallest hashes.
+        """The test drawings to judge on, as `first_rows` has them."""
+        return self.first_rows(Split.TEST, per_class)
+
+    def first_rows(self, split: Split, per_class: int) -> Int64Array:
+        """Drawings of one side of the holdout: of each class the `per_class` smallest hashes.
 
         Returns their rows, int64 [n], ascending; a class with fewer gives what it has.
         """
         chosen = []
         for label in range(len(self.label_map)):
-            rows = self.rows(Split.TEST, label)
+            rows = self.rows(split, label)
             order = np.argsort(self.holdout.hashes(self.key_ids[rows]), kind="stable")
             chosen.append(np.sort(rows[order[:per_class]]))
         return np.concatenate(chosen)
