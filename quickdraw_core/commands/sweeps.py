@@ -83,10 +83,20 @@ def sweep(
 
 
 def _show_swept(result: "SweepResult") -> None:
-    from quickdraw_core.sweep.summary import order_lines, result_table, sweep_facts
+    from quickdraw_core.sweep.summary import (
+        curve_lines,
+        order_lines,
+        prediction_table,
+        result_table,
+        sweep_facts,
+    )
 
     show_table(*result_table(result, settings=False), numbers=False)
     show_lines(order_lines(result))
+    heads, predicted = prediction_table(result)
+    if predicted:
+        show_table(heads, predicted, numbers=False)
+    show_lines(curve_lines(result))
     show_facts(sweep_facts(result))
 
 

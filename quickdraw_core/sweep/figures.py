@@ -1,4 +1,4 @@
-"""The three figures of a sweep, as in the original report: each as PNG and as SVG.
+"""The three figures of any sweep, as in the original report: each as PNG and as SVG.
 
 | figure | what it draws |
 | --- | --- |

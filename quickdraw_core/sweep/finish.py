@@ -10,8 +10,15 @@ from dataclasses import asdict, replace
 from typing import Any
 
 from quickdraw_core.sweep.figures import draw_figures
+from quickdraw_core.sweep.learning_curve import LearningCurve
+from quickdraw_core.sweep.learning_curve_figure import draw_learning_curve
 from quickdraw_core.sweep.plan import Sweep
-from quickdraw_core.sweep.results import SweepResult, compare_orders, read_row
+from quickdraw_core.sweep.results import (
+    SweepResult,
+    compare_orders,
+    learning_curves,
+    read_row,
+)
 from quickdraw_core.sweep.rows import deliver, nest
 from quickdraw_core.sweep.summary import order_lines, result_table, sweep_markdown
 from quickdraw_core.system.files import write_atomic
@@ -49,9 +56,14 @@ def finish_sweep(sweep: Sweep, failures: Mapping[str, str]) -> SweepResult:
         mlflow_run_id=tracked_run_id(sweep.path),
         tracking_uri=sweep.uri,
         tracking_problem=None,
+        learning_curves=learning_curves(sweep, rows),
     )
     _write(result)  # the numbers are there whatever becomes of the figures
-    result = replace(result, figures=draw_figures(rows, sweep.path / "figures"))
+    folder = sweep.path / "figures"
+    figures = draw_figures(rows, folder)
+    if result.learning_curves:
+        figures = draw_learning_curve(result.learning_curves[0], folder) + figures
+    result = replace(result, figures=figures)
     _write(result)
     _record(result, sweep, "FAILED" if result.failed else "FINISHED")
     problems = [deliver(sweep)]
@@ -119,4 +131,31 @@ def _json_of(result: SweepResult) -> dict[str, Any]:
             for pair in result.pairs
         ],
         "order_in_words": order_lines(result),
+        "learning_curves": [_json_of_curve(curve) for curve in result.learning_curves],
+    }
+
+
+def _json_of_curve(curve: LearningCurve) -> dict[str, Any]:
+    fit = None
+    if curve.fit is not None:
+        fit = {name: interval._asdict() for name, interval in curve.parameters().items()}
+    return {
+        "metric": curve.metric,
+        "classes": curve.classes,
+        "points": [
+            {"row": row, "drawings_a_class": drawings, **measured._asdict()}
+            for row, drawings, measured in curve.points
+        ],
+        "fit": fit,
+        "without_fit": curve.without_fit or None,
+        "predictions": [
+            {
+                "drawings_a_class": prediction.drawings,
+                **prediction.expected._asdict(),
+                "times_the_most_tried": prediction.times,
+                "is_guess": prediction.is_guess,
+            }
+            for prediction in curve.predictions()
+        ],
+        "published": [value.model_dump(mode="json") for value in curve.published],
     }

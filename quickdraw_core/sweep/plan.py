@@ -33,12 +33,14 @@ from quickdraw_core.training.run_folder import RunFolder
 class PlannedRow:
     """A row and its training, whose run_dir is the row's folder.
 
-    classes: how many classes it is trained on; 0 before the sweep begins.
+    classes: how many classes it is trained on, drawings: on how many in all; 0 before the sweep
+    begins.
     """
 
     row: SweepRow
     config: TrainConfig
     classes: int = 0
+    drawings: int = 0
 
     @property
     def name(self) -> str:

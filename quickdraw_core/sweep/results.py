@@ -17,8 +17,10 @@ from quickdraw_core.diagnosis.curves import Curves, read_curves, read_failure
 from quickdraw_core.diagnosis.diagnosis import Findings, diagnose
 from quickdraw_core.errors import TrainingError
 from quickdraw_core.metrics.metrics import METRICS, Estimate
+from quickdraw_core.sweep.learning_curve import LearningCurve, Point
 from quickdraw_core.sweep.plan import PlannedRow, Sweep
 from quickdraw_core.sweep.rows import has_diverged, is_finished, run_record_of
+from quickdraw_core.sweep.table import differ_in_drawings_alone
 from quickdraw_core.tracking.journal import JOURNAL_NAME, follow
 
 Verdict = Literal["agrees", "differs", "open"]
@@ -77,7 +79,9 @@ class Pair(NamedTuple):
 
 @dataclass(frozen=True)
 class SweepResult:
-    """What all rows reached. folder: where table and figures are."""
+    """What all rows reached. folder: where table and figures are. learning_curves: of the
+    table's metric, and of others that were published; none if rows differ in more than drawings.
+    """
 
     table: str
     description: str
@@ -90,6 +94,7 @@ class SweepResult:
     mlflow_run_id: str
     tracking_uri: str
     tracking_problem: str | None
+    learning_curves: tuple[LearningCurve, ...] = ()
 
     @property
     def best(self) -> RowResult | None:
@@ -179,6 +184,28 @@ def compare_orders(rows: Sequence[RowResult]) -> tuple[Pair, ...]:
         upper, lower = (first, second) if one >= other else (second, first)
         pairs.append(Pair(upper, lower, _verdict(upper, lower)))
     return tuple(pairs)
+
+
+def learning_curves(sweep: Sweep, results: Sequence[RowResult]) -> tuple[LearningCurve, ...]:
+    """The metric against the drawings a class, if rows differ in `select.per_class` alone.
+
+    A curve for the table's metric, which comes first, and one for each that it has published
+    values of. Rows that are shown as failed have no part in it.
+    """
+    rows = [row for row in sweep.rows if not row.row.shown_as_failed]
+    table = sweep.table
+    if not differ_in_drawings_alone(table, {row.name: row.config for row in sweep.rows}):
+        return ()
+    scores = {row.name: row.scores for row in results}
+    curves = []
+    for metric in dict.fromkeys([table.metric, *(value.metric for value in table.published)]):
+        points = [
+            Point(row.name, row.drawings / row.classes, scores[row.name][metric])
+            for row in rows
+            if metric in scores[row.name]
+        ]
+        curves.append(LearningCurve.of(metric, points, rows[0].classes, table.published))
+    return tuple(curves)
 
 
 def _verdict(upper: RowResult, lower: RowResult) -> Verdict:

@@ -69,20 +69,20 @@ class PreparedSweep:
         store = open_store(sweep.store, opened)
         find_held_out(sweep.judging(sweep.rows[0]), store, opened)
         pack = opened_pack(store, opened)
-        classes = []
+        rows = []
         for row in sweep.rows:
             with row_named(sweep.table, row):
-                classes.append(int(np.count_nonzero(checked_rows(row.config, pack).train_counts)))
+                counts = checked_rows(row.config, pack).train_counts
+            classes = int(np.count_nonzero(counts))
+            rows.append(replace(row, classes=classes, drawings=sum(counts)))
         if config.fresh:
             _clear(sweep)
             note_begun(storage_of(sweep.path), launcher_job(os.environ), self._folders)
         name, params = sweep.path.name, _params(sweep)
         run = start_run(sweep.path, config.tracking_uri, name, params, _tags(sweep))
-        rows = tuple(
-            replace(row, config=row.config.updated({"tracking": {"uri": run.uri}}), classes=count)
-            for row, count in zip(sweep.rows, classes, strict=True)
-        )
-        begun = replace(sweep, rows=rows, uri=run.uri, key=secrets.token_hex(16))
+        tracked = {"tracking": {"uri": run.uri}}
+        rows = [replace(row, config=row.config.updated(tracked)) for row in rows]
+        begun = replace(sweep, rows=tuple(rows), uri=run.uri, key=secrets.token_hex(16))
         append(sweep.path, status_record("RUNNING") | {BEGUN_KEY: begun.key})
         deliver(begun)
         return begun

@@ -4,6 +4,7 @@ from collections.abc import Sequence
 
 from quickdraw_core.metrics.comparison_text import markdown_table
 from quickdraw_core.metrics.metrics import METRICS
+from quickdraw_core.sweep.learning_curve import FAR, LearningCurve, Prediction
 from quickdraw_core.sweep.results import Pair, RowResult, SweepResult, measured_value
 from quickdraw_core.tracking.address import ui_command
 
@@ -72,6 +73,69 @@ def result_table(result: SweepResult, settings: bool = True) -> tuple[list[str],
     return heads, rows
 
 
+def curve_lines(result: SweepResult) -> list[str]:
+    """What the learning curves are of, their fits, and how far these can be trusted."""
+    if not result.learning_curves:
+        return []
+    lines = [_fit_line(curve) for curve in result.learning_curves]
+    predictions = [p for curve in result.learning_curves for p in curve.predictions()]
+    if any(prediction.is_guess for prediction in predictions):
+        lines.append(
+            f"More than {FAR} times the most drawings that were tried: a guess, whatever its "
+            "interval, which assumes that the error goes on in the same way."
+        )
+    if predictions:
+        lines.append(
+            "The intervals do not cover that another seed, or other drawings of a class, would "
+            "give other points."
+        )
+    if any(curve.published for curve in result.learning_curves):
+        lines.append(
+            f"The rows tell {result.learning_curves[0].classes} classes apart; what others "
+            "published is of the classes and settings named beside it, and more classes are "
+            "harder to tell apart."
+        )
+    return lines
+
+
+def _fit_line(curve: LearningCurve) -> str:
+    metric = METRICS[curve.metric]
+    if curve.fit is None:
+        return f"{metric.name}: no fit: {curve.without_fit}."
+    error = metric.name if metric.lower_is_better else f"1 − {metric.name}"
+    values = ", ".join(
+        f"{name} = {value:.3g} ({low:.3g} to {high:.3g})"
+        for name, (value, low, high) in curve.parameters().items()
+    )
+    return (
+        f"{metric.name}: {error} = c + a·n^(−b) with n train drawings a class, the mean over "
+        f"classes: {values}. The fit passes the intervals of "
+        f"{len(curve.points) - curve.missed} of {len(curve.points)} points."
+    )
+
+
+def prediction_table(result: SweepResult) -> tuple[list[str], list[list[str]]]:
+    """Heads and rows: what the fits give for other numbers of drawings, beside what others
+    published; no rows without a fit.
+    """
+    heads = ["metric", "drawings a class", "by the fit", "95 % interval", "times the most tried"]
+    heads.append("published by others")
+    rows = [
+        _prediction_cells(curve.metric, prediction)
+        for curve in result.learning_curves
+        for prediction in curve.predictions()
+    ]
+    return heads, rows
+
+
+def _prediction_cells(name: str, prediction: Prediction) -> list[str]:
+    metric, expected = METRICS[name], prediction.expected
+    others = [f"{metric.text(*dict.fromkeys(v.span))}: {v.note}" for v in prediction.published]
+    times = f"{prediction.times:.1f}" + (", a guess" if prediction.is_guess else "")
+    cells = [metric.name, f"{prediction.drawings:,.0f}", metric.text(expected.value)]
+    return [*cells, metric.text(expected.low, expected.high), times, "; ".join(others)]
+
+
 def sweep_markdown(result: SweepResult) -> str:
     """The table, what can be said of the order, and the figures, as `table.md`."""
     lines = [f"# Sweep {result.table}", "", result.description, ""]
@@ -89,6 +153,10 @@ def sweep_markdown(result: SweepResult) -> str:
     lines += ["", "Failed:", "", *failed] if failed else []
     findings = [f"- {row.name}: {finding}" for row in result.rows for finding in row.findings]
     lines += ["", "What the curves say:", "", *findings] if findings else []
+    if result.learning_curves:
+        lines += ["", "Learning curve:", "", *[f"- {line}" for line in curve_lines(result)]]
+        heads, predicted = prediction_table(result)
+        lines += ["", *markdown_table(heads, predicted)] if predicted else []
     for path in result.figures:
         if path.suffix == ".png":
             lines += ["", f"![{path.stem.replace('-', ' ')}]({path.relative_to(result.folder)})"]

@@ -18,7 +18,7 @@ from quickdraw_core.errors import ConfigError, nearest
 from quickdraw_core.metrics.metrics import METRICS
 from quickdraw_core.recipes import find_recipe
 from quickdraw_core.sweep.built_in_tables import TABLES
-from quickdraw_core.training.config import TrainConfig
+from quickdraw_core.training.config import DECISIVE, TrainConfig
 
 _OF_THE_SWEEP = ("store", "run_dir", "fresh", "tracking.uri", "hosts")
 """Options that no row may set: the sweep sets them for all rows."""
@@ -57,6 +57,27 @@ class SweepRow(Config):
         return re.sub(r"[^a-z0-9]+", "-", self.name.lower()).strip("-") or "row"
 
 
+class PublishedValue(Config):
+    """What somebody else measured with so many drawings a class, beside a learning curve."""
+
+    drawings_a_class: int = Field(ge=1, description="train drawings of a class")
+    metric: Annotated[str, AfterValidator(_metric)] = Field(description="which metric it is of")
+    value: float = Field(description="in the metric's own unit; of several values the lowest")
+    highest: float | None = Field(None, description="the highest of several values")
+    note: str = Field(min_length=1, description="of which classes, how; stands beside it")
+
+    @model_validator(mode="after")
+    def _highest_is_highest(self) -> Self:
+        if self.highest is not None and self.highest < self.value:
+            raise ValueError(f"highest {self.highest:g} is below value {self.value:g}; swap them")
+        return self
+
+    @property
+    def span(self) -> tuple[float, float]:
+        """The lowest and the highest value."""
+        return self.value, self.value if self.highest is None else self.highest
+
+
 class SweepTable(Config):
     """All trainings of a sweep, and what they are compared by."""
 
@@ -70,6 +91,9 @@ class SweepTable(Config):
     recipe: str | None = Field(None, description="row of RECIPES to start from; none: defaults")
     values: dict[str, Any] = Field({}, description="options of TrainConfig, for all rows")
     rows: tuple[SweepRow, ...] = Field(min_length=1, description="the trainings, in order")
+    published: tuple[PublishedValue, ...] = Field(
+        (), description="values of others, to see beside the learning curve of the rows"
+    )
 
     @field_validator("rows")
     @classmethod
@@ -126,7 +150,8 @@ def read_table(reference: str) -> SweepTable:
 def configs_of(table: SweepTable, changes: Mapping[str, Any]) -> dict[str, TrainConfig]:
     """Row name → its training; `changes` are applied last, to all of them.
 
-    Raises `ConfigError` that names table and row.
+    Raises `ConfigError` that names table and row; also for published values beside rows that
+    make no learning curve.
     """
     base = find_recipe(table.recipe) if table.recipe is not None else TrainConfig()
     configs = {}
@@ -141,7 +166,22 @@ def configs_of(table: SweepTable, changes: Mapping[str, Any]) -> dict[str, Train
             configs[row.name] = base.updated(values)
         except ConfigError as error:
             raise ConfigError(f"table {table.name}, row {row.name!r}: {error}") from error
+    if table.published and not differ_in_drawings_alone(table, configs):
+        raise ConfigError(
+            f"table {table.name}: published values are for a learning curve, whose rows differ in "
+            "select.per_class and in nothing else; found other rows: leave out published, or let "
+            "nothing else differ"
+        )
     return configs
+
+
+def differ_in_drawings_alone(table: SweepTable, configs: Mapping[str, TrainConfig]) -> bool:
+    """Whether the rows, but those shown as failed, differ in `select.per_class` alone, and do."""
+    rows = [configs[row.name] for row in table.rows if not row.shown_as_failed]
+    without = {"select": {"per_class"}}
+    others = [config.model_dump(include=DECISIVE, exclude=without) for config in rows]
+    numbers = {config.select.per_class for config in rows}
+    return len(numbers) > 1 and all(other == others[0] for other in others)
 
 
 def _parse(values: Mapping[str, Any], where: str, default_name: str) -> SweepTable:
