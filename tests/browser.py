@@ -77,7 +77,7 @@ def sideways(page: Page) -> int:
     return int(page.evaluate("document.documentElement.scrollWidth - window.innerWidth"))
 
 
-PARTS = ("training", "classes", "confusion", "calibration", "gallery")
+PARTS = ("training", "classes", "confusion", "calibration", "strokes", "gallery")
 COLOURS = 128
 """Of a picture: enough for lines and text, at a third of the size."""
 

@@ -9,6 +9,7 @@ import threading
 import time
 from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pyarrow.parquet as pq
@@ -21,14 +22,22 @@ from service import until
 from trainings import train_config
 from unreported import evaluate_unreported
 
-from quickdraw_core.errors import CheckpointError, ConfigError, EvaluationError, StoreError
+from quickdraw_core.errors import (
+    CheckpointError,
+    ConfigError,
+    EvaluationError,
+    InputError,
+    StoreError,
+)
 from quickdraw_core.evaluation.compare import COMPARE_STAGE
 from quickdraw_core.evaluation.config import CompareConfig, EvaluateConfig
 from quickdraw_core.evaluation.delivering import delivering_ahead
 from quickdraw_core.evaluation.evaluate import EVALUATE_STAGE, check_before_training, evaluate
 from quickdraw_core.evaluation.result import EvaluateResult
 from quickdraw_core.evaluation.summary import compare_facts
+from quickdraw_core.inference import predict
 from quickdraw_core.inference.ensemble import Ensemble, load_models
+from quickdraw_core.inference.partial import PARTIAL_NAME
 from quickdraw_core.inference.predict import predict_rows
 from quickdraw_core.inference.predictions import Predictions
 from quickdraw_core.inference.references import load_model
@@ -119,6 +128,36 @@ def test_everything_is_written_down(
     assert judged.images_per_second > 0
 
 
+def test_partial_drawings_are_judged_unless_switched_off(
+    judged: EvaluateResult, trained: Path, store: Store, pack: Pack, tmp_path: Path
+) -> None:
+    folder = judged.report.parent
+    value = json.loads((folder / "evaluation.json").read_text())["by_strokes"]
+    assert value["n"] == 40
+    assert judged.until_right is not None
+    assert value["strokes_until_right"] == judged.until_right._asdict()
+    assert set(value["classes"]) == set(store.label_map.words)
+    predictions, _ = Predictions.read(folder / "predictions.parquet", store.label_map)
+    whole = predictions.where(np.isin(predictions.key_ids, pack.key_ids[pack.test_rows(10)]))
+    assert value["after_strokes"]["all"]["top_1"]["value"] == np.mean(whole.ranks == 0)
+    table = pq.read_table(folder / PARTIAL_NAME, partitioning=None)
+    assert set(table["key_id"].to_pylist()) <= set(whole.key_ids.tolist())
+    both = (str(folder / PARTIAL_NAME), str(folder))
+    values = {"models": both, "store": store.path, "per_class": 19}
+    with pytest.raises(InputError, match=r"partial drawings, .* give .*/predictions\.parquet"):
+        perform(COMPARE_STAGE, CompareConfig.parse(values))
+
+    config = config_of(trained, store, tmp_path, guesses=0)
+    evaluate(config)
+    files = [tmp_path / PARTIAL_NAME, tmp_path / "figures" / "strokes.png"]
+    assert all(file.is_file() for file in files)
+    without = evaluate(config.updated({"partial_per_class": 0}))
+    assert without.until_right is None
+    assert without.scores == judged.scores
+    assert "by_strokes" not in json.loads((tmp_path / "evaluation.json").read_text())
+    assert not any(file.exists() for file in files)
+
+
 def test_the_same_evaluation_again_writes_the_same_numbers(
     judged: EvaluateResult, trained: Path, store: Store, tmp_path: Path
 ) -> None:
@@ -130,11 +169,31 @@ def test_the_same_evaluation_again_writes_the_same_numbers(
 
 
 def test_several_processes_say_what_one_does(
-    trained: Path, store: Store, pack: Pack, tmp_path: Path
+    judged: EvaluateResult,
+    trained: Path,
+    store: Store,
+    pack: Pack,
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
 ) -> None:
+    starts, start = 0, predict._run
+
+    def counted(*job: Any) -> None:
+        nonlocal starts
+        starts += 1
+        start(*job)
+
+    monkeypatch.setattr(predict, "_run", counted)
     two = evaluate(config_of(trained, store, tmp_path, ranks=2, batch_size=16))
+    assert starts == 1, "whole and partial drawings by the same processes"
     table = pq.read_table(two.report.parent / "predictions.parquet", partitioning=None)
     expected = predicted(load_models([str(trained)]), pack)
+    partial = [
+        pq.read_table(result.report.parent / PARTIAL_NAME, partitioning=None)
+        for result in (two, judged)
+    ]
+    for name in ("key_id", "strokes", "rank"):
+        assert partial[0][name].equals(partial[1][name]), name
     assert (table["key_id"].to_numpy() == expected.key_ids).all()
     assert (table["rank"].to_numpy() - 1 == expected.ranks).all()
     assert table["log_probability"].to_numpy() == pytest.approx(
@@ -358,9 +417,14 @@ def test_mlflow_gets_the_numbers_files_and_intervals_of_every_use_of_a_model(
         assert metrics[f"{prefix}/map_at_3"] == found.value
         assert metrics[f"{prefix}/map_at_3_low"] == found.low
         assert metrics[f"{prefix}/map_at_3_high"] == found.high
+        curve = mlflow.get_metric_history(run_id, f"{prefix}/top_1_by_strokes")
+        assert 1 in {point.step for point in curve}
+        assert result.until_right is not None
+        assert metrics[f"{prefix}/strokes_until_right"] == result.until_right.value
     for folder in ("evaluation", "evaluation-flip"):
         names = {file.path.split("/")[-1] for file in mlflow.list_artifacts(run_id, folder)}
         assert {"evaluation.json", "predictions.parquet", "report.html", "classes.json"} <= names
+        assert PARTIAL_NAME in names
     by_run_id = evaluate(config_of(run_id, store, tmp_path / "by id", tracking_uri=uri))
     assert by_run_id.scores == plain.scores
     together = evaluate(config_of(run_dir, store, tmp_path / "both", tracking_uri=uri,
@@ -452,7 +516,7 @@ def test_an_evaluation_opens_everything_once_and_less_the_second_time(
     assert found == [1, 0, 1, 0, 0]  # finished: no network is built, no drawing looked up
     assert again == replace(first, skipped=True)
     other_sample, found = openings(config.updated({"guesses": 3}))
-    assert found == [1, 1, 1, 0, 1]  # predictions that are there are not made again
+    assert found == [1, 1, 1, 0, 2]  # predictions that are there are not made again
     assert not other_sample.skipped
     assert other_sample.scores == first.scores
     assert other_sample.images_per_second == first.images_per_second

@@ -24,6 +24,7 @@ from quickdraw_core.evaluation.evaluate import evaluate
 from quickdraw_core.inference.config import HeldOutConfig
 from quickdraw_core.inference.ensemble import Ensemble, load_models
 from quickdraw_core.inference.held_out import HeldOut
+from quickdraw_core.inference.partial import PARTIAL_NAME, partial_drawings
 from quickdraw_core.inference.pieces import (
     PIECE_BATCHES,
     PortableModels,
@@ -73,9 +74,25 @@ def test_pieces_give_the_predictions_of_one_process(
     models = Ensemble(tuple(both))
     rows = pack.test_rows(20)
     config = HeldOutConfig(batch_size=batch_size)
-    found = predict_held_out(config, models, HeldOut(pack, rows, {}), computing=Elsewhere())
+    (found,) = predict_held_out(config, models, [HeldOut(pack, rows, {})], computing=Elsewhere())
     assert equal(found.predictions, predict_rows(models, pack, rows, batch_size).predictions)
     assert 0 < found.waited_seconds < found.seconds
+
+
+def test_pieces_give_the_predictions_of_partial_drawings(
+    models: Ensemble, trained: Path, pack: Pack
+) -> None:
+    mirrored = load_models([str(trained)], tta="flip")
+    both = Ensemble((*models.members, *mirrored.members))
+    asked = partial_drawings(HeldOut(pack, pack.test_rows(20), {}), 5).held_out
+    choices = [asked, asked._replace(strokes=None)]
+    config = HeldOutConfig(batch_size=7)
+    here, whole = (found.predictions for found in predict_held_out(config, both, choices))
+    (there,) = predict_held_out(config, both, [asked], computing=Elsewhere())
+    assert equal(there.predictions, here)
+    assert np.array_equal(here.key_ids, pack.key_ids[asked.rows])
+    assert np.array_equal(here.labels, whole.labels)
+    assert not np.array_equal(here.probabilities, whole.probabilities)
 
 
 def test_pieces_hold_all_drawings_and_do_not_depend_on_who_computes(pack: Pack) -> None:
@@ -156,11 +173,9 @@ def test_an_evaluation_by_dask_is_that_of_one_process(
     here = evaluate(config_of(trained, store, tmp_path / "here"))
     there = evaluate(config_of(trained, store, tmp_path / "there", dask=scheduler))
     assert there.scores == here.scores
-    found = [
-        Predictions.read(tmp_path / name / "predictions.parquet", models.label_map)[0]
-        for name in ("here", "there")
-    ]
-    assert equal(*found)
+    for file in ("predictions.parquet", PARTIAL_NAME):
+        paths = [tmp_path / name / file for name in ("here", "there")]
+        assert equal(*(Predictions.read(path, models.label_map)[0] for path in paths))
     # Who computed decides nothing, so the report need not be made again.
     assert evaluate(config_of(trained, store, tmp_path / "there")).skipped
 

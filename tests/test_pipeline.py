@@ -147,6 +147,7 @@ def test_mlflow_has_the_curves_parameters_checkpoint_and_report(finished: Finish
         "evaluation/evaluation.json",
         "evaluation/figures",
         "evaluation/guesses.txt",
+        "evaluation/partial_predictions.parquet",
         "evaluation/predictions.parquet",
         "evaluation/report.html",
     }

@@ -4,7 +4,7 @@ import re
 from collections.abc import Iterator
 from itertools import pairwise
 from pathlib import Path
-from typing import Any
+from typing import Any, cast
 
 import numpy as np
 import pytest
@@ -18,8 +18,11 @@ from quickdraw_core.diagnosis.curves import curve_of, ended_diverged, read_curve
 from quickdraw_core.drawing import DrawingBatch
 from quickdraw_core.evaluation.config import EvaluateConfig, evaluate_command
 from quickdraw_core.formats.rows import UNKNOWN_RECOGNIZED
+from quickdraw_core.inference.held_out import HeldOut
+from quickdraw_core.inference.partial import Partial
 from quickdraw_core.inference.predictions import Predictions
 from quickdraw_core.labels import LabelMap
+from quickdraw_core.metrics.by_strokes import StrokeJudgement, judge_by_strokes
 from quickdraw_core.metrics.judgement import judge
 from quickdraw_core.metrics.metrics import confused_pairs
 from quickdraw_core.reporting.confusion_order import in_order, most_confused
@@ -35,6 +38,7 @@ from quickdraw_core.reporting.guess_table import Guess
 from quickdraw_core.reporting.pages import percent
 from quickdraw_core.reporting.report import Report, write_report
 from quickdraw_core.reporting.training_figures import thinned
+from quickdraw_core.store.pack import Pack
 from quickdraw_core.tracking.journal import append, points_record
 
 from browser import browser, opened, sideways, take_pictures  # isort: skip
@@ -71,6 +75,19 @@ def predictions_of(
     )
 
 
+def judged_by_strokes(predictions: Predictions) -> StrokeJudgement:
+    """Of drawings of 1 to 4 strokes, whose first strokes nobody recognises."""
+    n = len(predictions)
+    strokes = np.arange(n) % 4 + 1
+    of, before = np.nonzero(np.arange(1, 4) < strokes[:, None])
+    unknown = HeldOut(cast(Pack, None), of, {}, before + 1)
+    found = predictions.where(of)
+    missed = Predictions(**{**vars(found), "ranks": np.full(len(of), 3)})
+    return judge_by_strokes(
+        predictions, Partial(np.arange(n), strokes, of, unknown), missed, 0, 50
+    )
+
+
 def report_of(predictions: Predictions, run_dir: Path | None = None) -> Report:
     """With the drawings in the opposite order, as a pack may have them in any."""
     n, words = len(predictions), predictions.label_map.words
@@ -97,6 +114,7 @@ def report_of(predictions: Predictions, run_dir: Path | None = None) -> Report:
         classes_trained=len(words),
         has_diverged=run_dir is not None and ended_diverged(run_dir),
         command="quickdraw evaluate 'a run'",
+        by_strokes=judged_by_strokes(predictions) if run_dir is not None else None,
     )
 
 
@@ -130,7 +148,7 @@ def test_the_page_asks_for_nothing_and_has_all_its_parts(page: Path, chromium: B
         )
         for part in found.locator("nav a").all():
             assert found.locator(str(part.get_attribute("href"))).is_visible()
-        assert found.locator("nav a").count() == 8
+        assert found.locator("nav a").count() == 9
         drawn = found.locator("#gallery .card svg path").first.bounding_box()
         assert drawn is not None
         assert min(drawn["width"], drawn["height"]) > 40
@@ -138,7 +156,9 @@ def test_the_page_asks_for_nothing_and_has_all_its_parts(page: Path, chromium: B
             box = chart.bounding_box()
             assert box is not None
             assert min(box["width"], box["height"]) > 150
-        assert found.locator(".chart").count() == 6
+        assert found.locator(".chart").count() == 7
+        assert "Half of the drawings have the right word" in found.locator("#strokes").inner_text()
+        assert found.locator(".strokes tbody tr").count() == 16
         assert "quickdraw evaluate 'a run'" in found.locator("#judged").inner_text()
         assert found.locator("text=Guess failed!").count() > 1
 
@@ -251,7 +271,7 @@ def test_the_pictures_of_the_documentation_can_be_taken(
 
 def test_figures_are_pictures(page: Path) -> None:
     figures = sorted((page.parent / "figures").glob("*.png"))
-    names = "calibration classes classes_named confusion learning_rate loss map_at_3"
+    names = "calibration classes classes_named confusion learning_rate loss map_at_3 strokes"
     assert [path.stem for path in figures] == names.split()
     for path in figures:
         with Image.open(path) as image:
@@ -270,6 +290,7 @@ def test_a_report_of_a_single_class(tmp_path: Path) -> None:
     text = text_of(report_of(predictions_of(1, 3, 0.0)), tmp_path)
     assert "3 held-out drawings of 1 class. " in text
     assert 'id="confusion"' not in text
+    assert 'id="strokes"' not in text
     assert "No first guess was wrong." in text
 
 
@@ -325,11 +346,13 @@ def test_the_command_that_makes_it_again() -> None:
         "average": 2,
         "seed": 3,
         "guesses": 8,
+        "partial_per_class": 0,
     }
     more = EvaluateConfig.parse(values | {"store": "s", "allow_short": True})
     assert evaluate_command(more, ("models:/a/1", "b")) == (
         "quickdraw evaluate models:/a/1 b --store s --per-class 100 --tta flip "
-        "--precision bf16 --average 2 --allow-short --set seed=3 --set guesses=8"
+        "--precision bf16 --average 2 --allow-short --set seed=3 --set guesses=8 "
+        "--set partial_per_class=0"
     )
 
 

@@ -27,6 +27,12 @@ class EvaluateConfig(HeldOutConfig, ClusterConfig):
         1, ge=1, description="how many of the run folder's latest checkpoints to average"
     )
     guesses: int = Field(64, ge=0, description="drawings in the printed table of guesses")
+    partial_per_class: int = Field(
+        10,
+        ge=0,
+        description="held-out drawings a class that are also judged after their first strokes, as "
+        "the game guesses while one draws; 0: none",
+    )
     report_dir: Path | None = Field(
         None, description="folder of the report; default: evaluation/ in the run's folder"
     )
@@ -89,6 +95,8 @@ def evaluate_command(config: EvaluateConfig, references: Sequence[str]) -> str:
     uri = config.tracking_uri or ""
     options += ["--tracking-uri", uri] if uri and "@" not in uri else []  # no password
     options += ["--set", f"seed={config.seed}"] if config.seed else []
-    default = EvaluateConfig.model_fields["guesses"].default
-    options += ["--set", f"guesses={config.guesses}"] if config.guesses != default else []
+    for name in ("guesses", "partial_per_class"):
+        value = getattr(config, name)
+        default = EvaluateConfig.model_fields[name].default
+        options += ["--set", f"{name}={value}"] if value != default else []
     return shlex.join(["quickdraw", "evaluate", *references, *options])

@@ -17,6 +17,7 @@ from quickdraw_core.evaluation.publish import require_own_folder
 from quickdraw_core.evaluation.result import EvaluateResult
 from quickdraw_core.inference.ensemble import Ensemble, load_models
 from quickdraw_core.inference.held_out import find_held_out, on_store, require_same_store
+from quickdraw_core.inference.partial import PARTIAL_NAME
 from quickdraw_core.inference.predictions import PREDICTIONS_NAME
 from quickdraw_core.outputs import OUTPUTS_NAME, result_of_outputs
 from quickdraw_core.stage import Action, Opened, Outlook, Stage, key_of
@@ -25,6 +26,9 @@ from quickdraw_core.system.files import require_writable
 from quickdraw_core.system.locks import held_folder
 from quickdraw_core.system.output_files import is_stream, require_output
 from quickdraw_core.training.config import TrainConfig
+
+_REUSED = (OUTPUTS_NAME, PREDICTIONS_NAME, PARTIAL_NAME)
+"""Files that an evaluation would use again."""
 
 
 @dataclass(frozen=True)
@@ -87,14 +91,14 @@ def prepare(config: EvaluateConfig, opened: Opened) -> PreparedEvaluation:
 def _begun_at(config: EvaluateConfig, opened: Opened) -> float | None:
     """When the oldest of what an evaluation would use again was written."""
     folder = prepare(config, opened).folder
-    files = [folder / name for name in (OUTPUTS_NAME, PREDICTIONS_NAME)]
+    files = [folder / name for name in _REUSED]
     return min((path.stat().st_mtime for path in files if path.is_file()), default=None)
 
 
 def _forget(config: EvaluateConfig, opened: Opened, since: float) -> None:
     """Deletes the record of a report of before, and the predictions that it would use again."""
     folder = prepare(config, opened).folder
-    for name in (OUTPUTS_NAME, PREDICTIONS_NAME):
+    for name in _REUSED:
         path = folder / name
         if path.is_file() and path.stat().st_mtime < since:
             path.unlink()

@@ -6,9 +6,9 @@ The scores of a run's best checkpoint go to `test/…` and `evaluation/`; those 
 """
 
 import re
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 from quickdraw_core.differences.text import why_tag
 from quickdraw_core.differences.why import Why
@@ -17,11 +17,11 @@ from quickdraw_core.evaluation.config import CompareConfig
 from quickdraw_core.evaluation.delivering import has_journal
 from quickdraw_core.inference.ensemble import Ensemble
 from quickdraw_core.inference.model import TrainedModel
-from quickdraw_core.inference.predictions import PREDICTIONS_NAME
+from quickdraw_core.metrics.by_strokes import StrokeJudgement
 from quickdraw_core.metrics.comparison_text import sentence
 from quickdraw_core.metrics.differences import Comparison
 from quickdraw_core.metrics.judgement import Judgement
-from quickdraw_core.metrics.metrics import MEANS
+from quickdraw_core.metrics.metrics import MEANS, Estimate
 from quickdraw_core.tracking.address import NO_TRACKING
 from quickdraw_core.tracking.delivery import deliver_rest, send_records
 from quickdraw_core.tracking.delivery_process import Deliver
@@ -38,19 +38,23 @@ from quickdraw_core.tracking.run_record import RunRecord, tracked_run_id, tracki
 from quickdraw_core.tracking.start_run import start_run
 from quickdraw_core.training.run_folder import RunFolder
 
-_FILES = ("evaluation.json", "guesses.txt", "report.html", PREDICTIONS_NAME)
 _MODELS_PARAM = "models_sha256"
 _NOT_IN_KEYS = re.compile(r"[^\w\-. /]+")
 """What the name of a tag may not hold in MLflow."""
 
 
+class Publishing(NamedTuple):
+    """What MLflow gets of an evaluation. folder: of the report; files, figures: what is in it."""
+
+    judgement: Judgement
+    by_strokes: StrokeJudgement | None
+    folder: Path
+    files: Sequence[Path]
+    figures: Sequence[Path]
+
+
 def publish(
-    models: Ensemble,
-    judgement: Judgement,
-    uri: str,
-    folder: Path,
-    figures: list[Path],
-    deliver: Deliver = deliver_rest,
+    models: Ensemble, what: Publishing, uri: str, deliver: Deliver = deliver_rest
 ) -> tuple[str, str | None]:
     """Sends scores and files to the MLflow run; returns its id, and why that failed, or None.
 
@@ -62,10 +66,10 @@ def publish(
     if uri == NO_TRACKING:
         return run_id, None
     if len(models.members) > 1:
-        return _publish_ensemble(models, judgement, uri, folder, figures)
+        return _publish_ensemble(models, what, uri)
     if not (run_id or run_dir):
         return run_id, None
-    records = _records(judgement, folder, figures, first.variant, first.report_name)
+    records = _records(what, first.variant, first.report_name)
     return send_to_run(run_dir, uri, run_id, records, deliver)
 
 
@@ -130,9 +134,7 @@ def require_own_folder(folder: Path, models: Ensemble) -> None:
         )
 
 
-def _publish_ensemble(
-    models: Ensemble, judgement: Judgement, uri: str, folder: Path, figures: list[Path]
-) -> tuple[str, str | None]:
+def _publish_ensemble(models: Ensemble, what: Publishing, uri: str) -> tuple[str, str | None]:
     """An ensemble's folder is a run folder to tracking: it has a run record and a journal."""
     params = {
         f"member_{number}": member.checkpoint.mlflow_run_id or member.name
@@ -149,34 +151,57 @@ def _publish_ensemble(
         "label_map_sha256": models.label_map.sha256,
         "store_fingerprint": models.members[0].checkpoint.store_fingerprint,
     }
+    folder = what.folder
     opened = start_run(folder, uri, folder.parent.name, params, tags)
-    append(
-        folder, *_records(judgement, folder, figures, "", "evaluation"), status_record("FINISHED")
-    )
+    append(folder, *_records(what, "", "evaluation"), status_record("FINISHED"))
     problem = deliver_rest(folder).problem or opened.problem
     record = RunRecord.read(folder)
     return record.run_id if record is not None else "", problem
 
 
-def _records(
-    judgement: Judgement, folder: Path, figures: list[Path], variant: str, artifacts: str
-) -> list[Record]:
+def _records(what: Publishing, variant: str, artifacts: str) -> list[Record]:
+    judgement = what.judgement
     prefix = "-".join(filter(None, ["test", variant]))
-    metrics = {f"{prefix}/{name}": score.value for name, score in judgement.scores.items()}
-    for name, score in judgement.scores.items():
-        metrics |= {f"{prefix}/{name}_low": score.low, f"{prefix}/{name}_high": score.high}
-    write_table(folder / "classes.json", class_columns(judgement))
-    files = [file_record(folder / name, f"{artifacts}/{name}") for name in _FILES]
-    files += [file_record(path, f"{artifacts}/figures/{path.name}") for path in figures]
+    table = what.folder / "classes.json"
+    write_table(table, class_columns(judgement))
+    files = [file_record(path, f"{artifacts}/{path.name}") for path in what.files]
+    files += [file_record(path, f"{artifacts}/figures/{path.name}") for path in what.figures]
     note: dict[str, str] = {}
     if not variant:
         note = {"mlflow.note.content": _note(judgement), "test_drawings": str(judgement.n)}
     return [
-        points_record(0, metrics, again=True),
+        points_record(0, _points(prefix, judgement.scores), again=True),
+        *(_curve_by_strokes(prefix, what.by_strokes) if what.by_strokes is not None else ()),
         *([tags_record(note)] if note else []),
         *files,
-        file_record(folder / "classes.json", f"{artifacts}/classes.json", table=True),
+        file_record(table, f"{artifacts}/{table.name}", table=True),
     ]
+
+
+def _points(prefix: str, scores: Mapping[str, Estimate]) -> dict[str, float]:
+    points = {f"{prefix}/{name}": score.value for name, score in scores.items()}
+    for name, score in scores.items():
+        points |= {f"{prefix}/{name}_low": score.low, f"{prefix}/{name}_high": score.high}
+    return points
+
+
+def _curve_by_strokes(prefix: str, judged: StrokeJudgement) -> list[Record]:
+    """Curves over the number of strokes, which stands for MLflow's step."""
+    median = judged.until_right.value
+    records = [
+        points_record(
+            each.strokes,
+            _points(
+                prefix, {"map_at_3_by_strokes": each.map_at_3, "top_1_by_strokes": each.top_1}
+            ),
+            again=True,
+        )
+        for each in judged.after
+        if each.strokes is not None
+    ]
+    if median is not None:
+        records.append(points_record(0, {f"{prefix}/strokes_until_right": median}, again=True))
+    return records
 
 
 def _note(judgement: Judgement) -> str:

@@ -4,6 +4,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 
+from quickdraw_core.metrics.by_strokes import UntilRight
 from quickdraw_core.metrics.metrics import Estimate
 
 
@@ -14,7 +15,8 @@ class EvaluateResult:
     scores: by the names of METRICS. class_scores: word → scores. images_per_second,
     data_wait_share: of the predicting, which an earlier evaluation may have done. precision: what
     the model computed in, a name of PRECISIONS. mlflow_page: address of the run's page, if MLflow
-    has a server. skipped: an earlier evaluation had done all of it.
+    has a server. skipped: an earlier evaluation had done all of it. until_right: after how many
+    strokes drawings are recognised; None if no partial drawing was judged.
     """
 
     scores: Mapping[str, Estimate]
@@ -31,3 +33,4 @@ class EvaluateResult:
     mlflow_page: str | None = None
     tracking_problem: str | None = None
     skipped: bool = False
+    until_right: UntilRight | None = None

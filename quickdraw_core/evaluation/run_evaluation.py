@@ -1,16 +1,18 @@
 """Runs an evaluation: predicts the drawings, judges the predictions, writes numbers and report.
 
 Out, in the report's folder and in the model's MLflow run: `evaluation.json` (all numbers with
-their intervals), `predictions.parquet`, `guesses.txt` (the table of guesses), `report.html` and
-`figures/`; in MLflow also the metrics `test/…` and the table of classes.
+their intervals), `predictions.parquet`, `partial_predictions.parquet` (of drawings after their
+first strokes), `guesses.txt` (the table of guesses), `report.html` and `figures/`; in MLflow also
+the metrics `test/…` and the table of classes.
 """
 
 import json
 import threading
+from collections.abc import Mapping
 from contextlib import nullcontext
 from dataclasses import replace
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 from quickdraw_core.cluster.computing import computing
 from quickdraw_core.diagnosis.curves import Curves, curve_of, ended_diverged, read_curves
@@ -18,14 +20,16 @@ from quickdraw_core.errors import TrackingError
 from quickdraw_core.evaluation.config import EvaluateConfig, evaluate_command
 from quickdraw_core.evaluation.delivering import delivering_to
 from quickdraw_core.evaluation.inputs import EvaluationInputs
-from quickdraw_core.evaluation.publish import publish
+from quickdraw_core.evaluation.publish import Publishing, publish
 from quickdraw_core.evaluation.result import EvaluateResult
 from quickdraw_core.inference.cached_predictions import read_if_same, write_predictions
 from quickdraw_core.inference.ensemble import Ensemble
 from quickdraw_core.inference.held_out import HeldOut, find_held_out
+from quickdraw_core.inference.partial import PARTIAL_NAME, partial_drawings
 from quickdraw_core.inference.predictions import PREDICTIONS_NAME, TimedPredictions
 from quickdraw_core.launching.gpus import gpus_locked
 from quickdraw_core.metrics.bootstrap import LEVEL, RESAMPLES
+from quickdraw_core.metrics.by_strokes import StrokeJudgement, judge_by_strokes
 from quickdraw_core.metrics.judgement import Judgement, judge
 from quickdraw_core.outputs import OUTPUTS_NAME, note_outputs
 from quickdraw_core.reporting.guess_table import guess_lines, sampled_guesses
@@ -35,6 +39,8 @@ from quickdraw_core.system.output_files import is_stream, write_output
 from quickdraw_core.tracking.address import NO_TRACKING
 from quickdraw_core.tracking.delivery_process import Deliver
 from quickdraw_core.tracking.runs import fetch_curves, run_page
+
+_FILES = ("evaluation.json", "guesses.txt", "report.html")
 
 
 def run_evaluation(prepared: EvaluationInputs, stopping: threading.Event | None) -> EvaluateResult:
@@ -54,9 +60,9 @@ def _judged(
 ) -> EvaluateResult:
     config, models, folder = prepared.config, prepared.models, prepared.folder
     (folder / OUTPUTS_NAME).unlink(missing_ok=True)
-    predicted = _predicted(prepared, held_out, stopping)
-    predictions = predicted.predictions
-    judgement = judge(predictions, config.seed)
+    scores = _scores(prepared, held_out, stopping)
+    judgement, by_strokes = scores.judgement, scores.by_strokes
+    timed, predictions = scores.timed, scores.timed.predictions
     guesses = sampled_guesses(predictions, held_out.rows, config.guesses, config.seed)
     result = EvaluateResult(
         scores=judgement.scores,
@@ -65,15 +71,16 @@ def _judged(
         guess_lines=guess_lines(guesses),
         report=folder / "report.html",
         model=models.name,
-        images_per_second=len(held_out.rows) / predicted.seconds,
-        data_wait_share=predicted.waited_seconds / predicted.seconds,
+        images_per_second=len(held_out.rows) / timed.seconds,
+        data_wait_share=timed.waited_seconds / timed.seconds,
         mlflow_run_id=models.members[0].checkpoint.mlflow_run_id,
         tracking_uri=prepared.tracking_uri,
         precision=models.precision,
+        until_right=by_strokes.until_right if by_strokes is not None else None,
     )
     facts = _facts(config, models, prepared.store.manifest.fingerprint)
     curves, curves_problem = training_curves(models, prepared.tracking_uri)
-    write_predictions(folder / PREDICTIONS_NAME, predicted, facts)
+    scores.write_predictions(folder, facts)
     write_atomic(folder / "guesses.txt", "\n".join(result.guess_lines) + "\n", sync=False)
     report = Report(
         model=result.model,
@@ -88,10 +95,13 @@ def _judged(
         classes_trained=sum(n > 0 for n in models.members[0].checkpoint.train_counts),
         has_diverged=_has_diverged(models),
         command=evaluate_command(config, [member.reference for member in models.members]),
+        by_strokes=by_strokes,
     )
     figures = write_report(report, folder)
-    _write_numbers(judgement, result, facts, config.json_file)
-    run_id, problem = publish(models, judgement, prepared.tracking_uri, folder, figures, deliver)
+    _write_numbers(judgement, by_strokes, result, facts, config.json_file)
+    files = [folder / name for name in (*_FILES, *scores.drawings)]
+    publishing = Publishing(judgement, by_strokes, folder, files, figures)
+    run_id, problem = publish(models, publishing, prepared.tracking_uri, deliver)
     result = replace(
         result,
         mlflow_run_id=run_id,
@@ -99,39 +109,87 @@ def _judged(
         tracking_problem=problem or curves_problem,
     )
     if result.tracking_problem is None:
-        note_outputs(folder, prepared.digest, _written(prepared, figures), result)
+        written = [*files, *figures, *_json_files(config)]
+        note_outputs(folder, prepared.digest, written, result)
     return result
 
 
-def _predicted(
+class _Scores(NamedTuple):
+    """What was judged and predicted, by the name of the predictions' file, and the scores."""
+
+    drawings: Mapping[str, HeldOut]
+    predicted: Mapping[str, TimedPredictions]
+    judgement: Judgement
+    by_strokes: StrokeJudgement | None
+
+    @property
+    def timed(self) -> TimedPredictions:
+        return self.predicted[PREDICTIONS_NAME]
+
+    def write_predictions(self, folder: Path, facts: dict[str, str]) -> None:
+        if PARTIAL_NAME not in self.predicted:  # of an evaluation with other options
+            (folder / PARTIAL_NAME).unlink(missing_ok=True)
+        for name, held_out in self.drawings.items():
+            write_predictions(folder / name, self.predicted[name], facts, held_out)
+
+
+def _scores(
     prepared: EvaluationInputs, held_out: HeldOut, stopping: threading.Event | None
-) -> TimedPredictions:
-    """The predictions of an earlier evaluation in the folder, if they hold; else new ones."""
+) -> _Scores:
+    seed = prepared.config.seed
+    partial = partial_drawings(held_out, prepared.config.partial_per_class)
+    drawings = {PREDICTIONS_NAME: held_out}
+    drawings |= {PARTIAL_NAME: partial.held_out} if len(partial.of) else {}
+    predicted = _predicted(prepared, drawings, stopping)
+    predictions, by_strokes = predicted[PREDICTIONS_NAME].predictions, None
+    if PARTIAL_NAME in predicted:
+        found = predicted[PARTIAL_NAME].predictions
+        by_strokes = judge_by_strokes(predictions, partial, found, seed)
+    return _Scores(drawings, predicted, judge(predictions, seed), by_strokes)
+
+
+def _predicted(
+    prepared: EvaluationInputs,
+    drawings: Mapping[str, HeldOut],
+    stopping: threading.Event | None,
+) -> dict[str, TimedPredictions]:
+    """By the name of their file: the predictions of an earlier evaluation in the folder, if they
+    hold; else new ones.
+    """
     config, models = prepared.config, prepared.models
-    cached = read_if_same(prepared.folder / PREDICTIONS_NAME, config, models, held_out)
-    if cached is not None:
-        return cached
+    cached = {
+        name: read_if_same(prepared.folder / name, config, models, held_out)
+        for name, held_out in drawings.items()
+    }
+    predicted = {name: timed for name, timed in cached.items() if timed is not None}
+    missing = {name: held_out for name, held_out in drawings.items() if name not in predicted}
+    if not missing:
+        return predicted
     # Here, since cached predictions need none of what renders drawings.
     from quickdraw_core.inference.predict import predict_held_out
 
     gpus = gpus_locked(config.ranks or 1) if config.dask is None else nullcontext()
     with gpus, computing(config, else_do=", or leave out --dask") as workers:
-        return predict_held_out(config, models, held_out, stopping, workers)
+        made = predict_held_out(config, models, [*missing.values()], stopping, workers)
+    return predicted | dict(zip(missing, made, strict=True))
 
 
-def _written(prepared: EvaluationInputs, figures: list[Path]) -> list[Path]:
-    names = ("evaluation.json", "guesses.txt", "report.html", PREDICTIONS_NAME)
-    written = [*(prepared.folder / name for name in names), *figures]
-    if prepared.config.json_file is not None and not is_stream(prepared.config.json_file):
-        written.append(prepared.config.json_file)
-    return written
+def _json_files(config: EvaluateConfig) -> list[Path]:
+    """The further file of the numbers, if there is one that stays."""
+    file = config.json_file
+    return [] if file is None or is_stream(file) else [file]
 
 
 def _write_numbers(
-    judgement: Judgement, result: EvaluateResult, facts: dict[str, str], json_file: Path | None
+    judgement: Judgement,
+    by_strokes: StrokeJudgement | None,
+    result: EvaluateResult,
+    facts: dict[str, str],
+    json_file: Path | None,
 ) -> None:
     value: dict[str, Any] = {
         **judgement.to_json(),
+        **({"by_strokes": by_strokes.to_json()} if by_strokes is not None else {}),
         "interval": {"level": LEVEL, "resamples": RESAMPLES},
         "short_classes": result.short_classes,
         "evaluated": facts,
@@ -158,6 +216,7 @@ def _facts(config: EvaluateConfig, models: Ensemble, store_fingerprint: str) -> 
         "trained_on": ", ".join(sorted({m.checkpoint.store_fingerprint for m in members})),
         "label_map_sha256": models.label_map.sha256,
         "per_class": str(config.per_class),
+        "partial_per_class": str(config.partial_per_class),
         "average": str(config.average),
         "tta": config.tta,
         "precision": models.precision,

@@ -4,6 +4,7 @@ from typing import TYPE_CHECKING, Any
 
 from quickdraw_core.errors import first_few
 from quickdraw_core.evaluation.result import EvaluateResult
+from quickdraw_core.metrics.by_strokes import UntilRight
 from quickdraw_core.metrics.comparison_text import markdown_table
 from quickdraw_core.metrics.metrics import METRICS, Estimate
 
@@ -15,6 +16,17 @@ def value_and_interval(name: str, estimate: Estimate) -> tuple[str, str]:
     """A metric's value and its interval, with as many digits as mean something."""
     value, low, high = (f"{x:.{2 if name == 'mean_rank' else 4}f}" for x in estimate[:3])
     return value, f"{low} to {high}"
+
+
+def until_right_text(until: UntilRight) -> str:
+    """After how many strokes half of the drawings are recognised."""
+    if until.value is None:
+        return f"more than half of {until.n:,} drawings are not recognised, even when whole"
+    strokes = "stroke" if until.value == 1 else "strokes"
+    return (
+        f"the right word is first, and stays so, after {until.value} {strokes} (median of "
+        f"{until.n:,} drawings; 95 % interval {until.interval_text()})"
+    )
 
 
 def score_table(result: EvaluateResult) -> tuple[list[str], list[list[str]]]:
@@ -31,8 +43,10 @@ def evaluate_facts(result: EvaluateResult) -> dict[str, str]:
         f"{result.images_per_second:,.0f} a second, "
         f"{result.data_wait_share:.1%} of the time waiting for data",
         "computed in": result.precision,
-        "report": str(result.report),
     }
+    if result.until_right is not None:
+        facts["by strokes"] = until_right_text(result.until_right)
+    facts["report"] = str(result.report)
     if result.short_classes:
         few = first_few([f"{word} ({count})" for word, count in result.short_classes.items()])
         facts["short"] = f"classes with fewer held-out drawings than asked for: {few}"
@@ -49,6 +63,7 @@ def evaluation_markdown(result: EvaluateResult) -> str:
         "",
         *markdown_table(*score_table(result)),
         "",
+        *([until_right_text(result.until_right), ""] if result.until_right is not None else []),
         f"Report: `{result.report}`",
     ]
     if result.mlflow_page is not None:

@@ -8,6 +8,6 @@
 
 `references.py` finds the checkpoint, `model.py` is one model on its device, `ensemble.py` one or
 several as one. Predictions of a store's held-out drawings: `held_out.py` chooses the drawings,
-`predict.py` predicts them, `predictions.py` is their table, `cached_predictions.py` finds those
-of an earlier evaluation.
+`partial.py` takes their first strokes, `predict.py` predicts them, `predictions.py` is their
+table, `cached_predictions.py` finds those of an earlier evaluation.
 """

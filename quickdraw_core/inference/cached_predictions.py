@@ -18,6 +18,7 @@ from quickdraw_core.inference.ensemble import PREDICTING_CODE, Ensemble
 from quickdraw_core.inference.held_out import HeldOut
 from quickdraw_core.inference.model import TrainedModel
 from quickdraw_core.inference.options import UNKNOWN
+from quickdraw_core.inference.partial import PARTIAL_NAME
 from quickdraw_core.inference.predictions import (
     PREDICTIONS_NAME,
     Predictions,
@@ -43,7 +44,8 @@ def cached_or_predicted(
     # Here, since cached predictions need none of what renders drawings.
     from quickdraw_core.inference.predict import predict_held_out
 
-    return predict_held_out(config, Ensemble((model,)), held_out).predictions, False
+    (predicted,) = predict_held_out(config, Ensemble((model,)), [held_out])
+    return predicted.predictions, False
 
 
 def find_cached(
@@ -65,9 +67,11 @@ def find_cached(
         return read_if_same(path, config, models, held_out)
 
 
-def write_predictions(path: Path, predicted: TimedPredictions, facts: dict[str, str]) -> None:
+def write_predictions(
+    path: Path, predicted: TimedPredictions, facts: dict[str, str], held_out: HeldOut
+) -> None:
     """Writes predictions for `read_if_same`. facts: of the evaluation."""
-    predicted.write(path, facts | {"code": code_version(*PREDICTING_CODE)})
+    predicted.write(path, facts | {"code": code_version(*PREDICTING_CODE)}, held_out.strokes)
 
 
 def read_if_same(
@@ -115,11 +119,16 @@ def evaluated_predictions(
 ) -> EvaluatedPredictions:
     """The predictions of an evaluation of anything: also of an average, an ensemble, or with TTA.
 
-    Raises `InputError` if there are none, the file is damaged, or they are of other drawings;
-    `CheckpointError` if the model was trained on another store and that is not allowed.
+    Raises `InputError` if there are none, the file is damaged, or they are of other or partial
+    drawings; `CheckpointError` if the model was trained on another store and that is not allowed.
     """
     path, pack = Path(reference), held_out.pack
     path = path / PREDICTIONS_NAME if path.is_dir() else path
+    if path.name == PARTIAL_NAME:
+        raise InputError(
+            f"{path} holds partial drawings, and whole ones are compared; give "
+            f"{path.with_name(PREDICTIONS_NAME)}"
+        )
     predictions, facts = open_predictions(path, pack.label_map, opened)
     trained_on = facts.get("trained_on", pack.fingerprint)
     if trained_on != pack.fingerprint and not config.other_store:

@@ -25,8 +25,10 @@ from quickdraw_core.tracking.run_record import tracking_uri_of_run
 
 PREDICTING_CODE = (
     "drawing.py",
-    *("inference/ensemble.py", "inference/model.py", "inference/pieces.py"),
-    *("inference/predict.py", "inference/predictions.py", "loading", "modeling", "render"),
+    *("formats/raw_drawing.py", "formats/scanning/simplification.py"),
+    *("inference/ensemble.py", "inference/model.py", "inference/partial.py"),
+    *("inference/pieces.py", "inference/predict.py", "inference/predictions.py"),
+    *("loading", "modeling", "render"),
     *("store/pack.py", "training/hardware.py", "training/network.py"),
 )
 """The code that decides what is predicted, beside the weights and the drawings."""

@@ -51,12 +51,14 @@ def on_store(models: Ensemble, fingerprint: str) -> Ensemble:
 
 class HeldOut(NamedTuple):
     """The drawings to judge on. rows: int64 [N] of the pack, ascending. short: word → drawings, of
-    words with fewer than asked for.
+    words with fewer than asked for. strokes: int64 [N], how many of their first strokes are there;
+    None: all (`partial.py`).
     """
 
     pack: Pack
     rows: Int64Array
     short: dict[str, int]
+    strokes: Int64Array | None = None
 
 
 def find_held_out(

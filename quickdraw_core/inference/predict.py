@@ -25,6 +25,7 @@ from quickdraw_core.errors import EvaluationError
 from quickdraw_core.inference.config import HeldOutConfig
 from quickdraw_core.inference.ensemble import Ensemble
 from quickdraw_core.inference.held_out import HeldOut
+from quickdraw_core.inference.partial import pack_and_rows
 from quickdraw_core.inference.pieces import (
     Computing,
     PortableModels,
@@ -91,12 +92,12 @@ def _predictions(
 def _by_pieces(
     computing: Computing,
     models: Ensemble,
-    held_out: HeldOut,
+    pack: Pack,
+    rows: Int64Array,
     batch_size: int,
     advance: Callable[[int], None],
 ) -> TimedPredictions:
     """As `predict_rows`, by other processes."""
-    pack, rows = held_out.pack, held_out.rows
     columns: list[Columns] = []
     begun, busy, drawing = time.perf_counter(), 0.0, 0.0
     pieces = held_out_pieces(pack, rows, batch_size)
@@ -113,18 +114,18 @@ def _by_pieces(
 def predict_held_out(
     config: HeldOutConfig,
     models: Ensemble,
-    held_out: HeldOut,
+    choices: Sequence[HeldOut],
     stopping: threading.Event | None = None,
     computing: Computing | None = None,
-) -> TimedPredictions:
-    """Predictions of the held-out drawings, in the order of the rows.
+) -> list[TimedPredictions]:
+    """Predictions of each choice of held-out drawings, in the order of its rows.
 
     stopping: once it is set, this ends as by Ctrl-C. computing: who does it instead of processes
     of this host. Raises `EvaluationError` if a process fails, `ClusterError`.
     """
-    rows, size = held_out.rows, config.batch_size
-    ranks = min(config.ranks or max(1, torch.cuda.device_count()), -(-len(rows) // size))
-    with progress("evaluate", len(rows), "drawings") as bar:
+    size, counts = config.batch_size, [len(held_out.rows) for held_out in choices]
+    ranks = min(config.ranks or max(1, torch.cuda.device_count()), -(-max(counts) // size))
+    with progress("evaluate", sum(counts), "drawings") as bar:
 
         def advance(drawings: int) -> None:
             if stopping is not None and stopping.is_set():
@@ -132,48 +133,87 @@ def predict_held_out(
             bar.advance(drawings)
 
         if computing is not None:
-            return _by_pieces(computing, models, held_out, size, advance)
-        if ranks == 1:
-            return predict_rows(models, held_out.pack, rows, size, advance)
-        with tempfile.TemporaryDirectory() as folder:
-            job = {
-                "store": str(config.store.absolute()),
-                "models": [member.reference for member in models.members],
-                "digest": models.digest,
-                "average": models.members[0].average,
-                "tta": config.tta,
-                "precision": config.precision,
-                "tracking_uri": config.tracking_uri,
-                "ranks": ranks,
-                "batch_size": size,
-            }
-            (Path(folder) / "job.json").write_text(json.dumps(job), "utf-8")
-            np.save(Path(folder) / "rows.npy", rows)
-            np.save(Path(folder) / DONE_NAME, np.zeros(ranks, np.int64))
-            begun = time.perf_counter()
-            _run(Path(folder), ranks, advance)
-            paths = [part_path(Path(folder), rank) for rank in range(ranks)]
-            parts = [
-                TimedPredictions.of(*Predictions.read(path, models.label_map)) for path in paths
+            return [
+                _by_pieces(computing, models, *pack_and_rows(held_out), size, advance)
+                for held_out in choices
             ]
-            seconds = time.perf_counter() - begun
-    order = np.argsort(np.concatenate([share_of(rows, r, ranks, size) for r in range(ranks)]))
-    predictions = joined([part.predictions for part in parts]).where(order)
+        if ranks == 1:
+            return [
+                predict_rows(models, *pack_and_rows(held_out), size, advance)
+                for held_out in choices
+            ]
+        with tempfile.TemporaryDirectory() as folder:
+            return _by_ranks(Path(folder), ranks, config, models, choices, advance)
+
+
+def _by_ranks(
+    folder: Path,
+    ranks: int,
+    config: HeldOutConfig,
+    models: Ensemble,
+    choices: Sequence[HeldOut],
+    advance: Callable[[int], None],
+) -> list[TimedPredictions]:
+    """As `predict_rows` of each choice, by several processes of this host. folder: for the job."""
+    job = {
+        "store": str(config.store.absolute()),
+        "models": [member.reference for member in models.members],
+        "digest": models.digest,
+        "average": models.members[0].average,
+        "tta": config.tta,
+        "precision": config.precision,
+        "tracking_uri": config.tracking_uri,
+        "ranks": ranks,
+        "batch_size": config.batch_size,
+        "choices": len(choices),
+    }
+    (folder / "job.json").write_text(json.dumps(job), "utf-8")
+    for number, held_out in enumerate(choices):
+        columns: dict[str, Any] = {"rows": held_out.rows}
+        if held_out.strokes is not None:
+            columns["strokes"] = held_out.strokes
+        np.savez(choice_path(folder, number), **columns)
+    np.save(folder / DONE_NAME, np.zeros(ranks, np.int64))
+    _run(folder, ranks, advance)
+    return [
+        _joined_parts(folder, number, ranks, len(held_out.rows), config.batch_size, models)
+        for number, held_out in enumerate(choices)
+    ]
+
+
+def _joined_parts(
+    folder: Path, number: int, ranks: int, count: int, batch_size: int, models: Ensemble
+) -> TimedPredictions:
+    """What the processes wrote of a choice of `count` drawings."""
+    paths = [part_path(folder, number, rank) for rank in range(ranks)]
+    parts = [TimedPredictions.of(*Predictions.read(path, models.label_map)) for path in paths]
+    order = np.argsort(
+        np.concatenate([share_of(count, rank, ranks, batch_size) for rank in range(ranks)])
+    )
     return TimedPredictions(
-        predictions, seconds, sum(part.waited_seconds for part in parts) / ranks
+        joined([part.predictions for part in parts]).where(order),
+        max(part.seconds for part in parts),
+        sum(part.waited_seconds for part in parts) / ranks,
     )
 
 
-def share_of(rows: Int64Array, rank: int, ranks: int, batch_size: int) -> Int64Array:
-    """The rows of a process: whole batches, dealt out in turn. Ascending if `rows` are."""
-    batches = [rows[first : first + batch_size] for first in range(0, len(rows), batch_size)]
-    mine = batches[rank::ranks]
-    return np.concatenate(mine) if mine else rows[:0]
+def share_of(count: int, rank: int, ranks: int, batch_size: int) -> Int64Array:
+    """Indices of those of `count` drawings that a process predicts: whole batches, dealt out in
+    turn; ascending.
+    """
+    batches = np.arange(count) // batch_size
+    share: Int64Array = np.flatnonzero(batches % ranks == rank)
+    return share
 
 
-def part_path(folder: Path, rank: int) -> Path:
-    """The predictions of a process in the job's folder."""
-    return folder / f"part-{rank}.parquet"
+def choice_path(folder: Path, number: int) -> Path:
+    """Rows and strokes of a choice of drawings (`HeldOut`) in the job's folder."""
+    return folder / f"choice-{number}.npz"
+
+
+def part_path(folder: Path, number: int, rank: int) -> Path:
+    """A process's predictions of a choice of drawings in the job's folder."""
+    return folder / f"part-{number}-{rank}.parquet"
 
 
 def _run(folder: Path, ranks: int, advance: Callable[[int], None]) -> None:

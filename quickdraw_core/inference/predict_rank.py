@@ -11,7 +11,15 @@ import torch
 
 from quickdraw_core.errors import EvaluationError
 from quickdraw_core.inference.ensemble import load_models
-from quickdraw_core.inference.predict import DONE_NAME, part_path, predict_rows, share_of
+from quickdraw_core.inference.held_out import HeldOut
+from quickdraw_core.inference.partial import pack_and_rows
+from quickdraw_core.inference.predict import (
+    DONE_NAME,
+    choice_path,
+    part_path,
+    predict_rows,
+    share_of,
+)
 from quickdraw_core.storage.location import location_of
 from quickdraw_core.store.pack import open_pack
 from quickdraw_core.store.store import Store
@@ -38,13 +46,18 @@ def main() -> None:
             "again, or give a checkpoint file"
         )
     pack = open_pack(Store.open(location_of(job["store"])))
-    rows = share_of(np.load(folder / "rows.npy"), rank, job["ranks"], job["batch_size"])
     done = np.load(folder / DONE_NAME, mmap_mode="r+")  # the starting process reads it
 
     def advance(drawings: int) -> None:
         done[rank] += drawings
 
-    predict_rows(models, pack, rows, job["batch_size"], advance).write(part_path(folder, rank), {})
+    for number in range(job["choices"]):
+        with np.load(choice_path(folder, number)) as choice:
+            mine = share_of(len(choice["rows"]), rank, job["ranks"], job["batch_size"])
+            columns = {name: values[mine] for name, values in choice.items()}
+        drawings = pack_and_rows(HeldOut(pack, short={}, **columns))
+        predicted = predict_rows(models, *drawings, job["batch_size"], advance)
+        predicted.write(part_path(folder, number, rank), {})
 
 
 if __name__ == "__main__":

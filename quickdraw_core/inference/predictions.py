@@ -64,13 +64,15 @@ class Predictions:
         columns = {name: getattr(self, name)[chosen] for name in _COLUMNS}
         return Predictions(self.label_map, **columns)
 
-    def write(self, path: Path, facts: dict[str, str]) -> None:
+    def write(self, path: Path, facts: dict[str, str], strokes: Int64Array | None = None) -> None:
         """Writes a Parquet file with words in place of labels, for any tool to read. facts: kept
-        in the file's metadata.
+        in the file's metadata. strokes: int64 [N], how many partial drawings have; a further
+        column, for other tools.
         """
         words = _texts(self.label_map.words)
         columns = {
             "key_id": _column(self.key_ids),
+            **({} if strokes is None else {"strokes": _column(strokes)}),
             "word": words.take(_column(self.labels)),
             "recognized": _flags(self.recognized == 1, self.recognized != UNKNOWN_RECOGNIZED),
             "rank": _column((self.ranks + 1).astype(np.int16)),
@@ -136,10 +138,10 @@ class TimedPredictions:
     seconds: float
     waited_seconds: float
 
-    def write(self, path: Path, facts: dict[str, str]) -> None:
+    def write(self, path: Path, facts: dict[str, str], strokes: Int64Array | None = None) -> None:
         """As `Predictions.write`, with the seconds among the facts."""
         seconds = {name: repr(getattr(self, name)) for name in _SECONDS}
-        self.predictions.write(path, facts | seconds)
+        self.predictions.write(path, facts | seconds, strokes)
 
     @classmethod
     def of(cls, predictions: Predictions, facts: Mapping[str, str]) -> Self:

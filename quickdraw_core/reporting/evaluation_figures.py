@@ -1,4 +1,4 @@
-"""The report's figures of an evaluation: classes, confusion, calibration."""
+"""The report's figures of an evaluation: classes, confusion, calibration; and the list of all."""
 
 import math
 import warnings
@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 from quickdraw_core.diagnosis.curves import Curves
+from quickdraw_core.metrics.by_strokes import StrokeJudgement
 from quickdraw_core.metrics.judgement import ClassJudgement, Judgement
 from quickdraw_core.metrics.metrics import CalibrationBin, Estimate
 from quickdraw_core.reporting.confusion_order import in_order, most_confused
@@ -26,12 +27,13 @@ from quickdraw_core.reporting.figure import (
     new_panel,
     render_figure,
 )
+from quickdraw_core.reporting.strokes_figure import strokes_figure
 from quickdraw_core.reporting.training_figures import CURVE_FIGURES, curve_figures
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
 
-FIGURES = (*CURVE_FIGURES, "classes", "classes_named", "confusion", "calibration")
+FIGURES = (*CURVE_FIGURES, "classes", "classes_named", "confusion", "calibration", "strokes")
 CONFUSED_CLASSES = 30
 FEW = 10
 """A class with fewer drawings has a hollow dot: its interval says too little."""
@@ -41,7 +43,9 @@ _NAMED_DPI = 110
 _DEEPEST = 0.6
 
 
-def draw_figures(judgement: Judgement, curves: Curves) -> dict[str, RenderedFigure]:
+def draw_figures(
+    judgement: Judgement, curves: Curves, by_strokes: StrokeJudgement | None = None
+) -> dict[str, RenderedFigure]:
     """Those of FIGURES that there is data for, by name. curves: of the training, by name."""
     import matplotlib
 
@@ -54,6 +58,7 @@ def draw_figures(judgement: Judgement, curves: Curves) -> dict[str, RenderedFigu
             _classes_named(judgement),
             *_confusion(judgement),
             _calibration(judgement.calibration, judgement.n),
+            *([strokes_figure(by_strokes.after)] if by_strokes is not None else []),
         ]
     return {figure.name: figure for figure in figures}
 

@@ -13,6 +13,7 @@ from quickdraw_core.drawing import DrawingBatch, Int64Array
 from quickdraw_core.formats.rows import UNKNOWN_RECOGNIZED
 from quickdraw_core.inference.predictions import Predictions
 from quickdraw_core.metrics.bootstrap import RESAMPLES
+from quickdraw_core.metrics.by_strokes import ClassByStrokes, StrokeJudgement
 from quickdraw_core.metrics.judgement import Judgement
 from quickdraw_core.metrics.metrics import METRICS, Estimate
 from quickdraw_core.reporting.evaluation_figures import FEW, FIGURES, draw_figures
@@ -30,6 +31,9 @@ from quickdraw_core.reporting.pages import render_page
 from quickdraw_core.reporting.training_figures import CURVE_FIGURES
 from quickdraw_core.system.files import open_atomic, write_atomic
 
+_EXTREMES = 8
+"""Classes in the table of strokes, of the quickest and of the slowest."""
+
 
 class Report(NamedTuple):
     """All that the page shows.
@@ -37,7 +41,8 @@ class Report(NamedTuple):
     model: its name. facts: what was judged and how, name → value. rows: int64 [N], the row in
     `drawings` of each predicted drawing. curves: of the training; none for an ensemble.
     classes_trained: the number of classes that it was trained on. has_diverged: whether
-    it ended on values that were not finite. command: that makes the page again.
+    it ended on values that were not finite. command: that makes the page again. by_strokes: of
+    partial drawings; None if there are none.
     """
 
     model: str
@@ -52,13 +57,14 @@ class Report(NamedTuple):
     classes_trained: int
     has_diverged: bool = False
     command: str = ""
+    by_strokes: StrokeJudgement | None = None
 
 
 def write_report(report: Report, folder: Path) -> list[Path]:
     """Writes `report.html`, which loads nothing from outside, and `figures/*.png`, and removes
     figures of an earlier evaluation. Returns the paths of the figures.
     """
-    figures = draw_figures(report.judgement, report.curves)
+    figures = draw_figures(report.judgement, report.curves, report.by_strokes)
     findings = diagnose(report.curves, report.classes_trained, report.has_diverged)
     write_atomic(folder / "report.html", render(report, figures, findings), sync=False)
     paths = [folder / "figures" / f"{figure.name}.png" for figure in figures.values()]
@@ -124,7 +130,16 @@ def _context(
         "right": sum(example.is_right for example in table),
         "failed": FAILED,
         "resamples": RESAMPLES,
+        "by_strokes": report.by_strokes,
+        "strokes_table": _ends(report.by_strokes.classes) if report.by_strokes else [],
     }
+
+
+def _ends(classes: Sequence[ClassByStrokes]) -> list[ClassByStrokes]:
+    """The first and the last of the classes, or all if they are few."""
+    if len(classes) <= 2 * _EXTREMES:
+        return [*classes]
+    return [*classes[:_EXTREMES], *classes[-_EXTREMES:]]
 
 
 def _groups(judgement: Judgement) -> dict[str, Mapping[str, Estimate]]:
