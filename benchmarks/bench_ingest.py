@@ -9,7 +9,7 @@ Writes its input (`ingest_input.py`: Kaggle-form CSVs of realistic lengths, up t
 
 - Rivals read the same files, each as a process of its own, in turns, so that noise hits all
   alike; medians are given. CPU seconds are those of a run and all its processes, user and system.
-  Memory is the largest sum, five times a second, of their proportional set sizes: shared pages
+  Memory is the largest sum of their proportional set sizes (`process_usage.py`): shared pages
   count once. The input is in the page cache, for all of them.
 - `--windows` takes 4,000 rows out of the beginning, middle and end of files.
 - `--full` measures the disk, then ingests everything with nothing in the page cache.
@@ -22,10 +22,8 @@ import os
 import platform
 import shutil
 import statistics
-import subprocess
 import sys
 import tempfile
-import threading
 import time
 from collections.abc import Callable, Sequence
 from concurrent.futures import ThreadPoolExecutor
@@ -37,26 +35,16 @@ from importlib.metadata import version
 from mmap import mmap
 from pathlib import Path
 
-import psutil  # type: ignore[import-untyped]
 import pyarrow.parquet as pq
 from ingest_input import FULL_ROWS, generate, plan_classes
 from ingest_rivals import OURS, RIVALS
+from process_usage import Usage, measure
 
 TINY_ROWS = 1_000
 WINDOW_ROWS = 4_000
 DEPTHS = (0.01, 0.50, 0.95)
-_SAMPLES_A_SECOND = 5
 _BLOCK_BYTES = 1 << 23
 _DISK_THREADS = 2
-
-
-@dataclass(frozen=True)
-class Usage:
-    """What a process and all that it started took."""
-
-    wall_seconds: float
-    cpu_seconds: float
-    peak_bytes: int
 
 
 @dataclass(frozen=True)
@@ -77,57 +65,6 @@ class Round:
     def wall_a_gigabyte(self) -> float:
         """Wall seconds a GB of CSV."""
         return self.usage.wall_seconds / self.size_bytes * 1e9
-
-
-def measure(command: Sequence[str]) -> Usage:
-    """Runs `command` to its end; raises `RuntimeError` with its last words if it fails."""
-    with tempfile.TemporaryFile() as said:
-        begun = time.perf_counter()
-        process = subprocess.Popen(command, stdout=said, stderr=said)
-        peak = PeakMemory(process.pid)
-        # Of a process that waited for its children, the kernel counts theirs in.
-        _, status, usage = os.wait4(process.pid, 0)
-        wall_seconds = time.perf_counter() - begun
-        process.returncode = os.waitstatus_to_exitcode(status)
-        peak_bytes = peak.stop()
-        if process.returncode != 0:
-            said.seek(0)
-            tail = said.read().decode(errors="replace")[-2_000:]
-            raise RuntimeError(f"{' '.join(command)} exited with {process.returncode}:\n{tail}")
-    return Usage(wall_seconds, usage.ru_utime + usage.ru_stime, peak_bytes)
-
-
-class PeakMemory:
-    """Watches a process and its descendants from a thread; `stop` gives their largest sum."""
-
-    def __init__(self, pid: int) -> None:
-        self._root = psutil.Process(pid)
-        self._peak_bytes = 0
-        self._stopped = threading.Event()
-        self._thread = threading.Thread(target=self._watch, daemon=True)
-        self._thread.start()
-
-    def stop(self) -> int:
-        self._stopped.set()
-        self._thread.join()
-        return self._peak_bytes
-
-    def _watch(self) -> None:
-        while not self._stopped.wait(1 / _SAMPLES_A_SECOND):
-            try:
-                family = [self._root, *self._root.children(recursive=True)]
-            except psutil.NoSuchProcess:
-                return
-            self._peak_bytes = max(self._peak_bytes, sum(_pss_bytes(p.pid) for p in family))
-
-
-def _pss_bytes(pid: int) -> int:
-    """Proportional set size: each page by the number of processes that map it."""
-    try:
-        lines = Path(f"/proc/{pid}/smaps_rollup").read_text().splitlines()
-    except OSError:  # it ended meanwhile
-        return 0
-    return sum(int(line.split()[1]) << 10 for line in lines if line.startswith("Pss:"))
 
 
 def run_rival(name: str, source: Path, work: Path, threads: int) -> Round:
