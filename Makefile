@@ -3,6 +3,7 @@
 # make test-services  tests with a Prefect server and worker, several hosts, a browser
 # make check       lint, formatting, types, and the one direction of imports
 # make bench       the benchmarks; numbers belong into benchmarks/RESULTS.md
+# make bench-full  the whole chain at 0.5, 5 and 50 million drawings: 31 GB of disk, about an hour
 # make gpu-check   whether all that computes on a GPU does so on this machine's, under 8 minutes
 # make soak        the long tests
 # make up          build and start the stack of docker-compose.yml, and wait until it is ready
@@ -30,7 +31,7 @@ AT_ONCE = --numprocesses $(JOBS) --dist loadfile
 FAST := not services and not soak and not stack
 SERVICES := services and not soak and not stack
 
-.PHONY: demo test test-services check coverage bench gpu-check soak up stack-demo logs down stack-test clean
+.PHONY: demo test test-services check coverage bench bench-full gpu-check soak up stack-demo logs down stack-test clean
 
 demo: .venv/user
 	$(BIN)/quickdraw demo
@@ -71,6 +72,10 @@ bench: .venv/bench
 	$(BIN)/python benchmarks/bench_nodes.py
 	$(BIN)/python benchmarks/bench_start.py
 	$(BIN)/python benchmarks/bench_serve.py
+
+# make bench-full OPTIONS='--drawings 500000 --folder FOLDER'
+bench-full: .venv/user
+	$(BIN)/python benchmarks/bench_full.py $(OPTIONS)
 
 gpu-check: .venv/user
 	$(BIN)/python benchmarks/gpu_check.py --out build

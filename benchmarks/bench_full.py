@@ -25,7 +25,8 @@ import shutil
 import subprocess
 import sys
 import tempfile
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
 from dataclasses import asdict
 from datetime import UTC, datetime
 from importlib.metadata import version
@@ -35,7 +36,9 @@ from typing import Any
 from bench_full_report import page, write_figure
 from bench_full_steps import STEPS, Chain, size_of
 
+from quickdraw_core.errors import ConfigError
 from quickdraw_core.labels import challenge_words
+from quickdraw_core.recipes import find_recipe
 from quickdraw_core.system.files import write_atomic
 from quickdraw_core.system.locks import try_lock
 
@@ -131,6 +134,10 @@ def machine() -> dict[str, Any]:
 
 def check(chain: Chain, folder: Path) -> None:
     """Says what room a chain needs. Raises `CannotRunError` if it cannot run."""
+    try:
+        find_recipe(chain.recipe)
+    except ConfigError as error:
+        raise CannotRunError(f"--recipe: {error}") from error
     if not 1 <= chain.classes <= len(challenge_words()):
         raise CannotRunError(f"--classes {chain.classes}: there are {len(challenge_words())}")
     if chain.predicted < len(challenge_words()):
@@ -154,13 +161,21 @@ def check(chain: Chain, folder: Path) -> None:
     print(said, file=sys.stderr)
 
 
-def run_all(options: argparse.Namespace) -> None:
-    """Measures what is missing, and writes the results."""
-    folder: Path = options.folder.absolute()
+@contextmanager
+def locked(folder: Path) -> Iterator[None]:
+    """A block in which no other run works in the folder, which is made."""
     folder.mkdir(parents=True, exist_ok=True)
     opened = os.open(folder, os.O_RDONLY)
-    if try_lock(opened) is False:
-        raise CannotRunError(f"another run works in {folder}: give another --folder")
+    try:
+        if try_lock(opened) is False:
+            raise CannotRunError(f"another run works in {folder}: give another --folder")
+        yield
+    finally:
+        os.close(opened)
+
+
+def run_all(options: argparse.Namespace, folder: Path) -> None:
+    """Measures what is missing, and writes the results."""
     chains = {n: chain_of(options, n) for n in sorted(options.drawings)}
     missing = [n for n, chain in chains.items() if not is_measured(chain, folder / str(n))]
     for n in missing:
@@ -215,8 +230,10 @@ def main() -> int:
     parser.add_argument("--recipe", default=chain.recipe)
     parser.add_argument("--seed", type=int, default=chain.seed)
     parser.add_argument("--no-warm-up", action="store_true", help="compile while it is measured")
+    options = parser.parse_args()
     try:
-        run_all(parser.parse_args())
+        with locked(options.folder):
+            run_all(options, options.folder.absolute())
     except CannotRunError as error:
         print(f"error: {error}", file=sys.stderr)
         return 2

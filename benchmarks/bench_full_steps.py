@@ -22,7 +22,7 @@ from quickdraw_core.store.pack import packs_in
 from quickdraw_core.tracking.journal import JOURNAL_NAME, follow
 
 RANKS, MORE_RANKS = 2, 4
-BYTES_A_DRAWING = {"csv": 490, "store": 90, "pack": 150, "run": 8}
+BYTES_A_DRAWING = {"csv": 490, "store": 110, "pack": 135, "run": 8}
 """About what a drawing takes on the disk; the CSVs are deleted once they are ingested."""
 ONCE_BYTES = 1 << 30
 """Checkpoints, predictions, reports: whatever the number of drawings."""

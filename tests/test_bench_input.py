@@ -3,12 +3,10 @@
 import json
 from pathlib import Path
 
-import bench_ingest
 import ingest_input
 import numpy as np
 import pandas as pd
 import pytest
-from forkserver import real_python
 from hypothesis import given
 from hypothesis import strategies as st
 
@@ -169,19 +167,3 @@ def test_a_folder_of_something_else_is_refused(tmp_path: Path) -> None:
     with pytest.raises(ValueError, match="holds other files"):
         ingest_input.generate(other, 2_000, 0, ["cat"])
     assert (other / "cat.csv").read_text() == "mine\n"
-
-
-FAMILY = """
-import subprocess, sys, time
-child = "x = bytearray(96 << 20); t = __import__('time'); end = t.process_time() + 1.0\\n"
-child += "while t.process_time() < end: pass"
-subprocess.run([sys.executable, "-c", child], check=True)
-"""
-
-
-def test_time_and_memory_of_grandchildren_count() -> None:
-    usage = bench_ingest.measure([real_python(), "-c", FAMILY])
-    assert 1.0 <= usage.cpu_seconds < 5
-    assert 96 << 20 <= usage.peak_bytes < 300 << 20
-    with pytest.raises(RuntimeError, match="exited with 3"):
-        bench_ingest.measure([real_python(), "-c", "raise SystemExit(3)"])

@@ -11,6 +11,7 @@ import subprocess
 import sys
 import threading
 import time
+import weakref
 from pathlib import Path
 
 import pytest
@@ -23,10 +24,12 @@ from trainings import train_config
 from quickdraw_core.errors import CheckpointError, ConfigError, StoreError, TrainingError
 from quickdraw_core.launching.train import prepare, train
 from quickdraw_core.stage import Opened
+from quickdraw_core.store.pack import Pack
 from quickdraw_core.store.store import Store
 from quickdraw_core.training.checkpoint import find_checkpoint, load_checkpoint
 from quickdraw_core.training.config import TrainConfig
 from quickdraw_core.training.hardware import HardwareConfig, unused_gpus
+from quickdraw_core.training.plan import Plan, Rows, checked_rows
 from quickdraw_core.training.run_folder import RunFolder
 from quickdraw_core.training.state import Validations
 
@@ -160,6 +163,27 @@ def test_a_run_goes_on_with_another_number_of_ranks(
     alone, two = losses(run_dir), losses(finished)
     assert list(alone) == list(two)
     assert list(alone.values()) == pytest.approx(list(two.values()), rel=0.05)
+
+
+def test_a_launcher_keeps_no_number_for_each_drawing_while_its_ranks_train(
+    store: Store, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    chosen: list[weakref.ref[Rows]] = []
+
+    def choose(config: TrainConfig, pack: Pack) -> Rows:
+        rows = checked_rows(config, pack)
+        chosen.append(weakref.ref(rows))
+        return rows
+
+    def launched(_run: RunFolder, plan: Plan, *_: object) -> list[str]:
+        assert [rows() for rows in chosen] == [None]
+        assert not plan.rows.train.flags.owndata  # it is mapped from the run folder
+        raise TrainingError("that is all")
+
+    monkeypatch.setattr("quickdraw_core.launching.train.checked_rows", choose)
+    monkeypatch.setattr("quickdraw_core.launching.train.launch", launched)
+    with pytest.raises(TrainingError, match="that is all"):
+        train(config_of(store, tmp_path / "run"))
 
 
 def test_one_rank_sees_the_same_samples_as_two(

@@ -258,12 +258,15 @@ def _run(
     is_host_0, rendezvous, problem = config.hosts.node_rank == 0, None, None
     if is_host_0:
         probing = partial(probe, config, store, pack, context, opened)
-        steps = partial(_steps_by, config, rows, probing, begun)
-        run = begin_run(config, store, rows, steps, opened)
+        run = begin_run(
+            config, store, rows, partial(_steps_by, config, rows, probing, begun), opened
+        )
         latest = open_latest(run, opened)
     else:
         run, latest, rendezvous = join_run(config, store, opened, context.stopping)
     done, notes = latest.is_finished, list(latest.refused)
+    if not done:  # the run folder's: this process keeps no 8 bytes a drawing while its ranks train
+        rows = Rows.read(config, pack, run.path)
     shares, hosts = config.shape.micro_batches, config.hosts.nodes
     excluded = exclusion_note(pack, config.select) if is_host_0 and not done else None
     if excluded is not None:

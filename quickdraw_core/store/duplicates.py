@@ -45,13 +45,13 @@ class DuplicateSearch:
 
 def find_duplicates(search: DuplicateSearch) -> dict[str, list[int]]:
     """The rows (positions in their Parquet file) that repeat an earlier row's key_id, by path."""
-    all_bits = _empty_filter(search.rows)
-    suspects = _joined([_add_ids(ids, all_bits) for _, ids in _ids(search)])
+    bits = _empty_filter(search.rows)
+    suspects = _joined([_add_ids(ids, bits) for _, ids in _ids(search)])
     if not len(suspects):
         return {}
-    suspect_bits = _empty_filter(search.rows)
-    _add_ids(suspects, suspect_bits)
-    shared = _joined([_ids_in(ids, suspect_bits) for _, ids in _ids(search)])
+    bits.fill(0)  # now of the suspects: two filters at once would take twice the memory
+    _add_ids(suspects, bits)
+    shared = _joined([_ids_in(ids, bits) for _, ids in _ids(search)])
     shared.sort()
     repeated = np.unique(shared[1:][shared[1:] == shared[:-1]])
     return _positions(search, repeated) if len(repeated) else {}
