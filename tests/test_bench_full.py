@@ -11,7 +11,7 @@ import bench_full
 import pytest
 from bench_full import CannotRunError
 from bench_full_report import growth, page, write_figure
-from bench_full_steps import Chain, Record, Step, training_parts, write_test_file
+from bench_full_steps import STEPS, Chain, Record, Step, training_parts, write_test_file
 from forkserver import real_python
 from ingest_input import plan_classes
 from process_usage import MappedFiles, Sample, Usage, measure
@@ -236,3 +236,29 @@ def test_the_test_file_has_kaggles_form(tmp_path: Path) -> None:
     assert len({row["key_id"] for row in rows}) == len(rows) == 500
     assert all(json.loads(row["drawing"]) for row in rows)
     assert [path.name for path in tmp_path.iterdir()] == ["test.csv"]
+
+
+@pytest.mark.services
+@pytest.mark.forked
+def test_the_whole_chain_runs_with_few_drawings(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Its processes are forked, so that their time and memory are not what a user's would be."""
+    words = ["--drawings", "1500", "--classes", "3", "--per-class", "20", "--steps", "5"]
+    words += ["--predicted", "400", "--recipe", "demo", "--no-warm-up"]
+    words += ["--folder", str(tmp_path / "bench"), "--figure", str(tmp_path / "figure.png")]
+    monkeypatch.setattr(sys, "argv", ["bench_full.py", *words])
+    assert bench_full.main() == 0
+    said = capsys.readouterr()
+    assert said.out == (tmp_path / "bench" / "results.md").read_text()
+    for name in ("ingest", "train: steps 2 to 5", "evaluate 60 drawings", "predict 400 rows"):
+        assert f"| {name} | 1,500 |" in said.out
+    assert "1,500 drawings need about 1.1 GB of disk in" in said.err
+    left = {path.name for path in (tmp_path / "bench" / "1500").iterdir()}
+    assert {"done.json", "train.log", "predict.log"} <= left
+    assert not left & {"csv", "store", "run", "test.csv"}
+    assert (tmp_path / "figure.png").exists()
+    assert bench_full.main() == 0  # nothing is measured again
+    assert capsys.readouterr() == (said.out, "")
+    results = json.loads((tmp_path / "bench" / "results.json").read_text())
+    assert list(results["1500"]["found"]) == list(STEPS)
