@@ -9,6 +9,7 @@ from quickdraw_core.assignments import flattened, nested, parse_assignments
 from quickdraw_core.config import Config
 from quickdraw_core.errors import ConfigError
 from quickdraw_core.ingest.config import IngestConfig
+from quickdraw_core.modeling.models import MODELS
 from quickdraw_core.recipes import RecipedConfig, find_recipe
 from quickdraw_core.training.config import DECISIVE, TrainConfig
 from quickdraw_core.training.former_keys import FORMER_KEYS, regrouped
@@ -115,6 +116,28 @@ def test_a_short_form_goes_with_other_values_of_its_group(order: int) -> None:
     given = ["model=resnet34", "model.small_stem=true"][::order]
     model = find_recipe("report").updated(parse_assignments(given)).model
     assert (model.name, model.small_stem, model.pretrained) == ("resnet34", True, "imagenet")
+
+
+@pytest.mark.parametrize("model", MODELS)
+@pytest.mark.parametrize("recipe", ["laptop", "full"])
+def test_another_model_brings_what_it_reads_unless_an_encoding_is_named(
+    recipe: str, model: str
+) -> None:
+    before = find_recipe(recipe)
+    reads = MODELS[model].reads
+    changed = before.updated(parse_assignments([f"model={model}"]))
+    assert changed.image.holds == reads
+    assert changed.image.side_px == before.image.side_px
+    if before.image.holds == reads:
+        assert changed.image == before.image
+    laid = RecipedConfig.parse({"recipe": recipe, "model": {"name": model}}).whole()
+    assert laid.image == changed.image
+    given = parse_assignments([f"model.name={model}", "image.encoding=gray"])
+    if reads == "picture":
+        assert before.updated(given).image.encoding == "gray"
+    else:
+        with pytest.raises(ConfigError, match=f"{model} reads a drawing's {reads}, the encoding"):
+            before.updated(given)
 
 
 @pytest.mark.parametrize(

@@ -21,6 +21,7 @@ from processes import TRAIN, rank_processes
 from surroundings import pretend_gpus
 from trainings import train_config
 
+from quickdraw_core.commands.launched import launched_train_config
 from quickdraw_core.errors import CheckpointError, ConfigError, StoreError, TrainingError
 from quickdraw_core.launching.train import prepare, train
 from quickdraw_core.stage import Opened
@@ -396,6 +397,31 @@ def test_gpus_that_are_too_few_for_the_ranks_are_named(
     assert train(config_of(store, finished)).notes == ()  # finished before: nothing was run
     assert unused_gpus(HardwareConfig(ranks=1), 4, 1) is None
     assert unused_gpus(HardwareConfig(device="cpu"), 4, 1) is None
+
+
+@pytest.mark.parametrize(
+    ("gpus", "given", "changes", "ranks"),
+    [
+        (0, None, [], 2),
+        (1, None, [], 1),
+        (2, None, [], 2),
+        (1, 2, [], 2),
+        (1, None, ["hardware.ranks=2"], 2),
+        (1, None, ["hardware.device=cpu"], 2),
+    ],
+)
+def test_a_recipe_of_two_ranks_uses_one_gpu_unless_two_were_asked_for(
+    gpus: int,
+    given: int | None,
+    changes: list[str],
+    ranks: int,
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    pretend_gpus(monkeypatch, gpus)
+    names = ("store", "run_dir", "fresh", "tracking_uri", "nnodes", "node_rank")
+    options = dict.fromkeys((*names, "rendezvous", "dask")) | {"recipe": "laptop", "ranks": given}
+    config, _ = launched_train_config(options, changes)
+    assert config.hardware.ranks == ranks
 
 
 @pytest.mark.parametrize(

@@ -50,6 +50,8 @@ def launched_train_config(
         if launched.nodes > 1 and "shared out" in str(error):
             raise ConfigError(f"{error} ({launched.all})") from error
         raise
+    if values["ranks"] is None and config.hosts.nodes == 1 and config.hosts.dask is None:
+        config = _on_gpus_here(config, changes)
     config = going_on_training(launched, config)
     if launched.alone_of > 1 and config.hosts.nodes == 1 and config.hosts.dask is None:
         errors.print(
@@ -59,6 +61,19 @@ def launched_train_config(
             soft_wrap=True,
         )
     return config, launched
+
+
+def _on_gpus_here(config: "TrainConfig", changes: Iterable[str] | None) -> "TrainConfig":
+    """With fewer ranks than the recipe has, if nobody asked for a number and this host has GPUs,
+    but not one for each: one GPU is faster than a recipe's two ranks on the CPU.
+    """
+    from quickdraw_core.training.hardware import ranks_on_gpus
+
+    changed = parse_assignments(changes or ()).get("hardware")
+    if isinstance(changed, dict) and "ranks" in changed:
+        return config
+    fit = ranks_on_gpus(config.hardware, config.shape.micro_batches, 1)
+    return config if fit is None else config.updated({"hardware": {"ranks": fit}})
 
 
 def started_once(command: str) -> Launched:

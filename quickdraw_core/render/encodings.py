@@ -92,6 +92,13 @@ ENCODINGS: dict[str, Encoding] = {
     ),
 }
 
+USUAL_ENCODINGS: dict[Holds, str] = {
+    "picture": "order",
+    "points": "points",
+    "picture and points": "order_points",
+}
+"""What a network is given that reads this, if nothing else is said."""
+
 
 class ImageConfig(Config):
     """The images that a network is given, float or uint8 [N, channels, side_px, side_px]."""

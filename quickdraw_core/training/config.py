@@ -14,10 +14,10 @@ from quickdraw_core.errors import ConfigError
 from quickdraw_core.loading.config import AugmentConfig, BatchShape, SelectConfig
 from quickdraw_core.loading.exclude import excluded_sha256
 from quickdraw_core.modeling.losses import LossConfig
-from quickdraw_core.modeling.models import ModelConfig, check_model
+from quickdraw_core.modeling.models import MODELS, ModelConfig, check_model
 from quickdraw_core.modeling.optimizers import OptimizerConfig
 from quickdraw_core.modeling.schedules import ScheduleConfig
-from quickdraw_core.render.encodings import ImageConfig
+from quickdraw_core.render.encodings import ENCODINGS, USUAL_ENCODINGS, ImageConfig
 from quickdraw_core.storage.location import Location
 from quickdraw_core.system.code_version import code_version, version_of_each
 from quickdraw_core.training.checkpoint import CheckpointsConfig
@@ -156,13 +156,16 @@ class TrainConfig(Config):
     @classmethod
     def layered(cls, *layers: Mapping[str, Any]) -> dict[str, Any]:
         """As of any configuration; a layer that says how long to train replaces what the layers
-        before it say of that, in whatever unit.
+        before it say of that, in whatever unit. One that names a model replaces an encoding that
+        this cannot read by one that it can, unless it names one itself.
         """
         whole = dict[str, Any]()
         for layer in layers:
             if any(not _is_none(layer.get(name)) for name in BUDGETS):
                 whole |= {name: None for name in BUDGETS if whole.get(name) is not None}
             whole = super().layered(whole, layer)
+            if _value(layer, "image", "encoding") is None:
+                whole = super().layered(whole, _fitting(whole, super().layered(layer)))
         return whole
 
     @model_validator(mode="before")
@@ -221,6 +224,21 @@ class TrainConfig(Config):
 
 BUDGETS = ("epochs", "max_steps", "max_minutes")
 """What says how long to train: one of them, in a configuration."""
+
+
+def _fitting(whole: Mapping[str, Any], layer: Mapping[str, Any]) -> dict[str, Any]:
+    """The encoding that the model of a layer reads, if the values so far have another kind."""
+    model = MODELS.get(_value(layer, "model", "name"))
+    encoding = ENCODINGS.get(_value(whole, "image", "encoding"))
+    if model is None or encoding is None or encoding.holds == model.reads:
+        return {}
+    return {"image": {"encoding": USUAL_ENCODINGS[model.reads]}}
+
+
+def _value(values: Mapping[str, Any], group: str, name: str) -> Any:
+    """A group's value; None if there is none, or the group is none."""
+    given = values.get(group)
+    return given.get(name) if isinstance(given, Mapping) else None
 
 
 def _is_none(value: Any) -> bool:

@@ -101,12 +101,21 @@ def choose_device(wanted: str, ranks: int) -> str:
     return "cuda" if gpu_count() >= ranks else "cpu"
 
 
-def unused_gpus(hardware: HardwareConfig, micro_batches: int, hosts: int) -> str | None:
-    """What to say if `auto` means the CPU though there are GPUs: fewer than ranks."""
+def ranks_on_gpus(hardware: HardwareConfig, micro_batches: int, hosts: int) -> int | None:
+    """How many ranks would use this host's GPUs, if `auto` means the CPU since they are fewer
+    than the ranks; else None.
+    """
     gpus = gpu_count()
     if hardware.device != "auto" or not 0 < gpus < hardware.ranks:
         return None
-    fit = max(ranks for ranks in range(1, gpus + 1) if micro_batches % (ranks * hosts) == 0)
+    return max(ranks for ranks in range(1, gpus + 1) if micro_batches % (ranks * hosts) == 0)
+
+
+def unused_gpus(hardware: HardwareConfig, micro_batches: int, hosts: int) -> str | None:
+    """What to say if `auto` means the CPU though there are GPUs: fewer than ranks."""
+    fit, gpus = ranks_on_gpus(hardware, micro_batches, hosts), gpu_count()
+    if fit is None:
+        return None
     return (
         f"{gpus} GPU{'s' if gpus > 1 else ''} and {hardware.ranks} ranks: training on the CPU; "
         f"--nproc {fit} uses {'the GPU' if gpus == 1 else 'GPUs'}"
