@@ -142,6 +142,8 @@ def check(chain: Chain, folder: Path) -> None:
         raise CannotRunError(f"--classes {chain.classes}: there are {len(challenge_words())}")
     if chain.predicted < len(challenge_words()):
         raise CannotRunError(f"--predicted {chain.predicted}: at least {len(challenge_words())}")
+    if chain.steps < 2:
+        raise CannotRunError(f"--steps {chain.steps}: at least 2, of which the first counts apart")
     most = int(chain.smallest_class * _LEAST_SHARE)
     if most < chain.per_class:
         raise CannotRunError(

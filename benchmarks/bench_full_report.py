@@ -204,7 +204,7 @@ def _shared(sizes: Mapping[int, Mapping[str, Any]]) -> list[str]:
 
 def _span(sizes: Sequence[int]) -> str:
     if not sizes:
-        return "none seen"
+        return "none"
     low, high = min(sizes) / MIB, max(sizes) / MIB
     return f"{low:,.0f} to {high:,.0f} MiB" if high - low >= 1 else f"{high:,.0f} MiB"
 

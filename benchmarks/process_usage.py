@@ -229,7 +229,9 @@ class MappedFiles:
             return
         begun = time.thread_time()
         found = [mapped for mapped in map(self._mapped, pids) if mapped.resident_bytes]
-        if sum(m.resident_bytes for m in found) > sum(m.resident_bytes for m in self.processes):
+        # The last of equal ones: in the first, one process may have been read before another had
+        # mapped what they share.
+        if sum(m.resident_bytes for m in found) >= sum(m.resident_bytes for m in self.processes):
             self.processes = found
         took = time.thread_time() - begun
         self._next = time.monotonic() + max(self.SECONDS, _PAUSE * took)

@@ -13,7 +13,8 @@ from quickdraw_core.metrics.comparison_text import comparison_markdown
 
 def _markdown(result: CompareResult) -> str:
     figures = [()] * len(result.comparisons)  # they are in the comparison's folder alone
-    return comparison_markdown(result.comparisons, figures, why_markdown(result.why))
+    whys = why_markdown(result.why)
+    return comparison_markdown(result.comparisons, figures, whys, result.split)
 
 
 compare_stage = StageTask(

@@ -44,6 +44,7 @@ def laptop() -> Values:
         "loss": {"label_smoothing": 0.1},
         "optimizer": {"name": "muon", "learning_rate": 0.01, "ema_decay": 0.998},
         "epochs": 30,
+        "hardware": {"ranks": 1},
         "validation": {"every_epochs": 2},
     }
 
@@ -172,8 +173,10 @@ class RecipedConfig(TrainConfig):
     def _laid_over_recipe(cls, values: Any) -> Any:
         if isinstance(values, TrainConfig):
             return values.model_dump()
-        if not isinstance(values, Mapping) or not isinstance(values.get("recipe"), str):
+        if not isinstance(values, Mapping):
             return values
+        if not isinstance(values.get("recipe"), str):
+            return cls.layered(TrainConfig().model_dump(), values)
         try:
             recipe = find_recipe(values["recipe"])
         except ConfigError as error:

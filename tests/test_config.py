@@ -132,6 +132,7 @@ def test_another_model_brings_what_it_reads_unless_an_encoding_is_named(
         assert changed.image == before.image
     laid = RecipedConfig.parse({"recipe": recipe, "model": {"name": model}}).whole()
     assert laid.image == changed.image
+    assert RecipedConfig.parse({"model": model}).whole().image.holds == reads
     given = parse_assignments([f"model.name={model}", "image.encoding=gray"])
     if reads == "picture":
         assert before.updated(given).image.encoding == "gray"
@@ -149,6 +150,7 @@ def test_another_model_brings_what_it_reads_unless_an_encoding_is_named(
         ("model.small_stem=3", "option 'model.small_stem': Input should be a valid boolean"),
         ("optimizer.clip_norm=true", "option 'optimizer.clip_norm': must be a number"),
         ("model=resnet", "option 'model.name': unknown name; did you mean 'resnet34'"),
+        ("model.name=[1]", "option 'model.name': Input should be a valid string"),
     ],
 )
 def test_a_fault_in_a_group_names_the_whole_key(assignment: str, message: str) -> None:

@@ -551,6 +551,9 @@ def test_models_that_are_being_chosen_are_compared_on_validation_drawings(
     expected = values_of(judged)[:, list(METRICS).index("map_at_3")].mean()
     assert comparison.differences["map_at_3"].first == pytest.approx(expected)
     assert compare_facts(result)["held-out"].startswith(f"{len(rows)} validation drawings")
+    values["models"] = (str(trained), "evaluation/predictions.parquet")
+    with pytest.raises(ConfigError, match="is an evaluation, which holds test drawings"):
+        COMPARE_STAGE.prepared(CompareConfig.parse(values), Opened())
 
 
 def test_what_was_evaluated_meanwhile_is_not_judged_again(

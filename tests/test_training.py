@@ -27,6 +27,7 @@ from quickdraw_core.launching.train import prepare, train
 from quickdraw_core.stage import Opened
 from quickdraw_core.store.pack import Pack
 from quickdraw_core.store.store import Store
+from quickdraw_core.training import hardware
 from quickdraw_core.training.checkpoint import find_checkpoint, load_checkpoint
 from quickdraw_core.training.config import TrainConfig
 from quickdraw_core.training.hardware import HardwareConfig, unused_gpus
@@ -403,14 +404,15 @@ def test_gpus_that_are_too_few_for_the_ranks_are_named(
     ("gpus", "given", "changes", "ranks"),
     [
         (0, None, [], 2),
+        (0, 1, [], 1),
+        (0, None, ["hardware.ranks=1"], 1),
+        (0, None, ["micro_batch_size=128"], 1),  # nothing to share out
+        (0, None, ["hosts.nodes=2", "hosts.rendezvous=alpha:1"], 1),
         (1, None, [], 1),
-        (2, None, [], 2),
-        (1, 2, [], 2),
-        (1, None, ["hardware.ranks=2"], 2),
         (1, None, ["hardware.device=cpu"], 2),
     ],
 )
-def test_a_recipe_of_two_ranks_uses_one_gpu_unless_two_were_asked_for(
+def test_a_recipe_of_one_rank_takes_two_on_a_cpu_unless_a_number_was_asked_for(
     gpus: int,
     given: int | None,
     changes: list[str],
@@ -418,6 +420,7 @@ def test_a_recipe_of_two_ranks_uses_one_gpu_unless_two_were_asked_for(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     pretend_gpus(monkeypatch, gpus)
+    monkeypatch.setattr(hardware, "threads_each", lambda ranks: 2 // ranks)
     names = ("store", "run_dir", "fresh", "tracking_uri", "nnodes", "node_rank")
     options = dict.fromkeys((*names, "rendezvous", "dask")) | {"recipe": "laptop", "ranks": given}
     config, _ = launched_train_config(options, changes)

@@ -36,6 +36,7 @@ from quickdraw_core.commands.options import (
     configured_by,
     given,
     train_config_of,
+    with_fastest_ranks,
     words_of,
 )
 from quickdraw_core.commands.reruns import Plan, RedoFrom, show_plan
@@ -100,6 +101,8 @@ def pipeline(
     train_config = train_config_of(recipe, options).updated(given(options, "seed"))
     ingest_config = ingest_config.updated(by_stage.get("ingest", {}))
     train_config = train_config.updated(by_stage.get("train", {}))
+    if ranks is None:
+        train_config = with_fastest_ranks(train_config, by_stage.get("train", {}))
     job = _job_of(
         *_going_on(launched, ingest_config, train_config),
         judging | by_stage.get("evaluate", {}),

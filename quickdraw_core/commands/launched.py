@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any, TypeVar
 
 from quickdraw_core.assignments import parse_assignments
 from quickdraw_core.cluster.environment import Launched, find_launched, launcher_job, slurm_address
-from quickdraw_core.commands.options import given, train_config_of
+from quickdraw_core.commands.options import given, train_config_of, with_fastest_ranks
 from quickdraw_core.errors import ConfigError, StoreError
 from quickdraw_core.terminal.console import errors
 from quickdraw_core.terminal.progress_display import display_as
@@ -50,8 +50,8 @@ def launched_train_config(
         if launched.nodes > 1 and "shared out" in str(error):
             raise ConfigError(f"{error} ({launched.all})") from error
         raise
-    if values["ranks"] is None and config.hosts.nodes == 1 and config.hosts.dask is None:
-        config = _on_gpus_here(config, changes)
+    if values["ranks"] is None:
+        config = with_fastest_ranks(config, parse_assignments(changes or ()))
     config = going_on_training(launched, config)
     if launched.alone_of > 1 and config.hosts.nodes == 1 and config.hosts.dask is None:
         errors.print(
@@ -61,19 +61,6 @@ def launched_train_config(
             soft_wrap=True,
         )
     return config, launched
-
-
-def _on_gpus_here(config: "TrainConfig", changes: Iterable[str] | None) -> "TrainConfig":
-    """With fewer ranks than the recipe has, if nobody asked for a number and this host has GPUs,
-    but not one for each: one GPU is faster than a recipe's two ranks on the CPU.
-    """
-    from quickdraw_core.training.hardware import ranks_on_gpus
-
-    changed = parse_assignments(changes or ()).get("hardware")
-    if isinstance(changed, dict) and "ranks" in changed:
-        return config
-    fit = ranks_on_gpus(config.hardware, config.shape.micro_batches, 1)
-    return config if fit is None else config.updated({"hardware": {"ranks": fit}})
 
 
 def started_once(command: str) -> Launched:

@@ -210,3 +210,16 @@ def train_config_of(
     # At once: more ranks may take the smaller micro-batches that `changes` ask for.
     layers = (whole.model_dump(), values, parse_assignments(changes or ()))
     return whole.parse(whole.layered(*layers))
+
+
+def with_fastest_ranks(config: "TrainConfig", changes: Mapping[str, Any]) -> "TrainConfig":
+    """A training for which no number of ranks was asked, with as many as are fastest here; as it
+    is if `changes` ask for one, or other hosts take part.
+    """
+    from quickdraw_core.training.hardware import fastest_ranks
+
+    is_asked = "ranks" in (changes.get("hardware") or {})
+    if is_asked or config.hosts.nodes > 1 or config.hosts.dask is not None:
+        return config
+    ranks = fastest_ranks(config.hardware, config.shape.micro_batches)
+    return config.updated({"hardware": {"ranks": ranks}})

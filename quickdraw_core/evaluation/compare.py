@@ -16,6 +16,7 @@ from quickdraw_core.differences.evaluated import recorded_of_evaluation
 from quickdraw_core.differences.recorded import recorded_of
 from quickdraw_core.differences.text import why_lines, why_markdown, why_table
 from quickdraw_core.differences.why import Why, why
+from quickdraw_core.errors import ConfigError
 from quickdraw_core.evaluation.config import CompareConfig
 from quickdraw_core.evaluation.publish import publish_why
 from quickdraw_core.inference.cached_predictions import (
@@ -166,6 +167,12 @@ def prepare(config: CompareConfig, opened: Opened) -> PreparedComparison:
         require_output(config.json_file)
     if config.out_dir is not None:
         require_writable(config.out_dir)
+    evaluations = [name for name in config.models if is_evaluation(name)]
+    if evaluations and config.split != "test":
+        raise ConfigError(
+            f"{evaluations[0]} is an evaluation, which holds test drawings, and split is "
+            f"{config.split}; give its run or checkpoint, or --split test"
+        )
     store = open_store(config.store, opened)
     references = [name for name in dict.fromkeys(config.models) if not is_evaluation(name)]
     models = load_models(
@@ -225,7 +232,7 @@ def _write(
             draw_differences(comparison, config.out_dir / metrics)
             draw_class_changes(comparison, config.out_dir / classes)
         page = config.out_dir / "comparison.md"
-        text = comparison_markdown(comparisons, figures, why_markdown(answers))
+        text = comparison_markdown(comparisons, figures, why_markdown(answers), config.split)
         write_atomic(page, text, sync=False)
         texts = [WhyText(why_lines(answer), why_table(answer)[1]) for answer in answers]
         html = config.out_dir / "comparison.html"

@@ -88,8 +88,9 @@ def publish_why(
     if uri == NO_TRACKING or not (run_id or run_dir):
         return None
     name = _NOT_IN_KEYS.sub("_", comparison.first)
-    tag = {f"compared_with.{name}": f"{sentence(comparison)}\n{why_tag(answer)}"}
-    folder = f"comparison-{name}".replace("/", "_")
+    split = "" if config.split == "test" else f"_on_{config.split}"
+    tag = {f"compared{split}_with.{name}": f"{sentence(comparison)}\n{why_tag(answer)}"}
+    folder = f"comparison{split}-{name}".replace("/", "_")
     artifacts = [file_record(path, f"{folder}/{path.name}") for path in files]
     return send_to_run(run_dir, uri, run_id, [tags_record(tag), *artifacts])[1]
 

@@ -143,8 +143,8 @@ def _scores(
     predicted = _predicted(prepared, drawings, stopping)
     predictions, by_strokes = predicted[PREDICTIONS_NAME].predictions, None
     if PARTIAL_NAME in predicted:
-        found = predicted[PARTIAL_NAME].predictions
-        by_strokes = judge_by_strokes(predictions, partial, found, seed)
+        partial_predictions = predicted[PARTIAL_NAME].predictions
+        by_strokes = judge_by_strokes(predictions, partial, partial_predictions, seed)
     return _Scores(drawings, predicted, judge(predictions, seed), by_strokes)
 
 

@@ -194,9 +194,9 @@ def _median(shares: Float64Array, resampled: Float64Array, n: int) -> UntilRight
         enough = shares >= 0.5 - _SAME
         return np.where(enough.any(-1), enough.argmax(-1) + 1, longest + 1)
 
-    value, drawn = int(median(shares)), median(resampled)
-    low = min(value, int(np.quantile(drawn, TAIL, method="lower")))
-    high = max(value, int(np.quantile(drawn, 1 - TAIL, method="higher")))
+    value, medians = int(median(shares)), median(resampled)
+    low = min(value, int(np.quantile(medians, TAIL, method="lower")))
+    high = max(value, int(np.quantile(medians, 1 - TAIL, method="higher")))
 
     def known(strokes: int) -> int | None:
         return strokes if strokes <= longest else None

@@ -113,15 +113,17 @@ def comparison_markdown(
     comparisons: Sequence[Comparison],
     figures: Sequence[Sequence[str]],
     sections: Sequence[Sequence[str]] = (),
+    split: str = "test",
 ) -> str:
     """A page of all comparisons. figures: file names of each one's figures. sections: further
-    lines for each, if any.
+    lines for each, if any. split: whose drawings the models were judged on.
     """
     lines = ["# Comparison", ""]
     further = sections or [[] for _ in comparisons]
     for comparison, names, more in zip(comparisons, figures, further, strict=True):
         lines += [f"## {comparison.second} against {comparison.first}", ""]
         lines += [f"**{sentence(comparison)}**", ""]
+        lines += [f"On {comparison.n:,} {split} drawings.", ""]
         lines += [f"- {line}" for line in sentences(comparison)[1:]]
         lines += ["", *markdown_table(*difference_table(comparison)), ""]
         if comparison.changed:

@@ -22,7 +22,7 @@ def strokes_figure(after: Sequence[AfterStrokes]) -> RenderedFigure:
     partial = [each for each in after if each.strokes is not None]
     counts = [each.strokes for each in partial if each.strokes is not None]
     at_whole = counts[-1] + max(1.0, 0.12 * counts[-1])
-    places = [*map(float, counts), at_whole]
+    positions = [*map(float, counts), at_whole]
     curves: dict[str, tuple[str, list[Estimate]]] = {
         "MAP@3": (BLUE, [each.map_at_3 for each in after]),
         "top-1 accuracy": (RED, [each.top_1 for each in after]),
@@ -30,11 +30,13 @@ def strokes_figure(after: Sequence[AfterStrokes]) -> RenderedFigure:
     for name, (colour, scores) in curves.items():
         values = [score.value for score in scores]
         lows, highs = [score.low for score in scores], [score.high for score in scores]
-        axes.fill_between(places[:-1], lows[:-1], highs[:-1], color=colour, alpha=0.2, linewidth=0)
+        axes.fill_between(
+            positions[:-1], lows[:-1], highs[:-1], color=colour, alpha=0.2, linewidth=0
+        )
         axes.vlines(at_whole, lows[-1], highs[-1], color=colour, linewidth=2.4, alpha=0.4)
-        axes.plot(places[:-1], values[:-1], "o-", color=colour, markersize=4, label=name)
-        axes.plot(places[-2:], values[-2:], "o", color=colour, markersize=4)
-        axes.plot(places[-2:], values[-2:], color=colour, linewidth=0.9, linestyle=(0, (2, 2)))
+        axes.plot(positions[:-1], values[:-1], "o-", color=colour, markersize=4, label=name)
+        axes.plot(positions[-2:], values[-2:], "o", color=colour, markersize=4)
+        axes.plot(positions[-2:], values[-2:], color=colour, linewidth=0.9, linestyle=(0, (2, 2)))
     axes.plot(
         counts,
         [each.whole_share for each in partial],
@@ -43,7 +45,7 @@ def strokes_figure(after: Sequence[AfterStrokes]) -> RenderedFigure:
         linestyle=(0, (4, 3)),
         label="drawings that are whole by then",
     )
-    axes.set_xticks(places, [*map(str, counts), "all"])
+    axes.set_xticks(positions, [*map(str, counts), "all"])
     axes.set_ylim(0, 1.02)
     axes.set_xlim(counts[0] - 0.4, at_whole + 0.4)
     axes.set_title("Recognised after so many strokes")

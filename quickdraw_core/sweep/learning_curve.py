@@ -172,7 +172,7 @@ def _interval(values: Float64Array) -> Interval:
 def _fitted(metric: str, points: Sequence[Point]) -> Fit:
     """The fit of the points, and of resamples of them.
 
-    Each point is drawn again from a normal distribution as wide as its interval; all of them
+    Each point is resampled from a normal distribution as wide as its interval; all of them
     wider if they are further from the fit than their intervals allow.
     """
     drawings = np.array([point.drawings for point in points])

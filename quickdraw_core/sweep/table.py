@@ -166,6 +166,11 @@ def configs_of(table: SweepTable, changes: Mapping[str, Any]) -> dict[str, Train
             configs[row.name] = base.updated(values)
         except ConfigError as error:
             raise ConfigError(f"table {table.name}, row {row.name!r}: {error}") from error
+    if table.published and "per_class" in (changes.get("select") or {}):
+        raise ConfigError(
+            f"table {table.name}: its rows are compared by their select.per_class; leave that out "
+            "of the changes"
+        )
     if table.published and not differ_in_drawings_alone(table, configs):
         raise ConfigError(
             f"table {table.name}: published values are for a learning curve, whose rows differ in "

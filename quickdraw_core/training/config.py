@@ -228,17 +228,18 @@ BUDGETS = ("epochs", "max_steps", "max_minutes")
 
 def _fitting(whole: Mapping[str, Any], layer: Mapping[str, Any]) -> dict[str, Any]:
     """The encoding that the model of a layer reads, if the values so far have another kind."""
-    model = MODELS.get(_value(layer, "model", "name"))
-    encoding = ENCODINGS.get(_value(whole, "image", "encoding"))
+    model = MODELS.get(_value(layer, "model", "name") or "")
+    encoding = ENCODINGS.get(_value(whole, "image", "encoding") or "")
     if model is None or encoding is None or encoding.holds == model.reads:
         return {}
     return {"image": {"encoding": USUAL_ENCODINGS[model.reads]}}
 
 
-def _value(values: Mapping[str, Any], group: str, name: str) -> Any:
-    """A group's value; None if there is none, or the group is none."""
+def _value(values: Mapping[str, Any], group: str, name: str) -> str | None:
+    """A group's text, not yet validated; None if there is none."""
     given = values.get(group)
-    return given.get(name) if isinstance(given, Mapping) else None
+    value = given.get(name) if isinstance(given, Mapping) else None
+    return value if isinstance(value, str) else None
 
 
 def _is_none(value: Any) -> bool:
