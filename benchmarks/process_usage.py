@@ -229,9 +229,9 @@ class MappedFiles:
             return
         begun = time.thread_time()
         found = [mapped for mapped in map(self._mapped, pids) if mapped.resident_bytes]
-        # The last of equal ones: in the first, one process may have been read before another had
-        # mapped what they share.
-        if sum(m.resident_bytes for m in found) >= sum(m.resident_bytes for m in self.processes):
+        # Of equal ones that with the least proportional memory: in another, one process was read
+        # before the other had mapped what they share, or after it had ended.
+        if _most_shared(found) > _most_shared(self.processes):
             self.processes = found
         took = time.thread_time() - begun
         self._next = time.monotonic() + max(self.SECONDS, _PAUSE * took)
@@ -249,3 +249,9 @@ class MappedFiles:
                 elif is_ours and name == "Pss":
                     proportional += int(value.split()[0]) << 10
         return Mapped(resident, proportional, memory_of(pid)["Pss_Anon"] if resident else 0)
+
+
+def _most_shared(processes: Sequence[Mapped]) -> tuple[int, int]:
+    """Grows with what processes have of the files, and with how much of that they share."""
+    resident = sum(process.resident_bytes for process in processes)
+    return resident, -sum(process.proportional_bytes for process in processes)

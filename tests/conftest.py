@@ -125,7 +125,9 @@ def empty_database() -> Path:
 @pytest.fixture(scope="session")
 def trained(store: Store, empty_database: Path) -> Path:
     """The run folder of a model trained on `store`, above chance and not perfect, with three
-    checkpoints, tracked in `mlflow.db` beside it. Not to be changed.
+    checkpoints, tracked in `mlflow.db` beside it. Not to be changed, but for the evaluations that
+    other tests tell MLflow of, meanwhile too; `untouched` beside it is a copy of all that from
+    before any of them.
     """
 
     def make(folder: Path) -> str:
@@ -137,8 +139,14 @@ def trained(store: Store, empty_database: Path) -> Path:
         values |= {"global_batch_size": 64, "micro_batch_size": 64, "checkpoints.keep": 3}
         values |= {"validation.every_steps": 3}
         values |= {"tracking.uri": f"sqlite:///{folder}/mlflow.db", "augment": None}
-        config = train_config(values | {"model": "net", "image.side_px": 24})
-        return str(train(config).run_dir)
+        result = train(train_config(values | {"model": "net", "image.side_px": 24}))
+        assert result.tracking_problem is None
+        whole = list(folder.iterdir())
+        (folder / "untouched").mkdir()
+        for path in whole:
+            copy = shutil.copytree if path.is_dir() else shutil.copy
+            copy(path, folder / "untouched" / path.name)
+        return str(result.run_dir)
 
     return Path(session.once("trained", make))
 

@@ -38,7 +38,7 @@ sys.exit(running.wait() if running else 0)
 
 
 class Watch:
-    """Looks at the mapped files, and has the processes end once two of them use all of them."""
+    """Looks at the mapped files, and has the processes end a while after two of them use all."""
 
     def __init__(self, mapped: MappedFiles, stop: Path, size: int) -> None:
         self.mapped, self.stop, self.size, self.complete = mapped, stop, size, 0
@@ -47,7 +47,7 @@ class Watch:
         self.mapped(pids)
         used = sum(process.resident_bytes for process in self.mapped.processes)
         self.complete += used == 2 * self.size
-        if self.complete == 2:  # the sample before the first of them may not have had all
+        if self.complete == 10:  # samples, of which each is followed by a pause
             self.stop.touch()
 
 

@@ -101,7 +101,7 @@ def test_generate_says_what_it_wrote(tmp_path: Path) -> None:
         (["train", "--store", "{store}", "--tracking-uri", "htp://x"], "is in no known form"),
         (
             ["train", "--store", "{store}", "--set", "image.encoding=points"],
-            "small_cnn reads a drawing",
+            "sketch_fusion reads a drawing",
         ),
         (
             ["train", "--store", "{store}", "--set", "model.pretrained=w.pth"],

@@ -18,7 +18,7 @@ from quickdraw_core.tracking.run_record import RUN_RECORD_NAME, RunRecord
 def moved(trained: Path, tmp_path: Path) -> Path:
     """A copy of a run and its database that stood in `tmp_path/old` when they were made."""
     folder, old = tmp_path / "new", tmp_path / "old"
-    shutil.copytree(trained.parent, folder)
+    shutil.copytree(trained.parent / "untouched", folder)
     record = folder / trained.name / RUN_RECORD_NAME
     facts = json.loads(record.read_text()) | {"uri": f"sqlite:///{old}/mlflow.db"}
     record.write_text(json.dumps(facts))

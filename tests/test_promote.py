@@ -564,7 +564,7 @@ def test_a_comparison_as_the_command_tells_it(
         code, told = without_prefect(monkeypatch, arguments)
     assert code == 0, told
     assert "good is better than poor by 0." in told
-    assert "80 drawings, the same for all" in told
+    assert "80 test drawings, the same for all" in told
     assert (tmp_path / "out" / "comparison.md").is_file()
 
 
@@ -584,7 +584,7 @@ def test_a_server_registers_promotes_and_gives_back_the_same(store: Store, tmp_p
         assert len(guesses_by_mlflow("models:/served@champion", server.uri)) == 3
     finally:
         server.kill()
-    with pytest.raises(TrackingError, match="nothing listens there; start it"):
+    with pytest.raises(TrackingError, match=r"nothing listens there; start it|broke off"):
         load_model("models:/served@champion", server.uri)
 
 

@@ -185,14 +185,16 @@ def place(trained: Path, store: Store, tmp_path: Path, monkeypatch: pytest.Monke
     """Runs `a` and `b`, copies of one; `b` has a key and an MLflow run of its own."""
     monkeypatch.setenv("QUICKDRAW_CACHE", str(tmp_path / "cache"))
     monkeypatch.chdir(tmp_path)
-    shutil.copy(trained.parent / "mlflow.db", tmp_path / "mlflow.db")
-    shutil.copytree(trained.parent / "mlartifacts", tmp_path / "mlartifacts")
+    untouched = trained.parent / "untouched"
+    shutil.copy(untouched / "mlflow.db", tmp_path / "mlflow.db")
+    shutil.copytree(untouched / "mlartifacts", tmp_path / "mlartifacts")
     shutil.copytree(store.path, tmp_path / "store")
     uri = f"sqlite:///{tmp_path}/mlflow.db"
     name_files_in(tmp_path / "mlflow.db", trained.parent, tmp_path)
     place = Place(tmp_path, uri)
     for name in ("a", "b"):
-        shutil.copytree(trained, place.run(name), ignore=shutil.ignore_patterns(".lock*"))
+        ignored = shutil.ignore_patterns(".lock*")
+        shutil.copytree(untouched / trained.name, place.run(name), ignore=ignored)
         run = RunFolder.read(place.run(name))
         replace(run, config=run.config.updated({"store": tmp_path / "store"})).write()
         record = RunRecord.read(place.run(name))

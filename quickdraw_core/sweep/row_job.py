@@ -34,6 +34,7 @@ def job_of(sweep: Sweep, name: str) -> dict[str, Any]:
         "sweep": sweep.key,
         "training": row.config.model_dump(mode="json"),
         "classes": row.classes,
+        "drawings": row.drawings,
         "table": sweep.table.model_dump(mode="json"),
         "path": str(sweep.path),
         "store": str(sweep.store),
@@ -66,7 +67,8 @@ def sweep_of_row(job: Mapping[str, Any]) -> Sweep:
     """The sweep, with that row alone. Raises `ConfigError` if it is of another version."""
     table = SweepTable.parse(job["table"])
     (row,) = table.chosen((job["name"],))
-    planned = PlannedRow(row, TrainConfig.parse(job["training"]), job["classes"])
+    training = TrainConfig.parse(job["training"])
+    planned = PlannedRow(row, training, job["classes"], job["drawings"])
     return Sweep(
         path=Path(job["path"]),
         table=table,

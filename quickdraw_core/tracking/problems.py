@@ -59,6 +59,10 @@ _CAUSES = (
     ),
     (r"NameResolution|Name or service not known", "its host name is not known; correct it"),
     (r"Connection refused", "nothing listens there; start it, or correct the address"),
+    (
+        r"RemoteDisconnected|Connection reset|Connection aborted|Broken pipe",
+        "it broke off the connection; see that it is well",
+    ),
     (r"(?i)timed? ?out", "it does not answer; see that it is well, and the network"),
     (
         r"CERTIFICATE_VERIFY_FAILED",
