@@ -471,6 +471,8 @@ def test_mlflow_away_during_training_costs_nothing(
         assert sorted(told) == list(undisturbed["train/loss"].steps)
     finally:
         server.kill()
+        # A later `clean` of the home would ask the server that has this run.
+        shutil.rmtree(running.home / "untracked", ignore_errors=True)
 
 
 def two_rows(running: Service, run_dir: str) -> tuple[dict[str, object], Path]:
