@@ -107,7 +107,7 @@ def parsed_pieces(source: SourceFile) -> Iterator[tuple[DrawingBatch, Piece]]:
                 if not rows:  # the last row, cut off
                     end, rows = len(block.data), 1
                 first_line = row + reader.first_line
-                parsed, rejected = reader.read(block.data[start:end], first_line)
+                parsed, rejected = reader.read(block.data[start:end], first_line, rows)
                 yield parsed.drawings, _piece(parsed, rejected, first_line, header)
                 start, row = end, row + rows
 

@@ -50,7 +50,9 @@ class BinaryReader:
         """See `RowReader.holds_row`."""
         return len(rest) > 0
 
-    def read(self, block: UInt8Array, first_line: int) -> tuple[Rows, list[Rejected]]:
+    def read(
+        self, block: UInt8Array, first_line: int, rows: int | None = None
+    ) -> tuple[Rows, list[Rejected]]:
         """See `RowReader.read`."""
         columns = columns_for(len(block))
         refused = np.empty((records_at_most(len(block)), 4), np.int64)

@@ -14,7 +14,6 @@ from quickdraw_core.formats.rows import CUT_SHORT, ParsedRows, Rejected, RowErro
 from quickdraw_core.formats.scanning.columns import Columns
 from quickdraw_core.formats.scanning.line_scan import (
     MAX_LINE_BYTES,
-    count_lines,
     is_blank,
     skip_rows,
 )
@@ -58,18 +57,21 @@ class LineReader(ABC):
         """See `RowReader.quote`."""
         return _quoted(row.rstrip(b"\r\n").rpartition(b"\n")[2])  # without blank lines before it
 
-    def read(self, block: UInt8Array, first_line: int) -> tuple[Rows, list[Rejected]]:
+    def read(
+        self, block: UInt8Array, first_line: int, rows: int | None = None
+    ) -> tuple[Rows, list[Rejected]]:
         """See `RowReader.read`."""
         unended = len(block) > 0 and block[-1] != LINE_FEED
         if unended:
             block = np.append(block, np.uint8(LINE_FEED))
-        lines = count_lines(block)
-        columns = Columns.for_block(lines, len(block))
-        left = np.empty((lines, 3), np.int64)
+        if rows is None:
+            _, rows = self.skip(block, 0, len(block))
+        columns = Columns.for_block(rows, len(block))
+        left = np.empty((rows, 3), np.int64)
         count, left_over = self.scan(block, columns, left)
-        rows = columns.rows(count)
+        read = columns.rows(count)
         if not left_over:
-            return rows, []
+            return read, []
         parsed, rejected, parsed_lines = ParsedRows(), [], []
         for number, start, end in left[:left_over].tolist():
             line = block[start:end].tobytes()
@@ -84,8 +86,8 @@ class LineReader(ABC):
                 parsed_lines.append(number)
         if parsed_lines:
             numbers = np.concatenate([columns.lines[:count], parsed_lines])
-            rows = Rows.concat([rows, Rows.of(parsed)]).take(np.argsort(numbers, kind="stable"))
-        return rows, rejected
+            read = Rows.concat([read, Rows.of(parsed)]).take(np.argsort(numbers, kind="stable"))
+        return read, rejected
 
     def parse_lines(
         self, lines: Iterable[bytes], first_line: int

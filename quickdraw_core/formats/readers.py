@@ -31,8 +31,11 @@ class RowReader(Protocol):
     def holds_row(self, rest: UInt8Array) -> bool:
         """Whether what stands behind the last complete row of a file is a row that is cut off."""
 
-    def read(self, block: UInt8Array, first_line: int) -> tuple[Rows, list[Rejected]]:
-        """Reads all rows of a block (uint8 [B]); the last one may be cut off.
+    def read(
+        self, block: UInt8Array, first_line: int, rows: int | None = None
+    ) -> tuple[Rows, list[Rejected]]:
+        """Reads all rows of a block (uint8 [B]); the last one may be cut off. rows: how many it
+        has; None: they are counted.
 
         Rows in the block = rows + rejected; both in the order of the file. A last row that cannot
         be read since it lacks its end is rejected as `CUT_SHORT`.

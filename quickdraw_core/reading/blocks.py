@@ -11,6 +11,7 @@ from quickdraw_core.errors import InputError
 from quickdraw_core.formats.readers import RowReader
 from quickdraw_core.reading.windows import Window
 from quickdraw_core.sources.files import SourceFile
+from quickdraw_core.system.scratch import scratch
 
 BLOCK_BYTES = 32 << 20
 """Bytes read at a time if it is not known how many are needed."""
@@ -26,11 +27,16 @@ class RowTooLongError(ValueError):
 class Block(NamedTuple):
     """data: uint8 [B], whole rows, and blank lines before them; only the last row of a file may be
     cut off; row: the number of the first one in the file, from 0; rows: how many.
+
+    ends: where in `data` the rows end that stand right before a multiple of the number that
+    `window_blocks` got as `every`; cut_at: where a row begins that is cut off, if there is one.
     """
 
     data: UInt8Array
     row: int
     rows: int
+    ends: tuple[int, ...] = ()
+    cut_at: int | None = None
 
 
 @contextmanager
@@ -67,12 +73,14 @@ def window_blocks(
     window: Window,
     size_hint: int = BLOCK_BYTES,
     more_bytes: int | None = None,
+    every: int | None = None,
 ) -> Iterator[Block]:
     """The rows of a window, in blocks; fewer than it asks for if the file ends before.
 
     The file must be at the beginning of row `row <= window.skiprows`. size_hint: bytes from there
     to the window's end, as far as known. One read gets them all and no more, unless that would
-    take too much memory. more_bytes: of each further read; None: `BLOCK_BYTES`.
+    take too much memory. more_bytes: of each further read; None: `BLOCK_BYTES`. every: the blocks
+    get `ends` by it.
 
     Raises `RowTooLongError`.
     """
@@ -87,19 +95,39 @@ def window_blocks(
         start, passed = reader.skip(data, 0, max(0, window.skiprows - row))
         row += passed
         if row >= window.skiprows:
-            end, rows = reader.skip(data, start, end_row - row)
-            if at_end and row + rows < end_row and reader.holds_row(data[end:]):
-                end, rows = len(data), rows + 1  # what is left is a row that is cut off
-            if rows:
-                yield Block(data[start:end], row, rows)
-            start, row = end, row + rows
+            block = _rows_of(reader, data[start:], row, end_row, every, at_end)
+            if block.rows:
+                yield block
+            start, row = start + len(block.data), row + block.rows
         rest = data[start:]
         size_bytes = more_bytes or BLOCK_BYTES
 
 
+def _rows_of(
+    reader: RowReader, data: UInt8Array, row: int, end_row: int, every: int | None, at_end: bool
+) -> Block:
+    """The complete rows at the beginning of `data`, from `row` to `end_row`. At the file's end a
+    row that is cut off counts too.
+    """
+    end, ends, first, cut_at = 0, list[int](), row, None
+    while row < end_row:
+        wanted = end_row - row
+        if every is not None:
+            wanted = min(wanted, every - row % every)
+        end, passed = reader.skip(data, end, wanted)
+        row += passed
+        if passed < wanted:
+            if not (at_end and reader.holds_row(data[end:])):
+                break
+            end, row, cut_at = len(data), row + 1, end
+        if every is not None and row % every == 0:
+            ends.append(end)
+    return Block(data[:end], first, row - first, tuple(ends), cut_at)
+
+
 def _read_after(file: BinaryIO, rest: UInt8Array, size_bytes: int) -> tuple[UInt8Array, bool]:
     """`rest` and up to `size_bytes` more bytes behind it, and whether the file ended."""
-    data = np.empty(len(rest) + size_bytes, np.uint8)
+    data = scratch(len(rest) + size_bytes)
     data[: len(rest)] = rest
     view, filled = memoryview(data.data), len(rest)
     while filled < len(data):

@@ -49,7 +49,7 @@ def found_windows(source: SourceFile, known: RowIndex) -> Iterator[FoundWindow]:
             more_bytes = None if source.sequential else _SPARE_BYTES
             span = Window(known.rows, _ALL_ROWS)
             reader = reader_for(source.format, source.word)
-            blocks = window_blocks(file, reader, known.rows, span, size_bytes, more_bytes)
+            blocks = window_blocks(file, reader, known.rows, span, size_bytes, more_bytes, STRIDE)
             yield from _cut(blocks, source, known, file)
         require_unchanged(source)
 
@@ -73,23 +73,23 @@ def _cut(
     pieces: list[Block] = []
     cut = ""
     for block in blocks:
-        start, piece_start, piece_row = 0, 0, row
-        while row < block.row + block.rows:
-            end, passed = reader.skip(block.data, start, STRIDE - row % STRIDE)
-            if not passed:  # the last row of a file, cut off
-                cut = cut_of(reader, block.data[start:])
-                end, passed = len(block.data), 1
-            position += end - start
-            start, row = end, row + passed
-            if row % STRIDE == 0:
-                offsets.append(position)
+        start, begin, piece_row = 0, position, row
+        for end in block.ends:
+            row = (row // STRIDE + 1) * STRIDE
+            position = begin + end
+            offsets.append(position)
+            if block.cut_at is not None and end == len(block.data):
+                cut = cut_of(reader, block.data[block.cut_at :])
             if row - window_row == rows_at_most(source, offsets):
-                pieces.append(Block(block.data[piece_start:start], piece_row, row - piece_row))
+                pieces.append(Block(block.data[start:end], piece_row, row - piece_row))
                 index = RowIndex(row, tuple(offsets[:-1]), position, complete=False, cut=cut)
                 yield FoundWindow(Window(window_row, row - window_row), pieces, index)
-                pieces, window_row, piece_start, piece_row = [], row, start, row
+                pieces, window_row, start, piece_row = [], row, end, row
+        row, position = block.row + block.rows, begin + len(block.data)
+        if block.cut_at is not None:
+            cut = cut_of(reader, block.data[block.cut_at :])
         if row > piece_row:
-            pieces.append(Block(block.data[piece_start:start], piece_row, row - piece_row))
+            pieces.append(Block(block.data[start:], piece_row, row - piece_row))
     broken = broken_off(file)
     if pieces or broken:
         index = RowIndex(row, tuple(offsets[: -(-row // STRIDE)]), position, cut=broken or cut)

@@ -102,27 +102,24 @@ def keep_index(source: SourceFile, index: RowIndex) -> None:
 
 def _scan(source: SourceFile, enough: int | None) -> RowIndex:
     reader = reader_for(source.format, source.word)
-    offsets: list[int] = []
     rows, position, cut = 0, source.format.data_offset, ""
+    offsets = [position]
     advice = f"it is not {source.format.layout}"
     with input_errors(source, advice), source.open(cut_short=True) as file:
         go_to(file, position, source.sequential)
-        for block in window_blocks(file, reader, 0, Window(0, _ALL_ROWS), _BLOCK_BYTES):
-            start, row = 0, block.row
-            while row < block.row + block.rows:
-                if row % STRIDE == 0:
-                    offsets.append(position + start)
-                start, passed = reader.skip(block.data, start, STRIDE - row % STRIDE)
-                row += passed
-                if not passed:  # the last row of a file, cut off
-                    cut = cut_of(reader, block.data[start:])
-                    break
+        span = Window(0, _ALL_ROWS)
+        for block in window_blocks(file, reader, 0, span, _BLOCK_BYTES, every=STRIDE):
+            offsets += [position + end for end in block.ends]
             position += len(block.data)
             rows += block.rows
+            if block.cut_at is not None:
+                cut = cut_of(reader, block.data[block.cut_at :])
             if enough is not None and rows >= enough:
-                return RowIndex(rows, tuple(offsets), position, complete=False)
-        cut = broken_off(file) or cut
-    return RowIndex(rows, tuple(offsets), position, cut=cut)
+                break
+        else:
+            enough, cut = None, broken_off(file) or cut
+    kept = tuple(offsets[: -(-rows // STRIDE)])  # without the end of the last row
+    return RowIndex(rows, kept, position, complete=enough is None, cut=cut)
 
 
 def _path(source: SourceFile) -> Path:

@@ -160,7 +160,7 @@ def parse_window(
     parts: list[Rows] = []
     rejected: list[Rejected] = []
     for piece in pieces:
-        rows, refused = reader.read(piece.data, piece.row + reader.first_line)
+        rows, refused = reader.read(piece.data, piece.row + reader.first_line, piece.rows)
         if refused and refused[-1].reason == OUT_OF_STEP:
             raise InputError(
                 f"{source.address} is damaged at record {refused[-1].line:,}: nothing behind it "

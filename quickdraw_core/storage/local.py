@@ -1,13 +1,14 @@
 """A folder of this machine as a storage."""
 
 import hashlib
+import io
 import os
 import shutil
 import stat
 from collections.abc import Callable
 from contextlib import suppress
 from pathlib import Path
-from typing import Any
+from typing import Any, BinaryIO
 
 import pyarrow as pa
 import pyarrow.parquet as pq
@@ -15,6 +16,28 @@ import pyarrow.parquet as pq
 from quickdraw_core.storage.storage import PACKS, FileStatus, Storage, WrittenFile, check_inside
 from quickdraw_core.system.files import open_atomic
 from quickdraw_core.system.locks import FOLDER_LOCK
+
+
+class _HashedStream(io.RawIOBase):
+    """What is written into it goes on to `file`, and a SHA-256, so that no file is read again."""
+
+    def __init__(self, file: BinaryIO) -> None:
+        self._file, self.digest, self.size_bytes = file, hashlib.sha256(), 0
+
+    def writable(self) -> bool:
+        """True."""
+        return True
+
+    def tell(self) -> int:
+        """Bytes so far."""
+        return self.size_bytes
+
+    def write(self, data: Any) -> int:
+        """Writes all of `data`."""
+        self.digest.update(data)
+        self._file.write(data)
+        self.size_bytes += len(data)
+        return len(data)
 
 
 class LocalStorage(Storage):
@@ -59,8 +82,9 @@ class LocalStorage(Storage):
     def create(self, name: str, fill: Callable[[Any], None]) -> WrittenFile:
         """Writes a file, which is not in memory as a whole."""
         with open_atomic(self._path(name)) as file:
-            fill(file)
-        return WrittenFile(self._path(name).stat().st_size, self.sha256(name))
+            stream = _HashedStream(file)
+            fill(stream)
+        return WrittenFile(stream.size_bytes, stream.digest.hexdigest())
 
     def status(self, name: str) -> FileStatus | None:
         """Size, time of the last write and inode, which is new for a file that is renamed here."""

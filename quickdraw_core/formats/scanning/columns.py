@@ -6,6 +6,7 @@ import numpy as np
 
 from quickdraw_core.drawing import DrawingBatch, Int64Array, UInt8Array, UInt16Array, UInt64Array
 from quickdraw_core.formats.rows import Rows
+from quickdraw_core.system.scratch import scratch
 
 MAX_COUNTRY_BYTES = 8
 
@@ -46,17 +47,17 @@ class Columns(NamedTuple):
         The pages of what is not filled are never touched, so they cost no memory.
         """
         columns = cls(
-            np.empty(rows, np.int64),
-            np.empty(rows, np.uint64),
-            np.empty(rows, np.uint8),
-            np.empty(rows, np.int64),
-            np.empty(country_bytes, np.uint8),
-            np.empty(rows + 1, np.int64),
-            np.empty(points, np.uint8),
-            np.empty(points, np.uint8),
-            np.empty(strokes, np.uint16),
-            np.empty(rows + 1, np.int64),
-            np.empty(rows + 1, np.int64),
+            scratch(rows, np.int64),
+            scratch(rows, np.uint64),
+            scratch(rows),
+            scratch(rows, np.int64),
+            scratch(country_bytes),
+            scratch(rows + 1, np.int64),
+            scratch(points),
+            scratch(points),
+            scratch(strokes, np.uint16),
+            scratch(rows + 1, np.int64),
+            scratch(rows + 1, np.int64),
         )
         for offsets in (columns.country_offsets, columns.point_offsets, columns.stroke_offsets):
             offsets[0] = 0

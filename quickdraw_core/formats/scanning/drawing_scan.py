@@ -14,18 +14,20 @@ from quickdraw_core.formats.scanning.field_scan import (
     unsigned,
 )
 from quickdraw_core.formats.scanning.wide import (
+    COMPRESSES,
     WIDTH,
     count_bits,
     high_zeros,
     lowest_bit,
     scan_numbers,
+    write_numbers,
 )
 from quickdraw_core.system.compiled import compiled
 
 OPEN, CLOSE = ord("["), ord("]")
 _0, _1, _2, _3, _4 = (unsigned(k) for k in range(5))
 _WIDTH = unsigned(WIDTH)
-_BATCH = 8
+_BATCH = 16
 
 
 @compiled(forceinline=True)
@@ -39,7 +41,7 @@ def scan_axis(
     at, n = unsigned(i), unsigned(first)
     end, stop, room = unsigned(limit), unsigned(len(block)), unsigned(len(out))
     while at + _WIDTH <= stop and n + _WIDTH < room:
-        digit, comma, space, close, zero, above = scan_numbers(block, at, out, n)
+        digit, comma, space, close, zero, above = scan_numbers(block, at)
         after_digit = digit << _1
         ends = after_digit & ~digit
         four = after_digit & (digit << _2) & (digit << _3) & (digit << _4)
@@ -52,15 +54,17 @@ def scan_axis(
         if wrong & here or count == _0 or n + count > end:
             return FAILED, first
         passed = _WIDTH - high_zeros(ends)
-        # Each goes to a place at or before its own. Most axes have no more than a batch, and
-        # to fill it in any case costs less than a loop whose end the processor cannot foresee.
-        for k in range(_BATCH):
-            out[n + unsigned(k)] = out[n + lowest_bit(ends)]
-            ends &= ends - _1
-        if count > unsigned(_BATCH):
-            for k in range(_BATCH, count):
+        write_numbers(block, at, out, n, ends)
+        if not COMPRESSES:
+            # Each goes to a place at or before its own. Most axes have no more than a batch, and
+            # to fill it in any case costs less than a loop whose end the processor cannot foresee.
+            for k in range(_BATCH):
                 out[n + unsigned(k)] = out[n + lowest_bit(ends)]
                 ends &= ends - _1
+            if count > unsigned(_BATCH):
+                for k in range(_BATCH, count):
+                    out[n + unsigned(k)] = out[n + lowest_bit(ends)]
+                    ends &= ends - _1
         n += count
         at += passed
         if close:

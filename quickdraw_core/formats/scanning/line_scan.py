@@ -19,15 +19,6 @@ _0, _1 = unsigned(0), unsigned(1)
 
 
 @compiled()
-def count_lines(block: UInt8Array) -> int:
-    """Line feeds in a block, uint8 [B]."""
-    count = 0
-    for byte in block:
-        count += byte == 10
-    return count
-
-
-@compiled()
 def line_end(block: UInt8Array, i: int) -> int:
     """Where the line ends that byte `i` stands in, behind its line feed; a block ends in one."""
     while block[i] != 10:
