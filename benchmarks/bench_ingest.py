@@ -14,7 +14,7 @@ Writes its input (`ingest_input.py`: Kaggle-form CSVs of realistic lengths, up t
 - `--windows` takes 4,000 rows out of the beginning, middle and end of files.
 - `--full` measures the disk, then ingests everything with nothing in the page cache.
 
-Needs `pip install duckdb polars pandas psutil`.
+Needs `pip install duckdb polars pandas orjson psutil`.
 """
 
 import argparse
@@ -354,7 +354,7 @@ def _mebibytes(size: float) -> str:
 
 
 def _print_head(what: str) -> None:
-    names = ("duckdb", "polars", "pandas", "dask", "pyarrow", "numba")
+    names = ("duckdb", "polars", "pandas", "orjson", "dask", "pyarrow", "numba")
     packages = ", ".join(f"{name} {version(name)}" for name in names)
     print(f"\n{datetime.now(UTC):%Y-%m-%d}, Python {platform.python_version()}, {packages}, "
           f"{os.cpu_count()} cores. {what}.\n")  # fmt: skip
