@@ -70,7 +70,7 @@ class Round:
 def run_rival(name: str, source: Path, work: Path, threads: int) -> Round:
     """Runs one rival on all CSVs of `source`; checks that its output has every row."""
     paths = sorted(source.glob("*.csv"))
-    _read_all(paths)
+    read_all(paths)
     os.sync()  # what the one before left to write is not this one's burden
     out = work / "out"
     script = Path(__file__).with_name("ingest_rivals.py")
@@ -344,7 +344,8 @@ def _read(path: Path, direct: bool) -> int:
     return position
 
 
-def _read_all(paths: Sequence[Path]) -> None:
+def read_all(paths: Sequence[Path]) -> None:
+    """Reads `paths`, so that they are in the page cache."""
     for path in paths:
         _read(path, direct=False)
 

@@ -1,11 +1,12 @@
 """Where the processor time of an ingest goes, stage by stage, in CPU seconds a GB of CSV.
 
-    python benchmarks/profile_ingest.py FOLDER_OF_CSVS [--threads 1] [--folder DIR]
+    python benchmarks/profile_ingest.py FOLDER_OF_CSVS [--threads 1] [--cold] [--folder DIR]
 
 Runs the real ingest in this process, with a clock around the functions that make up its stages;
 a stage inside another one counts for itself alone. User and system time are those of the threads
 (`getrusage(RUSAGE_THREAD)`). What no stage claims (Dask, Python between the stages, starting)
-is the row "the rest". The files are read once before, so that they are in the page cache.
+is the row "the rest". The files are read once before, so that they are in the page cache; with
+`--cold` none of them is.
 """
 
 import argparse
@@ -21,7 +22,7 @@ from collections import defaultdict
 from pathlib import Path
 from typing import Any
 
-from bench_ingest import linked
+from bench_ingest import forget, linked, read_all
 
 STAGES = (
     ("read: system call into a fresh buffer", "reading.blocks:_read_after"),
@@ -30,8 +31,8 @@ STAGES = (
     ("parse", "formats.kaggle:KaggleReader.scan"),
     ("columns → Arrow", "ingest.tasks:table_of"),
     ("Parquet encode, zstd", "store.schema:_write_table"),
-    ("SHA-256", "storage.storage:Storage.create"),
-    ("write, fsync, rename", "storage.local:LocalStorage.write"),
+    ("write, SHA-256", "storage.local:_HashedStream.write"),
+    ("open, fsync, rename", "storage.local:LocalStorage.create"),
     ("holdout: smallest hashes", "ingest.tasks:_smallest_hashes"),
     ("receipt", "ingest.tasks:write_receipt"),
     ("row index", "ingest.tasks:keep_index"),
@@ -104,6 +105,7 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("source", type=Path, help="folder of CSVs")
     parser.add_argument("--threads", type=int, default=1, help="of the ingest")
+    parser.add_argument("--cold", action="store_true", help="nothing is in the page cache")
     parser.add_argument("--folder", type=Path, help="where the store is made, and removed again")
     options = parser.parse_args()
     from quickdraw_core.ingest.config import IngestConfig
@@ -111,10 +113,6 @@ def main() -> None:
 
     files = sorted(options.source.glob("*.csv"))
     size = sum(path.stat().st_size for path in files)
-    for path in files:
-        with path.open("rb") as file:
-            while file.read(1 << 23):
-                pass
     work = Path(tempfile.mkdtemp(dir=options.folder or options.source.parent))
     os.environ["QUICKDRAW_CACHE"] = str(work / "cache")  # no row index from before
     clock = Clock()
@@ -123,6 +121,7 @@ def main() -> None:
         for name, source in sources.items():
             if name == "store":  # by now all is imported, and compiled code is in memory
                 put_clocks(clock)
+                (forget if options.cold else read_all)(files)
             before, begun = _process_seconds(), time.perf_counter()
             values = {"source": source, "store": work / name, "test_per_class": 100}
             ingest(IngestConfig.parse(values | {"workers": options.threads}))

@@ -23,6 +23,7 @@ from writers import Row
 from writers import rows as a_row
 
 from quickdraw_core.errors import InputError
+from quickdraw_core.ingest import tasks
 from quickdraw_core.ingest.config import IngestConfig
 from quickdraw_core.ingest.ingest import ingest
 from quickdraw_core.ingest.target import Target
@@ -57,6 +58,7 @@ def small(stride: int, strides_a_window: int, read_bytes: int) -> Iterator[None]
         patch.setattr(blocks, "BLOCK_BYTES", read_bytes)
         patch.setattr(first_read, "WINDOW_BYTES", read_bytes)
         patch.setattr(first_read, "_SPARE_BYTES", read_bytes)
+        patch.setattr(tasks, "JOB_BYTES", 1)  # one window a job
 
         def rows_at_most(source: SourceFile, offsets: object) -> int:
             return stride * strides_a_window

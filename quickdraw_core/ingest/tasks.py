@@ -39,6 +39,9 @@ from quickdraw_core.store.manifest import FileRecord, count_reasons
 from quickdraw_core.store.schema import part_path, quarantine_path, table_of, write_part
 from quickdraw_core.system.files import cause_of
 
+JOB_BYTES = 128 << 20
+"""Of a file that is read for the first time, by one call: each costs Dask some milliseconds."""
+
 
 @dataclass(frozen=True)
 class IndexTask:
@@ -116,16 +119,28 @@ class FirstRead(NamedTuple):
 
 
 def ingest_first_read(task: FirstReadTask) -> FirstRead:
-    """Does what `ingest_windows` does for the next window of a file, and finds where it ends.
+    """Does what `ingest_windows` does for the next windows of a file, `JOB_BYTES` of it or a few
+    more, and finds where they end.
 
     A file that is read from its beginning only is read to its end. A complete index is kept. If
     one was kept before, nothing is read, since windows can then be read in any order. Raises what
     `ingest_windows` raises, and `InputError` for a file without a row.
     """
-    source, known, target = task.source, task.known, task.target
-    kept = None if known.rows else cached_index(source)
+    kept = None if task.known.rows else cached_index(task.source)
     if kept is not None:
         return FirstRead([], kept)
+    read = _read_on(task)
+    while not read.known.complete and read.known.end - task.known.end < JOB_BYTES:
+        more = _read_on(replace(task, known=read.known))
+        read = FirstRead(read.receipts + more.receipts, more.known)
+    require_rows(task.source, read.known)
+    keep_index(task.source, read.known)
+    return read
+
+
+def _read_on(task: FirstReadTask) -> FirstRead:
+    """The next window of a file; all others too if it is read from its beginning only."""
+    source, known, target = task.source, task.known, task.target
     receipts: list[Receipt] = []
     for window, pieces, index in found_windows(source, known):
         size_bytes = index.end - known.end
@@ -143,8 +158,6 @@ def ingest_first_read(task: FirstReadTask) -> FirstRead:
             break
     if not receipts or source.sequential or known.end == source.stamp.size_bytes:
         known = replace(known, complete=True)  # the last window ended where the file does
-    require_rows(source, known)
-    keep_index(source, known)
     return FirstRead(receipts, known)
 
 

@@ -11,6 +11,7 @@ from quickdraw_core.errors import InputError
 from quickdraw_core.formats.readers import RowReader
 from quickdraw_core.reading.windows import Window
 from quickdraw_core.sources.files import SourceFile
+from quickdraw_core.system.direct_file import PAGE_BYTES, DirectFile
 from quickdraw_core.system.scratch import scratch
 
 BLOCK_BYTES = 32 << 20
@@ -127,7 +128,12 @@ def _rows_of(
 
 def _read_after(file: BinaryIO, rest: UInt8Array, size_bytes: int) -> tuple[UInt8Array, bool]:
     """`rest` and up to `size_bytes` more bytes behind it, and whether the file ended."""
-    data = scratch(len(rest) + size_bytes)
+    room = scratch(len(rest) + size_bytes + 2 * PAGE_BYTES)
+    before = 0
+    if isinstance(file, DirectFile):
+        before = file.room_before(room.ctypes.data + len(rest))
+        size_bytes += -(file.tell() + size_bytes) % PAGE_BYTES  # up to the end of a page
+    data = room[before : before + len(rest) + size_bytes]
     data[: len(rest)] = rest
     view, filled = memoryview(data.data), len(rest)
     while filled < len(data):

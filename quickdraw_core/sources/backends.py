@@ -11,6 +11,7 @@ from quickdraw_core.errors import InputError
 from quickdraw_core.sources.objects import ObjectFile, probe_object
 from quickdraw_core.sources.stored import EDGE_BYTES, REQUEST_BYTES, FileProbe, tail_start
 from quickdraw_core.storage.urls import OBJECT_SCHEMES, scheme_of
+from quickdraw_core.system.direct_file import DirectFile
 
 
 def probe_file(location: str) -> FileProbe:
@@ -33,7 +34,7 @@ def open_stored(location: str, buffered: bool) -> BinaryIO:
     scheme = scheme_of(location)
     if not scheme:
         with _local_errors(location):
-            return cast(BinaryIO, Path(location).open("rb", buffering=0))
+            return cast(BinaryIO, DirectFile(location))
     if scheme not in OBJECT_SCHEMES:
         from quickdraw_core.sources.web import WebFile
 
