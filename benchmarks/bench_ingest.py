@@ -282,8 +282,10 @@ def bench_full(options: argparse.Namespace, work: Path) -> None:
     first = measure(command)
     files = [path for path in store.rglob("*") if path.is_file()]
     kept = sum(pq.read_metadata(path).num_rows for path in files if path.suffix == ".parquet")
-    store_bytes = sum(path.stat().st_size for path in files)
+    sizes = [path.stat().st_size for path in files]
+    store_bytes = sum(sizes)
     again = measure(command)
+    written = _write_seconds(work / "written", sizes)
     forget(paths)
     after = _read_seconds(paths, direct=False)
     if kept != rows:
@@ -300,6 +302,8 @@ def bench_full(options: argparse.Namespace, work: Path) -> None:
              f"{size / 1e6 / cached:,.0f}", "", ""),
             ("the same, measured after ingest", f"{after:.1f} s", f"{size / 1e6 / after:,.0f}",
              "", ""),
+            (f"disk alone, writing {len(files):,} files of the store's sizes", f"{written:.1f} s",
+             f"{store_bytes / 1e6 / written:,.0f}", "", ""),
             ("ingest", f"{first.wall_seconds:.1f} s", f"{size / 1e6 / first.wall_seconds:,.0f}",
              f"{first.cpu_seconds:.1f} s, {first.cpu_seconds / size * 1e9:.2f} s a GB",
              _mebibytes(first.peak_bytes)),
@@ -307,7 +311,10 @@ def bench_full(options: argparse.Namespace, work: Path) -> None:
              f"{again.cpu_seconds:.1f} s", _mebibytes(again.peak_bytes)),
         ],
     )  # fmt: skip
-    print(f"\nIngest takes {first.wall_seconds / floor:.1f} × as long as the fastest reading.")
+    print(
+        f"\nIngest takes {first.wall_seconds / floor:.1f} × as long as the fastest reading, "
+        f"{first.wall_seconds / (floor + written):.1f} × as long as reading and writing."
+    )
     print(f"The store: {store_bytes / rows:.1f} bytes a drawing, {store_bytes / 1e9:.2f} GB.")
     shutil.rmtree(store, ignore_errors=True)
 
@@ -328,6 +335,24 @@ def _read_seconds(paths: Sequence[Path], direct: bool) -> float:
     seconds = time.perf_counter() - begun
     if sizes != [path.stat().st_size for path in paths]:
         raise RuntimeError("files changed while they were read")
+    return seconds
+
+
+def _write_seconds(folder: Path, sizes: Sequence[int]) -> float:
+    """Seconds that writing files of these sizes takes, each of them until it is on the disk."""
+
+    def write(number: int, size: int) -> None:
+        with (folder / str(number)).open("wb", buffering=0) as file:
+            file.write(content[:size])
+            os.fsync(file.fileno())
+
+    folder.mkdir()
+    content = memoryview(os.urandom(max(sizes)))
+    begun = time.perf_counter()
+    with ThreadPoolExecutor(_DISK_THREADS) as pool:
+        list(pool.map(write, range(len(sizes)), sizes))
+    seconds = time.perf_counter() - begun
+    shutil.rmtree(folder)
     return seconds
 
 

@@ -86,8 +86,10 @@ def cluster(config: IngestConfig, is_small: bool = False) -> Iterator[Any]:
     quiet_dask()
     from distributed import Client
 
-    count = config.workers or usable_cores()
     threads = config.dask == "local"
+    cores = usable_cores()
+    # Half as many threads again compute while the others wait for the disk.
+    count = config.workers or (cores + max(1, cores // 2) if threads else cores)
     with Client(
         n_workers=1 if threads else count,
         threads_per_worker=count if threads else 1,
