@@ -52,7 +52,10 @@ class IngestConfig(Config):
         description="certificates for a tls:// scheduler; default: those of Dask's own options",
     )
     workers: int | None = Field(
-        None, ge=1, description="local threads or processes; default: one a core"
+        None,
+        ge=1,
+        description="local threads or processes; default: one and a half threads a core, or one "
+        "process",
     )
     fresh: bool = Field(False, description="make a new store, with new holdout shares")
     strict: bool = Field(
