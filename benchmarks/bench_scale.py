@@ -9,8 +9,8 @@ Nothing is trained, and no drawing is drawn: every rank's part is built by the c
   For each world size, each of its ranks opens them, makes its loader, takes its share of the
   validation drawings, and computes which drawings its first steps take. All ranks' drawings of a
   step together are compared with those of another world size. Memory: numpy's, by tracemalloc.
-- **checkpoint**: that of recipe `full` (ResNet-34, AdamW, running average), written and read; and
-  by arithmetic what a step, its exchange and a checkpoint take on so many GPUs.
+- **checkpoint**: that of recipe `full` (`sketch_fusion_resnet34`, Muon, running average), written
+  and read; and by arithmetic what a step, its exchange and a checkpoint take on so many GPUs.
 - **rendezvous**: so many hosts as threads by the run folder; so many launchers as processes by
   torch's `c10d`; so many ranks as processes by gloo, to the end of a first exchange. All of them
   share this machine's cores, so that their times are upper bounds; their files are counted.
@@ -52,7 +52,7 @@ CLASSES = 340
 STEPS = 3
 """Of each rank, whose drawings are computed and compared between the world sizes."""
 CONFIG = TrainConfig(global_batch_size=65_536, micro_batch_size=64)
-FULL_RATE = 4_300
+FULL_RATE = 4_470
 """Images a second of a GPU, by the arithmetic of recipe `full`."""
 NETWORK = 12.5e9
 """Bytes a second between two hosts: 100 Gbit/s."""

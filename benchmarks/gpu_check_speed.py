@@ -56,7 +56,9 @@ NETWORKS: Mapping[str, dict[str, Any]] = {
     "small_cnn, 32 px": {"model": "small_cnn"},
     "sketch_fusion, 32 px": {"model": "sketch_fusion"},
     "resnet18, 64 px": {"model": "resnet18", "image": {"side_px": 64}},
-    "resnet34, 64 px (recipe full)": {"model": "resnet34", "image": {"side_px": 64}},
+    "resnet34, 64 px": {"model": "resnet34", "image": {"side_px": 64}},
+    "recipe full": {"model": "sketch_fusion_resnet34", "image": {"side_px": 64}},
+    "recipe challenge": {"model": "resnext50_32x4d", "image": {"side_px": 128}},
     "stroke_transformer": {"model": "stroke_transformer", "image": {"encoding": "points"}},
 }
 ARITHMETIC: Mapping[str, Arithmetic] = {

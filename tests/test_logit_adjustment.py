@@ -34,7 +34,7 @@ from quickdraw_core.training.plan import Rows
 from quickdraw_core.training.validation import TAUS, Adjusting, best_of, tallies
 
 COUNTS = [500, 20, 3, 1]
-LARGE = ("vgg11", "resnet34", "densenet121", "convnext_tiny")
+LARGE = ("vgg11", "resnet34", "resnext50_32x4d", "densenet121", "convnext_tiny")
 
 
 class Alone(Ranks):

@@ -24,15 +24,24 @@ CHANNELS = [(name, channels) for name, row in MODELS.items() for channels in row
 # To draw vgg11's 130 M weights takes seconds; its three channels are tried with the sides.
 DRAWN = [row for row in CHANNELS if row != ("vgg11", 3)]
 STEMS = [name for name, row in MODELS.items() if row.imagenet]
-LARGE = ("vgg11", "resnet34", "densenet121", "convnext_tiny")
+LARGE = (
+    "vgg11",
+    "resnet34",
+    "resnext50_32x4d",
+    "densenet121",
+    "convnext_tiny",
+    "sketch_fusion_resnet34",
+)
 RATES = {"vgg11": 1e-4, "net": 0.01}
-FREE_SHAPES = ("stroke_transformer", "sketch_fusion")  # its shapes follow the values
+# Their shapes follow the values.
+FREE_SHAPES = ("stroke_transformer", "sketch_fusion", "sketch_fusion_resnet34")
 MILLIONS = {
     "stroke_transformer": 1.33,
     "net": 0.366,
     "vgg11": 61.0,
     "resnet18": 11.3,
     "resnet34": 21.5,
+    "resnext50_32x4d": 23.7,
     "densenet121": 7.30,
     "mobilenet_v3_small": 1.87,
     "convnext_tiny": 28.1,
@@ -317,7 +326,7 @@ def test_the_tables_are_read_without_torchvision_and_no_global_figure_is_made(
     assert done.stdout.split("\n") == ["", "False", ""]
 
 
-@pytest.mark.parametrize("name", ["stroke_transformer", "small_cnn", "sketch_fusion"])
+@pytest.mark.parametrize("name", ["small_cnn", "stroke_transformer", "sketch_fusion"])
 def test_a_network_is_exported_for_batches_of_any_size(name: str) -> None:
     torch.manual_seed(0)
     channels = MODELS[name].channels[-1]

@@ -53,7 +53,8 @@ Strict = Annotated[bool | None, typer.Option("--strict")]
 Fresh = Annotated[bool | None, typer.Option("--fresh")]
 DryRun = Annotated[bool | None, typer.Option("--dry-run")]
 RecipeOption = Annotated[
-    str, typer.Option("--recipe", help="demo, laptop, laptop340, report, full or audit.")
+    str,
+    typer.Option("--recipe", help="demo, laptop, laptop340, report, full, challenge or audit."),
 ]
 Nproc = Annotated[
     int | None,

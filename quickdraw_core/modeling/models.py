@@ -55,9 +55,17 @@ def _stroke_transformer(
 
 
 def _sketch_fusion(channels: int, classes: int, side_px: int, small_stem: bool) -> "nn.Module":
-    from quickdraw_core.modeling.sketch_fusion import SketchFusion
+    from quickdraw_core.modeling.sketch_fusion import sketch_fusion
 
-    return SketchFusion(channels, classes)
+    return sketch_fusion(channels, classes)
+
+
+def _sketch_fusion_resnet34(
+    channels: int, classes: int, side_px: int, small_stem: bool
+) -> "nn.Module":
+    from quickdraw_core.modeling.sketch_fusion import sketch_fusion_resnet34
+
+    return sketch_fusion_resnet34(channels, classes, side_px, small_stem)
 
 
 def _net(channels: int, classes: int, side_px: int, small_stem: bool) -> "nn.Module":
@@ -112,6 +120,14 @@ MODELS: dict[str, Model] = {
         channels=(6,),
         reads="picture and points",
     ),
+    "sketch_fusion_resnet34": Model(
+        _sketch_fusion_resnet34,
+        "reads picture and points: resnet34 and a network along the strokes; 21 M weights",
+        _body_and_last(21_427_136, 768),
+        channels=(6,),
+        reads="picture and points",
+        least_px=1,
+    ),
     "net": Model(
         _net,
         "the report's own: two convolutions, three linear layers",
@@ -127,6 +143,11 @@ MODELS: dict[str, Model] = {
         "resnet34",
         "the report's; twice as deep, 21 M weights",
         _body_and_last(21_284_672, 512),
+    ),
+    "resnext50_32x4d": _torchvision(
+        "resnext50_32x4d",
+        "near to the challenge's best single networks; 50 layers, 23 M weights",
+        _body_and_last(22_979_904, 2_048),
     ),
     "densenet121": _torchvision(
         "densenet121",

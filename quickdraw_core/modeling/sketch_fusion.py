@@ -1,8 +1,8 @@
 """`sketch_fusion`: reads the picture and the points, each by a branch of its own.
 
-The picture's branch is `small_cnn`'s. The points' branch is a residual convolutional network along
-the order of drawing, of two levels: a token is two points, then four. What both found is joined
-for one linear layer.
+The picture's branch is `small_cnn`'s, or ResNet-34's for GPUs. The points' branch is a residual
+convolutional network along the order of drawing, of two levels: a token is two points, then four.
+What both found is joined for one linear layer.
 
 A drawing has 44 points on average, and a batch of 64 one of 140 or more. So the drawings of a
 batch stand one behind the other in one long row of tokens, with empty ones between them: a third
@@ -17,8 +17,10 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional
 
+from quickdraw_core.modeling.layers import last_linear, weight_layers
 from quickdraw_core.modeling.small_cnn import picture_layers
 from quickdraw_core.modeling.stroke_transformer import is_exported, spread
+from quickdraw_core.modeling.torchvision_models import torchvision_network
 from quickdraw_core.render.encodings import POINT_CHANNELS
 
 FEATURES = 8
@@ -149,23 +151,43 @@ class PointBranch(nn.Module):
 class SketchFusion(nn.Module):
     """The network: float [N, C + 3, S, S], picture and points → logits float [N, classes]."""
 
-    def __init__(self, channels: int, classes: int, width: int = 32, dropout: float = 0.2) -> None:
-        """channels: of picture and points together. width: of the picture's first layers."""
+    def __init__(
+        self, picture: nn.Module, channels: int, features: int, classes: int, dropout: float = 0.2
+    ) -> None:
+        """picture: the branch that reads it, float [N, channels, S, S] → float [N, features]."""
         super().__init__()
-        self.of_picture = channels - len(POINT_CHANNELS)
-        layers = picture_layers(self.of_picture, width)
-        self.picture = nn.Sequential(*layers, nn.AdaptiveAvgPool2d(1), nn.Flatten())
+        self.of_picture = channels
+        self.picture = picture
         self.points = PointBranch()
         self.dropout = nn.Dropout(dropout)
-        self.head = nn.Linear(8 * width + 2 * _WIDTHS[-1], classes)
+        self.head = nn.Linear(features + 2 * _WIDTHS[-1], classes)
 
     @property
     def input_layers(self) -> tuple[nn.Module, ...]:
         """The layers that read the input, one a branch."""
-        return self.picture[0], self.points.embed[0]
+        return *weight_layers(self.picture)[:1], self.points.embed[0]
 
     def forward(self, images_nchw: Tensor) -> Tensor:
         """float [N, C + 3, S, S], values 0..1 → logits float [N, classes]."""
         picture, slots = images_nchw[:, : self.of_picture], images_nchw[:, self.of_picture :]
         found = torch.cat((self.picture(picture), self.points(slots)), 1)
         return self.head(self.dropout(found))  # type: ignore[no-any-return]
+
+
+def sketch_fusion(channels: int, classes: int, width: int = 32) -> SketchFusion:
+    """With `small_cnn`'s layers for the picture. channels: of picture and points together."""
+    of_picture = channels - len(POINT_CHANNELS)
+    layers = picture_layers(of_picture, width)
+    picture = nn.Sequential(*layers, nn.AdaptiveAvgPool2d(1), nn.Flatten())
+    return SketchFusion(picture, of_picture, 8 * width, classes)
+
+
+def sketch_fusion_resnet34(
+    channels: int, classes: int, side_px: int, small_stem: bool
+) -> SketchFusion:
+    """With ResNet-34 for the picture. channels: of picture and points together."""
+    of_picture = channels - len(POINT_CHANNELS)
+    picture = torchvision_network("resnet34", of_picture, classes, side_px, small_stem)
+    _, last = last_linear(picture)
+    picture.fc = nn.Identity()
+    return SketchFusion(picture, of_picture, last.in_features, classes)

@@ -5,7 +5,7 @@ the first block looks at anything. A small stem keeps more of a picture of up to
 
 | network | usual stem | small stem |
 | --- | --- | --- |
-| resnet*, densenet121 | 7 × 7 stride 2, pooling | 3 × 3 stride 1, no pooling |
+| resnet*, resnext50_32x4d, densenet121 | 7 × 7 stride 2, pooling | 3 × 3 stride 1, no pooling |
 | mobilenet_v3_small | 3 × 3 stride 2, then a block of stride 2 | both of stride 1 |
 | convnext_tiny | patches of 4 × 4 | patches of 2 × 2 |
 | vgg11 | 3 × 3, pooling; grid stretched to 7 × 7 | no pooling; grid left as it is |
@@ -66,7 +66,7 @@ def _init_by_fan_in(network: nn.Module) -> None:
 
 
 def _shrink_stem(name: str, network: nn.Module, side_px: int) -> None:
-    if name.startswith("resnet"):
+    if name.startswith(("resnet", "resnext")):
         _finer(network, "conv1", kernel=3, stride=1, padding=1)
         network.set_submodule("maxpool", nn.Identity())
     elif name == "densenet121":
