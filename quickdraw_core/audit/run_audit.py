@@ -23,7 +23,8 @@ from quickdraw_core.audit.suspects import Reason, Suspects, joined, write_mask, 
 from quickdraw_core.drawing import Int64Array
 from quickdraw_core.errors import ConfigError
 from quickdraw_core.inference.ensemble import load_models
-from quickdraw_core.launching.train import needs_of, pack_needs, train
+from quickdraw_core.launching.room import pack_needs
+from quickdraw_core.launching.train import needs_of, train
 from quickdraw_core.outputs import OUTPUTS_NAME, note_outputs
 from quickdraw_core.progress import progress, report_to, reporter_of
 from quickdraw_core.stage import Opened

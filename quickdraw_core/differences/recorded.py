@@ -25,7 +25,7 @@ _ELSEWHERE = {
     *("store", "run_dir", "fresh", "tracking.uri", "hardware.ranks"),
     *("hosts.nodes", "hosts.node_rank", "hosts.rendezvous", "hosts.wait_seconds"),
     *("hosts.min_nodes", "hosts.dask", "hosts.require", "hosts.tls"),
-    *("select.exclude",),  # its SHA-256 says what it excludes
+    *("select.exclude", "select.also"),  # their digests say what they are
     *("hosts.tls.ca_file", "hosts.tls.certificate", "hosts.tls.key"),
 }
 """Options that say where and not what, or that `environment` has."""

@@ -11,7 +11,7 @@ _WIDTH = 44
 """Characters of a value in a table."""
 _DIGEST = 12
 _COMMIT, _WHOLE_CODE, _STORE = "git commit", "training code", "store"
-_EXCLUDED = "select.exclude_sha256"
+_DIGESTS = ("select.exclude_sha256", "select.also_fingerprint")
 _PACKAGES = {"drawing", "labels", "loading", "modeling", "render", "store", "training"}
 """Packages whose digest a training records."""
 _NAMED = 3
@@ -209,6 +209,6 @@ def _text(value: Any, name: str) -> str:
     elif isinstance(value, float):
         return f"{value:g}"
     text = str(value)
-    if name in (_STORE, _COMMIT, _EXCLUDED):
+    if name in (_STORE, _COMMIT, *_DIGESTS):
         return text[:_DIGEST]
     return text if len(text) <= _WIDTH else f"{text[: _WIDTH - 1]}…"

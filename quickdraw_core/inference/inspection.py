@@ -25,6 +25,7 @@ def inspect_model(model: TrainedModel) -> dict[str, Any]:
         "best": checkpoint.validations["best"],
         "mlflow_run_id": checkpoint.mlflow_run_id,
         "store_fingerprint": checkpoint.store_fingerprint,
+        "also_store_fingerprint": model.config.select.also_fingerprint,
         "train_drawings": sum(checkpoint.train_counts),
         "label_map": label_map.to_json(),
         "versions": checkpoint.versions,
@@ -39,6 +40,8 @@ def inspect_facts(summary: Mapping[str, Any]) -> dict[str, str]:
     average = ", their running average" if summary["running_average"] else ""
     tau = summary["logit_adjustment"]
     adjusted = f", logits less {tau:g} ln(share of the class in training)" if tau else ""
+    also = summary["also_store_fingerprint"]
+    and_also = "" if also is None else f" and store {also}"
     facts = {
         "model": summary["model"],
         "step": f"{summary['step']:,}, epoch {loader['epoch']} step {loader['step']:,} ({done})",
@@ -47,7 +50,7 @@ def inspect_facts(summary: Mapping[str, Any]) -> dict[str, str]:
         "sha256": summary["weights_sha256"],
         "classes": f"{len(words)}: {first_few(words)}; sha256 {summary['label_map']['sha256']}",
         "trained on": f"{summary['train_drawings']:,} drawings, "
-        f"store {summary['store_fingerprint']}",
+        f"store {summary['store_fingerprint']}{and_also}",
         "MLflow run": summary["mlflow_run_id"] or "none",
         "versions": ", ".join(f"{key} {value}" for key, value in summary["versions"].items()),
     }

@@ -70,10 +70,13 @@ def _choose_holdout(config: IngestConfig, receipts: list["Receipt"]) -> HoldoutR
     for receipt in receipts:
         by_word.setdefault(receipt.file.word, []).extend(receipt.smallest_hashes)
     wanted = config.test_per_class
-    nth = [sorted(h)[wanted - 1] if len(h) >= wanted else None for h in by_word.values()]
+    share = 0.0
+    if wanted:
+        nth = [sorted(h)[wanted - 1] if len(h) >= wanted else None for h in by_word.values()]
+        share = choose_test_share(nth, config.max_test_share)
     return HoldoutRule(
         salt=config.salt,
-        test_share=choose_test_share(nth, config.max_test_share),
+        test_share=share,
         validation_share=config.validation_share,
     )
 

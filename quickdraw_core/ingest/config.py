@@ -27,7 +27,7 @@ class IngestConfig(Config):
     rows: str = Field("all", description="rows a class: all, head:N or spread:WxR")
     seed: int = Field(0, ge=0, lt=1 << 63, description="places the windows of spread")
     test_per_class: int = Field(
-        100, ge=1, description="drawings a class to hold out as test, at least"
+        100, ge=0, description="drawings a class to hold out as test, at least; 0: none"
     )
     max_test_share: float = Field(
         0.3, gt=0, lt=0.9, description="no larger share of the drawings is held out as test"

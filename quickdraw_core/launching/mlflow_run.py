@@ -47,6 +47,7 @@ def tags_of(run: RunFolder, store: Store) -> dict[str, str]:
     """Code, data and machine of a training."""
     config = run.config
     device = choose_device(config.hardware.device, config.hardware.ranks)
+    also = run.config.select.also_fingerprint
     commit = str(run.provenance.get("code", {}).get("git commit", "unknown"))
     return {
         "code_version": training_code(),
@@ -56,6 +57,7 @@ def tags_of(run: RunFolder, store: Store) -> dict[str, str]:
         "mlflow.source.type": "LOCAL",
         "mlflow.user": _user(),
         "store_fingerprint": store.manifest.fingerprint,
+        **({} if also is None else {"also_store_fingerprint": also}),
         "label_map_sha256": store.label_map.sha256,
         "classes": str(len(store.label_map)),
         "world_size": str(config.world_size),

@@ -16,6 +16,7 @@ from quickdraw_core.launching.provenance import provenance_of
 from quickdraw_core.launching.rank_failure import ERRORS_NAME
 from quickdraw_core.launching.rendezvous import Attempt, Rendezvous, join_attempt
 from quickdraw_core.loading.exclude import excluded_sha256
+from quickdraw_core.loading.joined import also_fingerprint
 from quickdraw_core.progress import progress
 from quickdraw_core.stage import Opened
 from quickdraw_core.store.store import Store, open_store
@@ -53,9 +54,11 @@ def begin_run(
     fingerprint = store.manifest.fingerprint
     path = run_path(config, store)
     resolved = config.updated({"store": store.path, "run_dir": path, "fresh": False})
-    if config.select.exclude is not None:
-        mask, digest = config.select.exclude.absolute(), excluded_sha256(config.select)
-        resolved = resolved.updated({"select": {"exclude": mask, "exclude_sha256": digest}})
+    recorded = {
+        "exclude_sha256": excluded_sha256(config.select),
+        "also_fingerprint": also_fingerprint(config.select),
+    }
+    resolved = resolved.updated({"select": config.select.absolute().model_dump() | recorded})
     if RunFolder.is_there(path) and not config.fresh:
         run = continued_run(config, store, opened)
         # What does not decide the weights, such as the number of ranks, may be another now.
@@ -169,7 +172,8 @@ def _as_ours(run: RunFolder, config: TrainConfig, store: Store) -> RunFolder:
     """The run with what is another on each host."""
     path = run_path(config, store)
     ours = {"store": store.path, "run_dir": path, "hosts": config.hosts.model_dump()}
-    return replace(run, path=path, config=config.updated(ours))
+    also = config.select.absolute().also
+    return replace(run, path=path, config=config.updated(ours | {"select": {"also": also}}))
 
 
 def _fetch_weights(config: TrainConfig, classes: int) -> None:

@@ -25,8 +25,8 @@ from quickdraw_core.launching.launch import launch
 from quickdraw_core.launching.open_run import begin_run, run_path
 from quickdraw_core.launching.processes import RunContext
 from quickdraw_core.launching.room import checkpoint_bytes
+from quickdraw_core.loading.joined import TrainPack
 from quickdraw_core.stage import Opened
-from quickdraw_core.store.pack import Pack
 from quickdraw_core.store.store import Store
 from quickdraw_core.system.disk import Need, require_room
 from quickdraw_core.system.locks import held, holder_of
@@ -84,7 +84,7 @@ class Probe:
 
 
 def probe(
-    config: TrainConfig, store: Store, pack: Pack, context: RunContext, opened: Opened
+    config: TrainConfig, store: Store, pack: TrainPack, context: RunContext, opened: Opened
 ) -> Probe:
     """Trains a few steps and measures them; leaves nothing. Of several hosts this one probes
     alone, with its share of the global batch: what they exchange between them is not in it.

@@ -4,6 +4,9 @@ from pathlib import Path
 
 from quickdraw_core.modeling.models import MODELS
 from quickdraw_core.modeling.optimizers import OPTIMIZERS
+from quickdraw_core.store.pack import is_packed, pack_folder
+from quickdraw_core.store.pack_arrays import pack_bytes
+from quickdraw_core.store.store import Store
 from quickdraw_core.system.disk import Need, size_of_files
 from quickdraw_core.tracking.address import NO_TRACKING, artifact_root, resolve_tracking_uri
 from quickdraw_core.tracking.logged_model import MODEL_FOLDER
@@ -26,6 +29,20 @@ def checkpoint_bytes(config: TrainConfig, classes: int) -> int:
     """
     copies = 1 + OPTIMIZERS[config.optimizer.name].numbers + bool(config.optimizer.ema_decay)
     return _weights_bytes(config, classes) * copies
+
+
+def pack_needs(store: Store, also: Store | None = None) -> list[Need]:
+    """What the packs take that are not there yet. also: a second store."""
+    needs = []
+    stores = {"pack": (store, "--store")}
+    if also is not None:
+        stores["pack of the second store"] = (also, "select.also")
+    for what, (one, option) in stores.items():
+        folder = pack_folder(one)
+        if not is_packed(folder):
+            option = option if isinstance(one.path, Path) else "QUICKDRAW_CACHE"
+            needs.append(Need(what, pack_bytes(one.manifest), folder, option))
+    return needs
 
 
 def training_needs(

@@ -45,7 +45,8 @@ def launcher_command(run: RunFolder, errors: Path, rendezvous: Rendezvous | None
         command += ["--rdzv-conf", ",".join(f"{key}={value}" for key, value in conf.items())]
     command += ["--nproc-per-node", str(config.hardware.ranks), "--max-restarts", "0"]
     command += ["--log-dir", str(errors)]
-    where = [str(run.path), str(config.store)]
+    also = config.select.also
+    where = [str(run.path), str(config.store), *([] if also is None else [str(also)])]
     if not forks:
         return [*command, "-m", "quickdraw_core.training.rank", *where]
     forked = ["--start-method", "fork", "--run-path"]

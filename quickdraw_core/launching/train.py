@@ -34,14 +34,18 @@ from quickdraw_core.launching.probe import Probe, probe
 from quickdraw_core.launching.processes import STANDALONE, RunContext
 from quickdraw_core.launching.rendezvous import release_hosts
 from quickdraw_core.launching.result import TrainResult, result_of
-from quickdraw_core.launching.room import training_needs
+from quickdraw_core.launching.room import pack_needs, training_needs
 from quickdraw_core.loading.exclude import read_excluded
-from quickdraw_core.loading.select import exclusion_note, find_label
+from quickdraw_core.loading.joined import (
+    also_fingerprint,
+    first_pack,
+    open_also,
+    opened_train_pack,
+)
+from quickdraw_core.loading.select import find_label, selection_notes
 from quickdraw_core.progress import progress
 from quickdraw_core.stage import Action, Opened, Outlook, Stage, key_of, options_of
 from quickdraw_core.storage.local import LocalStorage
-from quickdraw_core.store.pack import is_packed, opened_pack, pack_folder
-from quickdraw_core.store.pack_arrays import pack_bytes
 from quickdraw_core.store.store import Store, open_store
 from quickdraw_core.system.disk import Need, require_room
 from quickdraw_core.system.files import require_writable
@@ -68,8 +72,8 @@ class PreparedTraining:
 
     def key(self) -> str:
         """Of folder, data and options."""
-        fingerprint = self.store.manifest.fingerprint
-        return key_of("train", self.path, fingerprint, options_of(self.config, "store"))
+        data = self.store.manifest.fingerprint, also_fingerprint(self.config.select)
+        return key_of("train", self.path, *data, options_of(self.config, "store"))
 
     def finished(self) -> TrainResult | None:
         """The result, if the training ended, its files are whole, and MLflow has all of it."""
@@ -139,8 +143,8 @@ class PreparedTraining:
         raises.
         """
         store, config = open_store(self.config.store, self.opened), self.config
-        require_room(pack_needs(store))
-        pack = opened_pack(store, self.opened)
+        require_room(pack_needs(store, open_also(config.select, store, self.opened)))
+        pack = opened_train_pack(store, config.select, self.opened)
         rows = checked_rows(config, pack)
         steps, done = None, 0
         if RunFolder.is_there(self.path) and not config.fresh:
@@ -163,20 +167,12 @@ def needs_of(config: TrainConfig, store: Store, opened: Opened) -> list[Need]:
     goes_on = RunFolder.is_there(path) and not config.fresh
     if goes_on and finished_run(config, store, opened) is not None:
         return []
-    return [*pack_needs(store), *training_needs(config, path, len(store.label_map))]
-
-
-def pack_needs(store: Store) -> list[Need]:
-    """What the pack of the store takes, if it is not there yet."""
-    folder = pack_folder(store)
-    if is_packed(folder):
-        return []
-    option = "--store" if isinstance(store.path, Path) else "QUICKDRAW_CACHE"
-    return [Need("pack", pack_bytes(store.manifest), folder, option)]
+    packs = pack_needs(store, open_also(config.select, store, opened))
+    return [*packs, *training_needs(config, path, len(store.label_map))]
 
 
 def prepare(config: TrainConfig, opened: Opened) -> PreparedTraining:
-    """Opens the store to train on, and finds out what can be found wrong without work.
+    """Opens the stores to train on, and finds out what can be found wrong without work.
 
     Raises `StoreError`, `ConfigError`, `TrackingError`, or `BusyError` if another training is
     at work in the run folder.
@@ -187,6 +183,7 @@ def prepare(config: TrainConfig, opened: Opened) -> PreparedTraining:
         find_label(store.label_map, word)
     if config.select.exclude is not None:
         _require_excluded(config)
+    open_also(config.select, store, opened)
     path = run_path(config, store)
     require_free(path / _lock_name(config), str(path))
     goes_on = not config.fresh and find_checkpoint(path, "last") is not None
@@ -253,7 +250,7 @@ def _run(
     config: TrainConfig, store: Store, context: RunContext, opened: Opened, begun: float
 ) -> TrainResult:
     """begun: when the training did, by `time.perf_counter`."""
-    pack = opened_pack(store, opened)
+    pack = opened_train_pack(store, config.select, opened)
     rows = checked_rows(config, pack)
     is_host_0, rendezvous, problem = config.hosts.node_rank == 0, None, None
     if is_host_0:
@@ -268,9 +265,7 @@ def _run(
     if not done:  # the run folder's: this process keeps no 8 bytes a drawing while its ranks train
         rows = Rows.read(config, pack, run.path)
     shares, hosts = config.shape.micro_batches, config.hosts.nodes
-    excluded = exclusion_note(pack, config.select) if is_host_0 and not done else None
-    if excluded is not None:
-        notes.append(excluded)
+    notes += selection_notes(pack, config.select) if is_host_0 and not done else []
     is_here = context.nodes is None and not done
     unused = unused_gpus(config.hardware, shares, hosts) if is_here else None
     if unused is not None:
@@ -287,9 +282,9 @@ def _run(
         notes += [tracked.problem] if tracked.problem else []
         if done:
             release_hosts(run.path, config.hosts, run.key, latest.step)
-            more, problem = report_finished(run, pack, tracked.uri, opened)
+            more, problem = report_finished(run, first_pack(pack), tracked.uri, opened)
         else:
-            more, problem = report_training(run, pack, tracked.uri, opened, ranks)
+            more, problem = report_training(run, first_pack(pack), tracked.uri, opened, ranks)
         notes += more
     elif not done:
         with host_0_first(run, context.stopping):

@@ -8,6 +8,7 @@ from pydantic import Field, model_validator
 
 from quickdraw_core.config import Config
 from quickdraw_core.errors import ConfigError
+from quickdraw_core.storage.location import Location
 
 
 class FoldConfig(Config):
@@ -56,6 +57,22 @@ class SelectConfig(Config):
     fold: FoldConfig | None = Field(
         None, description="a fold that is neither trained nor validated on, for quickdraw audit"
     )
+    also: Location | None = Field(
+        None,
+        description="folder or address of a second store, whose train drawings are learnt from as "
+        "well, such as one of pseudo-labels; validation and test drawings are those of the first",
+    )
+    also_fingerprint: str | None = Field(
+        None,
+        pattern="^[0-9a-f]{64}$",
+        description="fingerprint that the second store must have; recorded in the run folder",
+    )
+
+    def absolute(self) -> Self:
+        """With paths that mean the same from any working folder."""
+        exclude = self.exclude and self.exclude.absolute()
+        also = self.also and self.also.absolute()
+        return self.model_copy(update={"exclude": exclude, "also": also})
 
 
 class AugmentConfig(Config):

@@ -10,20 +10,24 @@ import numpy as np
 import numpy.typing as npt
 
 from quickdraw_core.drawing import DrawingBatch, Int64Array, UInt8Array, UInt16Array, UInt64Array
-from quickdraw_core.store.pack import Pack
+from quickdraw_core.loading.joined import JoinedPack, TrainPack
 from quickdraw_core.system.compiled import compiled
 
 
 def gather(
-    pack: Pack, rows: npt.NDArray[Any], labels: Int64Array, key_ids: UInt64Array
+    pack: TrainPack, rows: npt.NDArray[Any], labels: Int64Array, key_ids: UInt64Array
 ) -> DrawingBatch:
     """Copies the drawings at `rows` (int64 [M]) out of the pack, in their order.
 
     labels, key_ids: int64 and uint64 [M], filled with the drawings' own. Raises `IndexError`
     if a row is outside the pack.
     """
-    source = pack.drawings
     rows = np.ascontiguousarray(rows, np.int64)
+    if isinstance(pack, JoinedPack):
+        if (rows >= len(pack.first)).any():
+            return _gather_of_both(pack, rows, labels, key_ids)
+        pack = pack.first
+    source = pack.drawings
     point_offsets = np.empty(len(rows) + 1, np.int64)
     stroke_offsets = np.empty(len(rows) + 1, np.int64)
     bad = _place(
@@ -58,6 +62,24 @@ def gather(
         taken.stroke_lengths,
     )
     return taken
+
+
+def _gather_of_both(
+    pack: JoinedPack, rows: Int64Array, labels: Int64Array, key_ids: UInt64Array
+) -> DrawingBatch:
+    """As `gather`, of rows of which some are in the second pack."""
+    is_second = rows >= len(pack.first)
+    firsts, seconds = np.flatnonzero(~is_second), np.flatnonzero(is_second)
+    order = np.concatenate([firsts, seconds])
+    unused, ids = np.empty(len(rows), np.int64), np.empty(len(rows), np.uint64)
+    cut = len(firsts)
+    parts = [
+        gather(pack.first, rows[firsts], unused[:cut], ids[:cut]),
+        gather(pack.second, rows[seconds] - len(pack.first), unused[cut:], ids[cut:]),
+    ]
+    labels[:] = pack.labels[rows]
+    key_ids[order] = ids
+    return DrawingBatch.concat(parts).take(np.argsort(order))
 
 
 @compiled()

@@ -25,10 +25,10 @@ from quickdraw_core.loading.augment import Placed, augment
 from quickdraw_core.loading.balance import SampleOrder
 from quickdraw_core.loading.config import AugmentConfig, BatchShape
 from quickdraw_core.loading.gather import gather
+from quickdraw_core.loading.joined import TrainPack
 from quickdraw_core.render.encodings import ImageConfig, render
 from quickdraw_core.render.on_device import draw_on_device
 from quickdraw_core.render.placement import centred
-from quickdraw_core.store.pack import Pack
 from quickdraw_core.system.prefetch import prefetched
 
 
@@ -71,7 +71,7 @@ class Loader:
 
     def __init__(
         self,
-        pack: Pack,
+        pack: TrainPack,
         rows: Int64Array,
         shape: BatchShape,
         rank: int,
@@ -83,7 +83,7 @@ class Loader:
         class_balance: float = 0.0,
         feed: Feed = Feed(),
     ) -> None:
-        """rows: int64 [n], the pack's drawings to train on (`select_rows`); image and
+        """rows: int64 [n], the pack's drawings to train on (`train_rows`); image and
         augment_config: how they are drawn; class_balance: as in `SelectConfig`.
         """
         if len(rows) < shape.global_batch_size:
@@ -164,7 +164,7 @@ class Loader:
 
 
 def drawn_rows(
-    pack: Pack, rows: Int64Array, image: ImageConfig, batch_size: int, feed: Feed = Feed()
+    pack: TrainPack, rows: Int64Array, image: ImageConfig, batch_size: int, feed: Feed = Feed()
 ) -> Generator[Batch]:
     """Batches of the given rows (int64 [n]) in their order, unchanged: for judging a model."""
 
@@ -179,7 +179,7 @@ def _unchanged(drawings: DrawingBatch) -> Placed:
 
 
 def make_batch(
-    pack: Pack,
+    pack: TrainPack,
     rows: Int64Array,
     image: ImageConfig,
     feed: Feed,

@@ -52,7 +52,7 @@ def _pack(
     useless: str = "",
     writer: str | None = None,
 ) -> Thing:
-    on_store = [run for run in runs if store and run.store == store]
+    on_store = [run for run in runs if store and store in run.stores]
     at_work = next((run for run in on_store if run.at_work), None)
     needed = f"at work on its store: {writer}" if writer else ""
     if at_work is not None:

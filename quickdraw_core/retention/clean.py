@@ -164,7 +164,7 @@ def _ask(uris: Iterable[str], recorded: Collection[str]) -> _Models:
 def _stores(config: CleanConfig, runs: Collection[FoundRun]) -> set[Path]:
     """The stores whose packs are looked at: those that are folders here."""
     named = {store.absolute() for store in config.stores}
-    trained_on = {Path(run.store) for run in runs if run.store and "://" not in run.store}
+    trained_on = {Path(name) for run in runs for name in run.stores if "://" not in name}
     return {store for store in named | trained_on if store.is_dir()}
 
 

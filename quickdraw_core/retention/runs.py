@@ -9,7 +9,6 @@ from pathlib import Path
 from quickdraw_core.errors import QuickdrawError
 from quickdraw_core.retention.folders import at_work_in, last_used, weigh
 from quickdraw_core.retention.plan import Kind, Thing
-from quickdraw_core.storage.location import Address
 from quickdraw_core.tracking.address import NO_TRACKING
 from quickdraw_core.tracking.delivery import is_delivered
 from quickdraw_core.tracking.journal import JOURNAL_NAME, follow, last_status
@@ -24,7 +23,7 @@ TRASH = ".removed"
 
 @dataclass(frozen=True)
 class FoundRun:
-    """A run folder. store: where its data are, if that can be read; stays_whole: why all of its
+    """A run folder. stores: where its data are, if that can be read; stays_whole: why all of its
     checkpoints are needed; empty: they are not.
     """
 
@@ -33,7 +32,7 @@ class FoundRun:
     used: float
     uri: str
     run_id: str
-    store: str
+    stores: tuple[str, ...]
     at_work: bool
     stays_whole: str
     sweep: Path | None
@@ -60,14 +59,15 @@ def _read(path: Path, sweep: Path | None) -> FoundRun:
     """path: of the run; absolute from here on."""
     path = path.absolute()
     at_work = at_work_in(path) or (at_work_in(sweep) if sweep is not None else None)
-    whole, uri, run_id, store = at_work or "", NO_TRACKING, "", ""
+    whole, uri, run_id = at_work or "", NO_TRACKING, ""
+    stores: tuple[str, ...] = ()
     if path.is_symlink():
         whole = whole or "a symlink; remove it by hand"
     refers: frozenset[str] = frozenset()
     spare: tuple[Path, ...] = ()
     try:
         run, record = RunFolder.read(path), RunRecord.read(path)
-        store = _store_name(run)
+        stores = _store_names(run)
         if record is not None:
             uri, run_id = record.uri, record.run_id
         refers = _named_by(run, record)
@@ -79,16 +79,16 @@ def _read(path: Path, sweep: Path | None) -> FoundRun:
         whole = whole or f"cannot be read: {error}"
     size = weigh(path).size_bytes - sum(weigh(checkpoint).size_bytes for checkpoint in spare)
     return FoundRun(
-        *(path, size, last_used(path), uri, run_id, store, at_work is not None, whole),
+        *(path, size, last_used(path), uri, run_id, stores, at_work is not None, whole),
         sweep=sweep,
         spare=spare,
         refers_to=refers,
     )
 
 
-def _store_name(run: RunFolder) -> str:
-    store = run.config.store
-    return str(store) if isinstance(store, Address) else str(store.absolute())
+def _store_names(run: RunFolder) -> tuple[str, ...]:
+    stores = (run.config.store, run.config.select.also)
+    return tuple(str(store.absolute()) for store in stores if store is not None)
 
 
 def _named_by(run: RunFolder, record: RunRecord | None) -> frozenset[str]:

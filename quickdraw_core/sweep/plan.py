@@ -114,6 +114,7 @@ def plan_sweep(config: SweepConfig, opened: Opened) -> Sweep:
                     "store": store.path.absolute(),
                     "run_dir": path / f"{row.slug}-{configs[row.name].identity(fingerprint)}",
                     "tracking": {"uri": config.tracking_uri},
+                    "select": configs[row.name].select.absolute().model_dump(),
                 }
             ),
         )

@@ -22,11 +22,11 @@ from quickdraw_core.cluster.environment import launcher_job
 from quickdraw_core.errors import ConfigError, first_line
 from quickdraw_core.inference.held_out import find_held_out
 from quickdraw_core.launching.gpus import devices_locked
+from quickdraw_core.loading.joined import opened_train_pack
 from quickdraw_core.redaction import without_secrets
 from quickdraw_core.stage import Opened, tried_again
 from quickdraw_core.storage.begun_by import is_begun_by, note_begun
 from quickdraw_core.storage.factory import storage_of
-from quickdraw_core.store.pack import opened_pack
 from quickdraw_core.store.store import open_store
 from quickdraw_core.sweep.config import SweepConfig
 from quickdraw_core.sweep.finish import finish_sweep, stop_sweep
@@ -68,10 +68,10 @@ class PreparedSweep:
         sweep, config, opened = self.planned, self.config, self.opened
         store = open_store(sweep.store, opened)
         find_held_out(sweep.judging(sweep.rows[0]), store, opened)
-        pack = opened_pack(store, opened)
         rows = []
         for row in sweep.rows:
             with row_named(sweep.table, row):
+                pack = opened_train_pack(store, row.config.select, opened)
                 counts = checked_rows(row.config, pack).train_counts
             classes = int(np.count_nonzero(counts))
             rows.append(replace(row, classes=classes, drawings=sum(counts)))

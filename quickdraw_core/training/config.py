@@ -13,6 +13,7 @@ from quickdraw_core.config import Config
 from quickdraw_core.errors import ConfigError
 from quickdraw_core.loading.config import AugmentConfig, BatchShape, SelectConfig
 from quickdraw_core.loading.exclude import excluded_sha256
+from quickdraw_core.loading.joined import also_fingerprint
 from quickdraw_core.modeling.losses import LossConfig
 from quickdraw_core.modeling.models import MODELS, ModelConfig, check_model
 from quickdraw_core.modeling.optimizers import OptimizerConfig
@@ -213,11 +214,13 @@ class TrainConfig(Config):
 
         code: as `training_code` gives it; None: that of now. Two runs of one identity are the
         same run, so that the same command continues it; also with another number of ranks or on
-        another device, which changes the weights by rounding alone. Drawings to exclude count by
-        the content of their file. Raises `ConfigError` if that cannot be read.
+        another device, which changes the weights by rounding alone. Drawings to exclude and those
+        of a second store count by their content. Raises `ConfigError` or `StoreError` if that
+        cannot be read.
         """
         decisive = self.model_dump(mode="json", include=DECISIVE)
         decisive["select"] |= {"exclude": None, "exclude_sha256": excluded_sha256(self.select)}
+        decisive["select"] |= {"also": None, "also_fingerprint": also_fingerprint(self.select)}
         text = json.dumps([decisive, store_fingerprint, code or training_code()], sort_keys=True)
         return hashlib.sha256(text.encode()).hexdigest()[:10]
 

@@ -6,9 +6,10 @@ step alone: order, augmentation, dropout and learning rate are functions of it.
 """
 
 from quickdraw_core.errors import StoreError
+from quickdraw_core.loading.joined import TrainPack, opened_train_pack
 from quickdraw_core.loading.loader import Feed, drawn_rows
-from quickdraw_core.store.pack import Pack, open_pack
-from quickdraw_core.store.store import Store
+from quickdraw_core.stage import Opened
+from quickdraw_core.store.store import open_store
 from quickdraw_core.tracking.journal import Journal, NoJournal
 from quickdraw_core.tracking.system_metrics import system_metrics
 from quickdraw_core.training.checkpoint import BEST_ARTIFACT, save_checkpoint
@@ -89,8 +90,10 @@ def train_loop(run: RunFolder, ranks: Ranks) -> None:
                 break
 
 
-def _open_pack(run: RunFolder) -> Pack:
-    pack = open_pack(Store.open(run.config.store))
+def _open_pack(run: RunFolder) -> TrainPack:
+    opened = Opened()
+    store = open_store(run.config.store, opened)
+    pack = opened_train_pack(store, run.config.select, opened)
     if pack.fingerprint != run.store_fingerprint:
         raise StoreError(
             f"the store {run.config.store} changed since the run {run.path} began; "

@@ -15,10 +15,10 @@ import numpy as np
 from quickdraw_core.drawing import Int64Array
 from quickdraw_core.errors import ConfigError
 from quickdraw_core.loading.config import SelectConfig
-from quickdraw_core.loading.select import select_rows
+from quickdraw_core.loading.joined import JoinedPack, TrainPack, first_pack
+from quickdraw_core.loading.select import select_rows, train_rows
 from quickdraw_core.modeling.schedules import Factor, build_schedule
 from quickdraw_core.store.holdout import Split
-from quickdraw_core.store.pack import Pack
 from quickdraw_core.system.files import open_atomic
 from quickdraw_core.training.config import TrainConfig
 
@@ -30,8 +30,8 @@ _SPLITS = ("train", "validation")
 class Rows:
     """Which drawings of a pack a run takes.
 
-    train, validation: rows of the pack, int64 [n] each. train_counts: train rows of each label.
-    steps_an_epoch: whole global batches in the train rows.
+    train, validation: rows of the pack, int64 [n] each, by label. train_counts: train rows of each
+    label. steps_an_epoch: whole global batches in the train rows.
     """
 
     train: Int64Array
@@ -40,7 +40,7 @@ class Rows:
     steps_an_epoch: int
 
     @classmethod
-    def of(cls, config: TrainConfig, pack: Pack) -> "Rows":
+    def of(cls, config: TrainConfig, pack: TrainPack) -> "Rows":
         """The rows that a configuration chooses. Raises `ConfigError` if they are too few."""
         # Judged on drawings of the classes that are not chosen otherwise, also if not all of
         # them are trained on; a number a class that does not grow with the store.
@@ -52,12 +52,12 @@ class Rows:
         return cls._of(
             config,
             pack,
-            select_rows(pack, Split.TRAIN, config.select),
-            select_rows(pack, Split.VALIDATION, judged),
+            train_rows(pack, config.select),
+            select_rows(first_pack(pack), Split.VALIDATION, judged),
         )
 
     @classmethod
-    def read(cls, config: TrainConfig, pack: Pack, run_dir: Path) -> "Rows":
+    def read(cls, config: TrainConfig, pack: TrainPack, run_dir: Path) -> "Rows":
         """What `write` put into the run folder; it stays on the disk, and all ranks of a host
         share what is read of it.
         """
@@ -76,7 +76,7 @@ class Rows:
 
     @classmethod
     def _of(
-        cls, config: TrainConfig, pack: Pack, train: Int64Array, validation: Int64Array
+        cls, config: TrainConfig, pack: TrainPack, train: Int64Array, validation: Int64Array
     ) -> "Rows":
         steps_an_epoch = len(train) // config.global_batch_size
         if not steps_an_epoch:
@@ -84,15 +84,20 @@ class Rows:
                 f"{len(train)} drawings to train on do not fill one global batch of "
                 f"{config.global_batch_size}; choose a smaller global_batch_size"
             )
-        # The pack is in the order of the labels, and so are the rows.
-        ends = np.searchsorted(
-            pack.labels, np.arange(len(pack.label_map), dtype=np.uint16), "right"
-        )
-        train_counts = np.diff(np.searchsorted(train, ends), prepend=0)
-        return cls(train, validation, train_counts.tolist(), steps_an_epoch)
+        return cls(train, validation, _counts(pack, train).tolist(), steps_an_epoch)
 
 
-def checked_rows(config: TrainConfig, pack: Pack) -> Rows:
+def _counts(pack: TrainPack, rows: Int64Array) -> Int64Array:
+    """How many of the train rows have each label: int64 [K]."""
+    if isinstance(pack, JoinedPack):
+        return pack.counts(rows)
+    # The pack is in the order of the labels, and so are the rows.
+    ends = np.searchsorted(pack.labels, np.arange(len(pack.label_map), dtype=np.uint16), "right")
+    counts: Int64Array = np.diff(np.searchsorted(rows, ends), prepend=0)
+    return counts
+
+
+def checked_rows(config: TrainConfig, pack: TrainPack) -> Rows:
     """The rows, once the schedule fits the steps, as far as these are known without a probe.
 
     Raises `ConfigError`.

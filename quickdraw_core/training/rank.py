@@ -1,4 +1,4 @@
-"""One training process, under torch's launcher: `rank.py RUN STORE`."""
+"""One training process, under torch's launcher: `rank.py RUN STORE [SECOND-STORE]`."""
 
 import signal
 import sys
@@ -29,8 +29,10 @@ def main() -> None:
     die_with_parent()
     _end_at_signals()
     run = RunFolder.read(Path(sys.argv[1]))
-    # The run folder is shared by all hosts; the store may lie elsewhere on each.
-    run = replace(run, config=run.config.updated({"store": sys.argv[2]}))
+    # The run folder is shared by all hosts; the stores may lie elsewhere on each.
+    store, *also = sys.argv[2:]
+    places = {"store": store} | ({"select": {"also": also[0]}} if also else {})
+    run = replace(run, config=run.config.updated(places))
     hardware = run.config.hardware
     device = choose_device(hardware.device, hardware.ranks)
     with typed_errors(run.config), process_group(device, hardware.timeout_seconds) as ranks:

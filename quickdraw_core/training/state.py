@@ -8,12 +8,12 @@ from typing import Any, Protocol
 
 import torch
 
+from quickdraw_core.loading.joined import TrainPack
 from quickdraw_core.loading.loader import Feed, Loader
 from quickdraw_core.loading.prior import log_prior
 from quickdraw_core.modeling.layers import last_linear
 from quickdraw_core.modeling.losses import build_loss
 from quickdraw_core.modeling.optimizers import build_optimizer
-from quickdraw_core.store.pack import Pack
 from quickdraw_core.tracking.run_record import tracked_run_id
 from quickdraw_core.training.checkpoint import Checkpoint, latest_checkpoint, load_checkpoint
 from quickdraw_core.training.distributed import Ranks
@@ -96,7 +96,9 @@ class TrainState:
             part.load_state_dict(states[name])
 
 
-def open_state(run: RunFolder, plan: Plan, pack: Pack, ranks: Ranks, feed: Feed) -> TrainState:
+def open_state(
+    run: RunFolder, plan: Plan, pack: TrainPack, ranks: Ranks, feed: Feed
+) -> TrainState:
     """The run as its latest checkpoint left it, or newly initialized, alike on every rank."""
     config = run.config
     arithmetic = choose_arithmetic(config.hardware, config.model.precision, ranks.device.type)
@@ -137,7 +139,7 @@ def open_state(run: RunFolder, plan: Plan, pack: Pack, ranks: Ranks, feed: Feed)
 
 
 def checkpoint_of(
-    run: RunFolder, plan: Plan, pack: Pack, state: TrainState, step: int, finished: bool
+    run: RunFolder, plan: Plan, pack: TrainPack, state: TrainState, step: int, finished: bool
 ) -> Checkpoint:
     """All that the run needs to go on after `step` steps, and what a model is used with."""
     trainer, tau = state.trainer, state.validations.metrics.get(TAU, 0.0)

@@ -96,6 +96,7 @@ class DaskNodes:
         job = Job(
             run=str(run.path),
             store=str(run.config.store.absolute()),
+            also=str(run.config.select.absolute().also or ""),
             node_rank=0,
             attempt=attempt,
             run_sha256=digest_of(run.path),

@@ -21,8 +21,8 @@ from quickdraw_core.launching.gpus import rank_environment
 from quickdraw_core.launching.nodes.attempt import read_attempt
 from quickdraw_core.launching.processes import launcher
 from quickdraw_core.launching.rendezvous import Rendezvous, address_towards
+from quickdraw_core.loading.joined import opened_train_pack
 from quickdraw_core.stage import Opened
-from quickdraw_core.store.pack import opened_pack
 from quickdraw_core.store.store import open_store
 from quickdraw_core.training.checkpoint import CHECKPOINTS, step_of
 from quickdraw_core.training.hardware import check_hardware
@@ -36,11 +36,12 @@ _SEEN_SECONDS = 60.0
 
 @dataclass(frozen=True)
 class Job:
-    """What a node is to do. run, store: where they are. node_rank: its number. attempt: its id.
-    run_sha256: of `run.json` as the leading host wrote it. step: of the checkpoint from which the
-    run goes on; 0: of none. endpoint: host:port of node 0, where the launchers meet, and peer: the
-    host of another node, whose network this one is to use; empty if there is one node. defaults:
-    variables, for those that this host has none of.
+    """What a node is to do. run, store, also: where they are; also: the second store, if there is
+    one. node_rank: its number. attempt: its id. run_sha256: of `run.json` as the leading host
+    wrote it. step: of the checkpoint from which the run goes on; 0: of none. endpoint: host:port
+    of node 0, where the launchers meet, and peer: the host of another node, whose network this one
+    is to use; empty if there is one node. defaults: variables, for those that this host has none
+    of.
     """
 
     run: str
@@ -52,6 +53,7 @@ class Job:
     endpoint: str = ""
     peer: str = ""
     defaults: Mapping[str, str] = field(default_factory=dict)
+    also: str = ""
 
     def words(self) -> list[str]:
         """The command that does it, but for the Python."""
@@ -77,7 +79,8 @@ def work(job: Job) -> int:
             f"the store {job.store} is another one on this host than where the training was "
             "begun; give one that all hosts share, or copies of it"
         )
-    opened_pack(store, opened)  # once for all ranks, if this host has none yet
+    # Once for all ranks, if this host has none yet.
+    opened_train_pack(store, run.config.select, opened)
     rendezvous = None
     if job.endpoint:
         rendezvous = Rendezvous(job.attempt, address_towards(job.peer), job.endpoint)
@@ -118,6 +121,7 @@ def _run_of(job: Job) -> RunFolder:
     place = {"node_rank": job.node_rank, "rendezvous": job.endpoint or None}
     hosts = {"dask": None, "tls": None, "require": None, "nodes": run.config.hosts.nodes} | place
     changes = {"store": job.store, "run_dir": path, "hosts": hosts}
+    changes |= {"select": {"also": job.also}} if job.also else {}
     return replace(run, config=run.config.updated(changes))
 
 
