@@ -40,6 +40,7 @@ REFUSED = {
     "play": "play nowhere",
     "predict": "predict nowhere test.csv",
     "check-submission": "check-submission nowhere.csv",
+    "pseudo-label": "pseudo-label nowhere test.csv",
     "sweep": "sweep nosuchtable --store {store}",
     "pipeline": "pipeline nowhere",
     "demo": "demo --rows 5",

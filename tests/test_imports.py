@@ -123,6 +123,7 @@ COMMANDS = {
     ),
     "predict {run} {test} --tracking-uri none": NUMBA | {"torch"},
     "check-submission {submission} {test}": NUMBA,
+    "pseudo-label {run} {test} --at-least 0.1 --tracking-uri none": NUMBA | {"torch"},
     "clean --dry-run --store {store}": set(),
     "deploy --dry-run": NUMBA | {"prefect", "torch"},  # all flows, whose parameters it checks
 }

@@ -74,6 +74,7 @@ READ_ONLY = {
     "compare": "compare {run} {run} --store {store} --tracking-uri none --out {ro}/c",
     "predict": "predict {run} {test} --tracking-uri none --out {ro}/x.csv",
     "probabilities": "predict {run} {test} --tracking-uri none --probabilities {ro}/p",
+    "pseudo-label": "pseudo-label {run} {test} --tracking-uri none --out {ro}/labels",
     "pipeline": "pipeline {csv} --store {ro}/s --run-dir {ro}/run --tracking-uri none",
     "demo": "demo {ro}/demo --classes 2 --rows 50",
 }
@@ -113,6 +114,7 @@ TOO_LARGE = {
     "losses": "losses --plot x.png",
     "predict": "predict {run} {test} --tracking-uri none --out x.csv",
     "probabilities": "predict {run} {test} --tracking-uri none --probabilities x.png",
+    "pseudo-label": "pseudo-label {run} {test} --tracking-uri none --out new --at-least 0.3",
 }
 
 

@@ -36,6 +36,7 @@ INPUTS_AND_FOLDERS = {
     *(("generate", "folder"), ("fetch", "folder"), ("demo", "folder")),
     *(("evaluate", "report_dir"), ("compare", "out_dir")),
     *(("audit", "out_dir"), ("export", "out"), ("export", "evaluation"), ("guess", "explain")),
+    *(("pseudo_label", "out"),),
     *(("deploy", "home"), ("deploy", "file"), ("check_submission", "file"), ("clean", "runs")),
 }
 Write = Callable[[Path], str]

@@ -13,6 +13,8 @@ from hypothesis import strategies as st
 from run_folder import curve_of, last_of, samples_of
 from trainings import train_config
 
+from quickdraw_core.differences.recorded import recorded_of
+from quickdraw_core.differences.why import why
 from quickdraw_core.drawing import DrawingBatch, Int64Array
 from quickdraw_core.errors import CheckpointError, ConfigError, StoreError
 from quickdraw_core.formats.detect import TRAIN_COLUMNS
@@ -20,12 +22,14 @@ from quickdraw_core.inference.inspection import inspect_facts, inspect_model
 from quickdraw_core.inference.references import load_model
 from quickdraw_core.ingest.config import IngestConfig
 from quickdraw_core.ingest.ingest import ingest
+from quickdraw_core.launching.mlflow_run import tags_of
 from quickdraw_core.launching.train import prepare, train
 from quickdraw_core.loading.balance import SampleOrder
 from quickdraw_core.loading.config import FoldConfig, SelectConfig
 from quickdraw_core.loading.gather import gather
 from quickdraw_core.loading.joined import JoinedPack, opened_train_pack
 from quickdraw_core.loading.select import select_rows, selection_notes, train_rows
+from quickdraw_core.retention.runs import find_runs
 from quickdraw_core.sources.doodles.generator import generate_csvs
 from quickdraw_core.stage import Opened
 from quickdraw_core.store.holdout import Split, fold_of
@@ -34,6 +38,7 @@ from quickdraw_core.store.store import Store
 from quickdraw_core.store.verify import verify_store
 from quickdraw_core.training.config import TrainConfig
 from quickdraw_core.training.plan import Rows
+from quickdraw_core.training.run_folder import RunFolder
 
 WORDS = ("ice cream", "sun", "star")
 ROWS = 40
@@ -210,8 +215,25 @@ def test_a_training_sees_both_and_is_judged_on_the_first(
     assert len(seen & set(both.second.key_ids.tolist())) > ROWS
     validation = Rows.of(config_of(store, run, second.path), both).validation
     assert validation.max() < len(both.first)
+
+
+def test_what_is_recorded_of_a_training_names_the_second_store(
+    run: Path, trained: Path, store: Store, second: Store
+) -> None:
+    fingerprint = second.manifest.fingerprint
     facts = inspect_facts(inspect_model(load_model(str(run))))
     assert facts["trained on"].endswith(f"{store.manifest.fingerprint} and store {fingerprint}")
+    tags = tags_of(RunFolder.read(run), store)
+    assert tags["also_store_fingerprint"] == fingerprint
+    sides = [
+        recorded_of(name, load_model(str(path)), "none", store.manifest)
+        for name, path in (("without", trained), ("with", run))
+    ]
+    rows = {row.name: (row.first, row.second) for row in why(*sides).rows}
+    assert rows["select.also_fingerprint"] == ("none", fingerprint[:12])
+    assert "select.also" not in rows
+    (found,) = find_runs(run.parent)
+    assert found.stores == (str(store.path), str(second.path))
 
 
 def test_a_run_that_was_cut_off_comes_to_the_same_bit_for_bit(

@@ -92,7 +92,14 @@ def open_test_file(test: str) -> SourceFile:
 
 
 def parsed_pieces(source: SourceFile) -> Iterator[tuple[DrawingBatch, Piece]]:
-    """The readable drawings of each piece, and the piece without images.
+    """The readable drawings of each piece, and the piece without images. Raises what `row_pieces`
+    does.
+    """
+    return ((rows.drawings, piece) for rows, piece in row_pieces(source))
+
+
+def row_pieces(source: SourceFile) -> Generator[tuple[Rows, Piece]]:
+    """The readable rows of each piece, and the piece without images.
 
     Raises `InputError` if the file is damaged, or a row has no readable `key_id`.
     """
@@ -108,7 +115,7 @@ def parsed_pieces(source: SourceFile) -> Iterator[tuple[DrawingBatch, Piece]]:
                     end, rows = len(block.data), 1
                 first_line = row + reader.first_line
                 parsed, rejected = reader.read(block.data[start:end], first_line, rows)
-                yield parsed.drawings, _piece(parsed, rejected, first_line, header)
+                yield parsed, _piece(parsed, rejected, first_line, header)
                 start, row = end, row + rows
 
 
