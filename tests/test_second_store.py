@@ -1,6 +1,7 @@
 """A training on a store and the drawings of a second one (`select.also`)."""
 
 import csv
+import json
 import shutil
 from pathlib import Path
 
@@ -17,12 +18,16 @@ from quickdraw_core.differences.recorded import recorded_of
 from quickdraw_core.differences.why import why
 from quickdraw_core.drawing import DrawingBatch, Int64Array
 from quickdraw_core.errors import CheckpointError, ConfigError, StoreError
+from quickdraw_core.exporting.config import ExportConfig
+from quickdraw_core.exporting.export import prepare as prepare_export
 from quickdraw_core.formats.detect import TRAIN_COLUMNS
 from quickdraw_core.inference.inspection import inspect_facts, inspect_model
 from quickdraw_core.inference.references import load_model
 from quickdraw_core.ingest.config import IngestConfig
 from quickdraw_core.ingest.ingest import ingest
 from quickdraw_core.launching.mlflow_run import tags_of
+from quickdraw_core.launching.nodes.node import Job, digest_of
+from quickdraw_core.launching.torch_launcher import launcher_command
 from quickdraw_core.launching.train import prepare, train
 from quickdraw_core.loading.balance import SampleOrder
 from quickdraw_core.loading.config import FoldConfig, SelectConfig
@@ -232,6 +237,11 @@ def test_what_is_recorded_of_a_training_names_the_second_store(
     rows = {row.name: (row.first, row.second) for row in why(*sides).rows}
     assert rows["select.also_fingerprint"] == ("none", fingerprint[:12])
     assert "select.also" not in rows
+    one = ExportConfig.parse({"models": [str(run)], "out": run.parent / "bundle"})
+    info = prepare_export(one, Opened()).run().info
+    assert info.also_fingerprints == (fingerprint,)
+    card = (run.parent / "bundle" / "README.md").read_text()
+    assert f"and on drawings of `{fingerprint[:12]}`" in card
     (found,) = find_runs(run.parent)
     assert found.stores == (str(store.path), str(second.path))
 
@@ -298,6 +308,19 @@ def test_what_cannot_be_used_is_refused_before_anything_is_begun(
         ConfigError, "is not the store that select.also_fingerprint", also_fingerprint="0" * 64
     )
     assert not (tmp_path / "run").exists()
+
+
+def test_each_host_says_where_its_second_store_is(
+    run: Path, second: Store, tmp_path: Path
+) -> None:
+    """Ranks and nodes of other hosts are told both places; the run folder is of host 0."""
+    folder = RunFolder.read(run)
+    words = launcher_command(folder, tmp_path, None)
+    assert words[-3:] == [str(run), str(folder.config.store), str(second.path)]
+    moved = Job(str(run), "store", 1, "attempt", digest_of(run), also=str(tmp_path / "copy"))
+    assert json.loads(moved.words()[-1])["also"] == str(tmp_path / "copy")
+    here = SelectConfig(also=Path("second")).absolute().also
+    assert here == Path.cwd() / "second"
 
 
 def test_a_rank_opens_the_second_store_that_its_run_names(

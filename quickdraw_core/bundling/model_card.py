@@ -114,12 +114,14 @@ def _use(info: BundleInfo) -> str:
 
 
 def _data(info: BundleInfo) -> str:
+    also = " and ".join(f"`{fingerprint[:12]}`" for fingerprint in info.also_fingerprints)
+    further = f", and on drawings of {also}, whose labels may be a model's" if also else ""
     return (
         f"Google's [Quick, Draw! dataset]({DATASET}), which Google, Inc. makes available under "
         f"the [Creative Commons Attribution 4.0 International license]({DATA_LICENCE}): drawings "
         "that players of the game made within 20 seconds, simplified to strokes on a grid of "
-        f"256 × 256. Trained on the store `{info.store_fingerprint[:12]}`; the held-out drawings "
-        "were not trained on."
+        f"256 × 256. Trained on the store `{info.store_fingerprint[:12]}`{further}; the held-out "
+        "drawings were not trained on."
     )
 
 

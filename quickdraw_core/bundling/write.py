@@ -44,6 +44,7 @@ class BundleFacts:
     name: str
     label_map: LabelMap
     store_fingerprint: str
+    also_fingerprints: tuple[str, ...] = ()
     key: str = ""
     metrics: dict[str, Metric] | None = None
     per_class: dict[str, float] | None = None
@@ -154,6 +155,7 @@ def _info(
         ),
         weights_sha256=weights_digest([member.weights_sha256 for member in members]),
         store_fingerprint=facts.store_fingerprint,
+        also_fingerprints=facts.also_fingerprints,
         metrics=facts.metrics,
         per_class=facts.per_class,
         confusions=facts.confusions,

@@ -102,10 +102,12 @@ class PreparedExport:
         from quickdraw_core.bundling.write import BundleFacts, graphs_of, write_bundle
 
         found = self.evaluated
+        also = {member.config.select.also_fingerprint for member in self.models.members}
         facts = BundleFacts(
             name=self.name,
             label_map=self.models.label_map,
             store_fingerprint=self.models.members[0].checkpoint.store_fingerprint,
+            also_fingerprints=tuple(sorted(filter(None, also))),
             key=self.content_key,
             **({} if found is None else found._asdict()),
         )

@@ -105,7 +105,13 @@ def _write_bundle(checkpoint: Checkpoint, run: RunFolder, pack: Pack, folder: Pa
     from quickdraw_core.bundling.write import BundleFacts, write_bundle
 
     config = TrainConfig.parse(checkpoint.config)
-    facts = BundleFacts(run.path.name, checkpoint.label_map, checkpoint.store_fingerprint)
+    also = config.select.also_fingerprint
+    facts = BundleFacts(
+        run.path.name,
+        checkpoint.label_map,
+        checkpoint.store_fingerprint,
+        () if also is None else (also,),
+    )
     write_bundle(folder, [_member(checkpoint, config)], facts, _card)
     _require_same_guesses(folder, checkpoint, _example(config, pack))
 

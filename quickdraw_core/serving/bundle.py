@@ -101,7 +101,8 @@ class BundleInfo(Config):
     taken for, most often first): on the held-out drawings; None and empty if the model was not
     evaluated. quantized: the form of the graphs' numbers, None: float32. float32_map_at_3: of a
     quantized bundle, what its float32 form reaches on the same drawings. weights_sha256: of all
-    members together. key: a digest of all that the bundle was made of, for whoever would make it
+    members together. also_fingerprints: of second stores that a member learned from as well
+    (`select.also`). key: a digest of all that the bundle was made of, for whoever would make it
     again.
     """
 
@@ -116,6 +117,7 @@ class BundleInfo(Config):
     networks: tuple[Member, ...] = Field(min_length=1)
     weights_sha256: str
     store_fingerprint: str
+    also_fingerprints: tuple[str, ...] = ()
     metrics: dict[str, Metric] | None = None
     per_class: dict[str, float] | None = None
     confusions: dict[str, list[str]] = Field(default_factory=dict)
