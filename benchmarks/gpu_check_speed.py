@@ -100,7 +100,7 @@ def bare_rate(check: Check, config: TrainConfig, arithmetic: Arithmetic) -> floa
     network = build_model(config.model, config.image, 345)
     arithmetic.place(network, device)
     network.train()
-    forward = torch.compile(network) if arithmetic.compiled else network
+    forward = arithmetic.forward_of(network)
     optimizer, loss_of = build_optimizer(config.optimizer, network), build_loss(config.loss)
     image, size = config.image, config.micro_batch_size
     drawn = torch.randint(

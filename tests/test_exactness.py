@@ -29,6 +29,20 @@ pytestmark = [
 ]
 
 VICTIMS = ("one rank", "all ranks", "launcher", "command")
+NETWORKS: dict[str, dict[str, object]] = {
+    "small_cnn": {},
+    "sketch_fusion": {
+        "model": {"name": "sketch_fusion", "flip_tta": True},
+        "image.encoding": "order_points",
+        "loss": {"name": "balanced_softmax", "tau": 0.7, "label_smoothing": 0.1},
+        "optimizer.name": "muon",
+        "augment": {"stroke_rotation_degrees": 6, "stroke_stretch": 0.1, "stroke_shift": 4}
+        | {"warp": 8, "partial_share": 0.2},
+        "validation.logit_adjustment": "log_loss_class_mean",
+        "epochs": 1.2,
+    },
+}
+"""What changes of `config_of`: as the recipes `laptop` and `laptop340` train, and all beside."""
 
 
 def config_of(store: Store, run_dir: Path, **changes: object) -> TrainConfig:
@@ -68,12 +82,14 @@ def assert_same_run(one: Path, other: Path) -> None:
     assert all(torch.equal(value, second.weights[key]) for key, value in first.weights.items())
 
 
-@pytest.fixture(scope="module")
-def whole(store: Store, tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """A run that nothing disturbs."""
+@pytest.fixture(scope="module", params=NETWORKS)
+def whole(
+    request: pytest.FixtureRequest, store: Store, tmp_path_factory: pytest.TempPathFactory
+) -> tuple[Path, str]:
+    """A run that nothing disturbs, and the row of NETWORKS."""
     run_dir = tmp_path_factory.mktemp("whole")
-    train(config_of(store, run_dir))
-    return run_dir
+    train(config_of(store, run_dir, **NETWORKS[request.param]))
+    return run_dir, request.param
 
 
 def steps_of(run_dir: Path) -> int:
@@ -114,31 +130,31 @@ def kill_at(
 
 
 def test_a_run_killed_once_comes_to_the_same_bit_for_bit(
-    whole: Path, store: Store, tmp_path: Path
+    whole: tuple[Path, str], store: Store, tmp_path: Path
 ) -> None:
-    config = config_of(store, tmp_path)
+    config = config_of(store, tmp_path, **NETWORKS[whole[1]])
     assert kill_at(tmp_path, config, 10, "all ranks")
     result = train(config)
     assert result.resumed_from >= 9
-    assert_same_run(tmp_path, whole)
+    assert_same_run(tmp_path, whole[0])
 
 
 @pytest.mark.soak
 @pytest.mark.timeout(1800)
 @pytest.mark.parametrize("seed", [1, 2, 3])
 def test_a_run_killed_at_random_moments_comes_to_the_same_bit_for_bit(
-    whole: Path, store: Store, tmp_path: Path, seed: int
+    whole: tuple[Path, str], store: Store, tmp_path: Path, seed: int
 ) -> None:
     rng = random.Random(seed)
-    config = config_of(store, tmp_path)
+    config = config_of(store, tmp_path, **NETWORKS[whole[1]])
     kills = 0
     # Each attempt is killed a few steps further on than a save comes, so that the run gets on.
-    while last_step(tmp_path) < last_of(whole).step - 8:
+    while last_step(tmp_path) < last_of(whole[0]).step - 8:
         victim = VICTIMS[kills % len(VICTIMS)] if kills < 4 else rng.choice(VICTIMS)
         kills += kill_at(tmp_path, config, rng.randint(3, 7), victim, real_python())
     train(config)
     assert kills >= 5
-    assert_same_run(tmp_path, whole)
+    assert_same_run(tmp_path, whole[0])
 
 
 def last_step(run_dir: Path) -> int:
@@ -146,10 +162,11 @@ def last_step(run_dir: Path) -> int:
     return load_checkpoint(path).step if path else 0
 
 
+@pytest.mark.parametrize("network", NETWORKS)
 def test_any_number_of_ranks_sees_the_same_samples_and_the_same_loss(
-    store: Store, tmp_path: Path
+    network: str, store: Store, tmp_path: Path
 ) -> None:
-    steady = {"optimizer.name": "sgd", "optimizer.learning_rate": 0.001}
+    steady = NETWORKS[network] | {"optimizer.name": "sgd", "optimizer.learning_rate": 0.001}
     steady |= {"optimizer.ema_decay": None, "epochs": 0.7}
     for ranks in (1, 2, 4):
         train(config_of(store, tmp_path / str(ranks), hardware={"ranks": ranks}, **steady))

@@ -250,6 +250,10 @@ def test_training_stops_when_validation_brings_nothing_better(
          "optimizer.learning_rate": 0.003},
         pytest.param({"hardware.compile": True, "optimizer.learning_rate": 0.01},
                      marks=pytest.mark.soak),
+        pytest.param({"hardware.compile": True, "model": "sketch_fusion",
+                      "image.encoding": "order_points", "optimizer.learning_rate": 0.01,
+                      "global_batch_size": 16, "micro_batch_size": 16, "epochs": 0.5},
+                     marks=pytest.mark.soak),
     ],
 )  # fmt: skip
 def test_the_switches_train(options: dict[str, object], store: Store, tmp_path: Path) -> None:

@@ -115,6 +115,8 @@ class PointBranch(nn.Module):
     maximum over the tokens of the last level.
     """
 
+    compilable = False
+
     def __init__(self) -> None:
         super().__init__()
         self.embed = _convolution(FEATURES, _WIDTHS[0], 4, 2)

@@ -2,6 +2,7 @@
 
 import shutil
 import sys
+from collections.abc import Callable
 from dataclasses import dataclass
 from importlib.util import find_spec
 from pathlib import Path
@@ -70,6 +71,21 @@ class Arithmetic:
 
         layout = torch.channels_last if self.channels_last else torch.preserve_format
         network.to(device=device, memory_format=layout)  # type: ignore[call-overload]
+
+    def forward_of(self, network: "nn.Module") -> "Callable[[Tensor], Tensor]":
+        """What computes the network: itself, or compiled.
+
+        Not compiled are modules that set `compilable` to False, of a network compiled around them:
+        code is made for shapes, and theirs follow the values.
+        """
+        import torch
+
+        if not self.compiled:
+            return network
+        for module in network.modules():
+            if not getattr(module, "compilable", True):
+                module.forward = torch.compiler.disable(module.forward)  # type: ignore[no-untyped-call]
+        return torch.compile(network)
 
     def autocast(self, device: "torch.device") -> "torch.autocast":
         """A block whose matrix products and convolutions are computed in bf16, if they are."""

@@ -55,7 +55,7 @@ class Trainer:
             else None
         )
         self.parallel = ranks.wrap(network)
-        self.forward = torch.compile(self.parallel) if arithmetic.compiled else self.parallel
+        self.forward = arithmetic.forward_of(self.parallel)
         self._are_buckets_settled = ranks.world_size == 1
 
     @property
