@@ -6,6 +6,7 @@ import re
 import threading
 from contextlib import nullcontext
 from contextvars import ContextVar
+from dataclasses import replace
 from typing import Any
 
 from prefect import flow, task
@@ -18,7 +19,7 @@ from prefect.task_runners import ThreadPoolTaskRunner
 from flows.alerts.events import alerting
 from flows.artifacts import add_artifact, reported
 from flows.gpus import slots_taken
-from flows.stages import opened_here, worth_retrying
+from flows.stages import begun, opened_here, worth_retrying
 from flows.sweep_row import pooled_rows, require_deployment
 from quickdraw_core.stage import RETRIES, RETRY_SECONDS
 from quickdraw_core.sweep.config import SweepConfig
@@ -67,11 +68,12 @@ def sweep(config: SweepConfig) -> SweepResult:
     """Trains and judges every row of a table, and compares them.
 
     A row that fails stops no other; the flow then fails at its end, with the table made. Another
-    attempt of the same run starts no row over: it goes on.
+    attempt of the same run goes on with the rows that an earlier one has started over.
     """
-    if flow_run.run_count > 1:
-        config = config.updated({"fresh": False})
     prepared = prepare(config, opened_here())
+    if flow_run.run_count > 1 and not prepared.is_of_before(begun()):
+        config = config.updated({"fresh": False})
+        prepared = replace(prepared, config=config)
     gpus = len(prepared.planned.devices)
     in_pool = config.where == "pool"
     if in_pool:

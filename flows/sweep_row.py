@@ -97,7 +97,7 @@ def pooled_rows(sweep: Sweep) -> RunRow:
 
     def run_one(name: str, stopping: threading.Event) -> None:
         row = PreparedRow(sweep, sweep.row(name), opened)
-        with progress(name, 1, "row") as bar:
+        with progress(name, 1, "rows") as bar:
             done = row.finished()
             if done is None:
                 _require_no_refusal(refusals)

@@ -1,5 +1,6 @@
 """Number, rank and rendezvous of hosts, from environments that real launchers make."""
 
+import shutil
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
@@ -8,19 +9,23 @@ import pytest
 from sweeps import TINY, table_file
 from trainings import train_config
 
+from quickdraw_core import stage
+from quickdraw_core.audit.audit import AUDIT_STAGE
+from quickdraw_core.audit.config import AuditConfig
 from quickdraw_core.cluster.environment import (
     Launched,
     find_launched,
     first_name,
     slurm_address,
 )
-from quickdraw_core.commands import jobs, sweeps
+from quickdraw_core.commands import auditing, data, jobs, sweeps
 from quickdraw_core.commands.launched import launched_train_config, started_once
 from quickdraw_core.errors import ConfigError
 from quickdraw_core.ingest.config import IngestConfig
 from quickdraw_core.ingest.target import open_target
 from quickdraw_core.launching.gpus import lock_name, uuids_in
 from quickdraw_core.launching.torch_launcher import launcher_environment
+from quickdraw_core.stage import Opened
 from quickdraw_core.store.store import Store
 from quickdraw_core.training.run_folder import RunFolder
 
@@ -318,6 +323,87 @@ def test_a_pipeline_that_is_requeued_goes_on_with_what_its_job_has_begun_of_each
     monkeypatch.delenv("SLURM_JOB_ID")
     open_target(ingest)  # by nobody who would start it again
     assert fresh_after(**requeued) == (True, False)
+
+
+def test_a_pipeline_that_is_requeued_does_no_stage_anew_that_its_job_has_begun_anew(
+    monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    store, run_dir = tmp_path / "store", tmp_path / "run"
+    begun: list[Any] = []
+    monkeypatch.setattr(jobs, "_run_job", lambda job, prefect: begun.append(job))
+
+    def redone(stage: str, **environment: str) -> str:
+        with monkeypatch.context() as patch:
+            for name, value in (JOB | environment).items():
+                patch.setenv(name, value)
+            jobs.pipeline([str(tmp_path)], store, run_dir=run_dir, recipe="demo", redo_from=stage)
+        job = begun.pop()
+        assert not job.ingest.fresh
+        assert not job.train.fresh
+        return str(job.redo_from)
+
+    requeued = {"SLURM_RESTART_COUNT": "1"}
+    assert redone("ingest", **requeued) == "ingest"  # it ended before it had begun anything
+    with monkeypatch.context() as patch:
+        patch.setenv("SLURM_JOB_ID", "7")
+        open_target(IngestConfig.parse({"source": tmp_path, "store": store}))  # a new store
+    assert [redone(stage, **requeued) for stage in ("ingest", "train")] == ["pack", "train"]
+    config = train_config({"store": store, "run_dir": run_dir})
+    RunFolder(run_dir, config, "fingerprint", "key", begun_by="slurm  7").write()
+    for name in ("ingest", "pack", "train", "evaluate"):
+        assert redone(name, **requeued) == "evaluate"
+        assert redone(name) == redone(name, **requeued, SLURM_JOB_ID="8") == name
+
+
+@pytest.mark.parametrize("where", ["folder", "gone"])
+def test_an_ingest_that_is_requeued_makes_its_new_store_once(
+    monkeypatch: pytest.MonkeyPatch, store: Store, tmp_path: Path, where: str
+) -> None:
+    target = tmp_path / "store"
+    if where == "folder":
+        shutil.copytree(store.path, target, ignore=shutil.ignore_patterns("pack"))
+    begun: list[IngestConfig] = []
+    monkeypatch.setattr(data, "run_stage", lambda stage, config, prefect: begun.append(config))
+    monkeypatch.setattr(data, "ingest_facts", lambda result: {})
+
+    def is_fresh(restarts: int) -> bool:
+        monkeypatch.setenv("SLURM_RESTART_COUNT", str(restarts))
+        data.ingest([str(tmp_path)], target, fresh=True)
+        return begun.pop().fresh
+
+    monkeypatch.setenv("SLURM_JOB_ID", "7")
+    assert is_fresh(0)
+    assert is_fresh(1)  # it ended before it had begun
+    open_target(IngestConfig.parse({"source": tmp_path, "store": target, "fresh": True}))
+    assert not is_fresh(1)
+    assert is_fresh(0)
+    monkeypatch.setenv("SLURM_JOB_ID", "8")
+    assert is_fresh(1)
+
+
+def test_an_audit_that_is_requeued_is_started_over_once(
+    monkeypatch: pytest.MonkeyPatch, store: Store, tmp_path: Path
+) -> None:
+    begun: list[AuditConfig] = []
+    monkeypatch.setattr(stage, "perform", lambda stage, config, opened: begun.append(config))
+    monkeypatch.setattr("quickdraw_core.audit.summary.audit_facts", lambda result, store: {})
+    monkeypatch.setenv("SLURM_JOB_ID", "7")
+
+    def asked(restarts: int) -> AuditConfig:
+        monkeypatch.setenv("SLURM_RESTART_COUNT", str(restarts))
+        auditing.audit(store.path, out_dir=tmp_path / "audit", fresh=True)
+        return begun.pop()
+
+    assert asked(0).fresh
+    assert asked(1).fresh  # it ended before it had begun
+    with monkeypatch.context() as patch:
+        patch.setattr("quickdraw_core.system.disk.free_bytes", lambda folder: 1_000)
+        with pytest.raises(ConfigError, match="are needed"):  # as soon as it has begun
+            AUDIT_STAGE.prepared(asked(1), Opened()).run()
+    assert not asked(1).fresh
+    assert asked(0).fresh
+    monkeypatch.setenv("SLURM_JOB_ID", "8")
+    assert asked(1).fresh
 
 
 def test_a_sweep_that_is_requeued_starts_its_rows_over_once(

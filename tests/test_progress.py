@@ -147,6 +147,21 @@ def test_an_event_is_written_at_once_and_the_next_line_waits(
     assert lines[3:] == ["train: ended after 59 s: 3,000 of 10,000 images, 51 images/s"]
 
 
+def test_one_is_not_written_as_many_and_nothing_has_no_speed(
+    lines: list[str], clock: Clock
+) -> None:
+    with progress("SGD", 1, "rows"):
+        clock.now += 3
+    with progress("Adam", 1, "rows") as bar:
+        worked(bar, clock, 4, 1)
+    assert lines == [
+        "SGD: started, 1 row",
+        "SGD: ended after 3 s: 0 of 1 rows",
+        "Adam: started, 1 row",
+        "Adam: ended after 4 s: 1 row, 0.25 rows/s",
+    ]
+
+
 def test_the_speed_is_that_of_the_last_minutes(lines: list[str], clock: Clock) -> None:
     with progress("evaluate", 10_000, "drawings") as bar:
         worked(bar, clock, 1_000, 0)  # of getting started

@@ -37,6 +37,7 @@ from quickdraw_core.sweep.run import PreparedSweep
 from quickdraw_core.tracking.journal import append, follow, last_status, tags_record
 from quickdraw_core.tracking.run_record import PARENT_TAG, RunRecord, tracked_run_id
 from quickdraw_core.tracking.runs import client
+from quickdraw_core.training.run_folder import RUN_NAME
 
 # Failed on purpose, and tried again
 
@@ -111,21 +112,35 @@ def test_numbers_are_written_down_where_a_figure_cannot_be(
     assert json.loads((tmp_path / "s" / "sweep.json").read_text())["table"] == "tiny"
 
 
-@pytest.mark.parametrize(("attempt", "fresh"), [(1, True), (2, False)])
-def test_a_flow_that_prefect_tries_again_starts_nothing_over(
-    attempt: int, fresh: bool, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    seen = []
-
-    def away(config: SweepConfig, _: Opened) -> PreparedSweep:
-        seen.append(config.fresh)
-        raise OSError("gone")
-
-    monkeypatch.setattr(flows.sweep, "prepare", away)
+@pytest.mark.parametrize(
+    ("attempt", "age", "fresh"),
+    [(1, -60, True), (2, 60, True), (2, -60, False), (2, None, False)],
+    ids=["first", "ended before it began", "has begun", "nothing is there"],
+)
+def test_a_flow_that_prefect_tries_again_starts_over_what_was_there_before_its_first_attempt(
+    attempt: int, age: int | None, fresh: bool, monkeypatch: pytest.MonkeyPatch,
+    store: Store, tmp_path: Path,
+) -> None:  # fmt: skip
+    """age: of a row's run, seconds before the flow run was begun."""
+    config = SweepConfig(table=table_file(tmp_path, TINY), store=store.path, per_class=20,
+                         run_dir=tmp_path / "s", tracking_uri="none", fresh=True)  # fmt: skip
+    row = plan_sweep(config, Opened()).rows[1].run_dir / RUN_NAME
+    if age is not None:
+        row.parent.mkdir(parents=True)
+        row.touch()
+    began = time.time() + (age or 0)
+    monkeypatch.setattr(flows.sweep, "begun", lambda: began)
     # Prefect's own way to stand in for the facts of a run.
     monkeypatch.setenv("PREFECT__RUNTIME__FLOW_RUN__RUN_COUNT", str(attempt))
+    seen = []
+
+    def run_of(sweep: PreparedSweep, *_: object) -> None:
+        seen.append(sweep.config.fresh)
+        raise OSError("gone")
+
+    monkeypatch.setattr(PreparedSweep, "run", run_of)
     with pytest.raises(OSError, match="gone"):
-        flows.sweep.sweep.fn(SweepConfig(table="tiny", fresh=True))
+        flows.sweep.sweep.fn(config)
     assert seen == [fresh]
 
 

@@ -20,6 +20,7 @@ from quickdraw_core.inference.ensemble import PREDICTING_CODE
 from quickdraw_core.launching.train import TRAIN_STAGE
 from quickdraw_core.outputs import result_of_outputs
 from quickdraw_core.stage import Action, Opened, Outlook, Stage, key_of, options_of
+from quickdraw_core.storage.begun_by import is_begun_by
 from quickdraw_core.storage.local import LocalStorage
 from quickdraw_core.store.store import Store, open_store
 from quickdraw_core.system.code_version import code_version
@@ -60,6 +61,10 @@ class PreparedAudit:
             return None
         result = result_of_outputs(self.folder, self.digest, AuditResult)
         return None if result is None else replace(result, skipped=True)
+
+    def is_begun_by(self, job: str) -> bool:
+        """Whether the job has started the audit over before. job: as `launcher_job` gives it."""
+        return is_begun_by(LocalStorage(self.folder), job)
 
     def unfinished(self) -> Outlook:
         """Which folds are trained, and which are not."""

@@ -4,6 +4,7 @@ Out, in its folder: `audit.html`, `mask.parquet` (what `select.exclude` takes), 
 (all suspects, held-out ones as well), and `fold-0/` … with the trainings and what they scored.
 """
 
+import os
 import shutil
 from collections.abc import Sequence
 from dataclasses import replace
@@ -20,6 +21,7 @@ from quickdraw_core.audit.page import Page, write_page
 from quickdraw_core.audit.result import AuditResult
 from quickdraw_core.audit.score_parts import SCORES_NAME, blocks, rows_of_fold, score_fold
 from quickdraw_core.audit.suspects import Reason, Suspects, joined, write_mask, write_suspects
+from quickdraw_core.cluster.environment import launcher_job
 from quickdraw_core.drawing import Int64Array
 from quickdraw_core.errors import ConfigError
 from quickdraw_core.inference.ensemble import load_models
@@ -28,6 +30,8 @@ from quickdraw_core.launching.train import needs_of, train
 from quickdraw_core.outputs import OUTPUTS_NAME, note_outputs
 from quickdraw_core.progress import progress, report_to, reporter_of
 from quickdraw_core.stage import Opened
+from quickdraw_core.storage.begun_by import note_begun
+from quickdraw_core.storage.local import LocalStorage
 from quickdraw_core.store.pack import Pack, opened_pack
 from quickdraw_core.store.store import Store, open_store
 from quickdraw_core.system.disk import Need, require_room, size_of_files
@@ -57,6 +61,7 @@ def run_audit(
     (folder / OUTPUTS_NAME).unlink(missing_ok=True)
     if config.fresh:
         _clear(folder)
+        note_begun(LocalStorage(folder), launcher_job(os.environ))
     store = open_store(config.store, opened)
     require_room(_needs(folds, folder, store, opened.branch()))
     pack = opened_pack(store, opened)

@@ -1,11 +1,13 @@
 """The command that finds drawings which do not fit their word."""
 
+from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
 import typer
 
 from quickdraw_core.assignments import merged, parse_assignments
+from quickdraw_core.commands.launched import going_on, started_once
 from quickdraw_core.commands.options import (
     Fresh,
     Nproc,
@@ -47,6 +49,7 @@ def audit(
     from quickdraw_core.audit.summary import audit_facts
     from quickdraw_core.stage import Opened, perform
 
+    launched = started_once("an audit")
     of_folds = merged(
         {"hardware": {"ranks": nproc}} if nproc else {}, parse_assignments(changes or ())
     )
@@ -54,9 +57,10 @@ def audit(
     opened = Opened()
     prepared = AUDIT_STAGE.prepared(config, opened)
     assert isinstance(prepared, PreparedAudit)
+    config = going_on(launched, config, prepared.is_begun_by)
     with going_on_said(), show_progress():
         if plan:
-            facts = _plan_of(prepared)
+            facts = _plan_of(replace(prepared, config=config))
         else:
             facts = audit_facts(perform(AUDIT_STAGE, config, opened), config.store)
     show_facts(facts)

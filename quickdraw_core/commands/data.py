@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
+from quickdraw_core.commands.launched import going_on_ingest, started_once
 from quickdraw_core.commands.options import (
     MAX_SEED,
     SEED_HELP,
@@ -108,8 +109,10 @@ def ingest(
     """
     from quickdraw_core.ingest.config import IngestConfig
 
+    launched = started_once("an ingest")
     words = words_of(classes, classes_file)
     config = config_of(IngestConfig, locals() | {"classes": words}, changes)
+    config = going_on_ingest(launched, config)
     from quickdraw_core.ingest.ingest import INGEST_STAGE
 
     with left_out_shown():

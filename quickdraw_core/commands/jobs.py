@@ -1,7 +1,6 @@
 """Commands that run several stages."""
 
 import os
-from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
@@ -9,7 +8,12 @@ import typer
 
 from quickdraw_core.assignments import parse_assignments
 from quickdraw_core.commands.data import generate_csvs_into, left_out_shown
-from quickdraw_core.commands.launched import going_on, going_on_training, started_once
+from quickdraw_core.commands.launched import (
+    going_on_ingest,
+    going_on_training,
+    redone_from,
+    started_once,
+)
 from quickdraw_core.commands.models import show_evaluated
 from quickdraw_core.commands.options import (
     MAX_SEED,
@@ -48,7 +52,6 @@ from quickdraw_core.terminal.console import leave_stdout_to, show_facts
 from quickdraw_core.terminal.progress_display import show_progress
 
 if TYPE_CHECKING:
-    from quickdraw_core.cluster.environment import Launched
     from quickdraw_core.ingest.config import IngestConfig
     from quickdraw_core.pipeline import Pipeline, PipelineResult
     from quickdraw_core.training.config import TrainConfig
@@ -103,11 +106,13 @@ def pipeline(
     train_config = train_config.updated(by_stage.get("train", {}))
     if ranks is None:
         train_config = with_fastest_ranks(train_config, by_stage.get("train", {}))
+    in_store = train_config.updated({"store": ingest_config.store})
     job = _job_of(
-        *_going_on(launched, ingest_config, train_config),
+        going_on_ingest(launched, ingest_config),
+        going_on_training(launched, in_store),
         judging | by_stage.get("evaluate", {}),
         judging | by_stage.get("promote", {}) if promote else None,
-        redo_from,
+        redone_from(launched, redo_from, ingest_config, in_store),
     )
     if plan:
         from quickdraw_core.pipeline import plan_pipeline
@@ -145,22 +150,6 @@ def demo(
     result = _run_job(job, prefect=True)
     play = f"{program_to_type('quickdraw')} play {os.path.relpath(result.train.run_dir)}"
     show_facts({"play": f"{play} (opens a page on which you draw and the model guesses)"})
-
-
-def _going_on(
-    launched: "Launched", ingest_config: "IngestConfig", train_config: "TrainConfig"
-) -> "tuple[IngestConfig, TrainConfig]":
-    """Both as they are to be if a launcher has started the command again: each stage goes on with
-    what this very job has begun of it.
-    """
-    from quickdraw_core.storage.begun_by import is_begun_by
-    from quickdraw_core.storage.factory import storage_of
-
-    store = ingest_config.store
-    return (
-        going_on(launched, ingest_config, partial(is_begun_by, storage_of(store))),
-        going_on_training(launched, train_config.updated({"store": store})),
-    )
 
 
 def _by_stage(changes: list[str] | None, promote: bool) -> dict[str, Any]:

@@ -4,6 +4,7 @@ import os
 import sys
 from collections.abc import Callable, Iterable, Mapping
 from contextlib import AbstractContextManager, nullcontext
+from functools import partial
 from typing import TYPE_CHECKING, Any, TypeVar
 
 from quickdraw_core.assignments import parse_assignments
@@ -15,6 +16,7 @@ from quickdraw_core.terminal.progress_display import display_as
 
 if TYPE_CHECKING:
     from quickdraw_core.config import Config
+    from quickdraw_core.ingest.config import IngestConfig
     from quickdraw_core.training.config import TrainConfig
 
 C = TypeVar("C", bound="Config")
@@ -84,25 +86,58 @@ def going_on(launched: Launched, config: C, is_begun_by: Callable[[str], bool]) 
 
     is_begun_by: whether a job, as `launcher_job` gives it, was the last to start over there.
     """
-    is_fresh = launched.is_restart and getattr(config, "fresh", False)
-    if is_fresh and is_begun_by(launcher_job(os.environ)):
+    if getattr(config, "fresh", False) and has_begun(launched, is_begun_by):
         return config.updated({"fresh": False})
     return config
 
 
+def going_on_ingest(launched: Launched, config: "IngestConfig") -> "IngestConfig":
+    """As `going_on`, of an ingest."""
+    return going_on(launched, config, partial(_is_ingest_of, config))
+
+
 def going_on_training(launched: Launched, config: "TrainConfig") -> "TrainConfig":
     """As `going_on`, of a training."""
+    return going_on(launched, config, partial(_is_training_of, config))
 
-    def is_begun_by(job: str) -> bool:
-        from quickdraw_core.launching import open_run
-        from quickdraw_core.stage import Opened
 
-        try:
-            return open_run.is_begun_by(job, config, Opened())
-        except StoreError:  # without the store that names its folder no run was begun
-            return False
+def redone_from(
+    launched: Launched, stage: str | None, ingest: "IngestConfig", train: "TrainConfig"
+) -> str | None:
+    """From which stage on a pipeline is done anew if a launcher may have started it again: from
+    the one after the last that an earlier start of this very job has begun anew.
 
-    return going_on(launched, config, is_begun_by)
+    stage: the one that was asked for. Those between ingest and training take minutes.
+    """
+    if stage in ("ingest", "pack", "train") and has_begun(
+        launched, partial(_is_training_of, train)
+    ):
+        return "evaluate"
+    if stage == "ingest" and has_begun(launched, partial(_is_ingest_of, ingest)):
+        return "pack"
+    return stage
+
+
+def has_begun(launched: Launched, is_begun_by: Callable[[str], bool]) -> bool:
+    """Whether a launcher started this very job again, and an earlier start of it has begun."""
+    return launched.is_restart and is_begun_by(launcher_job(os.environ))
+
+
+def _is_ingest_of(config: "IngestConfig", job: str) -> bool:
+    from quickdraw_core.storage.begun_by import is_begun_by
+    from quickdraw_core.storage.factory import storage_of
+
+    return is_begun_by(storage_of(config.store), job)
+
+
+def _is_training_of(config: "TrainConfig", job: str) -> bool:
+    from quickdraw_core.launching.open_run import is_begun_by
+    from quickdraw_core.stage import Opened
+
+    try:
+        return is_begun_by(job, config, Opened())
+    except StoreError:  # without the store that names its folder no run was begun
+        return False
 
 
 def _launched_here() -> Launched:

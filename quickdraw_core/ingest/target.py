@@ -125,6 +125,7 @@ def open_target(config: IngestConfig) -> Target:
     store, fresh = config.store, config.fresh
     storage = storage_of(store)
     readable = storage.is_file(MANIFEST_NAME)
+    is_new = not (readable or {"receipts", UNFINISHED} & set(storage.top() or ()))
     if fresh:
         storage.remove_tree(UNFINISHED)
         if readable:
@@ -132,7 +133,9 @@ def open_target(config: IngestConfig) -> Target:
         else:
             storage.remove_tree("receipts")
             storage.remove(PREVIOUS_NAME)
-        note_begun(storage, launcher_job(os.environ))
+    job = launcher_job(os.environ)
+    if fresh or (is_new and job):
+        note_begun(storage, job)
     in_store = not (readable and (fresh or is_begun_anew(store)))
     in_unfinished = readable or UNFINISHED in (storage.top() or ())
     searched = (False,) * in_store + (True,) * in_unfinished

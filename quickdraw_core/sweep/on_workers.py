@@ -110,7 +110,7 @@ class RowHosts:
         Raises what `PreparedRow.run` raises, and `ClusterError` if its host is lost.
         """
         row = PreparedRow(sweep, sweep.row(name), Opened())
-        with progress(name, 1, "row") as bar:
+        with progress(name, 1, "rows") as bar:
             done = row.finished()
             if done is None:
                 resources = self._resources(row.planned)

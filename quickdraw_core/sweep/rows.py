@@ -85,7 +85,7 @@ def run_row(
     Raises what `PreparedRow.run` raises.
     """
     row = PreparedRow(sweep, sweep.row(name), opened)
-    with progress(name, 1, "row") as bar:
+    with progress(name, 1, "rows") as bar:
         with report_to(reporter_of(name)) if len(sweep.slots) > 1 else nullcontext():
             bar.note(row.finished() or row.run(slot or Slot(), stopping, turn))
         nest(sweep, row.planned)

@@ -27,6 +27,7 @@ from quickdraw_core.redaction import without_secrets
 from quickdraw_core.stage import Opened, tried_again
 from quickdraw_core.storage.begun_by import is_begun_by, note_begun
 from quickdraw_core.storage.factory import storage_of
+from quickdraw_core.storage.local import LocalStorage
 from quickdraw_core.store.store import open_store
 from quickdraw_core.sweep.config import SweepConfig
 from quickdraw_core.sweep.finish import finish_sweep, stop_sweep
@@ -41,7 +42,7 @@ from quickdraw_core.tracking.journal import JOURNAL_NAME, append, status_record
 from quickdraw_core.tracking.run_record import RUN_RECORD_NAME
 from quickdraw_core.tracking.start_run import start_run
 from quickdraw_core.training.plan import checked_rows
-from quickdraw_core.training.run_folder import RunFolder
+from quickdraw_core.training.run_folder import RUN_NAME, RunFolder
 
 RunRow = Callable[[str, threading.Event], None]
 """Trains and judges the row of a name, once there is room for it; ends as by Ctrl-C once the event
@@ -90,6 +91,14 @@ class PreparedSweep:
     def is_begun_by(self, job: str) -> bool:
         """Whether the job has started these rows over before. job: as `launcher_job` gives it."""
         return is_begun_by(storage_of(self.planned.path), job, self._folders)
+
+    def is_of_before(self, since: float) -> bool:
+        """Whether a chosen row has a run of before a moment, in seconds since the epoch: then
+        nobody has started these rows over since.
+        """
+        runs = (LocalStorage(self.planned.row(name).run_dir) for name in self.planned.chosen)
+        begun = (run.modified(RUN_NAME) for run in runs)
+        return any(time is not None and time < since for time in begun)
 
     @property
     def _folders(self) -> list[str]:

@@ -114,8 +114,8 @@ class _LineBar:
     def summary(self) -> str:
         """What was done in all, in which time."""
         seconds = self.task.elapsed or 0.0
-        rate = rate_text(self.task.completed / seconds, self.unit) if seconds else ""
-        done = ", ".join(filter(None, [self._done(), rate]))
+        rate = self.task.completed / seconds if seconds else 0.0
+        done = ", ".join([self._done(), *([rate_text(rate, self.unit)] if rate else [])])
         return f"ended after {duration_text(seconds)}: {done}"
 
     def _write_if_due(self) -> None:
@@ -139,15 +139,15 @@ class _LineBar:
             return amount_text(done, self.unit)
         if self.unit == "bytes":
             return f"{amount_text(done, self.unit)} of {amount_text(total, self.unit)}"
-        return f"{done:,.0f} of {amount_text(total, self.unit)}"
+        return f"{done:,.0f} of {total:,.0f} {self.unit}"
 
 
 def amount_text(amount: float, unit: str) -> str:
-    """An amount as people write it: `23,040 images`, `0.52 rows`, `1.2 GB`."""
+    """An amount as people write it: `23,040 images`, `0.52 rows`, `1 row`, `1.2 GB`."""
     if unit == "bytes":
         return str(decimal(int(amount)))
     digits = ",.0f" if amount >= 10 or amount == int(amount) else ".2g"
-    return f"{amount:{digits}} {unit}"
+    return f"{amount:{digits}} {unit.removesuffix('s') if amount == 1 else unit}"
 
 
 def rate_text(rate: float, unit: str) -> str:
