@@ -4,6 +4,7 @@ import subprocess
 from collections.abc import Callable, Iterator
 from functools import partial
 from pathlib import Path
+from typing import Any
 
 import pytest
 import torch
@@ -14,7 +15,7 @@ from trainings import network_of
 
 from quickdraw_core.errors import ConfigError
 from quickdraw_core.modeling.layers import reinitialized_convolution
-from quickdraw_core.modeling.models import MODELS, ModelConfig, check_model
+from quickdraw_core.modeling.models import MODELS, ModelConfig, build_model, check_model
 from quickdraw_core.modeling.sketch_fusion import PointBranch
 from quickdraw_core.modeling.stroke_transformer import StrokeTransformer
 from quickdraw_core.render import encodings
@@ -370,3 +371,21 @@ def test_the_number_of_weights_is_known_without_the_network(name: str) -> None:
             network = row.build(row.channels[-1], classes, side, small)
         actual = sum(parameter.numel() for parameter in network.parameters())
         assert row.weights(classes, side, small) == pytest.approx(actual, rel=0.02)
+
+
+@pytest.mark.parametrize("share", [0.0, 0.2, 0.5])
+def test_training_leaves_out_one_branch_or_none(share: float) -> None:
+    config = ModelConfig(name="sketch_fusion", branch_drop_share=share)
+    image = ImageConfig(encoding="order_points", side_px=24)
+    network: Any = build_model(config, image, 10)
+    network.head = network.dropout = nn.Identity()
+    images = inputs("sketch_fusion", 400, image.channels, 24)
+    images = images[torch.arange(400) % 60 > 0]  # the others have no points
+    torch.manual_seed(0)
+    with torch.no_grad():
+        kept = network(images).split(256, 1)
+        whole = network.eval()(images).split(256, 1)
+    lost = [1 - found.any(1).float().mean().item() for found in kept]
+    assert lost == pytest.approx([share, share], abs=0.06)
+    assert torch.cat(kept, 1).any(1).all()
+    assert all(found.any(1).all() for found in whole)

@@ -183,6 +183,13 @@ class ModelConfig(NamedConfig):
     flip_tta: bool = Field(
         False, description="judge and guess by each drawing and its mirror image together"
     )
+    branch_drop_share: float = Field(
+        0.0,
+        ge=0,
+        le=0.5,
+        description="train on this share of the drawings without their picture, and on as many "
+        "without their points; for networks with a branch for each",
+    )
     precision: Literal["auto", "fp32", "bf16"] = Field(
         "auto", description="of products; auto: bf16 on GPUs since Ampere and CPUs with AMX"
     )
@@ -244,6 +251,8 @@ def build_model(model: ModelConfig, image: ImageConfig, classes: int) -> "nn.Mod
     check_model(model, image)
     row, small = MODELS[model.name], model.has_small_stem(image.side_px)
     network = row.build(image.channels, classes, image.side_px, small)
+    if row.reads == "picture and points":
+        network.branch_drop_share = model.branch_drop_share  # type: ignore[assignment]
     if model.pretrained is not None:
         from quickdraw_core.modeling.pretrained import load_pretrained
 

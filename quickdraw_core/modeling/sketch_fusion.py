@@ -161,6 +161,7 @@ class SketchFusion(nn.Module):
         self.of_picture = channels
         self.picture = picture
         self.points = PointBranch()
+        self.branch_drop_share = 0.0
         self.dropout = nn.Dropout(dropout)
         self.head = nn.Linear(features + 2 * _WIDTHS[-1], classes)
 
@@ -172,7 +173,14 @@ class SketchFusion(nn.Module):
     def forward(self, images_nchw: Tensor) -> Tensor:
         """float [N, C + 3, S, S], values 0..1 → logits float [N, classes]."""
         picture, slots = images_nchw[:, : self.of_picture], images_nchw[:, self.of_picture :]
-        found = torch.cat((self.picture(picture), self.points(slots)), 1)
+        of_picture, of_points = self.picture(picture), self.points(slots)
+        if self.training and self.branch_drop_share:
+            # Each drawing loses one branch or the other or none, so that neither may rely on what
+            # the other sees.
+            drawn = torch.rand(len(of_picture), 1, device=of_picture.device)
+            of_picture = of_picture * (drawn >= self.branch_drop_share)
+            of_points = of_points * (drawn < 1 - self.branch_drop_share)
+        found = torch.cat((of_picture, of_points), 1)
         return self.head(self.dropout(found))  # type: ignore[no-any-return]
 
 
