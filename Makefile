@@ -3,7 +3,7 @@
 # make test-services  tests with a Prefect server and worker, several hosts, a browser
 # make check       lint, formatting, types, and the one direction of imports
 # make bench       the benchmarks; numbers belong into benchmarks/RESULTS.md
-# make bench-full  the whole chain at 0.5, 5 and 50 million drawings: 31 GB of disk, about an hour
+# make bench-full  the whole chain at 0.5, 5 and 50 million drawings: 31 GB of disk, 20 minutes
 # make gpu-check   whether all that computes on a GPU does so on this machine's, under 8 minutes
 # make soak        the long tests
 # make up          build and start the stack of docker-compose.yml, and wait until it is ready

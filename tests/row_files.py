@@ -127,6 +127,6 @@ class CountedSource:
     def __getattr__(self, name: str) -> Any:
         return getattr(self.source, name)
 
-    def open(self, cut_short: bool = False) -> _CountedFile:
+    def open(self, cut_short: bool = False, once: bool = False) -> _CountedFile:
         self.opened += 1
-        return _CountedFile(self.source.open(cut_short), self)
+        return _CountedFile(self.source.open(cut_short, once), self)

@@ -176,3 +176,12 @@ def test_a_gzip_that_breaks_off_where_a_window_ends_is_cut_all_the_same(
         assert [*found_windows(source, unread(source))][-1].known.cut == cut
     result = run(path, tmp_path / "store", allow_cut=True)
     assert (result.rows_kept, result.cut) == (20, ("cat.csv.gz",))
+
+
+def test_the_end_of_a_file_does_not_matter_to_rows_before_it(tmp_path: Path) -> None:
+    path = tmp_path / "cat.csv"
+    lines = list(map(csv_line, random_rows(np.random.default_rng(4), 20)))
+    path.write_bytes((HEADER + b"".join(lines))[:-9])
+    assert run(path, tmp_path / "store", rows="head:12").rows_kept == 12
+    with pytest.raises(InputError, match="ends in the middle of"):
+        run(path, tmp_path / "all", rows="head:20")

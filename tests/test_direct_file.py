@@ -96,8 +96,9 @@ def test_what_is_in_memory_is_not_asked_of_the_disk(
         raise AssertionError("asked the disk")
 
     monkeypatch.setattr(direct_file.os, "preadv", refuse)
-    with DirectFile(path) as file:
-        assert read_on(file, [SIZE]) == path.read_bytes()
+    for asked in (SIZE, 10 * SIZE):  # more than there is
+        with DirectFile(path) as file:
+            assert read_on(file, [asked]) == path.read_bytes()
 
 
 @pytest.mark.parametrize("number", [errno.EINVAL, errno.EOPNOTSUPP])

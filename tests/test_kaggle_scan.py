@@ -408,3 +408,9 @@ def test_nothing_is_read_or_written_out_of_bounds(tmp_path: Path) -> None:
 def test_nothing_is_read_or_written_out_of_bounds_in_200_000_lines(tmp_path: Path) -> None:
     calls = "fuzz(7, 150_000, False), test_kaggle_scan.fuzz(8, 50_000, True)"
     run_with_bounds_checked(calls, "test_kaggle_scan", tmp_path)
+
+
+@pytest.mark.parametrize("count", [0, 3])
+def test_blank_lines_at_the_end_of_a_block_are_no_rows(count: int) -> None:
+    rows, rejected = CAT.read(as_block((GOOD * count + "\n \n\n").encode()), 2)
+    assert (len(rows), rejected) == (count, [])

@@ -3,6 +3,7 @@
 import fcntl
 import os
 import shutil
+import tracemalloc
 from pathlib import Path
 
 import numpy as np
@@ -13,6 +14,7 @@ from quickdraw_core.formats.detect import TEST_COLUMNS
 from quickdraw_core.ingest.config import IngestConfig
 from quickdraw_core.ingest.ingest import ingest
 from quickdraw_core.stage import Opened, perform
+from quickdraw_core.store.pack import class_starts
 from quickdraw_core.store.pack_stage import PACK_STAGE, PackConfig, prepare
 from quickdraw_core.store.store import Store
 
@@ -25,6 +27,18 @@ def test_a_pack_is_built_and_then_found(store: Store, tmp_path: Path) -> None:
     assert (built.skipped, found.skipped) == (False, True)
     assert (built.path, built.drawings) == (found.path, found.drawings)
     assert built.drawings == store.manifest.rows_kept
+
+
+def test_finding_the_classes_copies_no_label() -> None:
+    labels = np.repeat(np.array([0, 1, 4], np.uint16), 1_000_000)
+    tracemalloc.start()
+    try:
+        starts = class_starts(labels, np.arange(6))
+        _, peak_bytes = tracemalloc.get_traced_memory()
+    finally:
+        tracemalloc.stop()
+    assert starts.tolist() == [0, 1_000_000, 2_000_000, 2_000_000, 2_000_000, 3_000_000]
+    assert peak_bytes < labels.nbytes / 100
 
 
 def test_a_damaged_pack_is_not_taken_for_one(store: Store, tmp_path: Path) -> None:

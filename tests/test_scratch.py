@@ -6,9 +6,16 @@ import numpy as np
 import pyarrow as pa
 import pytest
 
+from quickdraw_core.system import scratch as module
 from quickdraw_core.system.scratch import MAX_KEPT, scratch
 
 COUNT = 3 << 20
+
+
+@pytest.fixture(autouse=True)
+def nothing_kept(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Arrays that other tests took are not there."""
+    monkeypatch.setattr(module, "_kept", module._Kept())
 
 
 def address(array: np.ndarray) -> int:

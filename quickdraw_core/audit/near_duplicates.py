@@ -22,7 +22,7 @@ from quickdraw_core.drawing import Float32Array, Int64Array, UInt8Array
 from quickdraw_core.loading.gather import gather
 from quickdraw_core.progress import Bar
 from quickdraw_core.render.encodings import ImageConfig, render
-from quickdraw_core.store.pack import Pack
+from quickdraw_core.store.pack import Pack, class_starts
 
 SAME = 0.985
 _IMAGE = ImageConfig(encoding="order", side_px=28)
@@ -48,7 +48,7 @@ def near_duplicates(pack: Pack, listed: Int64Array, bar: Bar) -> Suspects:
     is_listed = np.zeros(len(pack), bool)
     is_listed[listed] = True
     planes = np.random.default_rng(0).normal(size=(_LENGTH, _BITS * _TABLES)).astype(np.float32)
-    ends = np.searchsorted(pack.labels, np.arange(len(pack.label_map) + 1))
+    ends = class_starts(pack.labels, np.arange(len(pack.label_map) + 1))
     of_classes = []
     for first, end in pairwise(ends.tolist()):
         rows = _in_order(pack, first, end)

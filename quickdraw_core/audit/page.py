@@ -15,7 +15,7 @@ from quickdraw_core.drawing import Int64Array
 from quickdraw_core.reporting.gallery import svg_path
 from quickdraw_core.reporting.pages import percent
 from quickdraw_core.store.holdout import Split
-from quickdraw_core.store.pack import Pack
+from quickdraw_core.store.pack import Pack, class_starts
 from quickdraw_core.system.files import write_atomic
 
 WORST = 48
@@ -101,7 +101,7 @@ def _context(page: Page) -> dict[str, Any]:
 def _classes(page: Page) -> Iterator[ClassRow]:
     pack, suspects, judged = page.pack, page.suspects, page.judged
     words, labels, room = pack.label_map.words, pack.labels[suspects.rows], page.config.gallery
-    ends = np.searchsorted(pack.labels, np.arange(len(words) + 1))
+    ends = class_starts(pack.labels, np.arange(len(words) + 1))
     for label, word in enumerate(words):
         index = np.flatnonzero(labels == label)
         counts = np.bincount(suspects.reasons[index], minlength=len(Reason))

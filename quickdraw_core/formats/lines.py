@@ -66,7 +66,7 @@ class LineReader(ABC):
             block = np.append(block, np.uint8(LINE_FEED))
         if rows is None:
             _, rows = self.skip(block, 0, len(block))
-        columns = Columns.for_block(rows, len(block))
+        columns = Columns.for_block(rows + 1, len(block))  # a blank line is begun, too
         left = np.empty((rows, 3), np.int64)
         count, left_over = self.scan(block, columns, left)
         read = columns.rows(count)

@@ -35,7 +35,7 @@ class RowReader(Protocol):
         self, block: UInt8Array, first_line: int, rows: int | None = None
     ) -> tuple[Rows, list[Rejected]]:
         """Reads all rows of a block (uint8 [B]); the last one may be cut off. rows: how many it
-        has; None: they are counted.
+        has, for which room is made: a smaller number breaks the program; None: they are counted.
 
         Rows in the block = rows + rejected; both in the order of the file. A last row that cannot
         be read since it lacks its end is rejected as `CUT_SHORT`.

@@ -54,8 +54,8 @@ class IngestConfig(Config):
     workers: int | None = Field(
         None,
         ge=1,
-        description="local threads or processes; default: one and a half threads a core, or one "
-        "process",
+        description="local threads or processes; default: one process a core, or one and a half "
+        "threads (of little data one)",
     )
     fresh: bool = Field(False, description="make a new store, with new holdout shares")
     strict: bool = Field(

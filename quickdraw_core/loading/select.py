@@ -13,7 +13,7 @@ from quickdraw_core.loading.config import FoldConfig, SelectConfig
 from quickdraw_core.loading.exclude import is_in, read_excluded
 from quickdraw_core.loading.joined import JoinedPack, TrainPack, first_pack
 from quickdraw_core.store.holdout import Split, fold_of
-from quickdraw_core.store.pack import Pack
+from quickdraw_core.store.pack import Pack, class_starts
 
 _IDS_AT_ONCE = 1 << 20
 """Ids hashed or looked up at once: of all drawings that would take gigabytes."""
@@ -189,7 +189,7 @@ def _where(
 
 def _at_most(pack: Pack, rows: Int64Array, per_class: int) -> Int64Array:
     """Of each class the rows with the `per_class` smallest hashes of the holdout rule."""
-    starts = np.searchsorted(pack.labels[rows], np.arange(len(pack.label_map) + 1))
+    starts = class_starts(pack.labels[rows], np.arange(len(pack.label_map) + 1))
     kept = []
     for start, end in pairwise(starts):
         group = rows[start:end]

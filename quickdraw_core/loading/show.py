@@ -13,7 +13,7 @@ from quickdraw_core.drawing import Int64Array, Stroke, UInt8Array
 from quickdraw_core.errors import ConfigError
 from quickdraw_core.loading.select import find_label
 from quickdraw_core.store.holdout import Split
-from quickdraw_core.store.pack import Pack
+from quickdraw_core.store.pack import Pack, class_starts
 from quickdraw_core.system.output_files import opened_output, require_output
 
 ROWS, COLUMNS = 3, 8
@@ -57,7 +57,7 @@ def _chosen(pack: Pack, word: str, split: Split | None, seed: int) -> Int64Array
     if split is not None:
         rows = pack.rows(split, label)
     else:
-        rows = np.arange(*np.searchsorted(pack.labels, [label, label + 1]))
+        rows = np.arange(*class_starts(pack.labels, np.array([label, label + 1])))
     if len(rows) == 0:
         side = f"{split.name.lower()} " if split is not None else ""
         raise ConfigError(f"the store holds no {side}drawing of {word!r}; choose another")

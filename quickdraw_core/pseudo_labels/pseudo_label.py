@@ -92,7 +92,7 @@ def write_pseudo_labels(
     index = index_rows(source)
     require_whole(source, index)
     with (
-        _made_aside(folder) as aside,
+        _written_whole(folder) as temporary,
         temporary_output(folder.with_name(f"{folder.name}.scores")) as file,
     ):
         spool = ScoreSpool(file, len(models.label_map))
@@ -107,7 +107,7 @@ def write_pseudo_labels(
                 unreadable += len(piece.rejected)
                 bar.advance(len(piece.key_ids))
         prior = _prior(models, config, spool)
-        kept = _write(models, config, source, spool, prior, aside)
+        kept = _write(models, config, source, spool, prior, temporary)
         count = int(kept.counts.sum())
         if not count:
             raise ConfigError(
@@ -119,34 +119,36 @@ def write_pseudo_labels(
         words = models.label_map.words
         made = PseudoLabels(config.out, words, rows, unreadable, kept.counts, probability, prior)
         record = json.dumps(_record(made, models, config), indent=1, ensure_ascii=False)
-        write_atomic(aside / RECORD_NAME, record + "\n")
+        write_atomic(temporary / RECORD_NAME, record + "\n")
     return made
 
 
 def check_output_folder(folder: Path) -> None:
     """Raises `ConfigError` unless a folder is missing or empty, and can be written."""
     require_writable(folder)
+    if folder.is_mount():
+        raise ConfigError(f"{folder} is where a disk is mounted; give a new folder inside of it")
     if folder.is_dir() and any(folder.iterdir()):
         raise ConfigError(f"{folder} holds files; give another folder, or empty it")
 
 
 @contextmanager
-def _made_aside(folder: Path) -> Iterator[Path]:
+def _written_whole(folder: Path) -> Iterator[Path]:
     """A folder beside `folder`, which gets its name after the block; nothing if the block raises.
     What a kill leaves, the next command removes.
     """
-    aside = folder.with_name(f".{folder.name}.tmp")
+    temporary = folder.with_name(f".{folder.name}.tmp")
     with held(lock_of_file(folder), str(folder), "writing"):
-        shutil.rmtree(aside, ignore_errors=True)
+        shutil.rmtree(temporary, ignore_errors=True)
         with write_errors(folder):
-            aside.mkdir(parents=True)
+            temporary.mkdir(parents=True)
         try:
-            yield aside
+            yield temporary
             check_output_folder(folder)  # another program may have written there
             with write_errors(folder):
-                aside.replace(folder)
+                temporary.replace(folder)
         finally:
-            shutil.rmtree(aside, ignore_errors=True)
+            shutil.rmtree(temporary, ignore_errors=True)
 
 
 def _prior(models: Ensemble, config: PseudoLabelConfig, spool: ScoreSpool) -> ClassPrior:

@@ -43,7 +43,7 @@ def found_windows(source: SourceFile, known: RowIndex) -> Iterator[FoundWindow]:
     """
     with input_errors(source):
         require_unchanged(source)
-        with source.open(cut_short=True) as file:
+        with source.open(cut_short=True, once=True) as file:
             go_to(file, known.end, source.sequential)
             size_bytes = BLOCK_BYTES if source.sequential else _expected_bytes(source, known)
             more_bytes = None if source.sequential else _SPARE_BYTES

@@ -115,6 +115,7 @@ def _scan(source: SourceFile, enough: int | None) -> RowIndex:
             if block.cut_at is not None:
                 cut = cut_of(reader, block.data[block.cut_at :])
             if enough is not None and rows >= enough:
+                cut = cut if rows == enough else ""  # of a row that is not wanted
                 break
         else:
             enough, cut = None, broken_off(file) or cut

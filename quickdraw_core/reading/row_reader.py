@@ -88,7 +88,7 @@ def read_windows(
     span = Window(first.skiprows, last.skiprows + last.nrows - first.skiprows)
     with input_errors(source):
         require_unchanged(source)
-        with source.open(cut_short=True) as file:
+        with source.open(cut_short=True, once=True) as file:
             go_to(file, group.offset, source.sequential)
             blocks = window_blocks(file, reader, group.offset_row, span, group.size_bytes)
             for window, pieces in _cut(blocks, reader, group.windows):

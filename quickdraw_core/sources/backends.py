@@ -26,15 +26,18 @@ def probe_file(location: str) -> FileProbe:
     return probe_web(location)
 
 
-def open_stored(location: str, buffered: bool) -> BinaryIO:
-    """The bytes as they are stored, to be closed by the caller; buffered: for many small reads.
+def open_stored(location: str, buffered: bool, once: bool = False) -> BinaryIO:
+    """The bytes as they are stored, to be closed by the caller; buffered: for many small reads;
+    once: they need not stay in memory for another reader.
 
     Raises `InputError` if it cannot be opened.
     """
     scheme = scheme_of(location)
     if not scheme:
         with _local_errors(location):
-            return cast(BinaryIO, DirectFile(location))
+            return cast(
+                BinaryIO, DirectFile(location) if once else Path(location).open("rb", buffering=0)
+            )
     if scheme not in OBJECT_SCHEMES:
         from quickdraw_core.sources.web import WebFile
 

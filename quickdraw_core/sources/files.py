@@ -67,16 +67,19 @@ class SourceFile:
         """
         return _address(self.location, self.member)
 
-    def open(self, cut_short: bool = False) -> BinaryIO:
+    def open(self, cut_short: bool = False, once: bool = False) -> BinaryIO:
         """The decompressed bytes, from the first one on; to be closed by the caller.
 
         cut_short: a compressed file that breaks off gives what it has and then ends, and the
-        caller asks `broken_off`; without, it raises `InputError` there.
+        caller asks `broken_off`; without, it raises `InputError` there. once: nobody reads it
+        again soon, so that it need not stay in memory.
 
         The file reads, reads into, and seeks when it is not `sequential`. A local one that is
         not packed in any way is the bare file of the system, whose reads raise `OSError`; all
         others raise `InputError`, and fill what they are asked to fill unless the file ends.
         """
+        if once and self.member is None and not self.compressed:
+            return open_stored(self.location, buffered=False, once=True)
         if self.member is not None:
             stored = open_member(self.location, self.member, self.address, self.sequential)
         else:

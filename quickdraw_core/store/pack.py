@@ -73,7 +73,7 @@ class Pack:
         """Indices of the drawings of one side of the holdout, of one class if given: int64 [n]."""
         if label is None:
             return np.flatnonzero(self.splits == split)
-        first, end = np.searchsorted(self.labels, [label, label + 1])
+        first, end = class_starts(self.labels, np.array([label, label + 1]))
         rows: Int64Array = np.flatnonzero(self.splits[first:end] == split) + first
         return rows
 
@@ -92,6 +92,15 @@ class Pack:
             order = np.argsort(self.holdout.hashes(self.key_ids[rows]), kind="stable")
             chosen.append(np.sort(rows[order[:per_class]]))
         return np.concatenate(chosen)
+
+
+def class_starts(labels: UInt16Array, classes: npt.NDArray[np.integer]) -> Int64Array:
+    """Where in ascending labels, uint16 [N], each of some classes begins: int64 [n].
+
+    `np.searchsorted` alone would copy all labels to compare them with numbers of another kind.
+    """
+    starts: Int64Array = np.searchsorted(labels, classes.astype(labels.dtype))
+    return starts
 
 
 def open_pack(store: Store) -> Pack:

@@ -11,7 +11,7 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
-MAX_KEPT = 8
+MAX_KEPT = 12
 """Arrays kept a thread: more than a window takes."""
 
 _SMALLEST_BYTES = 1 << 20
@@ -41,10 +41,10 @@ def scratch(count: int, dtype: npt.DTypeLike = np.uint8) -> npt.NDArray[Any]:
 
 def _bytes(size_bytes: int) -> npt.NDArray[np.uint8]:
     arrays = _kept.arrays
-    for place in range(len(arrays)):
-        fits = size_bytes <= len(arrays[place]) <= 2 * size_bytes
-        if fits and sys.getrefcount(arrays[place]) == _UNUSED:
-            arrays.append(arrays.pop(place))
+    for index in range(len(arrays)):
+        fits = size_bytes <= len(arrays[index]) <= 2 * size_bytes
+        if fits and sys.getrefcount(arrays[index]) == _UNUSED:
+            arrays.append(arrays.pop(index))
             return arrays[-1]
     arrays.append(np.empty(size_bytes, np.uint8))
     del arrays[:-MAX_KEPT]

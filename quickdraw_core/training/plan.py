@@ -19,6 +19,7 @@ from quickdraw_core.loading.joined import JoinedPack, TrainPack, first_pack
 from quickdraw_core.loading.select import select_rows, train_rows
 from quickdraw_core.modeling.schedules import Factor, build_schedule
 from quickdraw_core.store.holdout import Split
+from quickdraw_core.store.pack import class_starts
 from quickdraw_core.system.files import open_atomic
 from quickdraw_core.training.config import TrainConfig
 
@@ -92,7 +93,7 @@ def _counts(pack: TrainPack, rows: Int64Array) -> Int64Array:
     if isinstance(pack, JoinedPack):
         return pack.counts(rows)
     # The pack is in the order of the labels, and so are the rows.
-    ends = np.searchsorted(pack.labels, np.arange(len(pack.label_map), dtype=np.uint16), "right")
+    ends = class_starts(pack.labels, np.arange(1, len(pack.label_map) + 1))
     counts: Int64Array = np.diff(np.searchsorted(rows, ends), prepend=0)
     return counts
 

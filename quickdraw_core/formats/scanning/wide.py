@@ -12,6 +12,7 @@ from typing import Any
 
 import llvmlite.binding
 import numba.core.cgutils
+import numba.core.codegen
 import numba.core.config
 import numba.extending
 from llvmlite import ir
@@ -22,6 +23,7 @@ WIDTH = 64
 # Numba's own types are partly those of Python's functions, which these are not.
 types: Any = numba.types
 cgutils: Any = numba.core.cgutils
+codegen: Any = numba.core.codegen
 config: Any = numba.core.config
 
 _BYTES = ir.VectorType(ir.IntType(8), WIDTH)
@@ -35,10 +37,10 @@ bring the next one.
 
 
 def _compresses() -> bool:
-    named = config.CPU_FEATURES
-    if named is not None:  # of another processor than this one
-        return "+avx512vbmi2" in named
-    return bool(llvmlite.binding.get_host_cpu_features().get("avx512vbmi2"))
+    named = config.CPU_FEATURES  # of another processor than this one
+    features = codegen.get_host_cpu_features() if named is None else named
+    # The operation is one of LLVM's since its version 19.
+    return "+avx512vbmi2" in features and llvmlite.binding.llvm_version_info[0] >= 19
 
 
 COMPRESSES = _compresses()
