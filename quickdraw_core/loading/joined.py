@@ -1,8 +1,8 @@
 """Two packs that a training learns from as from one: its store's, and that of a second store
 (`select.also`), such as one of pseudo-labels.
 
-Rows 0..N-1 are those of the first pack, the M after them those of the second. Nothing is copied:
-a row is looked up in the pack that has it.
+Rows 0..N-1 are those of the first pack, the M after them those of the second. A row is looked up
+in the pack that has it; the labels alone are copied, 2 bytes a drawing in each rank.
 """
 
 from collections.abc import Hashable
