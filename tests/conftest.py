@@ -73,6 +73,14 @@ def shared_data() -> Path:
     return data
 
 
+@pytest.fixture(autouse=True)
+def same_environment() -> Iterator[None]:
+    """Fails a test that leaves other settings behind, which the tests after it would follow."""
+    before = surroundings.settings()
+    yield
+    assert surroundings.settings() == before
+
+
 @pytest.fixture(scope="session", autouse=True)
 def cache_folder(tmp_path_factory: pytest.TempPathFactory) -> None:
     """Keeps the tests' row indices out of the user's cache folder."""

@@ -34,6 +34,21 @@ def wait_until_answering(url: str, process: subprocess.Popen[bytes], log: Path) 
 
 
 @contextmanager
+def mlflow_at(uri: str) -> Iterator[None]:
+    """A block in which MLflow's own functions find an address, which MLflow also writes into the
+    environment. Afterwards there is none: what `get_tracking_uri` said before is a default, and
+    setting that would ask for it.
+    """
+    import mlflow
+
+    mlflow.set_tracking_uri(uri)
+    try:
+        yield
+    finally:
+        mlflow.set_tracking_uri(None)
+
+
+@contextmanager
 def serving_model(reference: str, uri: str, folder: Path) -> Iterator[str]:
     """The address of `mlflow models serve` of a model, in this environment."""
     port = free_port()

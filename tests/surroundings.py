@@ -37,6 +37,14 @@ _SET = {
     "TZ": "Asia/Kathmandu",  # 5:45 from UTC: what is local time by mistake is seen
 }
 
+_DEFAULTS = (
+    *("MLFLOW_DISABLE_", "MLFLOW_ENABLE_", "MLFLOW_HTTP_", "TORCHINDUCTOR_"),
+    *("MALLOC_", "MKL_", "OPENBLAS_", "QUICKDRAW_ADDRESS_"),
+)
+"""What the program or a library sets once in a process, the same for all that follows: how it
+asks a server, where it compiles to, Dask's memory and threads, logins kept out of addresses.
+"""
+
 
 def settle() -> None:
     """Makes the environment of the tests and their processes the same everywhere. Before torch is
@@ -48,6 +56,15 @@ def settle() -> None:
     os.environ.update(_SET)
     set_waiting(os.environ)
     time.tzset()
+
+
+def settings() -> dict[str, str]:
+    """What the environment now holds of what `settle` removes or sets, but for `_DEFAULTS`."""
+    return {
+        name: value
+        for name, value in os.environ.items()
+        if (name.startswith(_REMOVED) or name in _SET) and not name.startswith(_DEFAULTS)
+    }
 
 
 @contextmanager

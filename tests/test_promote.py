@@ -16,7 +16,7 @@ import torch
 from budget import uncounted
 from command_line import quickdraw
 from counting import count_openings
-from mlflow_server import MlflowServer
+from mlflow_server import MlflowServer, mlflow_at
 from trainings import train_config
 from typer.testing import CliRunner
 from unreported import evaluate_unreported
@@ -593,12 +593,8 @@ def guesses_by_mlflow(reference: str, uri: str) -> list[dict[str, Any]]:
     import mlflow
     import pandas as pd
 
-    before = mlflow.get_tracking_uri()
-    mlflow.set_tracking_uri(uri)
-    try:
+    with mlflow_at(uri):
         model = mlflow.pyfunc.load_model(reference)
-    finally:
-        mlflow.set_tracking_uri(before)
     (guesses,) = model.predict(pd.DataFrame({"drawing": [EXAMPLE]}))["guesses"]
     found: list[dict[str, Any]] = guesses
     return found

@@ -15,7 +15,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 from bundles import WORDS, made_bundle
-from mlflow_server import MlflowServer
+from mlflow_server import MlflowServer, mlflow_at
 
 from quickdraw_core.drawing import DrawingBatch
 from quickdraw_core.errors import TrackingError
@@ -514,15 +514,11 @@ def test_the_best_model_is_logged_once_and_answers_drawings_with_words(
     assert outputs is not None
     assert [output.model_id for output in outputs.model_outputs] == [model.model_id]
 
-    before = mlflow.get_tracking_uri()
-    mlflow.set_tracking_uri(uri)
-    try:
+    with mlflow_at(uri):
         place = f"models:/{model.model_id}"
         info = mlflow.models.get_model_info(place)
         loaded = mlflow.pyfunc.load_model(place)
         folder = Path(mlflow.artifacts.download_artifacts(place, dst_path=str(tmp_path / "got")))
-    finally:
-        mlflow.set_tracking_uri(before)
     answer = loaded.predict(pd.DataFrame({"drawing": [EXAMPLE, EXAMPLE]}))
     recognizer = BundleRecognizer(open_bundle(folder / BUNDLE_FOLDER))
     drawing = DrawingBatch.from_strokes([[(x, y) for x, y in EXAMPLE]])
