@@ -5,7 +5,6 @@ Each is started by the test and stopped by the process id that it holds; nothing
 
 import os
 import signal
-import socket
 import subprocess
 import sys
 import time
@@ -18,14 +17,9 @@ from typing import Any
 import requests
 from forkserver import real_python
 
+from quickdraw_core.launching.rendezvous import free_port
+
 ROOT = Path(__file__).parents[1]
-
-
-def free_port() -> int:
-    """A port that nobody listens on now."""
-    with socket.socket() as taken:
-        taken.bind(("127.0.0.1", 0))
-        return int(taken.getsockname()[1])
 
 
 def until(

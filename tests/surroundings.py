@@ -24,6 +24,11 @@ _REMOVED = (
 )
 """How the names begin of variables that change what the program or its libraries do."""
 
+_INTERPRETERS = ("PYTHON", "LC_", "LANG", "LD_")
+"""How those begin that an interpreter reads when it starts: where one differs, the program that
+forks in place of it no longer does (`forkserver.py`), and each command takes seconds.
+"""
+
 _KEPT = (
     *("QUICKDRAW_SHARED", "QUICKDRAW_BROWSER", "QUICKDRAW_STACK", "QUICKDRAW_TEST_"),
     "QUICKDRAW_PICTURE_RUN",
@@ -59,12 +64,24 @@ def settle() -> None:
 
 
 def settings() -> dict[str, str]:
-    """What the environment now holds of what `settle` removes or sets, but for `_DEFAULTS`."""
+    """What the environment now holds of what decides something, but for `_DEFAULTS`."""
+    decisive = _REMOVED + _INTERPRETERS
     return {
         name: value
         for name, value in os.environ.items()
-        if (name.startswith(_REMOVED) or name in _SET) and not name.startswith(_DEFAULTS)
+        if (name.startswith(decisive) or name in _SET) and not name.startswith(_DEFAULTS)
     }
+
+
+@contextmanager
+def own_environment() -> Iterator[None]:
+    """A block after which the environment is as it was before, whatever was set in it."""
+    before = dict(os.environ)
+    try:
+        yield
+    finally:
+        os.environ.clear()
+        os.environ.update(before)
 
 
 @contextmanager

@@ -20,12 +20,13 @@ from typing import Any
 import pandas as pd
 import pytest
 from bundles import WORDS, made_bundle, member_of
-from mlflow_server import MlflowServer, free_port, serving_model, wait_until_answering
+from mlflow_server import MlflowServer, serving_model, wait_until_answering
 
 from quickdraw_core.errors import BundleError, CheckpointError, ConfigError
 from quickdraw_core.exporting import open_recognizer
 from quickdraw_core.inference.options import Precision, Tta
 from quickdraw_core.labels import LabelMap
+from quickdraw_core.launching.rendezvous import free_port
 from quickdraw_core.serving import champion
 from quickdraw_core.serving.bundle import Bundle
 from quickdraw_core.serving.champion import ChampionWatch, registered_bundle

@@ -9,6 +9,7 @@ from pathlib import Path
 import pytest
 from command_line import environment_of
 from forkserver import real_python
+from surroundings import own_environment
 
 from quickdraw_core.ingest.cluster import cluster
 from quickdraw_core.ingest.config import IngestConfig
@@ -64,13 +65,14 @@ def test_every_python_that_is_started_gets_an_environment() -> None:
     assert len(places) > 4
 
 
-def test_dasks_processes_have_a_safe_path(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_dasks_processes_have_a_safe_path(tmp_path: Path) -> None:
     import dask
 
-    for name in SAFE_PATH:
-        monkeypatch.delenv(name, raising=False)
     values = {"source": tmp_path, "store": tmp_path / "store", "dask": "processes", "workers": 1}
-    with cluster(IngestConfig.parse(values)):
+    # Dask's nanny sets in this process, too, what its workers are to have.
+    with own_environment(), cluster(IngestConfig.parse(values)):
+        for name in SAFE_PATH:
+            os.environ.pop(name, None)
         given = dask.config.get("distributed.nanny.pre-spawn-environ")
     assert SAFE_PATH.items() <= given.items()
 

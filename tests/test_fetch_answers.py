@@ -175,7 +175,7 @@ def test_a_server_that_is_away_ends_the_call_at_once(tmp_path: Path) -> None:
 def test_a_silent_server_is_given_up(server: Server, tmp_path: Path) -> None:
     server.files = {"cat": Served(drawings(1000), pause_at=0)}
     with pytest.raises(InputError, match=r"cat\.ndjson: got 0 bytes, expected 1,000: .*timed out"):
-        run(server, tmp_path, timeout_seconds=0.2, retries=1)
+        run(server, tmp_path, timeout_seconds=1.0, retries=1)
 
 
 def test_a_password_in_the_address_is_used_and_not_told(server: Server, tmp_path: Path) -> None:

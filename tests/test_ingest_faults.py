@@ -171,12 +171,12 @@ def test_a_killed_scheduler_ends_the_run_and_the_next_one_goes_on(
 ) -> None:
     store = tmp_path / "store"
     with dask_cluster(tmp_path, workers=1) as (address, (scheduler, _)):
-        killer = when(lambda: receipts(store) >= 2, lambda: os.kill(scheduler, signal.SIGKILL))
+        killer = when(lambda: receipts(store) >= 1, lambda: os.kill(scheduler, signal.SIGKILL))
         with pytest.raises(ClusterError, match="scheduler was lost"):
             run(source, store, dask=address)
         killer.join()
     assert not (store / MANIFEST_NAME).exists()
-    assert run(source, store).windows_reused >= 2
+    assert run(source, store).windows_reused >= 1
     assert tree(store) == undisturbed
 
 

@@ -41,6 +41,7 @@ from quickdraw_core.inference.references import load_model
 from quickdraw_core.ingest.config import IngestConfig
 from quickdraw_core.ingest.ingest import ingest
 from quickdraw_core.launching import launch
+from quickdraw_core.launching.rendezvous import free_port
 from quickdraw_core.launching.train import train
 from quickdraw_core.metrics.metrics import Estimate
 from quickdraw_core.promotion import promote as gate
@@ -76,11 +77,8 @@ def train_here(run: RunFolder, *_: object) -> None:
     deadline = time.monotonic() + 60
     while not tracked_run_id(run.path) and time.monotonic() < deadline:
         time.sleep(0.02)
-    with socket.socket() as free:
-        free.bind(("127.0.0.1", 0))
-        port = str(free.getsockname()[1])
     place = {"RANK": "0", "LOCAL_RANK": "0", "WORLD_SIZE": "1"}
-    place |= {"MASTER_ADDR": "127.0.0.1", "MASTER_PORT": port}
+    place |= {"MASTER_ADDR": "127.0.0.1", "MASTER_PORT": str(free_port())}
     with pytest.MonkeyPatch.context() as patch:
         for name, value in place.items():
             patch.setenv(name, value)

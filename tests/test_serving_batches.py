@@ -167,7 +167,7 @@ def test_a_batch_waits_for_a_request_that_is_being_read():
             sizes.append(len(items))
             return items
 
-        batcher = Batcher(compute, Batching(gather_ms=50))
+        batcher = Batcher(compute, Batching(gather_ms=100))
         read = asyncio.Event()
 
         async def slowly() -> int:

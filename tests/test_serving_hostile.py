@@ -121,7 +121,7 @@ def test_many_headers_are_refused_though_they_come_at_once(client):
     ],
 )
 def test_a_connection_that_begins_no_message_is_left(client, monkeypatch, first, later):
-    monkeypatch.setattr(server, "HEADER_SECONDS", 0.2)
+    monkeypatch.setattr(server, "HEADER_SECONDS", 1.0)
     with connected(client) as connection:
         connection.sendall(first)
         assert connection.recv(4000).startswith(b"HTTP/1.1 ")

@@ -8,7 +8,6 @@ import os
 import pickle
 import random
 import re
-import socket
 import subprocess
 import sys
 import zipfile
@@ -26,6 +25,7 @@ from writers import binary_record, csv_line, ndjson_line, random_rows
 
 from quickdraw_core.errors import InputError
 from quickdraw_core.formats.detect import Layout
+from quickdraw_core.launching.rendezvous import free_port
 from quickdraw_core.sources import web_requests
 from quickdraw_core.sources.file_names import word_of
 from quickdraw_core.sources.files import SourceFile, Stamp
@@ -611,12 +611,6 @@ def test_an_error_shows_no_signature(files: Path) -> None:
     ):
         find_sources(f"{address}/raw/no.csv?signature=abc")
     assert "abc" not in str(caught.value)
-
-
-def free_port() -> int:
-    with socket.socket() as probe:
-        probe.bind(("127.0.0.1", 0))
-        return int(probe.getsockname()[1])
 
 
 @pytest.mark.usefixtures("_hasty")

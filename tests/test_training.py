@@ -6,7 +6,6 @@ import os
 import resource
 import shutil
 import signal
-import socket
 import subprocess
 import sys
 import threading
@@ -23,6 +22,7 @@ from trainings import train_config
 
 from quickdraw_core.commands.launched import launched_train_config
 from quickdraw_core.errors import CheckpointError, ConfigError, StoreError, TrainingError
+from quickdraw_core.launching.rendezvous import free_port
 from quickdraw_core.launching.train import prepare, train
 from quickdraw_core.stage import Opened
 from quickdraw_core.store.pack import Pack
@@ -41,6 +41,10 @@ def config_of(store: Store, run_dir: Path, **changes: object) -> TrainConfig:
     values |= {"model": "net", "image.side_px": 24, "image.encoding": "gray"}
     values |= {"global_batch_size": 64, "micro_batch_size": 32, "tracking.log_every_steps": 1}
     return train_config(values, **changes)
+
+
+OFTEN = {"checkpoints": {"every_steps": 2}}
+"""So that most of the steps are left when the first one is there."""
 
 
 def losses(run_dir: Path) -> dict[int, float]:
@@ -111,7 +115,7 @@ def test_a_killed_rank_ends_the_run_and_the_same_command_completes_it_bit_for_bi
     killer = threading.Thread(target=_kill_a_rank_after_validation, args=(run_dir,))
     killer.start()
     with pytest.raises(TrainingError, match=r"training failed: .*see .*log\.txt") as failed:
-        train(config_of(store, run_dir))
+        train(config_of(store, run_dir, **OFTEN))
     killer.join()
     assert "SignalException" not in str(failed.value)  # how the launcher ends the other rank
     result = train(config_of(store, run_dir))
@@ -159,7 +163,7 @@ def test_a_run_goes_on_with_another_number_of_ranks(
     killer = threading.Thread(target=_kill_a_rank_after_validation, args=(run_dir,))
     killer.start()
     with pytest.raises(TrainingError):
-        train(config_of(store, run_dir))
+        train(config_of(store, run_dir, **OFTEN))
     killer.join()
     assert train(config_of(store, run_dir, hardware={"ranks": 1})).resumed_from > 0
     alone, two = losses(run_dir), losses(finished)
@@ -269,9 +273,7 @@ def test_two_hosts_train_as_one_with_as_many_ranks(
 ) -> None:
     monkeypatch.setenv("GLOO_SOCKET_IFNAME", "lo")  # both hosts are this one
     monkeypatch.setenv("OMP_NUM_THREADS", "1")  # more round otherwise
-    with socket.socket() as free:
-        free.bind(("127.0.0.1", 0))
-        endpoint = f"127.0.0.1:{free.getsockname()[1]}"
+    endpoint = f"127.0.0.1:{free_port()}"
     run_dir = tmp_path / "run"
 
     def host(number: int) -> TrainConfig:

@@ -174,9 +174,9 @@ def test_a_worker_that_hangs_is_left_out_and_the_others_work(
         assert hangs is not None
         assert works is not None
         pid_of(hanging)
-        monkeypatch.setattr(workers, "_ANSWER_SECONDS", 2)
         beside = [pid for address, pid in pids.items() if workers.host_of(address) == hangs.host]
-        with stopped(beside[0]), stopped(beside[-1]):
+        with stopped(beside[0]), stopped(beside[-1]), monkeypatch.context() as patch:
+            patch.setattr(workers, "_ANSWER_SECONDS", 5)
             found = survey(client, {})
             assert [worker.host for worker in found.free] == [works.host]
             assert found.unfit == {hangs.host: "does not answer"}
@@ -185,10 +185,10 @@ def test_a_worker_that_hangs_is_left_out_and_the_others_work(
             with worker_processes(client, commands, {}, {}) as [process]:
                 until(lambda: hanging.poll() is None and process.poll() is not None)
                 assert process.poll() == 3
-            monkeypatch.setattr(shared_folder, "_SEEN_SECONDS", 1)
+            patch.setattr(shared_folder, "_SEEN_SECONDS", 1)
             with pytest.raises(ClusterError, match=rf"worker on {hangs.host} does not answer"):
                 check_shared(client, [works, hangs], tmp_path, "")
-    assert survey(client, {}).hosts == 2
+    until(lambda: survey(client, {}).hosts == 2)
 
 
 def test_a_client_that_lost_its_scheduler_for_good_is_replaced(client: Any, cluster: str) -> None:
