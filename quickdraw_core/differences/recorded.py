@@ -29,6 +29,7 @@ _ELSEWHERE = {
     *("hosts.tls.ca_file", "hosts.tls.certificate", "hosts.tls.key"),
 }
 """Options that say where and not what, or that `environment` has."""
+_MAY_BE_ABSENT = ("augment", "distill")
 _PROGRAM = "quickdraw-workflow"
 PLANNED_STEPS = "planned steps"
 """Of the whole training; the option `max_minutes` does not say it."""
@@ -86,8 +87,10 @@ def options_of(model: TrainedModel) -> dict[str, Any]:
     absent is one value. The planned steps are beside them, if they are known.
     """
     options: dict[str, Any] = {}
-    for key, value in model.config.model_dump(mode="json").items():
-        grouped = isinstance(value, dict) and key != "augment"
+    # Of teachers their digests say what they are.
+    config = model.config.model_dump(mode="json", exclude={"distill": {"teachers"}})
+    for key, value in config.items():
+        grouped = isinstance(value, dict) and key not in _MAY_BE_ABSENT
         options |= {f"{key}.{k}": v for k, v in value.items()} if grouped else {key: value}
     options = {key: value for key, value in options.items() if key not in _ELSEWHERE}
     planned = _planned_steps(model)

@@ -191,6 +191,10 @@ def prepare(config: TrainConfig, opened: Opened) -> PreparedTraining:
         from quickdraw_core.modeling.pretrained import check_weights
 
         check_weights(config.model.pretrained)
+    if config.distill is not None and not goes_on:
+        from quickdraw_core.training.network import require_teachers
+
+        require_teachers(config, store.label_map, opened)
     return PreparedTraining(config, opened, store, path)
 
 

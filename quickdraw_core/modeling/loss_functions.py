@@ -45,6 +45,17 @@ class BalancedSoftmax:
         return self._cross_entropy(scores, labels)
 
 
+def distillation(logits: Tensor, teachers: list[Tensor]) -> Tensor:
+    """Cross entropy between what teachers guess and what a network does: −Σ_k q_k ln p_k, the mean
+    over N, of q = softmax(mean over the teachers of ln softmax(their logits)).
+
+    logits, teachers: float [N, K] each.
+    """
+    each = [functional.log_softmax(_wide(one), dim=1) for one in teachers]
+    guesses = functional.softmax(torch.stack(each).mean(0), dim=1)
+    return functional.cross_entropy(_wide(logits), guesses)
+
+
 def nll_without_log(logits: Tensor, labels: Tensor) -> Tensor:
     """−p of the right class: a mistake, here to be shown."""
     return -_log_p(logits, labels).exp().mean()

@@ -92,9 +92,11 @@ def _store_names(run: RunFolder) -> tuple[str, ...]:
 
 
 def _named_by(run: RunFolder, record: RunRecord | None) -> frozenset[str]:
-    """The model that a training began from, and the MLflow run of its sweep."""
+    """The models that a training began from or learns from, and the MLflow run of its sweep."""
     parent = record.tags.get(PARENT_TAG, "") if record is not None else ""
-    names = {parent, *resolved([run.config.model.pretrained or ""])}
+    distill = run.config.distill
+    models = [run.config.model.pretrained or "", *(map(str, distill.teachers) if distill else ())]
+    names = {parent, *resolved(models)}
     return frozenset(names - {"", *resolved([""])})
 
 

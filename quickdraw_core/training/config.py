@@ -22,6 +22,7 @@ from quickdraw_core.render.encodings import ENCODINGS, USUAL_ENCODINGS, ImageCon
 from quickdraw_core.storage.location import Location
 from quickdraw_core.system.code_version import code_version, version_of_each
 from quickdraw_core.training.checkpoint import CheckpointsConfig
+from quickdraw_core.training.distill import DistillConfig, teachers_sha256
 from quickdraw_core.training.former_keys import FORMER_KEYS
 from quickdraw_core.training.hardware import HardwareConfig
 
@@ -146,6 +147,9 @@ class TrainConfig(Config):
         AugmentConfig(), description="random changes of the strokes; none: as they are stored"
     )
     loss: LossConfig = Field(LossConfig(), description="the loss function")
+    distill: DistillConfig | None = Field(
+        None, description="trained models to learn from as well; none: from the words alone"
+    )
     optimizer: OptimizerConfig = Field(OptimizerConfig(), description="the optimizer")
     schedule: ScheduleConfig = Field(ScheduleConfig(), description="of the learning rate")
     validation: ValidationConfig = Field(ValidationConfig(), description="while it trains")
@@ -214,13 +218,16 @@ class TrainConfig(Config):
 
         code: as `training_code` gives it; None: that of now. Two runs of one identity are the
         same run, so that the same command continues it; also with another number of ranks or on
-        another device, which changes the weights by rounding alone. Drawings to exclude and those
-        of a second store count by their content. Raises `ConfigError` or `StoreError` if that
-        cannot be read.
+        another device, which changes the weights by rounding alone. Drawings to exclude, those of
+        a second store and teachers count by their content. Raises `ConfigError` or `StoreError` if
+        that cannot be read.
         """
         decisive = self.model_dump(mode="json", include=DECISIVE)
         decisive["select"] |= {"exclude": None, "exclude_sha256": excluded_sha256(self.select)}
         decisive["select"] |= {"also": None, "also_fingerprint": also_fingerprint(self.select)}
+        if self.distill is not None:
+            digests = {"teachers": None, "teachers_sha256": teachers_sha256(self.distill)}
+            decisive["distill"] |= digests
         text = json.dumps([decisive, store_fingerprint, code or training_code()], sort_keys=True)
         return hashlib.sha256(text.encode()).hexdigest()[:10]
 
@@ -250,7 +257,8 @@ def _is_none(value: Any) -> bool:
 
 
 DECISIVE = {
-    *("model", "image", "select", "augment", "loss", "optimizer", "schedule", "validation"),
+    *("model", "image", "select", "augment", "loss", "distill"),
+    *("optimizer", "schedule", "validation"),
     *("seed", *BUDGETS, "global_batch_size", "micro_batch_size"),
 }
 """What decides the trained weights: these groups whole, and these values."""
@@ -269,6 +277,6 @@ def training_code_by_package() -> dict[str, str]:
 _DECISIVE_CODE = (
     *("drawing.py", "labels.py", "store/holdout.py", "store/pack.py"),
     *("loading", "render", "modeling"),
-    *(f"training/{name}.py" for name in ("config", "hardware", "loop", "meter", "plan")),
-    *(f"training/{name}.py" for name in ("network", "rank", "state", "step", "validation")),
+    *(f"training/{name}.py" for name in ("config", "hardware", "loop", "meter", "network")),
+    *(f"training/{name}.py" for name in ("plan", "rank", "state", "step", "validation")),
 )

@@ -8,6 +8,7 @@ step alone: order, augmentation, dropout and learning rate are functions of it.
 from quickdraw_core.errors import StoreError
 from quickdraw_core.loading.joined import TrainPack, opened_train_pack
 from quickdraw_core.loading.loader import Feed, drawn_rows
+from quickdraw_core.loading.samples import recorded
 from quickdraw_core.stage import Opened
 from quickdraw_core.store.store import open_store
 from quickdraw_core.tracking.journal import Journal, NoJournal
@@ -19,7 +20,6 @@ from quickdraw_core.training.meter import Meter, require_finite
 from quickdraw_core.training.network import with_flip
 from quickdraw_core.training.plan import Plan, Rows
 from quickdraw_core.training.run_folder import RunFolder
-from quickdraw_core.training.samples import recorded
 from quickdraw_core.training.state import checkpoint_of, open_state
 from quickdraw_core.training.step import VALIDATION_BATCH
 from quickdraw_core.training.validation import Adjusting

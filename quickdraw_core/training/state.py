@@ -16,12 +16,13 @@ from quickdraw_core.modeling.losses import build_loss
 from quickdraw_core.modeling.optimizers import build_optimizer
 from quickdraw_core.tracking.run_record import tracked_run_id
 from quickdraw_core.training.checkpoint import Checkpoint, latest_checkpoint, load_checkpoint
+from quickdraw_core.training.distill import copied_teachers
 from quickdraw_core.training.distributed import Ranks
-from quickdraw_core.training.hardware import choose_arithmetic, describe_hardware
-from quickdraw_core.training.network import new_network
+from quickdraw_core.training.hardware import Arithmetic, choose_arithmetic, describe_hardware
+from quickdraw_core.training.network import new_network, teacher_of
 from quickdraw_core.training.plan import Plan
 from quickdraw_core.training.run_folder import RunFolder
-from quickdraw_core.training.step import Trainer
+from quickdraw_core.training.step import Teachers, Trainer
 from quickdraw_core.training.validation import TAU
 
 _DECISIVE_PACKAGES = ("torch", "torchvision", "numba", "numpy", "quickdraw-workflow")
@@ -119,6 +120,7 @@ def open_state(
         config.optimizer.clip_norm,
         config.optimizer.ema_decay,
         run.micro_split,
+        _teachers(run, arithmetic, ranks.device),
     )
     loader = Loader(
         pack,
@@ -136,6 +138,19 @@ def open_state(
     if latest is not None:
         state.load_state_dict(latest.states)
     return state
+
+
+def _teachers(run: RunFolder, arithmetic: Arithmetic, device: torch.device) -> Teachers | None:
+    """Those of the run folder, on the device."""
+    distill = run.config.distill
+    if distill is None:
+        return None
+    networks = []
+    for path in copied_teachers(distill, run.path):
+        network = teacher_of(load_checkpoint(path))
+        arithmetic.place(network, device)
+        networks.append(arithmetic.forward_of(network))
+    return Teachers(networks, distill.share)
 
 
 def checkpoint_of(

@@ -13,12 +13,19 @@ from torch.optim.swa_utils import AveragedModel
 from quickdraw_core.loading.loader import Batch
 from quickdraw_core.loading.order import stream_key
 from quickdraw_core.modeling.flip_tta import looks_of, mean_of
-from quickdraw_core.modeling.loss_functions import LossFunction
+from quickdraw_core.modeling.loss_functions import LossFunction, distillation
 from quickdraw_core.training.distributed import Ranks
 from quickdraw_core.training.hardware import Arithmetic
 from quickdraw_core.training.validation import Adjusting, best_of, tallies
 
 VALIDATION_BATCH = 256
+
+
+class Teachers(NamedTuple):
+    """Trained networks to learn from, and the weight of their guesses in the loss, 0..1."""
+
+    networks: list[Callable[[Tensor], Tensor]]
+    share: float
 
 
 class StepResult(NamedTuple):
@@ -42,13 +49,15 @@ class Trainer:
         clip_norm: float | None = None,
         ema_decay: float | None = None,
         micro_split: int = 1,
+        teachers: Teachers | None = None,
     ) -> None:
         """micro_split: into how many pieces a micro-batch is cut if it does not fit into
-        memory; the gradient is the same but for batch norm, which sees smaller groups.
+        memory; the gradient is the same but for batch norm, which sees smaller groups. teachers:
+        on the device.
         """
         self.network, self.optimizer, self.loss = network, optimizer, loss
         self.ranks, self.arithmetic, self.seed = ranks, arithmetic, seed
-        self.clip_norm, self.micro_split = clip_norm, micro_split
+        self.clip_norm, self.micro_split, self.teachers = clip_norm, micro_split, teachers
         self.average = (
             AveragedModel(network, multi_avg_fn=_running_average(ema_decay), use_buffers=True)
             if ema_decay is not None
@@ -146,10 +155,22 @@ class Trainer:
                 with self.arithmetic.autocast(device):
                     logits = self.forward(some_images)
                 share = len(some_labels) / len(labels) / parts
-                loss = self.loss(logits.float(), some_labels) * share
+                loss = self._loss(logits.float(), some_labels, some_images) * share
                 loss.backward()  # type: ignore[no-untyped-call]
             total += loss.detach()
         return total
+
+    def _loss(self, logits: Tensor, labels: Tensor, images: Tensor) -> Tensor:
+        """That of the words, and with teachers that of their guesses, as `training/distill.py`
+        has it.
+        """
+        of_words = self.loss(logits, labels)
+        if self.teachers is None:
+            return of_words
+        with torch.no_grad(), self.arithmetic.autocast(images.device):
+            guesses = [teacher(images) for teacher in self.teachers.networks]
+        of_guesses = distillation(logits, guesses)
+        return (1 - self.teachers.share) * of_words + self.teachers.share * of_guesses
 
     def validate(
         self,
