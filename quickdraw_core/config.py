@@ -117,7 +117,9 @@ class NamedConfig(Config):
 
 def _explain(model: type[BaseModel], error: ValidationError) -> str:
     """The first fault of a validation error, in one line."""
-    fault = error.errors(include_url=False)[0]
+    faults = error.errors(include_url=False)
+    # A misspelled key may also be one that is missing.
+    fault = next((each for each in faults if each["type"] == "extra_forbidden"), faults[0])
     path = [str(part) for part in fault["loc"]]
     name = ".".join(path) or model.__name__
     more = and_more(error.error_count() - 1)

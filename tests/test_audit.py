@@ -303,6 +303,7 @@ def test_a_folder_of_another_audit_is_refused(audited: tuple[Path, set[int], set
         ("--set run_dir=x", "leave it out"),
         ("--set modle=net", "unknown option 'modle'"),
         ("--set model.pretrained=/w.pt", "trained on the drawings that they are to score"),
+        ("--set distill.teachers=w.pt", "trained on the drawings that they are to score"),
     ],
 )
 def test_a_wrong_option_is_refused(

@@ -21,9 +21,11 @@ from quickdraw_core.modeling.loss_functions import distillation
 from quickdraw_core.retention.runs import find_runs
 from quickdraw_core.stage import Opened
 from quickdraw_core.store.store import Store
+from quickdraw_core.sweep.config import SweepConfig
+from quickdraw_core.sweep.plan import plan_sweep
 from quickdraw_core.training.checkpoint import find_checkpoint, load_checkpoint
 from quickdraw_core.training.config import TrainConfig
-from quickdraw_core.training.distill import TEACHERS_NAME
+from quickdraw_core.training.distill import TEACHERS_NAME, copy_teachers
 from quickdraw_core.training.network import network_of, teacher_of
 from quickdraw_core.training.run_folder import RunFolder
 
@@ -97,7 +99,7 @@ def test_a_teacher_is_used_as_it_is(run: Path, teacher: Path) -> None:
     torch.testing.assert_close(network(images), network_of(checkpoint)[0](images))
 
 
-def test_a_run_that_was_cut_off_comes_to_the_same_bit_for_bit_without_the_teachers_folder(
+def test_a_run_that_was_cut_off_comes_to_the_same_bit_for_bit_also_by_its_own_copies(
     run: Path, store: Store, teacher: Path, tmp_path: Path
 ) -> None:
     cut = tmp_path / "run"
@@ -111,12 +113,16 @@ def test_a_run_that_was_cut_off_comes_to_the_same_bit_for_bit_without_the_teache
     step = f'"step": {int(kept.stem[5:]) + 1},'
     first = next(number for number, line in enumerate(lines) if step in line)
     (cut / "journal.jsonl").write_text("".join(lines[:first]))
-    assert train(config_of(store, cut, [teacher, teacher])).resumed_from > 0
+    copies = [cut / TEACHERS_NAME / f"{number}.pt" for number in range(2)]
+    copies[1].unlink()  # it is put back
+    assert train(config_of(store, cut, [copies[0], teacher])).resumed_from > 0
+    assert copies[1].read_bytes() == teacher.read_bytes()
     assert curve_of(cut) == curve_of(run)
     assert samples_of(cut) == samples_of(run)
     assert last_of(cut).weights_sha256 == last_of(run).weights_sha256
     alone = {"hardware.ranks": 1, "fresh": True}
-    train(config_of(store, cut, [teacher, teacher], **alone))
+    train(config_of(store, cut, copies, **alone))
+    assert all(copy.is_file() for copy in copies)
     weights, other = last_of(run).weights, last_of(cut).weights
     for name, value in weights.items():
         if value.is_floating_point() and "running" not in name:
@@ -184,7 +190,13 @@ def test_teachers_that_cannot_teach_are_refused_before_anything_is_begun(
     checkpoint = torch.load(teacher, weights_only=True)
     checkpoint["labels"] = LabelMap.of(["sun", "star", "zebra", "ant"]).to_json()
     torch.save(checkpoint, tmp_path / "other.pt")
-    refused("knows 4 words that are not the 4 of the store", tmp_path / "other.pt")
+    refused(r"only in the teacher .*other.pt: ant, zebra; only in", tmp_path / "other.pt")
+    checkpoint = torch.load(teacher, weights_only=True)
+    checkpoint["store_fingerprint"] = "0" * 64
+    torch.save(checkpoint, tmp_path / "elsewhere.pt")
+    refused("may have learned drawings that are held out here", tmp_path / "elsewhere.pt")
+    taken = config_of(store, tmp_path / "run", tmp_path / "elsewhere.pt")
+    prepare(taken.updated({"distill": {"other_store": True}}), Opened())
     assert not (tmp_path / "run").exists()
     with pytest.raises(ConfigError, match=r"distill\.teachers"):
         config_of(store, tmp_path, [])
@@ -193,9 +205,55 @@ def test_teachers_that_cannot_teach_are_refused_before_anything_is_begun(
             config_of(store, tmp_path, teacher, **{"distill.share": share})
     with pytest.raises(ConfigError, match=r"distill\.teachers"):
         train_config({"distill.share": 0.3})
+    with pytest.raises(ConfigError, match=r"unknown option 'distill\.teacher': .*teachers"):
+        train_config({"distill.teacher": "runs/a"})
 
 
 def test_the_disk_must_hold_the_copies(store: Store, teacher: Path, tmp_path: Path) -> None:
     needs = training_needs(config_of(store, tmp_path / "run", [teacher, teacher]), tmp_path, 4)
     (need,) = (need for need in needs if need.what == "copies of the teachers")
     assert need.size_bytes == 2 * teacher.stat().st_size
+
+
+def test_a_run_may_learn_from_the_one_that_it_replaces(
+    run: Path, store: Store, tmp_path: Path
+) -> None:
+    own = tmp_path / "run"
+    shutil.copytree(run, own)
+    best = find_checkpoint(own, "best")
+    assert best is not None
+    before = best.read_bytes()
+    values = {"fresh": True, "max_steps": 1, "hardware.ranks": 1}
+    train(config_of(store, own, own, **values))
+    assert [copy.read_bytes() for copy in (own / TEACHERS_NAME).iterdir()] == [before]
+
+
+def test_a_teacher_that_is_written_again_meanwhile_is_refused(
+    store: Store, teacher: Path, tmp_path: Path
+) -> None:
+    moving = Path(shutil.copy(teacher, tmp_path / "moving.pt"))
+    distill = config_of(store, tmp_path / "run", moving).distill
+    assert distill is not None
+    recorded = distill.recorded()
+    moving.write_bytes(b"another")
+    with pytest.raises(CheckpointError, match=r"moving\.pt was written again since"):
+        copy_teachers(recorded, tmp_path / "run")
+    assert not any((tmp_path / "run" / TEACHERS_NAME).iterdir())
+
+
+def test_the_rows_of_a_sweep_know_their_teachers_from_any_folder(
+    store: Store, teacher: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(teacher.parent)
+    table = tmp_path / "table.toml"
+    table.write_text(
+        'name = "tiny"\n[values]\nmodel = "net"\nimage = { side_px = 24 }\n'
+        "hardware = { ranks = 1 }\n"
+        '[[rows]]\nname = "Student"\nvalues = { distill = { teachers = ["teacher.pt"] } }\n'
+    )
+    values = {"table": str(table), "store": store.path, "run_dir": tmp_path / "sweep"}
+    sweep = plan_sweep(SweepConfig.parse(values | {"tracking_uri": "none"}), Opened())
+    distill = sweep.row("Student").config.distill
+    assert distill is not None
+    assert distill.teachers == (teacher,)
+    assert distill.teachers_sha256 is not None

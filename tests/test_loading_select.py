@@ -296,3 +296,9 @@ def test_each_drawing_is_left_out_with_one_fold(pack: Pack) -> None:
     assert (fold_of(ids, 3) != 0).all()
     with pytest.raises(ConfigError, match="fold 3 of 3; they are numbered from 0"):
         SelectConfig.parse({"fold": {"of": 3, "left_out": 3}})
+
+
+@pytest.mark.parametrize("digest", ["exclude_sha256", "also_fingerprint"])
+def test_a_digest_of_nothing_is_refused(digest: str) -> None:
+    with pytest.raises(ConfigError, match=rf"select\.{digest} is given without select\."):
+        SelectConfig.parse({digest: "0" * 64})

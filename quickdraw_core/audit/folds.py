@@ -42,6 +42,11 @@ def fold_configs(config: AuditConfig, folder: Path) -> list[TrainConfig]:
             f"model.pretrained={base.model.pretrained}: these weights may have been trained on "
             "the drawings that they are to score; an audit takes imagenet, or none"
         )
+    if base.distill is not None:
+        raise ConfigError(
+            "distill.teachers: these models may have been trained on the drawings that they are "
+            "to score; leave distill out of an audit"
+        )
     if config.per_class is not None:
         base = base.updated({"select": {"per_class": config.per_class}})
     return [

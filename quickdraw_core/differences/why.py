@@ -12,6 +12,7 @@ _WIDTH = 44
 _DIGEST = 12
 _COMMIT, _WHOLE_CODE, _STORE = "git commit", "training code", "store"
 _DIGESTS = ("select.exclude_sha256", "select.also_fingerprint")
+_DIGEST_LISTS = ("distill.teachers_sha256", "teachers_sha256")
 _PACKAGES = {"drawing", "labels", "loading", "modeling", "render", "store", "training"}
 """Packages whose digest a training records."""
 _NAMED = 3
@@ -203,7 +204,8 @@ def _text(value: Any, name: str) -> str:
     if isinstance(value, Mapping):
         value = " ".join(f"{k}={_text(v, k)}" for k, v in value.items())
     elif isinstance(value, list | tuple):
-        value = f"{len(value)}: {first_few([str(v) for v in value], _NAMED)}"
+        width = _DIGEST if name in _DIGEST_LISTS else None
+        value = f"{len(value)}: {first_few([str(v)[:width] for v in value], _NAMED)}"
     elif isinstance(value, int):
         return f"{value:,}" if name != "seed" else str(value)
     elif isinstance(value, float):

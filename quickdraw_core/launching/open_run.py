@@ -17,7 +17,6 @@ from quickdraw_core.launching.rank_failure import ERRORS_NAME
 from quickdraw_core.launching.rendezvous import Attempt, Rendezvous, join_attempt
 from quickdraw_core.loading.exclude import excluded_sha256
 from quickdraw_core.loading.joined import also_fingerprint
-from quickdraw_core.loading.samples import SAMPLES_NAME
 from quickdraw_core.progress import progress
 from quickdraw_core.stage import Opened
 from quickdraw_core.store.store import Store, open_store
@@ -25,9 +24,10 @@ from quickdraw_core.system.locks import require_free_folder
 from quickdraw_core.tracking.journal import JOURNAL_NAME
 from quickdraw_core.tracking.logged_model import MODEL_FOLDER
 from quickdraw_core.tracking.run_record import RUN_RECORD_NAME
+from quickdraw_core.tracking.samples import SAMPLES_NAME
 from quickdraw_core.training.checkpoint import Resumable, latest_checkpoint, open_checkpoint
 from quickdraw_core.training.config import TrainConfig, training_code
-from quickdraw_core.training.distill import TEACHERS_NAME, copy_teachers, teachers_sha256
+from quickdraw_core.training.distill import copy_teachers
 from quickdraw_core.training.plan import ROWS_NAME, Plan, Rows
 from quickdraw_core.training.run_folder import RUNS, RunFolder, keep_run_folder, open_run_folder
 
@@ -61,21 +61,20 @@ def begin_run(
     }
     resolved = resolved.updated({"select": config.select.absolute().model_dump() | recorded})
     if config.distill is not None:
-        digests = {"teachers_sha256": teachers_sha256(config.distill)}
-        resolved = resolved.updated({"distill": config.distill.absolute().model_dump() | digests})
+        resolved = resolved.updated({"distill": config.distill.recorded().model_dump()})
     if RunFolder.is_there(path) and not config.fresh:
         run = continued_run(config, store, opened)
         # What does not decide the weights, such as the number of ranks, may be another now.
         steps_of_run = Plan.of(config, rows, run.steps).steps
         provenance = provenance_of(config, store, steps_of_run)
+        copy_teachers(resolved.distill, path)  # if a copy was lost
         run = replace(run, config=resolved, provenance=provenance)
     else:
         _fetch_weights(config, len(store.label_map))
         plan = Plan.of(config, rows, steps())
+        copy_teachers(resolved.distill, path)  # first: they may be of the run that is replaced
         _clear(path)
         rows.write(path)
-        if config.distill is not None:
-            copy_teachers(config.distill, path)
         key = secrets.token_hex(8)
         run = RunFolder(
             path,
@@ -198,8 +197,7 @@ def _clear(path: Path) -> None:
     for pattern in (*ours, "checkpoints/*"):
         for old in path.glob(pattern):
             old.unlink()
-    names = (ERRORS_NAME, ROWS_NAME, SAMPLES_NAME, MODEL_FOLDER, TEACHERS_NAME)
-    folders = [path / name for name in names]
+    folders = [path / name for name in (ERRORS_NAME, ROWS_NAME, SAMPLES_NAME, MODEL_FOLDER)]
     evaluations = [path / "evaluation", *path.glob("evaluation-*")]
     for folder in evaluations:
         require_free_folder(folder)

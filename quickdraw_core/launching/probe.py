@@ -24,7 +24,7 @@ from quickdraw_core.launching.gpus import gpu_waits
 from quickdraw_core.launching.launch import launch
 from quickdraw_core.launching.open_run import begin_run, run_path
 from quickdraw_core.launching.processes import RunContext
-from quickdraw_core.launching.room import checkpoint_bytes
+from quickdraw_core.launching.room import checkpoint_bytes, teachers_bytes
 from quickdraw_core.loading.joined import TrainPack
 from quickdraw_core.stage import Opened
 from quickdraw_core.store.store import Store
@@ -96,7 +96,8 @@ def probe(
     shared = None if context.nodes is None else run_path(config, store).parent
     with own_folder(shared) as path:
         size = checkpoint_bytes(config, len(store.label_map))
-        require_room([Need("the probe's checkpoint", size, path, "TMPDIR")])
+        copies = 0 if config.distill is None else teachers_bytes(config.distill)
+        require_room([Need("the probe's checkpoint", size + copies, path, "TMPDIR")])
         probing, here = probing_config(config, path, len(store.label_map)), opened.branch()
         rows = Rows.of(probing, pack)
         run = begin_run(probing, store, rows, lambda: _STEPS, here)

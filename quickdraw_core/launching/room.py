@@ -13,7 +13,7 @@ from quickdraw_core.tracking.logged_model import MODEL_FOLDER
 from quickdraw_core.tracking.run_record import RunRecord
 from quickdraw_core.training.checkpoint import CHECKPOINTS
 from quickdraw_core.training.config import TrainConfig
-from quickdraw_core.training.distill import TEACHERS_NAME, teacher_files
+from quickdraw_core.training.distill import TEACHERS_NAME, DistillConfig, teacher_files
 
 _FLOAT32_BYTES = 4
 _BUNDLE_FILES = 2
@@ -30,6 +30,11 @@ def checkpoint_bytes(config: TrainConfig, classes: int) -> int:
     """
     copies = 1 + OPTIMIZERS[config.optimizer.name].numbers + bool(config.optimizer.ema_decay)
     return _weights_bytes(config, classes) * copies
+
+
+def teachers_bytes(distill: DistillConfig) -> int:
+    """The size of the copies of teachers. Raises `ConfigError` if one is missing."""
+    return sum(file.stat().st_size for file in teacher_files(distill))
 
 
 def pack_needs(store: Store, also: Store | None = None) -> list[Need]:
@@ -63,8 +68,7 @@ def training_needs(
     size = checkpoint_bytes(config, classes) if size_bytes is None else size_bytes
     needs = [checkpoints_need(config, path, size, written)]
     if config.distill is not None:
-        teachers = sum(file.stat().st_size for file in teacher_files(config.distill))
-        left = max(0, teachers - size_of_files(path / TEACHERS_NAME))
+        left = max(0, teachers_bytes(config.distill) - size_of_files(path / TEACHERS_NAME))
         needs.append(Need("copies of the teachers", left, path, "--run-dir"))
     uri = resolve_tracking_uri(config.tracking.uri)
     if uri == NO_TRACKING:

@@ -56,6 +56,7 @@ from quickdraw_core.tracking.journal import JOURNAL_NAME, follow, last_status
 from quickdraw_core.tracking.start_run import record_run, start_run
 from quickdraw_core.training.checkpoint import find_checkpoint, step_of
 from quickdraw_core.training.config import TrainConfig
+from quickdraw_core.training.distill import teacher_files
 from quickdraw_core.training.hardware import HardwareConfig, check_hardware, unused_gpus
 from quickdraw_core.training.plan import Plan, Rows, checked_rows, steps_of
 from quickdraw_core.training.run_folder import RUN_NAME, RUNS, RunFolder
@@ -194,7 +195,7 @@ def prepare(config: TrainConfig, opened: Opened) -> PreparedTraining:
     if config.distill is not None and not goes_on:
         from quickdraw_core.training.network import require_teachers
 
-        require_teachers(config, store.label_map, opened)
+        require_teachers(config, store)
     return PreparedTraining(config, opened, store, path)
 
 
@@ -239,6 +240,8 @@ def check_options(config: TrainConfig) -> None:
     if config.run_dir is None or not RunFolder.is_there(config.run_dir):
         require_writable(config.run_dir or RUNS)
     check_certificates(config.hosts.tls, "hosts.tls")
+    if config.distill is not None:
+        teacher_files(config.distill)
     # What the workers of a cluster have is theirs to say; here the best model is written.
     is_here = config.hosts.dask is None
     check_hardware(config.hardware if is_here else HardwareConfig(device="cpu"))

@@ -68,6 +68,16 @@ class SelectConfig(Config):
         description="fingerprint that the second store must have; recorded in the run folder",
     )
 
+    @model_validator(mode="after")
+    def _digests_are_of_something(self) -> Self:
+        for name, digest in (("exclude", "exclude_sha256"), ("also", "also_fingerprint")):
+            if getattr(self, name) is None and getattr(self, digest) is not None:
+                raise ConfigError(
+                    f"select.{digest} is given without select.{name}, which it is the digest of; "
+                    "give both, or neither"
+                )
+        return self
+
     def absolute(self) -> Self:
         """With paths that mean the same from any working folder."""
         exclude = self.exclude and self.exclude.absolute()

@@ -106,20 +106,20 @@ def plan_sweep(config: SweepConfig, opened: Opened) -> Sweep:
     store = open_store(config.store, opened)
     fingerprint = store.manifest.fingerprint
     path = _path(config, table, configs, fingerprint)
-    rows = tuple(
-        PlannedRow(
-            row,
-            configs[row.name].updated(
-                {
-                    "store": store.path.absolute(),
-                    "run_dir": path / f"{row.slug}-{configs[row.name].identity(fingerprint)}",
-                    "tracking": {"uri": config.tracking_uri},
-                    "select": configs[row.name].select.absolute().model_dump(),
-                }
-            ),
-        )
-        for row in table.rows
-    )
+
+    def planned(row: SweepRow) -> PlannedRow:
+        own = configs[row.name]
+        name = f"{row.slug}-{own.identity(fingerprint)}"
+        values = {
+            "store": store.path.absolute(),
+            "run_dir": path / name,
+            "tracking": {"uri": config.tracking_uri},
+            "select": own.select.absolute().model_dump(),
+            "distill": None if own.distill is None else own.distill.recorded().model_dump(),
+        }
+        return PlannedRow(row, own.updated(values))
+
+    rows = tuple(planned(row) for row in table.rows)
     for row in rows:
         with row_named(table, row):
             # What other hosts have is theirs to check.

@@ -277,6 +277,7 @@ def training_code_by_package() -> dict[str, str]:
 _DECISIVE_CODE = (
     *("drawing.py", "labels.py", "store/holdout.py", "store/pack.py"),
     *("loading", "render", "modeling"),
-    *(f"training/{name}.py" for name in ("config", "hardware", "loop", "meter", "network")),
-    *(f"training/{name}.py" for name in ("plan", "rank", "state", "step", "validation")),
+    *(f"training/{name}.py" for name in ("config", "distill", "hardware", "loop")),
+    *(f"training/{name}.py" for name in ("meter", "network", "plan", "rank")),
+    *(f"training/{name}.py" for name in ("state", "step", "validation")),
 )

@@ -7,7 +7,7 @@ images that the network is given, changed as they are, at each step: Beyer et al
 distillation: a good teacher is patient and consistent", 2022.
 """
 
-import shutil
+import hashlib
 from collections.abc import Hashable
 from functools import lru_cache
 from pathlib import Path
@@ -16,13 +16,14 @@ from typing import Any, Self
 from pydantic import Field, field_validator
 
 from quickdraw_core.config import Config
-from quickdraw_core.errors import ConfigError
+from quickdraw_core.errors import CheckpointError, ConfigError
 from quickdraw_core.storage.local import LocalStorage
-from quickdraw_core.system.files import open_atomic
+from quickdraw_core.system.files import cause_of, open_atomic
 from quickdraw_core.training.checkpoint import find_checkpoint
 
 TEACHERS_NAME = "teachers"
 """Of the folder in a run folder that holds copies of them."""
+_PIECE_BYTES = 1 << 20
 
 
 class DistillConfig(Config):
@@ -39,15 +40,24 @@ class DistillConfig(Config):
     share: float = Field(
         0.5, gt=0, le=1, description="weight of their guesses in the loss; the rest is the word's"
     )
+    other_store: bool = Field(
+        False,
+        description="take teachers of another store, which may have learned drawings that are "
+        "held out in this one",
+    )
 
     @field_validator("teachers", mode="before")
     @classmethod
     def _one_or_several(cls, value: Any) -> Any:
         return (value,) if isinstance(value, str | Path) else value
 
-    def absolute(self) -> Self:
-        """With paths that mean the same from any working folder."""
-        return self.model_copy(update={"teachers": tuple(p.absolute() for p in self.teachers)})
+    def recorded(self) -> Self:
+        """With paths that mean the same from any working folder, and the digests of the files.
+        Raises `ConfigError` if one cannot be read.
+        """
+        paths = tuple(path.absolute() for path in self.teachers)
+        digests = {"teachers": paths, "teachers_sha256": teachers_sha256(self)}
+        return self.model_copy(update=digests)
 
 
 def teacher_files(distill: DistillConfig) -> list[Path]:
@@ -58,7 +68,8 @@ def teacher_files(distill: DistillConfig) -> list[Path]:
         if file is None or not file.is_file():
             raise ConfigError(
                 f"no checkpoint of the teacher {path} (distill.teachers); give a .pt file, or a "
-                "run folder that has a best one"
+                "run folder that has a best one; a run that was begun with it has a copy in its "
+                f"folder {TEACHERS_NAME}"
             )
         files.append(file)
     return files
@@ -70,18 +81,12 @@ def teachers_sha256(distill: DistillConfig | None) -> tuple[str, ...] | None:
     """
     if distill is None or distill.teachers_sha256 is not None:
         return None if distill is None else distill.teachers_sha256
-    digests = []
-    for file in teacher_files(distill):
-        try:
-            digests.append(_sha256_of(file, LocalStorage(file.parent).version(file.name)))
-        except OSError as error:
-            raise ConfigError(f"cannot read the teacher {file}: {error.strerror}") from error
-    return tuple(digests)
+    return tuple(_digest_of(file) for file in teacher_files(distill))
 
 
 def require_recorded(distill: DistillConfig) -> None:
     """Raises `ConfigError` if the teachers' files are not those of `teachers_sha256`."""
-    now = teachers_sha256(distill.model_copy(update={"teachers_sha256": None}))
+    now = tuple(_digest_of(file) for file in teacher_files(distill))
     if distill.teachers_sha256 not in (None, now):
         raise ConfigError(
             "the teachers are not the files that distill.teachers_sha256 names; give those files, "
@@ -89,23 +94,51 @@ def require_recorded(distill: DistillConfig) -> None:
         )
 
 
-def copy_teachers(distill: DistillConfig, run_dir: Path) -> None:
-    """Puts copies of the teachers into a run folder, so that its run goes on whatever becomes of
-    theirs.
+def copy_teachers(distill: DistillConfig | None, run_dir: Path) -> None:
+    """Puts copies of the teachers into a run folder, which all hosts of a run share, and removes
+    others. A copy that is there already is left as it is.
+
+    distill: as `recorded` gives it. Raises `CheckpointError` if a teacher has changed since.
     """
-    for number, file in enumerate(teacher_files(distill)):
-        with file.open("rb") as source, open_atomic(_copy(run_dir, number), sync=False) as target:
-            shutil.copyfileobj(source, target)
+    copies = copied_teachers(distill, run_dir)
+    if distill is not None and not _are_whole(copies, distill):
+        for file, copy, digest in zip(
+            teacher_files(distill), copies, distill.teachers_sha256 or (), strict=True
+        ):
+            _copy(file, copy, digest)
+    for other in {*(run_dir / TEACHERS_NAME).glob("*")} - {*copies}:
+        other.unlink()
 
 
 def copied_teachers(distill: DistillConfig | None, run_dir: Path) -> list[Path]:
     """The copies, in the order of the teachers; none without teachers."""
     number = 0 if distill is None else len(distill.teachers)
-    return [_copy(run_dir, each) for each in range(number)]
+    return [run_dir / TEACHERS_NAME / f"{each}.pt" for each in range(number)]
 
 
-def _copy(run_dir: Path, number: int) -> Path:
-    return run_dir / TEACHERS_NAME / f"{number}.pt"
+def _are_whole(copies: list[Path], distill: DistillConfig) -> bool:
+    is_there = all(copy.is_file() for copy in copies)
+    return is_there and tuple(_digest_of(copy) for copy in copies) == distill.teachers_sha256
+
+
+def _copy(file: Path, copy: Path, sha256: str) -> None:
+    digest = hashlib.sha256()
+    with file.open("rb") as source, open_atomic(copy) as target:
+        while piece := source.read(_PIECE_BYTES):
+            digest.update(piece)
+            target.write(piece)
+        if digest.hexdigest() != sha256:
+            raise CheckpointError(
+                f"the teacher {file} was written again since this training was prepared; give "
+                "the same command again, once nothing writes there"
+            )
+
+
+def _digest_of(file: Path) -> str:
+    try:
+        return _sha256_of(file, LocalStorage(file.parent).version(file.name))
+    except OSError as error:
+        raise ConfigError(f"cannot read the teacher {file}: {cause_of(error)}") from error
 
 
 @lru_cache(maxsize=64)

@@ -8,10 +8,10 @@ step alone: order, augmentation, dropout and learning rate are functions of it.
 from quickdraw_core.errors import StoreError
 from quickdraw_core.loading.joined import TrainPack, opened_train_pack
 from quickdraw_core.loading.loader import Feed, drawn_rows
-from quickdraw_core.loading.samples import recorded
 from quickdraw_core.stage import Opened
 from quickdraw_core.store.store import open_store
 from quickdraw_core.tracking.journal import Journal, NoJournal
+from quickdraw_core.tracking.samples import recorded
 from quickdraw_core.tracking.system_metrics import system_metrics
 from quickdraw_core.training.checkpoint import BEST_ARTIFACT, save_checkpoint
 from quickdraw_core.training.distributed import Ranks

@@ -3,11 +3,11 @@
 from torch import Tensor, nn
 
 from quickdraw_core.errors import CheckpointError, ConfigError
-from quickdraw_core.labels import LabelMap
+from quickdraw_core.labels import require_same_labels
 from quickdraw_core.modeling.flip_tta import FlipTTA
 from quickdraw_core.modeling.models import build_model
-from quickdraw_core.stage import Opened
-from quickdraw_core.training.checkpoint import Checkpoint, open_checkpoint
+from quickdraw_core.store.store import Store
+from quickdraw_core.training.checkpoint import Checkpoint, load_checkpoint
 from quickdraw_core.training.config import TrainConfig
 from quickdraw_core.training.distill import require_recorded, teacher_files
 
@@ -34,30 +34,37 @@ def teacher_of(checkpoint: Checkpoint) -> nn.Module:
     return _trained(checkpoint, TrainConfig.parse(checkpoint.config)).eval().requires_grad_(False)
 
 
-def require_teachers(config: TrainConfig, label_map: LabelMap, opened: Opened) -> None:
-    """Raises `ConfigError` or `CheckpointError` if a training cannot learn from its teachers: from
-    their files, or since they know other words, or read other images.
+def require_teachers(config: TrainConfig, store: Store) -> None:
+    """Raises `ConfigError` or `CheckpointError` if a training on a store cannot learn from its
+    teachers: for what their files are, the words they know, the images they read, or the drawings
+    they have learned.
     """
     if config.distill is None:
         return
     require_recorded(config.distill)
     for file in teacher_files(config.distill):
-        checkpoint = open_checkpoint(file, opened)
-        if checkpoint.label_map != label_map:
-            raise ConfigError(
-                f"the teacher {file} knows {len(checkpoint.label_map)} words that are not the "
-                f"{len(label_map)} of the store; give one that was trained on the same words"
-            )
-        images = [
-            f"{image.encoding} of {image.side_px} px"
-            for image in (TrainConfig.parse(checkpoint.config).image, config.image)
-        ]
+        try:
+            checkpoint = load_checkpoint(file)
+            image = TrainConfig.parse(checkpoint.config).image
+            teacher_of(checkpoint)
+        except (CheckpointError, ConfigError) as error:
+            raise CheckpointError(f"the teacher {file}: {error}") from error
+        names = f"the teacher {file}", f"the store {store.path}"
+        require_same_labels(checkpoint.label_map, names[0], store.label_map, names[1], ConfigError)
+        images = [f"{each.encoding} of {each.side_px} px" for each in (image, config.image)]
         if images[0] != images[1]:
             raise ConfigError(
-                f"the teacher {file} reads {images[0]}, and the training {images[1]}; give one "
-                "of the same images, or set image.encoding and image.side_px as it has them"
+                f"{names[0]} reads {images[0]}, and the training {images[1]}; give one of the "
+                "same images, or set image.encoding and image.side_px as it has them"
             )
-        teacher_of(checkpoint)
+        here = store.manifest.fingerprint
+        if checkpoint.store_fingerprint != here and not config.distill.other_store:
+            raise ConfigError(
+                f"{names[0]} was trained on store {checkpoint.store_fingerprint[:12]}, and "
+                f"{store.path} is {here[:12]}: it may have learned drawings that are held out "
+                "here; give one of this store, or distill.other_store=true if you know that it "
+                "has not"
+            )
 
 
 def _trained(checkpoint: Checkpoint, config: TrainConfig) -> nn.Module:

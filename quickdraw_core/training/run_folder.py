@@ -1,8 +1,9 @@
 """A run's folder: what is being trained, for whoever starts, continues or reads it.
 
 `RUN/run.json` is written by the launcher before the ranks start; the ranks read all they need
-from it. Beside it: `rows/` (which drawings), `journal.jsonl`, `log.txt` (what the processes
-printed), `checkpoints/`, and what MLflow's side needs (`tracking/run_record.py`).
+from it. Beside it: `rows/` (which drawings), `teachers/` (`distill.py`), `journal.jsonl`,
+`log.txt` (what the processes printed), `checkpoints/`, and what MLflow's side needs
+(`tracking/run_record.py`).
 """
 
 import json

@@ -152,25 +152,29 @@ class Trainer:
         for number, (some_images, some_labels) in enumerate(pieces):
             exchanging = is_last and number == len(pieces) - 1
             with self.ranks.exchanging(self.parallel, exchanging):
+                # First, while there are no activations to be kept for the backward pass.
+                guesses = self._guesses(some_images)
                 with self.arithmetic.autocast(device):
                     logits = self.forward(some_images)
                 share = len(some_labels) / len(labels) / parts
-                loss = self._loss(logits.float(), some_labels, some_images) * share
+                loss = self._loss(logits.float(), some_labels, guesses) * share
                 loss.backward()  # type: ignore[no-untyped-call]
             total += loss.detach()
         return total
 
-    def _loss(self, logits: Tensor, labels: Tensor, images: Tensor) -> Tensor:
-        """That of the words, and with teachers that of their guesses, as `training/distill.py`
-        has it.
-        """
+    def _guesses(self, images: Tensor) -> list[Tensor]:
+        """The logits of each teacher, without a gradient: float [N, K] each."""
+        networks = [] if self.teachers is None else self.teachers.networks
+        with torch.no_grad(), self.arithmetic.autocast(images.device):
+            return [teacher(images) for teacher in networks]
+
+    def _loss(self, logits: Tensor, labels: Tensor, guesses: list[Tensor]) -> Tensor:
+        """That of the words, and with teachers that of their guesses: see `distill.py`."""
         of_words = self.loss(logits, labels)
         if self.teachers is None:
             return of_words
-        with torch.no_grad(), self.arithmetic.autocast(images.device):
-            guesses = [teacher(images) for teacher in self.teachers.networks]
-        of_guesses = distillation(logits, guesses)
-        return (1 - self.teachers.share) * of_words + self.teachers.share * of_guesses
+        share = self.teachers.share
+        return (1 - share) * of_words + share * distillation(logits, guesses)
 
     def validate(
         self,
