@@ -101,12 +101,13 @@ class Training:
             time.sleep(0.005)
 
     def end(self, seconds: float = 200) -> tuple[int, str]:
-        """Exit code and last line."""
+        """Exit code and last line; after a success all lines, of which there should be none."""
         try:
             _, words = self.process.communicate(timeout=seconds)
         finally:
             self.process.kill()
-        return self.process.returncode, (words.strip().splitlines() or [""])[-1]
+        lines = words.strip().splitlines() or [""]
+        return self.process.returncode, lines[-1] if self.process.returncode else "\n".join(lines)
 
     def steps(self) -> int:
         path = self.run_dir / "journal.jsonl"

@@ -1,5 +1,7 @@
 """Sub-processes of Dask workers: their lines, their ends, and that none outlives who waits."""
 
+import asyncio
+import gc
 import os
 import signal
 import subprocess
@@ -17,7 +19,7 @@ from processes import children_of
 
 from quickdraw_core.cluster import connect, shared_folder, worker_process, workers
 from quickdraw_core.cluster.config import ClusterConfig
-from quickdraw_core.cluster.connect import connected
+from quickdraw_core.cluster.connect import connected, quiet_dask
 from quickdraw_core.cluster.shared_folder import check_shared
 from quickdraw_core.cluster.worker_process import WorkerProcess, worker_processes
 from quickdraw_core.cluster.workers import check_versions, survey
@@ -277,3 +279,16 @@ def test_a_shared_folder_is_found_to_be_one_and_left_as_it_was(
     os.utime(old, (0, 0))
     check_shared(client, survey(client, {}).free, tmp_path, "")
     assert [*tmp_path.iterdir()] == [new]
+
+
+@pytest.mark.parametrize(("error", "told"), [(TimeoutError("Timeout"), 0), (OSError("lost"), 1)])
+def test_a_timer_that_nobody_waits_for_any_more_says_nothing(
+    error: Exception, told: int, caplog: pytest.LogCaptureFixture
+) -> None:
+    async def leave() -> None:
+        asyncio.get_running_loop().create_future().set_exception(error)
+        gc.collect()
+
+    quiet_dask()
+    asyncio.run(leave())
+    assert len(caplog.records) == told

@@ -1,5 +1,6 @@
 """A client of a Dask scheduler by its address, with TLS if it asks for it."""
 
+import logging
 from collections.abc import Iterator
 from contextlib import contextmanager
 from typing import Any
@@ -26,11 +27,23 @@ _QUIET = {
 }
 
 
+_UNREAD = "Future exception was never retrieved"
+
+
 def quiet_dask() -> None:
     """Has Dask in this process log errors alone, and not look after dashboards."""
     import dask
 
     dask.config.set(_QUIET)
+    logging.getLogger("asyncio").addFilter(_is_told)  # once: it knows those that it has
+
+
+def _is_told(record: logging.LogRecord) -> bool:
+    """Whether a line of asyncio's is for people. Not that a timer of Dask's ran out while its
+    client was closed, so that nobody waits for it any more: a traceback after a success.
+    """
+    error = record.exc_info[1] if record.exc_info else None
+    return not (isinstance(error, TimeoutError) and record.getMessage().startswith(_UNREAD))
 
 
 @contextmanager
