@@ -176,7 +176,7 @@ def test_a_stored_configuration_of_before_is_regrouped_whole() -> None:
     later = {"max_steps": None, "max_minutes": None, "validation.per_class": None}
     later |= dict.fromkeys(("select.exclude", "select.exclude_sha256", "select.fold"))
     later |= dict.fromkeys(("select.also", "select.also_fingerprint"))
-    later |= {"model.branch_drop_share": 0.0, "distill": None}
+    later |= {"model.branch_drop_share": 0.0, "model.dropout": None, "distill": None}
     later |= {"hosts.dask": None, "hosts.tls": None, "hosts.require": None, "hosts.min_nodes": 1}
     later |= {"loss.tau": 1.0, "validation.logit_adjustment": None, "augment.warp": 0.0}
     later |= {"augment.partial_share": 0.0, "augment.stroke_rotation_degrees": 0.0}

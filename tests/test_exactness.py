@@ -32,7 +32,8 @@ VICTIMS = ("one rank", "all ranks", "launcher", "command")
 NETWORKS: dict[str, dict[str, object]] = {
     "small_cnn": {},
     "sketch_fusion": {
-        "model": {"name": "sketch_fusion", "flip_tta": True, "branch_drop_share": 0.2},
+        "model": {"name": "sketch_fusion", "flip_tta": True}
+        | {"branch_drop_share": 0.2, "dropout": 0.5},
         "image.encoding": "order_points",
         "loss": {"name": "balanced_softmax", "tau": 0.7, "label_smoothing": 0.1},
         "optimizer.name": "muon",

@@ -373,6 +373,26 @@ def test_the_number_of_weights_is_known_without_the_network(name: str) -> None:
         assert row.weights(classes, side, small) == pytest.approx(actual, rel=0.02)
 
 
+@pytest.mark.parametrize("name", MODELS)
+def test_dropout_is_the_networks_own_or_the_one_asked_for(name: str) -> None:
+    row = MODELS[name]
+    encoding = next(key for key, other in encodings.ENCODINGS.items() if other.holds == row.reads)
+    image = ImageConfig(encoding=encoding, side_px=32)
+
+    def shares(dropout: float | None) -> set[float]:
+        with torch.device("meta"):
+            network = build_model(ModelConfig(name=name, dropout=dropout), image, 10)
+        return {module.p for module in network.modules() if isinstance(module, nn.Dropout)}
+
+    if row.dropout is None:
+        assert shares(None) == set()
+        with pytest.raises(ConfigError, match=r"leave out model\.dropout"):
+            shares(0.4)
+    else:
+        assert shares(None) == {row.dropout}
+        assert shares(0.4) == {0.4}
+
+
 @pytest.mark.parametrize("share", [0.0, 0.2, 0.5])
 def test_training_leaves_out_one_branch_or_none(share: float) -> None:
     config = ModelConfig(name="sketch_fusion", branch_drop_share=share)

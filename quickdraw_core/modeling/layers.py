@@ -33,6 +33,13 @@ def input_layers(network: nn.Module) -> list[nn.Module]:
     return list(getattr(network, "input_layers", weight_layers(network)[:1]))
 
 
+def set_dropout(network: nn.Module, share: float) -> None:
+    """Has each dropout layer leave out `share` of what it is given, 0 to less than 1."""
+    for module in network.modules():
+        if isinstance(module, nn.Dropout):
+            module.p = share
+
+
 def reinitialized_convolution(
     old: nn.Conv2d, channels: int, kernel: int, stride: int, padding: int
 ) -> nn.Conv2d:

@@ -27,7 +27,8 @@ class Model(NamedTuple):
     channels: numbers of input channels that it takes. reads: what they must hold. least_px: the
     smallest side that the usual stem can take; None: there is but one stem, and any side will
     do. imagenet: torchvision has weights for it, trained on ImageNet. weights: how many it has
-    about, at (classes, side in px, small stem), known without torch.
+    about, at (classes, side in px, small stem), known without torch. dropout: the share of its
+    features that a training leaves out unless told otherwise; None: it has no layer for it.
     """
 
     build: "Callable[[int, int, int, bool], nn.Module]"
@@ -37,6 +38,7 @@ class Model(NamedTuple):
     reads: Holds = "picture"
     least_px: int | None = None
     imagenet: bool = False
+    dropout: float | None = None
 
 
 # torch, which the networks need, takes two seconds to load: not to look a row up.
@@ -90,14 +92,18 @@ def _vgg_weights(classes: int, side_px: int, small_stem: bool) -> int:
 
 
 def _torchvision(
-    name: str, reason: str, weights: Callable[[int, int, bool], int], least_px: int = 1
+    name: str,
+    reason: str,
+    weights: Callable[[int, int, bool], int],
+    least_px: int = 1,
+    dropout: float | None = None,
 ) -> Model:
     def build(channels: int, classes: int, side_px: int, small_stem: bool) -> "nn.Module":
         from quickdraw_core.modeling.torchvision_models import torchvision_network
 
         return torchvision_network(name, channels, classes, side_px, small_stem)
 
-    return Model(build, reason, weights, least_px=least_px, imagenet=True)
+    return Model(build, reason, weights, least_px=least_px, imagenet=True, dropout=dropout)
 
 
 MODELS: dict[str, Model] = {
@@ -105,6 +111,7 @@ MODELS: dict[str, Model] = {
         _small_cnn,
         "for CPUs: a narrow residual network, 1.2 M weights",
         _body_and_last(1_226_400, 256),
+        dropout=0.2,
     ),
     "stroke_transformer": Model(
         _stroke_transformer,
@@ -112,6 +119,7 @@ MODELS: dict[str, Model] = {
         _body_and_last(1_272_800, 160),
         channels=(3,),
         reads="points",
+        dropout=0.1,
     ),
     "sketch_fusion": Model(
         _sketch_fusion,
@@ -119,6 +127,7 @@ MODELS: dict[str, Model] = {
         _body_and_last(1_368_864, 512),
         channels=(6,),
         reads="picture and points",
+        dropout=0.2,
     ),
     "sketch_fusion_resnet34": Model(
         _sketch_fusion_resnet34,
@@ -127,13 +136,16 @@ MODELS: dict[str, Model] = {
         channels=(6,),
         reads="picture and points",
         least_px=1,
+        dropout=0.2,
     ),
     "net": Model(
         _net,
         "the report's own: two convolutions, three linear layers",
         _net_weights,
     ),
-    "vgg11": _torchvision("vgg11", "the report's; no norms, 130 M weights", _vgg_weights, 32),
+    "vgg11": _torchvision(
+        "vgg11", "the report's; no norms, 130 M weights", _vgg_weights, 32, dropout=0.5
+    ),
     "resnet18": _torchvision(
         "resnet18",
         "the report's best, 11 M weights; for GPUs",
@@ -159,6 +171,7 @@ MODELS: dict[str, Model] = {
         "mobilenet_v3_small",
         "for phones and CPUs, 1.9 M weights",
         _body_and_last(1_517_856, 1_024),
+        dropout=0.2,
     ),
     "convnext_tiny": _torchvision(
         "convnext_tiny",
@@ -189,6 +202,13 @@ class ModelConfig(NamedConfig):
         le=0.5,
         description="train on this share of the drawings without their picture, and on as many "
         "without their points; for networks with a branch for each",
+    )
+    dropout: float | None = Field(
+        None,
+        ge=0,
+        lt=1,
+        description="share of the features that a training leaves out, others each time, against "
+        "learning the drawings by heart; default: the network's own, 0.1 to 0.5",
     )
     precision: Literal["auto", "fp32", "bf16"] = Field(
         "auto", description="of products; auto: bf16 on GPUs since Ampere and CPUs with AMX"
@@ -230,6 +250,12 @@ def check_model(model: ModelConfig, image: ImageConfig) -> None:
             f"{name} takes no picture of {image.side_px} px with its usual stem; set "
             f"image.side_px of {row.least_px} or more, or model.small_stem=true"
         )
+    if model.dropout is not None and row.dropout is None:
+        known = ", ".join(key for key, other in MODELS.items() if other.dropout is not None)
+        raise ConfigError(
+            f"{name} has no layer that leaves features out, these have: {known}; leave out "
+            "model.dropout"
+        )
     if model.pretrained == "imagenet" and not row.imagenet:
         known = ", ".join(key for key, other in MODELS.items() if other.imagenet)
         raise ConfigError(
@@ -253,6 +279,10 @@ def build_model(model: ModelConfig, image: ImageConfig, classes: int) -> "nn.Mod
     network = row.build(image.channels, classes, image.side_px, small)
     if row.reads == "picture and points":
         network.branch_drop_share = model.branch_drop_share  # type: ignore[assignment]
+    if model.dropout is not None:
+        from quickdraw_core.modeling.layers import set_dropout
+
+        set_dropout(network, model.dropout)
     if model.pretrained is not None:
         from quickdraw_core.modeling.pretrained import load_pretrained
 
