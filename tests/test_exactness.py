@@ -83,14 +83,29 @@ def assert_same_run(one: Path, other: Path) -> None:
     assert all(torch.equal(value, second.weights[key]) for key, value in first.weights.items())
 
 
+@pytest.fixture(scope="module")
+def networks(
+    store: Store, tmp_path_factory: pytest.TempPathFactory
+) -> dict[str, dict[str, object]]:
+    """NETWORKS; `sketch_fusion` learns from a trained one as well."""
+    run_dir = tmp_path_factory.mktemp("teacher")
+    fusion = NETWORKS["sketch_fusion"]
+    train(config_of(store, run_dir, **fusion | {"epochs": 0.2}))
+    return NETWORKS | {"sketch_fusion": fusion | {"distill.teachers": [run_dir]}}
+
+
 @pytest.fixture(scope="module", params=NETWORKS)
 def whole(
-    request: pytest.FixtureRequest, store: Store, tmp_path_factory: pytest.TempPathFactory
-) -> tuple[Path, str]:
-    """A run that nothing disturbs, and the row of NETWORKS."""
+    request: pytest.FixtureRequest,
+    store: Store,
+    networks: dict[str, dict[str, object]],
+    tmp_path_factory: pytest.TempPathFactory,
+) -> tuple[Path, dict[str, object]]:
+    """A run that nothing disturbs, and its row of `networks`."""
     run_dir = tmp_path_factory.mktemp("whole")
-    train(config_of(store, run_dir, **NETWORKS[request.param]))
-    return run_dir, request.param
+    changes = networks[request.param]
+    train(config_of(store, run_dir, **changes))
+    return run_dir, changes
 
 
 def steps_of(run_dir: Path) -> int:
@@ -131,9 +146,9 @@ def kill_at(
 
 
 def test_a_run_killed_once_comes_to_the_same_bit_for_bit(
-    whole: tuple[Path, str], store: Store, tmp_path: Path
+    whole: tuple[Path, dict[str, object]], store: Store, tmp_path: Path
 ) -> None:
-    config = config_of(store, tmp_path, **NETWORKS[whole[1]])
+    config = config_of(store, tmp_path, **whole[1])
     assert kill_at(tmp_path, config, 10, "all ranks")
     result = train(config)
     assert result.resumed_from >= 9
@@ -144,10 +159,10 @@ def test_a_run_killed_once_comes_to_the_same_bit_for_bit(
 @pytest.mark.timeout(1800)
 @pytest.mark.parametrize("seed", [1, 2, 3])
 def test_a_run_killed_at_random_moments_comes_to_the_same_bit_for_bit(
-    whole: tuple[Path, str], store: Store, tmp_path: Path, seed: int
+    whole: tuple[Path, dict[str, object]], store: Store, tmp_path: Path, seed: int
 ) -> None:
     rng = random.Random(seed)
-    config = config_of(store, tmp_path, **NETWORKS[whole[1]])
+    config = config_of(store, tmp_path, **whole[1])
     kills = 0
     # Each attempt is killed a few steps further on than a save comes, so that the run gets on.
     while last_step(tmp_path) < last_of(whole[0]).step - 8:
@@ -165,9 +180,9 @@ def last_step(run_dir: Path) -> int:
 
 @pytest.mark.parametrize("network", NETWORKS)
 def test_any_number_of_ranks_sees_the_same_samples_and_the_same_loss(
-    network: str, store: Store, tmp_path: Path
+    network: str, store: Store, networks: dict[str, dict[str, object]], tmp_path: Path
 ) -> None:
-    steady = NETWORKS[network] | {"optimizer.name": "sgd", "optimizer.learning_rate": 0.001}
+    steady = networks[network] | {"optimizer.name": "sgd", "optimizer.learning_rate": 0.001}
     steady |= {"optimizer.ema_decay": None, "epochs": 0.7}
     for ranks in (1, 2, 4):
         train(config_of(store, tmp_path / str(ranks), hardware={"ranks": ranks}, **steady))
