@@ -102,8 +102,8 @@ def full() -> Values:
     12 epochs of global batches of 4,096. Not run here.
 
     Of what the small trainings showed (`docs/experiments.md`) it has both inputs, Muon, the
-    running average and flip TTA. What is there for few drawings it does without (strokes changed one
-    by one, more dropout, pseudo-labels): no drawing comes more than 12 times.
+    running average and flip TTA. What helps with few drawings it does without (strokes changed
+    one by one, a branch left out, teachers, pseudo-labels): no drawing comes more than 12 times.
 
     The arithmetic: 47 million train drawings. The network takes 4.65 G multiply-adds a drawing
     (`torch.utils.flop_counter`), 6 × 4.65 = 27.9 GFLOP with the backward pass. An epoch is
