@@ -30,7 +30,7 @@ def laptop() -> Values:
 
     The 35 richest real classes (20,093 train drawings of 412 to 4,534 a class): validation MAP@3
     0.972 on all 1,539 drawings (standard error 0.004; 0.966 with 26 epochs), 0.957 on 3,500 test
-    drawings, after 11 min 37 s beside other work; 9 minutes undisturbed, by `--plan`.
+    drawings, after 11 min 35 s beside other work; 9 minutes undisturbed, by `--plan`.
     `docs/experiments.md` has what each of its choices gave.
     """
     return {
@@ -102,8 +102,8 @@ def full() -> Values:
     12 epochs of global batches of 4,096. Not run here.
 
     Of what the small trainings showed (`docs/experiments.md`) it has both inputs, Muon, the
-    running average and flip TTA. What helps with few drawings it does without (strokes changed
-    one by one, a branch left out, teachers, pseudo-labels): no drawing comes more than 12 times.
+    running average and flip TTA. It does without what helps with few drawings (strokes changed
+    one by one, a branch left out, teachers, pseudo-labels), since none comes more than 12 times.
 
     The arithmetic: 47 million train drawings. The network takes 4.65 G multiply-adds a drawing
     (`torch.utils.flop_counter`), 6 × 4.65 = 27.9 GFLOP with the backward pass. An epoch is

@@ -44,10 +44,11 @@ _SET = {
 
 _DEFAULTS = (
     *("MLFLOW_DISABLE_", "MLFLOW_ENABLE_", "MLFLOW_HTTP_", "TORCHINDUCTOR_"),
-    *("MALLOC_", "MKL_", "OPENBLAS_", "QUICKDRAW_ADDRESS_"),
+    *("MALLOC_", "MKL_", "OPENBLAS_", "KMP_DUPLICATE_LIB_OK", "QUICKDRAW_ADDRESS_"),
 )
 """What the program or a library sets once in a process, the same for all that follows: how it
-asks a server, where it compiles to, Dask's memory and threads, logins kept out of addresses.
+asks a server, where it compiles to, Dask's memory and threads, scikit-learn's leave to load OpenMP
+twice, logins kept out of addresses.
 """
 
 

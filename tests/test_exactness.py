@@ -84,26 +84,27 @@ def assert_same_run(one: Path, other: Path) -> None:
 
 
 @pytest.fixture(scope="module")
-def networks(
-    store: Store, tmp_path_factory: pytest.TempPathFactory
-) -> dict[str, dict[str, object]]:
-    """NETWORKS; `sketch_fusion` learns from a trained one as well."""
+def teacher(store: Store, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A run of `sketch_fusion` of a few steps."""
     run_dir = tmp_path_factory.mktemp("teacher")
-    fusion = NETWORKS["sketch_fusion"]
-    train(config_of(store, run_dir, **fusion | {"epochs": 0.2}))
-    return NETWORKS | {"sketch_fusion": fusion | {"distill.teachers": [run_dir]}}
+    train(config_of(store, run_dir, **NETWORKS["sketch_fusion"] | {"epochs": 0.2}))
+    return run_dir
+
+
+def changes_of(network: str, request: pytest.FixtureRequest) -> dict[str, object]:
+    """Its row of NETWORKS; `sketch_fusion` learns from a teacher as well."""
+    if network != "sketch_fusion":
+        return NETWORKS[network]
+    return NETWORKS[network] | {"distill.teachers": [request.getfixturevalue("teacher")]}
 
 
 @pytest.fixture(scope="module", params=NETWORKS)
 def whole(
-    request: pytest.FixtureRequest,
-    store: Store,
-    networks: dict[str, dict[str, object]],
-    tmp_path_factory: pytest.TempPathFactory,
+    request: pytest.FixtureRequest, store: Store, tmp_path_factory: pytest.TempPathFactory
 ) -> tuple[Path, dict[str, object]]:
-    """A run that nothing disturbs, and its row of `networks`."""
+    """A run that nothing disturbs, and what its network changes of `config_of`."""
     run_dir = tmp_path_factory.mktemp("whole")
-    changes = networks[request.param]
+    changes = changes_of(request.param, request)
     train(config_of(store, run_dir, **changes))
     return run_dir, changes
 
@@ -180,9 +181,12 @@ def last_step(run_dir: Path) -> int:
 
 @pytest.mark.parametrize("network", NETWORKS)
 def test_any_number_of_ranks_sees_the_same_samples_and_the_same_loss(
-    network: str, store: Store, networks: dict[str, dict[str, object]], tmp_path: Path
+    network: str, store: Store, request: pytest.FixtureRequest, tmp_path: Path
 ) -> None:
-    steady = networks[network] | {"optimizer.name": "sgd", "optimizer.learning_rate": 0.001}
+    steady = changes_of(network, request) | {
+        "optimizer.name": "sgd",
+        "optimizer.learning_rate": 0.001,
+    }
     steady |= {"optimizer.ema_decay": None, "epochs": 0.7}
     for ranks in (1, 2, 4):
         train(config_of(store, tmp_path / str(ranks), hardware={"ranks": ranks}, **steady))

@@ -386,8 +386,9 @@ def test_dropout_is_the_networks_own_or_the_one_asked_for(name: str) -> None:
 
     if row.dropout is None:
         assert shares(None) == set()
-        with pytest.raises(ConfigError, match=r"leave out model\.dropout"):
+        with pytest.raises(ConfigError, match=r"set model\.dropout=none, or a model"):
             shares(0.4)
+        assert shares(0) == set()
     else:
         assert shares(None) == {row.dropout}
         assert shares(0.4) == {0.4}

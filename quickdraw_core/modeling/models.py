@@ -207,8 +207,8 @@ class ModelConfig(NamedConfig):
         None,
         ge=0,
         lt=1,
-        description="share of the features that a training leaves out, others each time, against "
-        "learning the drawings by heart; default: the network's own, 0.1 to 0.5",
+        description="dropout: share of the features that each step leaves out, against learning "
+        "the drawings by heart; default: the network's own, 0.1 to 0.5",
     )
     precision: Literal["auto", "fp32", "bf16"] = Field(
         "auto", description="of products; auto: bf16 on GPUs since Ampere and CPUs with AMX"
@@ -250,11 +250,11 @@ def check_model(model: ModelConfig, image: ImageConfig) -> None:
             f"{name} takes no picture of {image.side_px} px with its usual stem; set "
             f"image.side_px of {row.least_px} or more, or model.small_stem=true"
         )
-    if model.dropout is not None and row.dropout is None:
+    if model.dropout and row.dropout is None:
         known = ", ".join(key for key, other in MODELS.items() if other.dropout is not None)
         raise ConfigError(
-            f"{name} has no layer that leaves features out, these have: {known}; leave out "
-            "model.dropout"
+            f"{name} has no dropout layer, found model.dropout={model.dropout}; set "
+            f"model.dropout=none, or a model that has one: {known}"
         )
     if model.pretrained == "imagenet" and not row.imagenet:
         known = ", ".join(key for key, other in MODELS.items() if other.imagenet)
