@@ -42,10 +42,14 @@ ISAS = {
 processor that has it."""
 
 
-@pytest.fixture
-def amx(monkeypatch: pytest.MonkeyPatch) -> None:
-    """A processor of which torch says that it has AMX; bf16 is computed on any."""
-    monkeypatch.setattr(torch.cpu, "_is_amx_tile_supported", lambda: True)
+ASKED = ("_is_amx_tile_supported", "_is_avx512_bf16_supported")
+"""What torch says of a processor's instructions for bf16."""
+
+
+def pretend(monkeypatch: pytest.MonkeyPatch, supported: set[str]) -> None:
+    """A processor with these instructions, as torch has it; bf16 is computed on any."""
+    for name in ASKED:
+        monkeypatch.setattr(torch.cpu, name, lambda has=name in supported: has)
 
 
 def predicted(reference: Path, pack: Pack, precision: str = "fp32") -> Predictions:
@@ -90,11 +94,14 @@ def trained_in_bf16(trained: Path, folder: Path) -> Path:
     return folder / "bf16.pt"
 
 
-def test_a_processor_with_amx_changes_no_number(
-    trained: Path, pack: Pack, request: pytest.FixtureRequest
+@pytest.mark.parametrize("instructions", ASKED)
+def test_a_processor_that_multiplies_in_bf16_changes_no_number(
+    instructions: str, trained: Path, pack: Pack, monkeypatch: pytest.MonkeyPatch
 ) -> None:
+    pretend(monkeypatch, set())
+    assert not choose_arithmetic(HardwareConfig(), "auto", "cpu").bf16
     before = predicted(trained, pack)
-    request.getfixturevalue("amx")
+    pretend(monkeypatch, {instructions})
     assert choose_arithmetic(HardwareConfig(), "auto", "cpu").bf16, "training takes bf16 there"
     assert equal(predicted(trained, pack), before)
 

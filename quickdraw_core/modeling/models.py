@@ -211,7 +211,8 @@ class ModelConfig(NamedConfig):
         "the drawings by heart; default: the network's own, 0.1 to 0.5",
     )
     precision: Literal["auto", "fp32", "bf16"] = Field(
-        "auto", description="of products; auto: bf16 on GPUs since Ampere and CPUs with AMX"
+        "auto",
+        description="of products; auto: bf16 where the GPU (since Ampere) or CPU multiplies in it",
     )
 
     @property
