@@ -61,7 +61,7 @@ def require_server() -> None:
                 "PREFECT_API_SSL_CERT_FILE"
             ) from error
         is_refused = _is_caused_by(error, ConnectionRefusedError)
-        why = "nothing listens there" if is_refused else str(error)
+        why = "nothing listens there" if is_refused else first_line(error)
         raise UnreachableError(
             f"Prefect at {url} does not answer: {why}; {_SERVER_REMEDY}"
         ) from error

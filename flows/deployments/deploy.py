@@ -10,6 +10,7 @@ import subprocess
 import sys
 import tempfile
 from collections.abc import Sequence
+from contextlib import suppress
 from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
@@ -25,7 +26,7 @@ from prefect.client.schemas.objects import StateType
 from prefect.client.schemas.schedules import CronSchedule
 from prefect.events.actions import ChangeFlowRunState
 from prefect.events.schemas.automations import AutomationCore, EventTrigger, Posture
-from prefect.exceptions import ObjectNotFound, PrefectException
+from prefect.exceptions import ObjectAlreadyExists, PrefectException
 from prefect.settings import get_current_settings
 from prefect.utilities.importtools import import_object
 from pydantic import ValidationError
@@ -36,7 +37,7 @@ from flows.alerts.events import TAG
 from flows.deployments.config import CPU_POOL, GPU_POOL, DeployConfig
 from flows.gpus import LIMIT
 from flows.server import answering, require_server
-from quickdraw_core.errors import ConfigError, UnreachableError
+from quickdraw_core.errors import ConfigError, UnreachableError, first_line
 from quickdraw_core.system.child_environment import child_environment
 
 AUTOMATION = "quickdraw: end runs whose worker died"
@@ -85,7 +86,7 @@ def deploy(config: DeployConfig) -> list[Deployed]:
             client.upsert_global_concurrency_limit_by_name(LIMIT, config.gpus)
             _make_automation(client)
     except (httpx.HTTPError, PrefectException) as error:
-        raise UnreachableError(f"Prefect at {url} refuses: {error}") from error
+        raise UnreachableError(f"Prefect at {url} refuses: {first_line(error)}") from error
     _make_deployments(document)
     if addresses or config.no_alert:
         _set_alerts(addresses)
@@ -213,10 +214,11 @@ def _schedule_of(name: str, schedule: dict[str, Any]) -> tuple[str, str]:
 
 
 def _make_pool(client: SyncPrefectClient, name: str) -> None:
-    """A pool of processes; one that is there stays as it is."""
-    try:
-        client.read_work_pool(name)
-    except ObjectNotFound:
+    """A pool of processes; one that is there stays as it is.
+
+    It is not asked for first: a worker that starts at that moment makes its pool as well.
+    """
+    with suppress(ObjectAlreadyExists):
         client.create_work_pool(WorkPoolCreate(name=name, type="process"))
 
 
