@@ -3,7 +3,8 @@
     python benchmarks/surest_mistakes.py RUN… --store STORE [--number 100] [--out FILE]
 
 Each drawing with its word, the first guess and its probability: for counting whose mistake
-it is, the model's or that of who drew. Several models judge together.
+it is, the model's or that of who drew. Several models judge together. In
+float32.
 """
 
 import argparse

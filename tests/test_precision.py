@@ -42,13 +42,13 @@ ISAS = {
 processor that has it."""
 
 
-ASKED = ("_is_amx_tile_supported", "_is_avx512_bf16_supported")
-"""What torch says of a processor's instructions for bf16."""
+BF16_INSTRUCTIONS = ("_is_amx_tile_supported", "_is_avx512_bf16_supported")
+"""Functions of `torch.cpu` that say whether the processor has instructions for bf16."""
 
 
 def pretend(monkeypatch: pytest.MonkeyPatch, supported: set[str]) -> None:
-    """A processor with these instructions, as torch has it; bf16 is computed on any."""
-    for name in ASKED:
+    """Makes torch report exactly these instructions. Any processor can compute bf16."""
+    for name in BF16_INSTRUCTIONS:
         monkeypatch.setattr(torch.cpu, name, lambda has=name in supported: has)
 
 
@@ -94,7 +94,7 @@ def trained_in_bf16(trained: Path, folder: Path) -> Path:
     return folder / "bf16.pt"
 
 
-@pytest.mark.parametrize("instructions", ASKED)
+@pytest.mark.parametrize("instructions", BF16_INSTRUCTIONS)
 def test_a_processor_that_multiplies_in_bf16_changes_no_number(
     instructions: str, trained: Path, pack: Pack, monkeypatch: pytest.MonkeyPatch
 ) -> None:

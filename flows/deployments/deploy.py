@@ -216,7 +216,7 @@ def _schedule_of(name: str, schedule: dict[str, Any]) -> tuple[str, str]:
 def _make_pool(client: SyncPrefectClient, name: str) -> None:
     """A pool of processes; one that is there stays as it is.
 
-    It is not asked for first: a worker that starts at that moment makes its pool as well.
+    Made without asking for it first: a worker that starts between the two would make it.
     """
     with suppress(ObjectAlreadyExists):
         client.create_work_pool(WorkPoolCreate(name=name, type="process"))

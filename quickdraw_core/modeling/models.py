@@ -212,7 +212,8 @@ class ModelConfig(NamedConfig):
     )
     precision: Literal["auto", "fp32", "bf16"] = Field(
         "auto",
-        description="of products; auto: bf16 where the GPU (since Ampere) or CPU multiplies in it",
+        description="of products; auto: bf16 on GPUs since Ampere and CPUs with AMX or "
+        "AVX-512 BF16",
     )
 
     @property

@@ -143,8 +143,8 @@ def choose_arithmetic(hardware: HardwareConfig, precision: str, device: str) -> 
     """What `auto` means on `cpu` or `cuda`.
 
     bf16 if the hardware multiplies in it: on GPUs since Ampere, on CPUs with AMX or AVX-512 BF16.
-    With the latter a step of each network takes 0.5 to 0.62 of its time in float32; where torch
-    has to do without, 1.9 times as long (measured, AMD EPYC, and the same with
+    With the latter a network takes 0.5 to 0.62 of its time in float32 (three networks, AMD EPYC).
+    Without these instructions bf16 takes 1.9 times as long as float32 (measured with
     `ONEDNN_MAX_CPU_ISA=AVX512_CORE`).
     `torch.compile` on GPUs: on a CPU `small_cnn` takes 17 s to compile and is no faster then
     (measured: 1,136 and 1,326 images/s against 1,240 and 1,320).
